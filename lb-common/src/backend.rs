@@ -1,0 +1,78 @@
+//! Backends: where packets are sent.
+
+use core::fmt;
+
+use crate::address::{Port, Protocol};
+use crate::service::ServiceId;
+
+/// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family counts for itself); 0 is never
+/// given out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(transparent)]
+pub struct BackendId(pub u32);
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The backend of one Service port at one address and port; the value of `BACKENDS_*`.
+///
+/// The map is an array, which the kernel copies into without a lock, so address, port and
+/// generation of a row in use never change: a row is written while nothing refers to it, and its id
+/// is handed out anew only when nothing does any more. Only `flags` changes in between, one byte.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Backend<A> {
+    /// Where packets go.
+    pub address: A,
+    /// The port they go to.
+    pub port: Port,
+    /// The protocol it speaks.
+    pub protocol: Protocol,
+    /// [`Backend::SERVING`] and [`Backend::LOCAL`].
+    pub flags: u8,
+    /// Tells a row from the one that had the same id before; 0 is a row that is free.
+    pub generation: u32,
+    /// The Service port it serves.
+    pub service: ServiceId,
+}
+
+impl<A> Backend<A> {
+    /// Takes flows: set while an endpoint stands behind the row. Without it the row is kept for
+    /// the connections that refer to it, and UDP flows move away at their next packet.
+    pub const SERVING: u8 = 1;
+    /// On this node, hence reached without leaving it.
+    pub const LOCAL: u8 = 2;
+
+    /// Whether this backend may be given to flows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_serving(&self) -> bool {
+        self.flags & Self::SERVING != 0
+    }
+
+    /// Whether this backend is on this node.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.flags & Self::LOCAL != 0
+    }
+}
+
+/// What went to and came from one backend, since its id was given out; per CPU in `TRAFFIC_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[repr(C)]
+pub struct Traffic {
+    /// Flows begun.
+    pub connections: u64,
+    /// Packets towards the backend.
+    pub packets: u64,
+    /// Their length in bytes, link header included.
+    pub bytes: u64,
+    /// Packets from the backend.
+    pub reply_packets: u64,
+    /// Their length in bytes, link header included.
+    pub reply_bytes: u64,
+}

@@ -1,0 +1,263 @@
+//! Connections: what is remembered of a translated flow.
+//!
+//! A flow has two entries, one keyed by the tuple of its packets towards the backend as they arrive,
+//! one by the tuple of the backend's answers as they arrive. Each holds the tuple its packets leave
+//! with, so each names the other: the partner of an entry stands under its rewritten tuple reversed.
+//! Both are made together, change state together and are removed together.
+//!
+//! A flow begins in `HALF_OPEN_*`, a small least-recently-used table, and moves to `CONNECTIONS_*`
+//! once its backend has answered and its client has spoken again; so a flood of unanswered packets,
+//! or of spoofed ones, never costs an established flow its entry.
+
+use core::fmt;
+
+use crate::address::{Address, Protocol, Tuple};
+use crate::backend::BackendId;
+use crate::service::ServiceId;
+
+/// Where, on a device, a hook sees packets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Place {
+    /// On their way into the node's stack.
+    Ingress,
+    /// On their way out of it.
+    Egress,
+}
+
+/// Time since boot in units of 2^30 ns (1.07 s): taken from a nanosecond clock by a shift. It wraps
+/// after 146 years.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(transparent)]
+pub struct Ticks(pub u32);
+
+impl Ticks {
+    /// The tick that `nanoseconds` since boot fall into.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
+        Self((nanoseconds >> 30) as u32)
+    }
+
+    /// Ticks from `earlier` to this one; 0 if `earlier` lies in the future, as happens when another
+    /// CPU's clock reading is a moment ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u32 {
+        let elapsed = self.0.wrapping_sub(earlier.0);
+        if elapsed > u32::MAX / 2 { 0 } else { elapsed }
+    }
+
+    /// Ticks that last at least `seconds`.
+    #[must_use]
+    pub const fn of_seconds(seconds: u32) -> u32 {
+        ((seconds as u64 * 1_000_000_000).div_ceil(1 << 30)) as u32
+    }
+
+    /// The whole seconds that `ticks` last.
+    #[must_use]
+    pub const fn to_seconds(ticks: u32) -> u32 {
+        (((ticks as u64) << 30) / 1_000_000_000) as u32
+    }
+}
+
+/// How far a flow has come; the same in both of its entries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct State(pub u8);
+
+impl State {
+    /// Nothing seen but the client's first packet.
+    pub const NEW: Self = Self(0);
+    /// The backend has answered.
+    pub const ANSWERED: Self = Self(1);
+    /// The client has spoken after the answer: the flow is real and stands in `CONNECTIONS_*`.
+    pub const ESTABLISHED: Self = Self(1 << 1);
+    /// The client has sent FIN.
+    pub const CLIENT_CLOSED: Self = Self(1 << 2);
+    /// The backend has sent FIN.
+    pub const BACKEND_CLOSED: Self = Self(1 << 3);
+    /// One side has sent RST, and nothing but RST has been seen since.
+    pub const RESET: Self = Self(1 << 4);
+
+    /// Whether all of `other`'s marks are set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// This state with `other`'s marks too.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// This state without `other`'s marks.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether the flow is over: both sides have closed, or one has reset it. A SYN may then begin
+    /// another with the same tuple.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        self.has(Self::RESET) || self.has(Self::CLIENT_CLOSED.with(Self::BACKEND_CLOSED))
+    }
+
+    /// One word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        if self.has(Self::RESET) {
+            "reset"
+        } else if self.is_over() {
+            "closed"
+        } else if self.has(Self::CLIENT_CLOSED) || self.has(Self::BACKEND_CLOSED) {
+            "closing"
+        } else if self.has(Self::ESTABLISHED) {
+            "established"
+        } else if self.has(Self::ANSWERED) {
+            "answered"
+        } else {
+            "new"
+        }
+    }
+
+    /// Seconds without a packet in either direction after which the flow is forgotten.
+    ///
+    /// TCP's are kube-proxy's and netfilter's (`nf_conntrack_tcp_timeout_*`): 24 hours established,
+    /// one hour half closed, 120 s after both FINs, 10 s after a reset; UDP's are 30 s before and
+    /// 120 s after the flow is established.
+    #[must_use]
+    pub const fn timeout_seconds(self, protocol: Protocol) -> u32 {
+        if protocol.0 == Protocol::UDP.0 {
+            return if self.has(Self::ESTABLISHED) { 120 } else { 30 };
+        }
+        if self.has(Self::RESET) {
+            10
+        } else if self.is_over() {
+            120
+        } else if self.has(Self::CLIENT_CLOSED) || self.has(Self::BACKEND_CLOSED) {
+            3600
+        } else if self.has(Self::ESTABLISHED) {
+            24 * 3600
+        } else {
+            60
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One of a flow's two entries: the complete action for packets of its tuple. The value of
+/// `CONNECTIONS_*` and `HALF_OPEN_*`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Connection<A> {
+    /// The tuple packets leave with.
+    pub rewritten: Tuple<A>,
+    /// The Service port the flow belongs to.
+    pub service: ServiceId,
+    /// The backend it was given.
+    pub backend: BackendId,
+    /// That backend's generation when it was given.
+    pub generation: u32,
+    /// When a packet of this entry was last seen.
+    pub last_seen: Ticks,
+    /// How far the flow has come.
+    pub state: State,
+    /// [`Connection::REPLY`], [`Connection::AT_EGRESS`], [`Connection::OUT`], [`Connection::BACK`].
+    pub flags: u8,
+    /// Always zero.
+    pub zero: [u8; 2],
+}
+
+impl<A: Address> Connection<A> {
+    /// This entry is for the backend's answers; without it, for the client's packets.
+    pub const REPLY: u8 = 1;
+    /// It applies to packets on their way out of the stack; without it, on their way in.
+    pub const AT_EGRESS: u8 = 1 << 1;
+    /// Its packets leave by the route to their new destination at once and never enter the stack,
+    /// which would drop them: their source is one of this node's own addresses.
+    pub const OUT: u8 = 1 << 2;
+    /// Its packets leave by the device they came in by: a pod reached itself through a Service.
+    pub const BACK: u8 = 1 << 3;
+
+    /// Whether this entry is for the backend's answers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_reply(&self) -> bool {
+        self.flags & Self::REPLY != 0
+    }
+
+    /// Where this entry applies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        if self.flags & Self::AT_EGRESS != 0 {
+            Place::Egress
+        } else {
+            Place::Ingress
+        }
+    }
+
+    /// Whether its packets leave by the route to their new destination at once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn goes_out(&self) -> bool {
+        self.flags & Self::OUT != 0
+    }
+
+    /// Whether its packets leave by the device they came in by.
+    #[inline(always)]
+    #[must_use]
+    pub const fn goes_back(&self) -> bool {
+        self.flags & Self::BACK != 0
+    }
+
+    /// The key of the flow's other entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn partner(&self) -> Tuple<A> {
+        self.rewritten.reversed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_last_at_least_the_seconds_asked_for() {
+        for seconds in [1, 10, 30, 120, 86_400] {
+            assert!(Ticks::to_seconds(Ticks::of_seconds(seconds)) >= seconds);
+            assert!(Ticks::to_seconds(Ticks::of_seconds(seconds)) <= seconds + 1);
+        }
+    }
+
+    #[test]
+    fn a_clock_reading_from_the_future_counts_as_now() {
+        assert_eq!(Ticks(5).since(Ticks(6)), 0);
+        assert_eq!(Ticks(6).since(Ticks(5)), 1);
+        assert_eq!(Ticks(2).since(Ticks(u32::MAX)), 3);
+    }
+
+    #[test]
+    fn a_flow_is_over_after_both_fins_or_one_reset() {
+        assert!(!State::ESTABLISHED.with(State::CLIENT_CLOSED).is_over());
+        assert!(State::CLIENT_CLOSED.with(State::BACKEND_CLOSED).is_over());
+        assert!(State::ESTABLISHED.with(State::RESET).is_over());
+        assert!(
+            !State::ESTABLISHED
+                .with(State::RESET)
+                .without(State::RESET)
+                .is_over()
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! What a packet's walk has to know about the node's devices.
+
+/// The addresses a device sends from; the value of `DEVICES`, keyed by interface index. A packet
+/// whose source has to be translated takes the address of the device it leaves by, so that answers
+/// come back the same way (through an overlay, for one).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Device {
+    /// IPv4 address, unspecified if the device has none.
+    pub v4: crate::address::V4,
+    /// IPv6 address of global scope, unspecified if the device has none.
+    pub v6: crate::address::V6,
+    /// [`Device::XDP_SENDS`]
+    pub flags: u32,
+}
+
+impl Device {
+    /// Frames that XDP redirects to this device are sent: its driver runs XDP natively.
+    pub const XDP_SENDS: u32 = 1;
+
+    /// Whether XDP may redirect frames to this device.
+    #[inline(always)]
+    #[must_use]
+    pub const fn xdp_sends(&self) -> bool {
+        self.flags & Self::XDP_SENDS != 0
+    }
+}

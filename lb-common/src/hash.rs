@@ -1,0 +1,125 @@
+//! The one hash of the datapath, over tuples and frontends.
+//!
+//! Two 64-bit multiply-and-fold rounds after murmur3's finalizer (public domain, Austin Appleby);
+//! BPF has 64-bit multiplication but not the 128-bit one that newer hashes are built on. It decides
+//! which backend a flow gets, so nodes that must agree must run the same version of it; it is not a
+//! defence against chosen tuples.
+
+use crate::address::{Address, Port, Protocol, Tuple};
+
+const FIRST: u64 = 0xff51_afd7_ed55_8ccd;
+const SECOND: u64 = 0xc4ce_b9fe_1a85_ec53;
+
+#[inline(always)]
+const fn mix(state: u64, word: u64) -> u64 {
+    let mixed = (state ^ word).wrapping_mul(FIRST);
+    mixed ^ (mixed >> 32)
+}
+
+#[inline(always)]
+const fn finish(state: u64) -> u32 {
+    let mixed = state.wrapping_mul(SECOND);
+    (mixed ^ (mixed >> 29)) as u32
+}
+
+#[inline(always)]
+fn mix_address<A: Address>(state: u64, address: &A) -> u64 {
+    let [a, b, c, d] = address.words();
+    let state = mix(state, pair(a, b));
+    match A::FAMILY {
+        crate::address::Family::V4 => state,
+        crate::address::Family::V6 => mix(state, pair(c, d)),
+    }
+}
+
+#[inline(always)]
+const fn pair(a: u32, b: u32) -> u64 {
+    (a as u64) | ((b as u64) << 32)
+}
+
+/// Hash of an address with a port and a protocol.
+#[inline(always)]
+#[must_use]
+pub fn endpoint<A: Address>(address: &A, port: Port, protocol: Protocol) -> u32 {
+    let rest = pair(u16::from_ne_bytes(port.0) as u32, protocol.0 as u32);
+    finish(mix(mix_address(0, address), rest))
+}
+
+/// Hash of a flow: the same on every node for the same packet.
+#[inline(always)]
+#[must_use]
+pub fn tuple<A: Address>(tuple: &Tuple<A>) -> u32 {
+    let ports = pair(
+        (u16::from_ne_bytes(tuple.source_port.0) as u32)
+            | ((u16::from_ne_bytes(tuple.destination_port.0) as u32) << 16),
+        tuple.protocol.0 as u32,
+    );
+    let state = mix_address(0, &tuple.source);
+    finish(mix(mix_address(state, &tuple.destination), ports))
+}
+
+/// Hash of user-space names, for choice tables: FNV-1a over bytes, finished like the others.
+#[must_use]
+pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
+    for byte in bytes {
+        state = (state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    mix(mix(state, seed), SECOND)
+}
+
+/// `hash` brought into `0..length` without a division (Lemire, "Fast random integer generation in
+/// an interval", 2019).
+#[inline(always)]
+#[must_use]
+pub const fn reduce(hash: u32, length: u32) -> u32 {
+    ((hash as u64 * length as u64) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{V4, V6};
+
+    #[test]
+    fn neighbouring_flows_spread_evenly() {
+        const BUCKETS: usize = 101;
+        const FLOWS: u32 = 101_000;
+        let mut counts = [0u32; BUCKETS];
+        for i in 0..FLOWS {
+            let tuple = Tuple::new(
+                V4([10, 0, (i >> 16) as u8, 7]),
+                Port::new((i & 0xffff) as u16),
+                V4([10, 96, 0, 1]),
+                Port::new(80),
+                Protocol::TCP,
+            );
+            counts[reduce(super::tuple(&tuple), BUCKETS as u32) as usize] += 1;
+        }
+        // 1000 expected, standard deviation 32: six of them is a one-in-millions bound.
+        for count in counts {
+            assert!((808..=1192).contains(&count), "{count} of about 1000");
+        }
+    }
+
+    #[test]
+    fn every_word_of_an_ipv6_address_counts() {
+        let hash = |byte: usize| {
+            let mut address = [0u8; 16];
+            address[byte] = 1;
+            endpoint(&V6(address), Port::new(80), Protocol::TCP)
+        };
+        for byte in 1..16 {
+            assert_ne!(hash(0), hash(byte), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_reduced_hash_stays_within_its_length() {
+        for hash in [0, 1, u32::MAX / 2, u32::MAX] {
+            for length in [1, 2, 401, u32::MAX] {
+                assert!(reduce(hash, length) < length);
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Which types are plain bytes, and how many: the proof that a row written by the agent reads the
+//! same in the kernel. The only module of this crate with `unsafe`.
+
+#![allow(
+    unsafe_code,
+    reason = "`Pod` and `Zeroable` are unsafe traits; see each macro's argument"
+)]
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::address::{Port, Protocol, Tuple, V4, V6};
+use crate::backend::{Backend, BackendId, Traffic};
+use crate::connection::{Connection, State, Ticks};
+use crate::device::Device;
+use crate::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use crate::settings::Settings;
+
+/// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
+/// a map's key or of the hash moves it by one, and with it the pin directory.
+pub const VERSION: u32 = 1;
+
+/// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.
+macro_rules! plain {
+    ($type:ty, $size:literal = $($field:ty),+) => {
+        const _: () = assert!(size_of::<$type>() == $size, "a row changed its size");
+        const _: () = assert!(0 $(+ size_of::<$field>())+ == $size, "a row has padding");
+        // SAFETY: the type is `repr(C)` or `repr(transparent)`, its fields are themselves plain
+        // bytes, and the assertion above shows that they leave no padding; all-zero bytes are a
+        // value of every field.
+        unsafe impl Zeroable for $type {}
+        // SAFETY: as above; and it is `Copy` and `'static` and holds no pointer.
+        unsafe impl Pod for $type {}
+    };
+}
+
+plain!(V4, 4 = [u8; 4]);
+plain!(V6, 16 = [u8; 16]);
+plain!(Port, 2 = [u8; 2]);
+plain!(Protocol, 1 = u8);
+plain!(ServiceId, 4 = u32);
+plain!(BackendId, 4 = u32);
+plain!(Ticks, 4 = u32);
+plain!(State, 1 = u8);
+
+plain!(Tuple<V4>, 16 = V4, V4, Port, Port, Protocol, [u8; 3]);
+plain!(Tuple<V6>, 40 = V6, V6, Port, Port, Protocol, [u8; 3]);
+plain!(Frontend<V4>, 8 = V4, Port, Protocol, u8);
+plain!(Frontend<V6>, 20 = V6, Port, Protocol, u8);
+plain!(Pool, 8 = u32, u32);
+plain!(FrontendRow, 28 = ServiceId, Pool, Pool, Pool);
+plain!(
+    ServiceLabel,
+    196 = [u8; 64],
+    [u8; 64],
+    [u8; 64],
+    Protocol,
+    [u8; 3]
+);
+plain!(Backend<V4>, 16 = V4, Port, Protocol, u8, u32, ServiceId);
+plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
+plain!(Traffic, 40 = u64, u64, u64, u64, u64);
+plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, [u8; 2]);
+plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, [u8; 2]);
+plain!(Device, 24 = V4, V6, u32);
+plain!(Settings, 4 = u16, u16);

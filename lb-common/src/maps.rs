@@ -1,0 +1,185 @@
+//! The catalogue: every map's name, key, value, kind, capacity and life, written once.
+
+use crate::address::{Tuple, V4, V6};
+use crate::backend::{Backend, Traffic};
+use crate::connection::Connection;
+use crate::device::Device;
+use crate::filter;
+use crate::outcome::Outcome;
+use crate::service::{Frontend, FrontendRow, ServiceLabel};
+use crate::settings::Settings;
+
+/// The kernel's kinds of map that Weir uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `BPF_MAP_TYPE_HASH`
+    Hash,
+    /// `BPF_MAP_TYPE_LRU_HASH`
+    LruHash,
+    /// `BPF_MAP_TYPE_ARRAY`
+    Array,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`
+    PerCpuArray,
+}
+
+/// What decides how many entries a map has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capacity {
+    /// Always this many.
+    Fixed(u32),
+    /// [`Capacities::services`]
+    Services,
+    /// [`Capacities::frontends`]
+    Frontends,
+    /// [`Capacities::slots`]
+    Slots,
+    /// [`Capacities::backends`]
+    Backends,
+    /// [`Capacities::connections`]
+    Connections,
+    /// [`Capacities::half_open`]
+    HalfOpen,
+}
+
+/// Entries per map, per family where a map exists per family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capacities {
+    /// Service ports.
+    pub services: u32,
+    /// Frontends.
+    pub frontends: u32,
+    /// Slots of all pools together.
+    pub slots: u32,
+    /// Backends.
+    pub backends: u32,
+    /// Entries of `CONNECTIONS_*`: two per flow.
+    pub connections: u32,
+    /// Entries of `HALF_OPEN_*`: two per flow.
+    pub half_open: u32,
+}
+
+impl Capacities {
+    /// How many entries `capacity` stands for.
+    #[must_use]
+    pub const fn entries(&self, capacity: Capacity) -> u32 {
+        match capacity {
+            Capacity::Fixed(entries) => entries,
+            Capacity::Services => self.services,
+            Capacity::Frontends => self.frontends,
+            Capacity::Slots => self.slots,
+            Capacity::Backends => self.backends,
+            Capacity::Connections => self.connections,
+            Capacity::HalfOpen => self.half_open,
+        }
+    }
+}
+
+/// One map: what it is called, what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Map {
+    /// Name of the map in the object and of its pin.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// What decides its size.
+    pub capacity: Capacity,
+}
+
+const fn map<K, V>(name: &'static str, kind: Kind, capacity: Capacity) -> Map {
+    Map {
+        name,
+        kind,
+        key_size: size_of::<K>() as u32,
+        value_size: size_of::<V>() as u32,
+        capacity,
+    }
+}
+
+/// Service id → [`ServiceLabel`]; read and written by user space alone.
+pub const SERVICES: Map = map::<u32, ServiceLabel>("SERVICES", Kind::Hash, Capacity::Services);
+/// [`Frontend`] → [`FrontendRow`], IPv4.
+pub const FRONTENDS_V4: Map =
+    map::<Frontend<V4>, FrontendRow>("FRONTENDS_V4", Kind::Hash, Capacity::Frontends);
+/// [`Frontend`] → [`FrontendRow`], IPv6.
+pub const FRONTENDS_V6: Map =
+    map::<Frontend<V6>, FrontendRow>("FRONTENDS_V6", Kind::Hash, Capacity::Frontends);
+/// Slot → backend id; one flat array from which pools are ranges.
+pub const SLOTS: Map = map::<u32, u32>("SLOTS", Kind::Array, Capacity::Slots);
+/// Backend id → [`Backend`], IPv4.
+pub const BACKENDS_V4: Map =
+    map::<u32, Backend<V4>>("BACKENDS_V4", Kind::Array, Capacity::Backends);
+/// Backend id → [`Backend`], IPv6.
+pub const BACKENDS_V6: Map =
+    map::<u32, Backend<V6>>("BACKENDS_V6", Kind::Array, Capacity::Backends);
+/// [`Tuple`] → [`Connection`] of established flows, IPv4.
+pub const CONNECTIONS_V4: Map =
+    map::<Tuple<V4>, Connection<V4>>("CONNECTIONS_V4", Kind::Hash, Capacity::Connections);
+/// [`Tuple`] → [`Connection`] of established flows, IPv6.
+pub const CONNECTIONS_V6: Map =
+    map::<Tuple<V6>, Connection<V6>>("CONNECTIONS_V6", Kind::Hash, Capacity::Connections);
+/// [`Tuple`] → [`Connection`] of flows not yet established, IPv4.
+pub const HALF_OPEN_V4: Map =
+    map::<Tuple<V4>, Connection<V4>>("HALF_OPEN_V4", Kind::LruHash, Capacity::HalfOpen);
+/// [`Tuple`] → [`Connection`] of flows not yet established, IPv6.
+pub const HALF_OPEN_V6: Map =
+    map::<Tuple<V6>, Connection<V6>>("HALF_OPEN_V6", Kind::LruHash, Capacity::HalfOpen);
+/// Word → 64 bits of the [`filter`].
+pub const FILTER: Map = map::<u32, u64>("FILTER", Kind::Array, Capacity::Fixed(filter::WORDS));
+/// Interface index → [`Device`].
+pub const DEVICES: Map = map::<u32, Device>("DEVICES", Kind::Hash, Capacity::Fixed(4096));
+/// 0 → [`Settings`].
+pub const SETTINGS: Map = map::<u32, Settings>("SETTINGS", Kind::Array, Capacity::Fixed(1));
+/// [`Outcome`] → times, per CPU.
+pub const OUTCOMES: Map = map::<u32, u64>(
+    "OUTCOMES",
+    Kind::PerCpuArray,
+    Capacity::Fixed(Outcome::COUNT),
+);
+/// Backend id → [`Traffic`], per CPU, IPv4.
+pub const TRAFFIC_V4: Map =
+    map::<u32, Traffic>("TRAFFIC_V4", Kind::PerCpuArray, Capacity::Backends);
+/// Backend id → [`Traffic`], per CPU, IPv6.
+pub const TRAFFIC_V6: Map =
+    map::<u32, Traffic>("TRAFFIC_V6", Kind::PerCpuArray, Capacity::Backends);
+
+/// Every map that is pinned. The programs have two more, per-CPU caches of routes, which live and
+/// die with them.
+pub const ALL: &[Map] = &[
+    SERVICES,
+    FRONTENDS_V4,
+    FRONTENDS_V6,
+    SLOTS,
+    BACKENDS_V4,
+    BACKENDS_V6,
+    CONNECTIONS_V4,
+    CONNECTIONS_V6,
+    HALF_OPEN_V4,
+    HALF_OPEN_V6,
+    FILTER,
+    DEVICES,
+    SETTINGS,
+    OUTCOMES,
+    TRAFFIC_V4,
+    TRAFFIC_V6,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_short_enough_for_a_pin() {
+        for (i, map) in ALL.iter().enumerate() {
+            assert!(ALL[i + 1..].iter().all(|other| other.name != map.name));
+            assert!(
+                map.name.len() < 16,
+                "the kernel cuts {} at 15 bytes",
+                map.name
+            );
+        }
+    }
+}

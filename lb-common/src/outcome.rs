@@ -1,0 +1,151 @@
+//! The ways a packet's walk may end. Every program run ends with exactly one, which is counted per
+//! CPU in `OUTCOMES` and bears the same name in metrics, command line, documentation and tests.
+
+use core::fmt;
+
+/// What became of the packet, in general.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Ending {
+    /// Translated and on its way.
+    Translated,
+    /// Left as it was.
+    Passed,
+    /// Discarded.
+    Dropped,
+}
+
+macro_rules! outcomes {
+    ($($variant:ident, $ending:ident, $name:literal, $sentence:literal;)+) => {
+        /// How a packet's walk ended.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u32)]
+        pub enum Outcome {
+            $(#[doc = $sentence] $variant,)+
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that metrics, documentation and tests use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// The outcome as a sentence for people.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)+ }
+            }
+
+            /// What became of the packet, in general.
+            #[must_use]
+            pub const fn ending(self) -> Ending {
+                match self { $(Self::$variant => Ending::$ending,)+ }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Forwarded, Translated, "forwarded",
+        "sent to a backend by way of the node's stack";
+    ForwardedOut, Translated, "forwarded-out",
+        "sent to a backend elsewhere, source translated";
+    ForwardedBack, Translated, "forwarded-back",
+        "sent back to the pod it came from, which is its own backend";
+    ForwardedCrowded, Translated, "forwarded-crowded",
+        "sent to a backend, but the connection table is full: the flow stays among the half-open ones";
+    Replied, Translated, "replied",
+        "an answer, sent to the client as from the frontend";
+    RepliedOut, Translated, "replied-out",
+        "an answer from a backend elsewhere, sent to the client as from the frontend";
+    RepliedBack, Translated, "replied-back",
+        "an answer of a pod to itself, sent back as from the frontend";
+
+    NotIp, Passed, "passed-not-ip",
+        "neither IPv4 nor IPv6";
+    NotTransport, Passed, "passed-not-transport",
+        "a transport protocol that Weir does not balance";
+    NotAService, Passed, "passed-not-a-service",
+        "of no Service";
+    OtherHook, Passed, "passed-other-hook",
+        "of a connection that is translated at another hook";
+    LeftToTc, Passed, "passed-left-to-tc",
+        "left by XDP to the full program at TC";
+    Fragment, Passed, "passed-fragment",
+        "an IP fragment: not yet translated";
+    ExtensionHeader, Passed, "passed-extension-header",
+        "with IPv6 extension headers: not yet translated";
+    IcmpError, Passed, "passed-icmp-error",
+        "an ICMP error: not yet translated";
+    Ping, Passed, "passed-ping",
+        "an echo request: not yet answered";
+    Malformed, Passed, "passed-malformed",
+        "a header is cut short or contradicts itself";
+
+    NoEndpoint, Dropped, "dropped-no-endpoint",
+        "the Service port has no endpoint anywhere: not yet rejected";
+    NoLocalEndpoint, Dropped, "dropped-no-local-endpoint",
+        "a traffic policy asks for an endpoint of this node and there is none";
+    NoBackend, Dropped, "dropped-no-backend",
+        "the slot chosen names no backend";
+    NoSourcePort, Dropped, "dropped-no-source-port",
+        "no free source port was found for a translated flow";
+    NoSourceAddress, Dropped, "dropped-no-source-address",
+        "the device the packet would leave by has no address to translate its source to";
+    NoRoute, Dropped, "dropped-no-route",
+        "no route leads to the packet's new destination";
+    TableFull, Dropped, "dropped-table-full",
+        "the flow's entries could not be written";
+    TooBig, Dropped, "dropped-too-big",
+        "larger than the next link carries: the sender is not yet told";
+    TtlExpired, Dropped, "dropped-ttl-expired",
+        "its time to live ran out here: the sender is not yet told";
+    Unwritable, Dropped, "dropped-unwritable",
+        "the kernel refused to change the packet";
+}
+
+impl Outcome {
+    /// How many outcomes there are: the length of `OUTCOMES`.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_follow_the_order_of_the_list() {
+        for (number, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(*outcome as usize, number);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_say_how_it_ended() {
+        for (i, outcome) in Outcome::ALL.iter().enumerate() {
+            assert!(
+                Outcome::ALL[i + 1..]
+                    .iter()
+                    .all(|other| other.name() != outcome.name())
+            );
+            let prefix = match outcome.ending() {
+                Ending::Translated => ["forwarded", "replied"].as_slice(),
+                Ending::Passed => &["passed-"],
+                Ending::Dropped => &["dropped-"],
+            };
+            assert!(
+                prefix.iter().any(|p| outcome.name().starts_with(p)),
+                "{outcome}"
+            );
+        }
+    }
+}

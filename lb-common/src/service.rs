@@ -1,0 +1,274 @@
+//! Frontends: what clients dial, and what each class of source gets there.
+
+use core::fmt;
+
+use crate::address::{Address, Port, Protocol, endpoint};
+
+/// Identifies a Service port in the maps of this node; 0 is never given out. The names behind it
+/// stand in the `SERVICES` map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(transparent)]
+pub struct ServiceId(pub u32);
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Address, port and protocol that a client dials: a ClusterIP, a node's address with a node port,
+/// a load balancer's VIP, an external IP. The key of `FRONTENDS_*`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Frontend<A> {
+    /// The address dialled.
+    pub address: A,
+    /// The port dialled.
+    pub port: Port,
+    /// The protocol spoken.
+    pub protocol: Protocol,
+    /// Always zero: keys are compared byte by byte.
+    pub zero: u8,
+}
+
+impl<A: Address> Frontend<A> {
+    /// The frontend at `address`, `port` and `protocol`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: A, port: Port, protocol: Protocol) -> Self {
+        Self {
+            address,
+            port,
+            protocol,
+            zero: 0,
+        }
+    }
+}
+
+impl<A: Address> fmt::Display for Frontend<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            endpoint(self.address.to_ip(), self.port),
+            self.protocol
+        )
+    }
+}
+
+/// Who sent a packet, told by the device it came in by and never by its addresses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SourceClass {
+    /// A pod of this node.
+    Pod = 0,
+    /// Anything outside this node.
+    Network = 1,
+    /// A process of this node's own network namespace.
+    Host = 2,
+}
+
+impl SourceClass {
+    /// All classes, in the order of [`FrontendRow::pools`].
+    pub const ALL: [Self; 3] = [Self::Pod, Self::Network, Self::Host];
+}
+
+impl fmt::Display for SourceClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "pod",
+            Self::Network => "network",
+            Self::Host => "host",
+        })
+    }
+}
+
+/// The backends a new flow may get, as a range of `SLOTS`; or, where the range is empty, why there
+/// are none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Pool {
+    /// First slot; in an empty pool, the number of a [`Verdict`].
+    pub base: u32,
+    /// How many slots; 0 is an empty pool.
+    pub length: u32,
+}
+
+impl Pool {
+    /// A pool without backends whose flows end with `verdict`.
+    #[must_use]
+    pub const fn empty(verdict: Verdict) -> Self {
+        Self {
+            base: verdict as u32,
+            length: 0,
+        }
+    }
+
+    /// Why there is no backend, or `None` if there are some.
+    #[inline(always)]
+    #[must_use]
+    pub const fn verdict(&self) -> Option<Verdict> {
+        if self.length > 0 {
+            None
+        } else if self.base == Verdict::NoLocalEndpoint as u32 {
+            Some(Verdict::NoLocalEndpoint)
+        } else {
+            Some(Verdict::NoEndpoint)
+        }
+    }
+}
+
+/// Why a flow to a frontend gets no backend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u32)]
+pub enum Verdict {
+    /// No endpoint is usable anywhere; kube-proxy rejects these with ICMP port unreachable.
+    NoEndpoint = 0,
+    /// A traffic policy asks for endpoints of this node and there is none, though there are
+    /// others elsewhere; kube-proxy drops these without a word.
+    NoLocalEndpoint = 1,
+}
+
+/// What a frontend's clients get; the value of `FRONTENDS_*`. It is replaced as a whole, hence a
+/// packet sees the old or the new row and never a mix.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct FrontendRow {
+    /// The Service port this frontend belongs to.
+    pub service: ServiceId,
+    /// A pool for each [`SourceClass`], in the order of [`SourceClass::ALL`].
+    pub pools: [Pool; 3],
+}
+
+impl FrontendRow {
+    /// The pool for packets of `class`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pool(&self, class: SourceClass) -> Pool {
+        let [pod, network, host] = self.pools;
+        match class {
+            SourceClass::Pod => pod,
+            SourceClass::Network => network,
+            SourceClass::Host => host,
+        }
+    }
+}
+
+/// Longest namespace or name that Kubernetes allows for a Service (RFC 1035 label), in bytes.
+pub const LABEL_LENGTH: usize = 63;
+
+/// Names of a Service port as they stand in the `SERVICES` map, each padded with zeroes. Kept in
+/// the kernel beside the rows so that `weir show` and a restarted agent need nothing else to know
+/// which id is whose.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct ServiceLabel {
+    /// The Service's namespace.
+    pub namespace: [u8; LABEL_LENGTH + 1],
+    /// The Service's name.
+    pub name: [u8; LABEL_LENGTH + 1],
+    /// The name of its port, empty where it has none.
+    pub port: [u8; LABEL_LENGTH + 1],
+    /// The port's protocol.
+    pub protocol: Protocol,
+    /// Always zero.
+    pub zero: [u8; 3],
+}
+
+impl ServiceLabel {
+    /// The label for these names, or `None` if one is longer than [`LABEL_LENGTH`] or holds a zero
+    /// byte.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str, port: &str, protocol: Protocol) -> Option<Self> {
+        Some(Self {
+            namespace: padded(namespace)?,
+            name: padded(name)?,
+            port: padded(port)?,
+            protocol,
+            zero: [0; 3],
+        })
+    }
+
+    /// Namespace, name and port name; what is not UTF-8 reads as empty.
+    #[must_use]
+    pub fn names(&self) -> (&str, &str, &str) {
+        (
+            unpadded(&self.namespace),
+            unpadded(&self.name),
+            unpadded(&self.port),
+        )
+    }
+}
+
+impl fmt::Display for ServiceLabel {
+    /// `namespace/name`, and `:port` where the port has a name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, name, port) = self.names();
+        write!(f, "{namespace}/{name}")?;
+        if port.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ":{port}")
+        }
+    }
+}
+
+impl fmt::Debug for ServiceLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}/{}", self.protocol)
+    }
+}
+
+fn padded(text: &str) -> Option<[u8; LABEL_LENGTH + 1]> {
+    let mut bytes = [0; LABEL_LENGTH + 1];
+    if text.contains('\0') || text.len() > LABEL_LENGTH {
+        return None;
+    }
+    bytes
+        .get_mut(..text.len())?
+        .copy_from_slice(text.as_bytes());
+    Some(bytes)
+}
+
+fn unpadded(bytes: &[u8]) -> &str {
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    core::str::from_utf8(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    extern crate std;
+    use std::string::{String, ToString};
+
+    #[test]
+    fn an_empty_pool_keeps_its_verdict() {
+        for verdict in [Verdict::NoEndpoint, Verdict::NoLocalEndpoint] {
+            assert_eq!(Pool::empty(verdict).verdict(), Some(verdict));
+        }
+        assert_eq!(Pool { base: 1, length: 1 }.verdict(), None);
+    }
+
+    #[test]
+    fn a_label_gives_its_names_back() {
+        let label = ServiceLabel::new("default", "web", "http", Protocol::TCP).unwrap();
+        assert_eq!(label.names(), ("default", "web", "http"));
+        assert_eq!(label.to_string(), "default/web:http");
+        assert_eq!(
+            ServiceLabel::new("default", "web", "", Protocol::TCP)
+                .unwrap()
+                .to_string(),
+            "default/web"
+        );
+    }
+
+    #[test]
+    fn a_label_that_does_not_fit_is_refused_not_cut() {
+        let long: String = core::iter::repeat_n('a', LABEL_LENGTH + 1).collect();
+        assert_eq!(ServiceLabel::new("default", &long, "", Protocol::TCP), None);
+        assert_eq!(
+            ServiceLabel::new("de\0fault", "web", "", Protocol::TCP),
+            None
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! What a packet's walk may look up, remember and ask. Three traits, by who owns the answers: the
+//! agent writes [`Tables`], the walk itself writes [`Connections`], and the kernel around it knows
+//! the rest ([`Node`]). The kernel programs implement them over BPF maps and helpers, the agent over
+//! the planned contents, tests over ordinary collections.
+
+use lb_common::address::{Address, Tuple};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::connection::{Connection, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::service::{Frontend, FrontendRow};
+use lb_common::settings::Settings;
+
+/// The rows that the agent writes.
+pub trait Tables<A: Address> {
+    /// The row of `frontend`.
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow>;
+    /// The backend id in slot `index`; `None` beyond the array.
+    fn slot(&self, index: u32) -> Option<BackendId>;
+    /// The row of a backend; `None` if the id names none.
+    fn backend(&self, id: BackendId) -> Option<Backend<A>>;
+    /// Whether a frontend or a backend may stand at `position` of the filter.
+    fn may_concern(&self, position: Position) -> bool;
+    /// The agent's settings; all zero before it has written them.
+    fn settings(&self) -> Settings;
+}
+
+/// The two connection tables.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Table {
+    /// `CONNECTIONS_*`: established flows.
+    Established,
+    /// `HALF_OPEN_*`: flows not yet established.
+    HalfOpen,
+}
+
+/// Why an entry was not written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// There is one already.
+    Exists,
+    /// There is no room, or the kernel had no memory.
+    Full,
+}
+
+/// The entries that the walk writes.
+pub trait Connections<A: Address> {
+    /// The entry of `tuple`, marked as seen at `now`.
+    fn connection(&self, table: Table, tuple: &Tuple<A>, now: Ticks) -> Option<Connection<A>>;
+    /// Adds an entry, which must not exist yet.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the table is then as it was.
+    fn add(&self, table: Table, tuple: &Tuple<A>, entry: &Connection<A>) -> Result<(), Refusal>;
+    /// Changes the state of an entry, if it is there.
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State);
+    /// Removes an entry, if it is there.
+    fn remove(&self, table: Table, tuple: &Tuple<A>);
+    /// Counts a flow begun with `backend`.
+    fn count_connection(&self, backend: BackendId);
+    /// Counts a packet of `bytes` length to (`reply` false) or from `backend`.
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64);
+}
+
+/// The way to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop<A> {
+    /// Interface index of the device to leave by.
+    pub device: u32,
+    /// Largest IP packet the link carries, in bytes; 0 if not known.
+    pub mtu: u32,
+    /// The address of that device, for flows whose source is translated; unspecified if none.
+    pub own_address: A,
+    /// Link addresses of the next hop and of the device; `None` while the neighbour is not
+    /// resolved, and the kernel then fills them in.
+    pub link: Option<Link>,
+}
+
+/// The two link addresses of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Of the next hop.
+    pub destination: [u8; 6],
+    /// Of the device the frame leaves by.
+    pub source: [u8; 6],
+}
+
+/// What is known of the way to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route<A> {
+    /// The way is known.
+    Known(NextHop<A>),
+    /// Somebody who can do more must find the way: at XDP, the full program at TC.
+    Unknown,
+    /// There is none.
+    Unreachable,
+}
+
+/// What the kernel around the walk knows.
+pub trait Node<A: Address> {
+    /// The time.
+    fn now(&self) -> Ticks;
+    /// The way from here to `destination` for a packet from `source` (unspecified if that is not
+    /// known yet).
+    fn route(&self, source: &A, destination: &A) -> Route<A>;
+    /// Whether a socket of this node has, or listens for, packets of `tuple`.
+    fn has_socket(&self, tuple: &Tuple<A>) -> bool;
+}

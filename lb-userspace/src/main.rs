@@ -1,0 +1,2 @@
+//! The agent's binary. To be written.
+fn main() {}

@@ -1,0 +1,55 @@
+//! An EndpointSlice, as far as a proxy reads it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lb_common::address::{Family, Protocol};
+
+use super::Name;
+
+/// A Kubernetes EndpointSlice of one address family.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSlice {
+    /// Namespace and name of the slice itself.
+    pub name: Name,
+    /// The Service it belongs to (label `kubernetes.io/service-name`, same namespace).
+    pub service: Name,
+    /// Family of all its addresses.
+    pub family: Family,
+    /// Label `service.kubernetes.io/headless` is set: not for proxies.
+    pub headless: bool,
+    /// Ports every one of its endpoints has.
+    pub ports: Vec<EndpointPort>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A port of a slice's endpoints.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EndpointPort {
+    /// The name that joins it to a Service's port, empty where it has none.
+    pub name: String,
+    /// Protocol, which joins too.
+    pub protocol: Protocol,
+    /// The number packets are sent to, 1 to 65535.
+    pub port: u16,
+}
+
+/// One endpoint; conditions are resolved to their defaults (ready, serving, not terminating).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// Its first address; others are ignored, as kube-proxy does.
+    pub address: IpAddr,
+    /// Takes new flows.
+    pub ready: bool,
+    /// Could still take flows, ready or not.
+    pub serving: bool,
+    /// Is on its way out.
+    pub terminating: bool,
+    /// Name of the node it is on, if known.
+    pub node: Option<String>,
+    /// `hints.forZones`
+    pub zone_hints: BTreeSet<String>,
+    /// `hints.forNodes`
+    pub node_hints: BTreeSet<String>,
+}

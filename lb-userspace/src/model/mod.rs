@@ -1,0 +1,110 @@
+//! Services, endpoints and the node as plain values: what Kubernetes' objects mean to a proxy, and
+//! nothing of how they are written. `source` fills them, `plan` reads them; nothing here does I/O.
+
+mod endpoint;
+mod node;
+mod service;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
+pub use node::Node;
+pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
+
+/// Namespace and name of a Service, an EndpointSlice or a Pod.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Name {
+    /// The namespace.
+    pub namespace: String,
+    /// The name within it.
+    pub name: String,
+}
+
+impl Name {
+    /// The name `namespace/name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Something that happened in the cluster. A source yields these in any order; the same change
+/// twice, or the removal of what is not there, means nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// This Service exists now, and is so.
+    Service(Service),
+    /// This Service is gone.
+    ServiceGone(Name),
+    /// This EndpointSlice exists now, and is so.
+    Slice(EndpointSlice),
+    /// This EndpointSlice is gone.
+    SliceGone(Name),
+    /// This Node exists now, and is so. Nodes other than our own are ignored.
+    Node(Node),
+    /// This Node (by its name) is gone.
+    NodeGone(String),
+    /// All that there was at the start has been told. Nothing is programmed before.
+    Synced,
+}
+
+/// Everything known of the cluster.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Cluster {
+    /// Services by name.
+    pub services: BTreeMap<Name, Service>,
+    /// EndpointSlices by their own name (not their Service's).
+    pub slices: BTreeMap<Name, EndpointSlice>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Whether everything has been told once.
+    pub synced: bool,
+}
+
+impl Cluster {
+    /// Takes a change in; returns whether it changed anything.
+    pub fn apply(&mut self, change: Change) -> bool {
+        match change {
+            Change::Service(service) => replace(&mut self.services, service.name.clone(), service),
+            Change::ServiceGone(name) => self.services.remove(&name).is_some(),
+            Change::Slice(slice) => replace(&mut self.slices, slice.name.clone(), slice),
+            Change::SliceGone(name) => self.slices.remove(&name).is_some(),
+            Change::Node(node) => replace(&mut self.nodes, node.name.clone(), node),
+            Change::NodeGone(name) => self.nodes.remove(&name).is_some(),
+            Change::Synced => !std::mem::replace(&mut self.synced, true),
+        }
+    }
+}
+
+fn replace<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    if map.get(&key) == Some(&value) {
+        return false;
+    }
+    map.insert(key, value);
+    true
+}
+
+/// What could not be honoured in one of the cluster's objects, and why. Told once per appearance:
+/// logged, counted, shown by `weir show services`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Remark {
+    /// The object, such as `Service default/web`.
+    pub about: String,
+    /// What is not done, and why: a sentence that ends with what to do where something can be done.
+    pub text: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.about, self.text)
+    }
+}

@@ -1,0 +1,2 @@
+//! Chores. To be written.
+fn main() {}
