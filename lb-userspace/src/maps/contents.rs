@@ -155,12 +155,42 @@ impl Contents {
 
     /// Backends that are kept only for the connections that may still refer to them: they serve no
     /// endpoint, and no slot names them.
+    ///
+    /// The row with the highest generation is never among them: the next row's generation is told
+    /// by it. So a generation never comes back, and nobody who remembers an id and a generation
+    /// mistakes another backend for it.
     #[must_use]
     pub fn retired(&self) -> BackendSet {
         BackendSet {
             v4: self.v4.retired(&self.slots),
             v6: self.v6.retired(&self.slots),
         }
+    }
+}
+
+impl BackendSet {
+    /// Those that `others` has too.
+    #[must_use]
+    pub fn among(&self, others: &Self) -> Self {
+        Self {
+            v4: &self.v4 & &others.v4,
+            v6: &self.v6 & &others.v6,
+        }
+    }
+
+    /// Those that `others` has not.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self {
+            v4: &self.v4 - &others.v4,
+            v6: &self.v6 - &others.v6,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 }
 
@@ -189,6 +219,8 @@ impl<A: Address> FamilyContents<A> {
     fn retired(&self, slots: &BTreeMap<u32, Arc<[BackendId]>>) -> BTreeSet<BackendId> {
         let idle = self.backends.iter().filter(|(_, row)| !row.is_serving());
         let mut retired: BTreeSet<BackendId> = idle.map(|(id, _)| *id).collect();
+        let highest = self.backends.iter().max_by_key(|(_, row)| row.generation);
+        highest.map(|(id, _)| retired.remove(id));
         if retired.is_empty() {
             return retired;
         }

@@ -4,6 +4,7 @@
 pub mod contents;
 pub mod diff;
 pub mod memory;
+mod text;
 
 pub use contents::{BackendSet, Contents, FamilyContents};
 pub use diff::{Operation, diff};

@@ -34,8 +34,6 @@ pub(super) struct Family<'a, A> {
     had: HashMap<ServiceId, Vec<Pool>>,
     frontends: BTreeMap<Frontend<A>, FrontendRow>,
     backends: Backends<A>,
-    /// Backends named by old pools that had to be kept as they were.
-    outdated: BTreeSet<BackendId>,
 }
 
 /// A Service port's endpoints with their rows, in the order of their addresses.
@@ -60,7 +58,6 @@ impl<'a, A: Address> Family<'a, A> {
             had,
             frontends: BTreeMap::new(),
             backends: Backends::of(before, capacity),
-            outdated: BTreeSet::new(),
         }
     }
 
@@ -102,7 +99,7 @@ impl<'a, A: Address> Family<'a, A> {
                 .frontends
                 .get(frontend)
                 .filter(|row| row.service == id);
-            if let Some(pools) = with_outdated(wanted, before, pools, &mut self.outdated) {
+            if let Some(pools) = or_as_before(wanted, before, pools) {
                 self.frontends
                     .insert(*frontend, FrontendRow { service: id, pools });
             }
@@ -133,11 +130,11 @@ impl<'a, A: Address> Family<'a, A> {
         self.backends.needed()
     }
 
-    /// The rows, without those backends that are `unreferenced` and not in use.
-    pub(super) fn settle(self, unreferenced: &BTreeSet<BackendId>) -> FamilyContents<A> {
+    /// The rows, without those backends that are `free` to go.
+    pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
         FamilyContents {
             frontends: self.frontends,
-            backends: self.backends.settle(unreferenced, &self.outdated),
+            backends: self.backends.settle(free),
         }
     }
 }
@@ -152,11 +149,10 @@ fn key<A: Address>((address, port): (A, Port)) -> u64 {
 
 /// `wanted`, and where the array had no room, what the frontend had `before`: old slots are better
 /// than none. `None` if there were none either.
-fn with_outdated(
+fn or_as_before(
     wanted: [Option<Pool>; 3],
     before: Option<&FrontendRow>,
     pools: &mut Pools<'_>,
-    outdated: &mut BTreeSet<BackendId>,
 ) -> Option<[Pool; 3]> {
     let mut row = [Pool::empty(Verdict::NoEndpoint); 3];
     for ((pool, wanted), class) in row.iter_mut().zip(wanted).zip(SourceClass::ALL) {
@@ -165,7 +161,7 @@ fn with_outdated(
             None => before?.pool(class),
         };
         if wanted.is_none() && pool.length > 0 {
-            outdated.extend(pools.keep(*pool)?);
+            pools.keep(*pool)?;
         }
     }
     Some(row)

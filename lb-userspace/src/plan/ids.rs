@@ -157,27 +157,10 @@ impl<A: Address> Backends<A> {
         (self.refused > 0).then(|| self.rows.len() as u64 + u64::from(self.refused) + 1)
     }
 
-    /// The rows there shall be: without those retired ones that nothing refers to, neither a
-    /// connection nor one of the slots that are kept.
-    ///
-    /// One of them stays even so: while no other row has a generation as high as its, it is what
-    /// the next row's generation is told by. Hence a generation never comes back, and whoever
-    /// remembers an id and a generation is never answered by another backend.
-    pub(super) fn settle(
-        self,
-        unreferenced: &BTreeSet<BackendId>,
-        in_slots: &BTreeSet<BackendId>,
-    ) -> BTreeMap<BackendId, Backend<A>> {
-        let goes = |id: &BackendId, row: &Backend<A>| {
-            !row.is_serving() && unreferenced.contains(id) && !in_slots.contains(id)
-        };
-        let (going, mut rows): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.rows.into_iter().partition(|(id, row)| goes(id, row));
-        if let Some((id, highest)) = going.into_iter().max_by_key(|(_, row)| row.generation)
-            && rows.values().all(|row| row.generation < highest.generation)
-        {
-            rows.insert(id, highest);
-        }
+    /// The rows there shall be: all but those that are `free` to go, unless they serve again.
+    pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> BTreeMap<BackendId, Backend<A>> {
+        let mut rows = self.rows;
+        rows.retain(|id, row| row.is_serving() || !free.contains(id));
         rows
     }
 }

@@ -97,8 +97,13 @@ pub fn plan(
         place: node::place(cluster, here),
     };
     let mut pools = Pools::of(&before.slots, settings.capacities.slots);
-    let v4 = rows(&given, &ground, &v4, unreferenced, &mut pools, &mut missing);
-    let v6 = rows(&given, &ground, &v6, unreferenced, &mut pools, &mut missing);
+    let free = if unreferenced.is_empty() {
+        BackendSet::default()
+    } else {
+        before.retired().among(unreferenced)
+    };
+    let v4 = rows(&given, &ground, &v4, &free, &mut pools, &mut missing);
+    let v6 = rows(&given, &ground, &v6, &free, &mut pools, &mut missing);
     if pools.is_short {
         missing.room(&given, &maps::SLOTS, pools.needed);
     }
@@ -214,7 +219,7 @@ fn rows<A: Rows>(
     given: &Given<'_>,
     ground: &Ground<'_>,
     claims: &Claims<A>,
-    unreferenced: &BackendSet,
+    free: &BackendSet,
     pools: &mut Pools<'_>,
     missing: &mut Missing,
 ) -> FamilyContents<A> {
@@ -227,7 +232,7 @@ fn rows<A: Rows>(
     if let Some(needed) = family.backends_needed() {
         missing.room(given, A::backends_map(), needed);
     }
-    family.settle(A::ids(unreferenced))
+    family.settle(A::ids(free))
 }
 
 /// The labels of all Service ports that are balanced, and of those that retired backends belong to:

@@ -64,7 +64,7 @@ impl<'a> Pools<'a> {
         for each in [maglev::FINE, maglev::COARSE, maglev::LEAST] {
             let length = maglev::size(members.len(), each);
             if let Some(kept) = kept.filter(|pool| pool.length >= length) {
-                return self.keep(kept).map(|_| kept);
+                return self.keep(kept);
             }
             if let Some(base) = self.free.take(length) {
                 self.after.insert(base, slots(members, length));
@@ -74,14 +74,14 @@ impl<'a> Pools<'a> {
         None
     }
 
-    /// Keeps a pool as it was; returns its slots, or `None` if it was not there.
-    pub(super) fn keep(&mut self, pool: Pool) -> Option<&'a [BackendId]> {
+    /// Keeps a pool as it was; `None` if it was not there.
+    pub(super) fn keep(&mut self, pool: Pool) -> Option<Pool> {
         let slots = self.before.get(&pool.base)?;
         if slots.len() != pool.length as usize {
             return None;
         }
         self.after.insert(pool.base, Arc::clone(slots));
-        Some(slots)
+        Some(pool)
     }
 
     /// Whether a pool names all of `members` and nobody else, as evenly as choice tables do. Cheaper
