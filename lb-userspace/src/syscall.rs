@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 
 /// `enum bpf_cmd` of `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ enum Command {
 }
 
 /// The `batch` member of `union bpf_attr`: three pointers, the place to go on at, and counts.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Default)]
 #[repr(C)]
 struct BatchAttribute {
     in_batch: u64,
@@ -39,7 +39,7 @@ struct BatchAttribute {
 }
 
 /// The member for `BPF_OBJ_*`.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Default)]
 #[repr(C)]
 struct ObjectAttribute {
     pathname: u64,
@@ -48,7 +48,7 @@ struct ObjectAttribute {
 }
 
 /// The member for `BPF_LINK_DETACH`.
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Default)]
 #[repr(C)]
 struct LinkDetachAttribute {
     link_fd: u32,
@@ -77,7 +77,7 @@ pub fn lookup_batch<K: Pod, V: Pod>(
         values: values.as_mut_ptr() as u64,
         count: count(keys.len().min(values.len())),
         map_fd: number(map),
-        ..Zeroable::zeroed()
+        ..Default::default()
     };
     // SAFETY: `start` and `next` live until the call returns; `keys` and `values` have room for
     // `count` entries of the map, whose key and value the callers have compared with `K` and `V`,
@@ -106,7 +106,7 @@ pub fn update_batch<K: Pod, V: Pod>(
         values: values.as_ptr() as u64,
         count: count(keys.len().min(values.len())),
         map_fd: number(map),
-        ..Zeroable::zeroed()
+        ..Default::default()
     };
     // SAFETY: the kernel reads `count` keys and values of the sizes that the callers have compared
     // with the map's, and writes nothing but `attribute`.
@@ -124,7 +124,7 @@ pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Resu
         keys: keys.as_ptr() as u64,
         count: count(keys.len()),
         map_fd: number(map),
-        ..Zeroable::zeroed()
+        ..Default::default()
     };
     // SAFETY: the kernel reads `count` keys of the size that the callers have compared with the
     // map's, and writes nothing but `attribute`.
@@ -141,7 +141,7 @@ pub fn detach_pinned_link(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attribute = ObjectAttribute {
         pathname: name.as_ptr() as u64,
-        ..Zeroable::zeroed()
+        ..Default::default()
     };
     // SAFETY: `name` is a string that ends with a zero byte and lives until the call returns.
     let link = unsafe { bpf(Command::ObjectGet, &mut attribute) }?;
@@ -158,7 +158,7 @@ pub fn detach_pinned_link(path: &Path) -> io::Result<()> {
 ///
 /// # Safety
 /// The pointers in `attribute` must be good for what `command` reads and writes through them.
-unsafe fn bpf<A: Pod>(command: Command, attribute: &mut A) -> io::Result<i32> {
+unsafe fn bpf<A>(command: Command, attribute: &mut A) -> io::Result<i32> {
     // SAFETY: `attribute` is as long as we say, and the caller answers for what it points to.
     let result = unsafe {
         libc::syscall(

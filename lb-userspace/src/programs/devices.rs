@@ -2,11 +2,11 @@
 //! can be tested without a device. `netlink` gathers the facts.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
 
-use glob::Pattern;
 use ipnet::IpNet;
+
+use crate::config::DeviceNames;
+use crate::model::{DeviceRole, NodeDevice};
 
 /// What the kernel says of one device.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -31,58 +31,57 @@ pub struct Link {
     pub addresses: Vec<IpNet>,
 }
 
-/// What a device leads to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
-    /// A pod of this node.
-    Pod,
-    /// Everything outside this node.
-    Network,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pod => "pod",
-            Self::Network => "network",
-        })
-    }
-}
-
 /// A device, what it was found to lead to, and the reason in words for `weir check`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
     /// What the kernel says of it.
     pub link: Link,
     /// What it leads to; `None` where Weir leaves it alone.
-    pub role: Option<Role>,
+    pub role: Option<DeviceRole>,
     /// Why.
     pub reason: &'static str,
 }
 
 impl Device {
-    /// Its addresses of global scope, the primary one of a family first.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.link.addresses.iter().map(IpNet::addr)
+    /// The device as the plan sees it; `None` for one that Weir leaves alone.
+    #[must_use]
+    pub fn to_node_device(&self, xdp_sends: bool) -> Option<NodeDevice> {
+        Some(NodeDevice {
+            index: self.link.index,
+            name: self.link.name.clone(),
+            role: self.role?,
+            addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
+            xdp_sends,
+        })
     }
 }
 
-/// What the flags say about devices.
+/// What the flags say about devices; `None` leaves it to what they look like.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Selection {
-    /// `--network-devices`: names of network-facing devices; empty to find them.
-    pub network: Vec<Pattern>,
-    /// `--pod-devices`: names of pod-facing devices; empty to find them.
-    pub pods: Vec<Pattern>,
+    /// `--network-devices`
+    pub network: Option<DeviceNames>,
+    /// `--pod-devices`
+    pub pods: Option<DeviceNames>,
 }
 
 impl Selection {
-    /// The patterns that no device of `links` fits.
-    pub fn unmatched<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = &'a Pattern> {
-        self.network
-            .iter()
-            .chain(&self.pods)
-            .filter(|pattern| !links.iter().any(|link| pattern.matches(&link.name)))
+    /// The patterns that fit no device of `links`, each after its flag.
+    #[must_use]
+    pub fn unmatched(&self, links: &[Link]) -> Vec<(&'static str, String)> {
+        let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        [
+            ("--network-devices", &self.network),
+            ("--pod-devices", &self.pods),
+        ]
+        .into_iter()
+        .filter_map(|(flag, devices)| Some((flag, devices.as_ref()?)))
+        .flat_map(|(flag, devices)| {
+            devices
+                .unmatched(&names)
+                .map(move |pattern| (flag, pattern.to_owned()))
+        })
+        .collect()
     }
 }
 
@@ -91,7 +90,9 @@ impl Selection {
 pub fn classify(links: &[Link], selection: &Selection) -> Vec<Device> {
     let pods: BTreeSet<u32> = links
         .iter()
-        .filter(|link| named(link, selection).unwrap_or_else(|| found(link, &[])).0 == Some(Role::Pod))
+        .filter(|link| {
+            named(link, selection).unwrap_or_else(|| found(link, &[])).0 == Some(DeviceRole::Pod)
+        })
         .map(|link| link.index)
         .collect();
     links
@@ -112,56 +113,70 @@ pub fn classify(links: &[Link], selection: &Selection) -> Vec<Device> {
         .collect()
 }
 
-type Decision = (Option<Role>, &'static str);
+type Decision = (Option<DeviceRole>, &'static str);
 
 /// What the flags decide, if they decide about `link`.
 fn named(link: &Link, selection: &Selection) -> Option<Decision> {
-    let fits = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(&link.name));
+    let fits = |names: &Option<DeviceNames>| names.as_ref().is_some_and(|n| n.contains(&link.name));
     let chosen = if fits(&selection.network) {
-        (Some(Role::Network), "named by --network-devices")
+        (Some(DeviceRole::Network), "named by --network-devices")
     } else if fits(&selection.pods) {
-        (Some(Role::Pod), "named by --pod-devices")
+        (Some(DeviceRole::Pod), "named by --pod-devices")
     } else {
         let (role, _) = found(link, &[]);
         return match role {
-            Some(Role::Network) if !selection.network.is_empty() => {
+            Some(DeviceRole::Network) if selection.network.is_some() => {
                 Some((None, "not among --network-devices"))
             }
-            Some(Role::Pod) if !selection.pods.is_empty() => {
+            Some(DeviceRole::Pod) if selection.pods.is_some() => {
                 Some((None, "not among --pod-devices"))
             }
             Some(_) | None => None,
         };
     };
     Some(if link.is_loopback {
-        (None, "the loopback device: its packets never leave the node")
+        (
+            None,
+            "the loopback device: its packets never leave the node",
+        )
     } else if link.is_ethernet {
         chosen
     } else {
-        (None, "named by a flag, but its packets have no Ethernet header: not yet balanced")
+        (
+            None,
+            "named by a flag, but its packets have no Ethernet header: not yet balanced",
+        )
     })
 }
 
 /// What a device is by its looks; `ports` says of each port of a bridge whether it faces a pod.
 fn found(link: &Link, ports: &[bool]) -> Decision {
     if link.is_loopback {
-        return (None, "the loopback device: its packets never leave the node");
+        return (
+            None,
+            "the loopback device: its packets never leave the node",
+        );
     }
     let role = match link.kind.as_str() {
         "veth" | "netkit" => pair(link),
         "bridge" => bridge(link, ports),
         "vxlan" | "geneve" | "gretap" | "ip6gretap" | "ipip" | "sit" | "ip6tnl" | "gre"
-        | "ip6gre" | "wireguard" => (Some(Role::Network), "a tunnel to other nodes"),
+        | "ip6gre" | "wireguard" => (Some(DeviceRole::Network), "a tunnel to other nodes"),
         "dummy" | "ifb" | "nlmon" => (None, "nothing arrives by such a device"),
-        _ if link.has_default_route => (Some(Role::Network), "the default route leaves by it"),
-        _ if !link.addresses.is_empty() => (Some(Role::Network), "it has an address of the node"),
+        _ if link.has_default_route => {
+            (Some(DeviceRole::Network), "the default route leaves by it")
+        }
+        _ if !link.addresses.is_empty() => {
+            (Some(DeviceRole::Network), "it has an address of the node")
+        }
         _ if link.port_of.is_some() => (None, "a port of another device that is looked at instead"),
         _ => (None, "it has neither an address nor the default route"),
     };
     match role {
-        (Some(_), _) if !link.is_ethernet => {
-            (None, "its packets have no Ethernet header: not yet balanced")
-        }
+        (Some(_), _) if !link.is_ethernet => (
+            None,
+            "its packets have no Ethernet header: not yet balanced",
+        ),
         decided => decided,
     }
 }
@@ -170,13 +185,19 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
 /// way out. Plugins that give the host's end of a pod's pair an address give it a single one
 /// (`/32`, `/128`); the way out has a subnet.
 fn pair(link: &Link) -> Decision {
-    let has_subnet = link.addresses.iter().any(|a| a.prefix_len() < a.max_prefix_len());
+    let has_subnet = link
+        .addresses
+        .iter()
+        .any(|a| a.prefix_len() < a.max_prefix_len());
     if link.has_default_route {
-        (Some(Role::Network), "the default route leaves by it")
+        (Some(DeviceRole::Network), "the default route leaves by it")
     } else if has_subnet {
-        (Some(Role::Network), "it has a subnet of the node")
+        (Some(DeviceRole::Network), "it has a subnet of the node")
     } else if link.has_peer_elsewhere {
-        (Some(Role::Pod), "its peer is in another network namespace")
+        (
+            Some(DeviceRole::Pod),
+            "its peer is in another network namespace",
+        )
     } else {
         (None, "both ends of the pair are in this network namespace")
     }
@@ -187,9 +208,12 @@ fn pair(link: &Link) -> Decision {
 fn bridge(link: &Link, ports: &[bool]) -> Decision {
     let leads_out = ports.iter().any(|is_pod| !is_pod);
     if link.has_default_route {
-        (Some(Role::Network), "the default route leaves by it")
+        (Some(DeviceRole::Network), "the default route leaves by it")
     } else if leads_out && !link.addresses.is_empty() {
-        (Some(Role::Network), "it has an address of the node and a port that leads out")
+        (
+            Some(DeviceRole::Network),
+            "it has an address of the node and a port that leads out",
+        )
     } else {
         (None, "a bridge of pods: its ports are looked at instead")
     }
@@ -221,12 +245,15 @@ mod tests {
         }
     }
 
-    fn roles(links: &[Link], selection: &Selection) -> Vec<Option<Role>> {
+    fn roles(links: &[Link], selection: &Selection) -> Vec<Option<DeviceRole>> {
         classify(links, selection).iter().map(|d| d.role).collect()
     }
 
-    fn patterns(text: &[&str]) -> Vec<Pattern> {
-        text.iter().map(|p| Pattern::new(p).unwrap()).collect()
+    fn network(names: &str) -> Selection {
+        Selection {
+            network: Some(names.parse().unwrap()),
+            pods: None,
+        }
     }
 
     #[test]
@@ -235,12 +262,11 @@ mod tests {
             is_loopback: true,
             ..with_address(link(1, "lo", ""), "10.0.0.1/32")
         };
-        let by_name = Selection {
-            network: patterns(&["*"]),
-            pods: Vec::new(),
-        };
-        assert_eq!(roles(std::slice::from_ref(&lo), &Selection::default()), [None]);
-        assert_eq!(roles(&[lo], &by_name), [None]);
+        assert_eq!(
+            roles(std::slice::from_ref(&lo), &Selection::default()),
+            [None]
+        );
+        assert_eq!(roles(&[lo], &network("*")), [None]);
     }
 
     #[test]
@@ -253,7 +279,7 @@ mod tests {
         let idle = link(4, "eth2", "");
         assert_eq!(
             roles(&[addressed, routed, idle], &Selection::default()),
-            [Some(Role::Network), Some(Role::Network), None]
+            [Some(DeviceRole::Network), Some(DeviceRole::Network), None]
         );
     }
 
@@ -266,7 +292,7 @@ mod tests {
                 &[pod(5, "veth0"), gateway, link(7, "veth2", "veth")],
                 &Selection::default()
             ),
-            [Some(Role::Pod), Some(Role::Pod), None]
+            [Some(DeviceRole::Pod), Some(DeviceRole::Pod), None]
         );
     }
 
@@ -279,7 +305,7 @@ mod tests {
         };
         assert_eq!(
             roles(&[subnet, routed], &Selection::default()),
-            [Some(Role::Network), Some(Role::Network)]
+            [Some(DeviceRole::Network), Some(DeviceRole::Network)]
         );
     }
 
@@ -292,7 +318,7 @@ mod tests {
         };
         assert_eq!(
             roles(&[cni0.clone(), port], &Selection::default()),
-            [None, Some(Role::Pod)]
+            [None, Some(DeviceRole::Pod)]
         );
         assert_eq!(roles(&[cni0], &Selection::default()), [None]);
     }
@@ -304,7 +330,10 @@ mod tests {
             port_of: Some(5),
             ..link(2, "eth0", "")
         };
-        assert_eq!(roles(&[br0, port], &Selection::default()), [Some(Role::Network), None]);
+        assert_eq!(
+            roles(&[br0, port], &Selection::default()),
+            [Some(DeviceRole::Network), None]
+        );
     }
 
     #[test]
@@ -314,8 +343,11 @@ mod tests {
             ..link(8, "wg0", "wireguard")
         };
         assert_eq!(
-            roles(&[link(7, "flannel.1", "vxlan"), wireguard], &Selection::default()),
-            [Some(Role::Network), None]
+            roles(
+                &[link(7, "flannel.1", "vxlan"), wireguard],
+                &Selection::default()
+            ),
+            [Some(DeviceRole::Network), None]
         );
     }
 
@@ -326,15 +358,14 @@ mod tests {
             with_address(link(3, "eth1", ""), "198.51.100.1/24"),
             pod(4, "veth0"),
         ];
-        let selection = Selection {
-            network: patterns(&["eth1", "wan*"]),
-            pods: Vec::new(),
-        };
+        let selection = network("eth1,wan*");
         assert_eq!(
             roles(&links, &selection),
-            [None, Some(Role::Network), Some(Role::Pod)]
+            [None, Some(DeviceRole::Network), Some(DeviceRole::Pod)]
         );
-        let unmatched: Vec<_> = selection.unmatched(&links).map(Pattern::as_str).collect();
-        assert_eq!(unmatched, ["wan*"]);
+        assert_eq!(
+            selection.unmatched(&links),
+            [("--network-devices", "wan*".into())]
+        );
     }
 }

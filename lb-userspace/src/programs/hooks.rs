@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::devices::{Device, Role};
+use super::devices::Device;
+use crate::config::XdpMode;
+use crate::model::DeviceRole;
 
 /// A place on a device where one of our programs runs. Its name is part of a link's pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,33 +58,19 @@ impl fmt::Display for Hook {
     }
 }
 
-/// `--xdp`: where packets are handled before the stack.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
-pub enum Xdp {
-    /// In the driver, on devices where what XDP sends back out arrives.
-    #[default]
-    Auto,
-    /// In the driver, on every network-facing device.
-    Native,
-    /// In front of the stack, on every network-facing device.
-    Generic,
-    /// Nowhere: TC alone.
-    Off,
-}
-
 /// The XDP hook `device` gets, or why it gets none.
 ///
 /// # Errors
 /// The reason in words.
-pub fn xdp(device: &Device, wanted: Xdp) -> Result<Hook, &'static str> {
-    if device.role != Some(Role::Network) {
+pub fn xdp(device: &Device, wanted: XdpMode) -> Result<Hook, &'static str> {
+    if device.role != Some(DeviceRole::Network) {
         return Err("only network-facing devices have XDP");
     }
     match wanted {
-        Xdp::Native => Ok(Hook::XdpNative),
-        Xdp::Generic => Ok(Hook::XdpGeneric),
-        Xdp::Off => Err("--xdp off"),
-        Xdp::Auto => match device.link.kind.as_str() {
+        XdpMode::Native => Ok(Hook::XdpNative),
+        XdpMode::Generic => Ok(Hook::XdpGeneric),
+        XdpMode::Off => Err("--xdp off"),
+        XdpMode::Auto => match device.link.kind.as_str() {
             "" | "bond" => Ok(Hook::XdpNative),
             // Without an XDP program on its peer a veth drops every frame that XDP sends back, and
             // frames of local senders carry half a checksum that XDP cannot see.
@@ -97,7 +85,7 @@ mod tests {
     use super::*;
     use crate::programs::devices::Link;
 
-    fn device(kind: &str, role: Role) -> Device {
+    fn device(kind: &str, role: DeviceRole) -> Device {
         Device {
             link: Link {
                 kind: kind.into(),
@@ -118,23 +106,26 @@ mod tests {
 
     #[test]
     fn by_default_xdp_runs_on_hardware_alone() {
-        assert_eq!(xdp(&device("", Role::Network), Xdp::Auto), Ok(Hook::XdpNative));
+        assert_eq!(
+            xdp(&device("", DeviceRole::Network), XdpMode::Auto),
+            Ok(Hook::XdpNative)
+        );
         for kind in ["veth", "vxlan", "bridge", "vlan"] {
-            assert!(xdp(&device(kind, Role::Network), Xdp::Auto).is_err());
+            assert!(xdp(&device(kind, DeviceRole::Network), XdpMode::Auto).is_err());
         }
     }
 
     #[test]
     fn xdp_that_is_asked_for_is_given_to_network_devices_alone() {
         assert_eq!(
-            xdp(&device("veth", Role::Network), Xdp::Native),
+            xdp(&device("veth", DeviceRole::Network), XdpMode::Native),
             Ok(Hook::XdpNative)
         );
         assert_eq!(
-            xdp(&device("veth", Role::Network), Xdp::Generic),
+            xdp(&device("veth", DeviceRole::Network), XdpMode::Generic),
             Ok(Hook::XdpGeneric)
         );
-        assert!(xdp(&device("veth", Role::Pod), Xdp::Native).is_err());
-        assert!(xdp(&device("", Role::Network), Xdp::Off).is_err());
+        assert!(xdp(&device("veth", DeviceRole::Pod), XdpMode::Native).is_err());
+        assert!(xdp(&device("", DeviceRole::Network), XdpMode::Off).is_err());
     }
 }

@@ -143,17 +143,15 @@ fn next_step(there: &Shape, wanted: &Shape) -> &'static str {
 /// The directory of one layout version on one BPF file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
-    home: PathBuf,
-    version: String,
+    directory: PathBuf,
 }
 
 impl Pins {
-    /// The pins of this build's layout below `bpffs`. Nothing is read or made.
+    /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
-    pub fn below(bpffs: &Path) -> Self {
+    pub fn at(directory: &Path) -> Self {
         Self {
-            home: bpffs.join("weir"),
-            version: format!("v{}", layout::VERSION),
+            directory: directory.into(),
         }
     }
 
@@ -162,9 +160,9 @@ impl Pins {
     /// # Errors
     /// [`PinError::NotBpffs`], [`PinError::File`]
     pub fn create(&self) -> Result<(), PinError> {
-        let existing = self.home.ancestors().find(|path| path.exists());
+        let existing = self.directory.ancestors().find(|path| path.exists());
         if !existing.is_some_and(is_bpffs) {
-            let bpffs = self.home.parent().unwrap_or(&self.home);
+            let bpffs = self.home().parent().unwrap_or(&self.directory);
             return Err(PinError::NotBpffs(bpffs.into()));
         }
         for directory in [self.maps(), self.links()] {
@@ -178,8 +176,8 @@ impl Pins {
     /// # Errors
     /// [`PinError::OtherVersion`], [`PinError::OtherMap`], [`PinError::Map`], [`PinError::File`]
     pub fn compare(&self, capacities: &Capacities) -> Result<(), PinError> {
-        let ours = self.home.join(&self.version);
-        if let Some(other) = self.versions()?.into_iter().find(|path| *path != ours) {
+        let mut versions = self.versions()?.into_iter();
+        if let Some(other) = versions.find(|path| *path != self.directory) {
             return Err(PinError::OtherVersion(other));
         }
         for map in maps::ALL {
@@ -258,13 +256,13 @@ impl Pins {
             }
             remove_directory(&version)?;
         }
-        remove_directory(&self.home)?;
+        remove_directory(self.home())?;
         Ok(removed)
     }
 
     /// `<bpffs>/weir/v*`
     fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
-        let mut versions = entries(&self.home)?;
+        let mut versions = entries(self.home())?;
         versions.retain(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())
@@ -274,12 +272,17 @@ impl Pins {
         Ok(versions)
     }
 
+    /// `<bpffs>/weir`
+    fn home(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
+    }
+
     fn maps(&self) -> PathBuf {
-        self.home.join(&self.version).join("maps")
+        self.directory.join("maps")
     }
 
     fn links(&self) -> PathBuf {
-        self.home.join(&self.version).join("links")
+        self.directory.join("links")
     }
 }
 
@@ -325,7 +328,9 @@ mod tests {
     #[test]
     fn a_directory_elsewhere_is_refused_with_the_command_that_mounts_one() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Pins::below(directory.path()).create().unwrap_err();
+        let error = Pins::at(&directory.path().join("weir/v1"))
+            .create()
+            .unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
         assert!(!directory.path().join("weir").exists());
     }
@@ -355,7 +360,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let other = directory.path().join("weir/v999999");
         fs::create_dir_all(&other).unwrap();
-        let pins = Pins::below(directory.path());
+        let pins = Pins::at(&directory.path().join("weir/v1"));
         let capacities = Capacities {
             services: 1,
             frontends: 1,
