@@ -95,9 +95,19 @@ where
         Ok(headers) => headers,
         Err(outcome) => return outcome.into(),
     };
-    let mut flow = Flow { headers, entry: Connection::empty(), crowded: false };
-    match flow.find(world, hook).and_then(|()| flow.send::<V, P, W>(packet, world)) {
-        Ok(onward) => Walked { outcome: flow.outcome(), onward },
+    let mut flow = Flow {
+        headers,
+        entry: Connection::empty(),
+        crowded: false,
+    };
+    match flow
+        .find(world, hook)
+        .and_then(|()| flow.send::<V, P, W>(packet, world))
+    {
+        Ok(onward) => Walked {
+            outcome: flow.outcome(),
+            onward,
+        },
         Err(outcome) => outcome.into(),
     }
 }
@@ -118,7 +128,12 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     fn find<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
         let now = world.now();
-        if !world.see(Table::Established, &self.headers.tuple, now, &mut self.entry) {
+        if !world.see(
+            Table::Established,
+            &self.headers.tuple,
+            now,
+            &mut self.entry,
+        ) {
             return self.meet(world, hook);
         }
         self.applies(hook)?;
@@ -134,8 +149,11 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     fn meet<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
         let tuple = &self.headers.tuple;
-        let from_backend =
-            world.may_concern(filter::position(&tuple.source, tuple.source_port, tuple.protocol));
+        let from_backend = world.may_concern(filter::position(
+            &tuple.source,
+            tuple.source_port,
+            tuple.protocol,
+        ));
         let to_frontend = matches!(hook.place, Place::Ingress)
             && world.may_concern(filter::position(
                 &tuple.destination,
@@ -195,8 +213,7 @@ impl<A: Address> Flow<A> {
     /// its backend no longer serves and nothing would be lost by moving.
     #[inline(always)]
     fn is_over<W: World<A>>(&self, world: &W) -> bool {
-        let may_move =
-            self.headers.flags.opens() || self.headers.tuple.protocol == Protocol::UDP;
+        let may_move = self.headers.flags.opens() || self.headers.tuple.protocol == Protocol::UDP;
         if self.entry.is_reply() || !may_move {
             return false;
         }
@@ -217,14 +234,22 @@ impl<A: Address> Flow<A> {
             Table::HalfOpen => self.entry.state,
         };
         let is_reply = self.entry.is_reply();
-        let mut state = if is_reply { before.with(State::ANSWERED) } else { before };
+        let mut state = if is_reply {
+            before.with(State::ANSWERED)
+        } else {
+            before
+        };
         if self.headers.flags.resets() {
             state = state.with(State::RESET);
         } else {
             // A reset that both sides ignore was forged, or lost its way.
             state = state.without(State::RESET);
             if self.headers.flags.closes() {
-                let closed = if is_reply { State::BACKEND_CLOSED } else { State::CLIENT_CLOSED };
+                let closed = if is_reply {
+                    State::BACKEND_CLOSED
+                } else {
+                    State::CLIENT_CLOSED
+                };
                 state = state.with(closed);
             }
         }
@@ -249,8 +274,7 @@ impl<A: Address> Flow<A> {
         if world.find(Table::HalfOpen, &answers, &mut self.entry) {
             forget(world, Table::HalfOpen, &answers, &self.entry);
         }
-        if world.find(Table::Established, &answers, &mut self.entry) && self.entry.state.is_over()
-        {
+        if world.find(Table::Established, &answers, &mut self.entry) && self.entry.state.is_over() {
             forget(world, Table::Established, &answers, &self.entry);
         }
     }
@@ -337,7 +361,11 @@ fn meet_closer<A: Address, W: World<A>>(
         }
         flow.forget(world, Table::HalfOpen);
     }
-    if to_frontend { flow.begin(world, hook) } else { Err(Outcome::NotAService) }
+    if to_frontend {
+        flow.begin(world, hook)
+    } else {
+        Err(Outcome::NotAService)
+    }
 }
 
 /// Removes both entries of a flow; what stands in its partner's place and is not its partner stays.

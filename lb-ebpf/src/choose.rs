@@ -11,7 +11,11 @@ use crate::tables::Tables;
 /// The row of the frontend a packet was sent to.
 #[inline(always)]
 pub fn frontend<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>) -> Option<FrontendRow> {
-    tables.frontend(&Frontend::new(tuple.destination, tuple.destination_port, tuple.protocol))
+    tables.frontend(&Frontend::new(
+        tuple.destination,
+        tuple.destination_port,
+        tuple.protocol,
+    ))
 }
 
 /// A backend for a flow of `tuple`: the one in the slot that the tuple hashes to.
@@ -28,7 +32,9 @@ pub fn backend<A: Address, T: Tables<A>>(
         Some(Verdict::NoEndpoint) => return Err(Outcome::NoEndpoint),
         Some(Verdict::NoLocalEndpoint) => return Err(Outcome::NoLocalEndpoint),
     }
-    let slot = pool.base.wrapping_add(hash::reduce(hash::tuple(tuple), pool.length));
+    let slot = pool
+        .base
+        .wrapping_add(hash::reduce(hash::tuple(tuple), pool.length));
     let id = tables.slot(slot).ok_or(Outcome::NoBackend)?;
     let backend = tables.backend(id).ok_or(Outcome::NoBackend)?;
     Ok((id, backend))

@@ -17,11 +17,23 @@ use bytemuck::Pod;
 /// `enum bpf_cmd` of `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy)]
 enum Command {
+    Lookup = 1,
     ObjectGet = 7,
     LookupBatch = 24,
     UpdateBatch = 26,
     DeleteBatch = 27,
     LinkDetach = 34,
+}
+
+/// The member for `BPF_MAP_*_ELEM`.
+#[derive(Default)]
+#[repr(C)]
+struct EntryAttribute {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// The `batch` member of `union bpf_attr`: three pointers, the place to go on at, and counts.
@@ -56,6 +68,24 @@ struct LinkDetachAttribute {
 
 /// Where a walk over a map goes on: opaque to user space, four bytes for every kind of map.
 pub type Position = u32;
+
+/// Reads the value under `key`. Of a least-recently-used hash this does not count as use.
+///
+/// # Errors
+/// Those of `BPF_MAP_LOOKUP_ELEM`: `ENOENT` if there is none.
+pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
+    let mut value = V::zeroed();
+    let mut attribute = EntryAttribute {
+        map_fd: number(map),
+        key: address(key),
+        value: address_mut(&mut value),
+        ..Default::default()
+    };
+    // SAFETY: `key` and `value` live until the call returns, their sizes are those that the callers
+    // have compared with the map's, and any bytes are a good `V`.
+    unsafe { bpf(Command::Lookup, &mut attribute) }?;
+    Ok(value)
+}
 
 /// Reads entries from `position` on (`None` is the start) into `keys` and `values`, as many as fit
 /// in the shorter of them; returns how many, and where to go on or `None` at the end.

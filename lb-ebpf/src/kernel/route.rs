@@ -52,13 +52,20 @@ pub fn to<A: Address>(kernel: &Kernel, destination: &A, cached: &mut CachedHop<A
     let now = nanoseconds();
     let remembered = cached.until > now && cached.destination == *destination;
     if !remembered && !look_up(kernel, destination, cached, now) {
-        return if kernel.resolves { Route::Unreachable } else { Route::Unknown };
+        return if kernel.resolves {
+            Route::Unreachable
+        } else {
+            Route::Unknown
+        };
     }
     if !kernel.resolves && (!remembered || cached.xdp_sends == 0) {
         return Route::Unknown;
     }
     let [a, b, c, d, e, f, g, h, i, j, k, l] = cached.link;
-    let link = Link { destination: [a, b, c, d, e, f], source: [g, h, i, j, k, l] };
+    let link = Link {
+        destination: [a, b, c, d, e, f],
+        source: [g, h, i, j, k, l],
+    };
     Route::Known(NextHop {
         device: cached.device,
         mtu: cached.mtu,

@@ -1,5 +1,6 @@
 //! TC: the full program, at ingress and egress of every device.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
 };
@@ -8,7 +9,6 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use aya_ebpf::EbpfContext;
 use lb_common::connection::Place;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
@@ -28,19 +28,40 @@ const HEADERS: u32 = 14 + 60 + 20;
 /// TC ingress of a pod-facing device.
 #[classifier]
 pub fn from_pod(context: TcContext) -> i32 {
-    run(&context, Hook { place: Place::Ingress, class: SourceClass::Pod, goes_on: true })
+    run(
+        &context,
+        Hook {
+            place: Place::Ingress,
+            class: SourceClass::Pod,
+            goes_on: true,
+        },
+    )
 }
 
 /// TC ingress of a network-facing device.
 #[classifier]
 pub fn from_network(context: TcContext) -> i32 {
-    run(&context, Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: true })
+    run(
+        &context,
+        Hook {
+            place: Place::Ingress,
+            class: SourceClass::Network,
+            goes_on: true,
+        },
+    )
 }
 
 /// TC egress of any device.
 #[classifier]
 pub fn to_device(context: TcContext) -> i32 {
-    run(&context, Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true })
+    run(
+        &context,
+        Hook {
+            place: Place::Egress,
+            class: SourceClass::Host,
+            goes_on: true,
+        },
+    )
 }
 
 #[inline(always)]
@@ -48,7 +69,11 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
     let device = unsafe { (*skb).ifindex };
-    let kernel = Kernel { context: context.as_ptr(), device, resolves: true };
+    let kernel = Kernel {
+        context: context.as_ptr(),
+        device,
+        resolves: true,
+    };
     let mut packet = Skb { skb };
     packet.pull();
     let walked = balance(&mut packet, &kernel, hook);
@@ -98,7 +123,11 @@ impl Packet for Skb {
             let data = (*self.skb).data as usize;
             let end = (*self.skb).data_end as usize;
             let start = data + offset;
-            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
+            if start + N > end {
+                None
+            } else {
+                Some(&mut *(start as *mut [u8; N]))
+            }
         }
     }
 

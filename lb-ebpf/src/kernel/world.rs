@@ -70,12 +70,17 @@ impl<A: FamilyMaps> Tables<A> for Kernel {
 
     #[inline(always)]
     fn may_concern(&self, position: Position) -> bool {
-        FILTER.get(position.word).is_some_and(|word| word & position.mask != 0)
+        FILTER
+            .get(position.word)
+            .is_some_and(|word| word & position.mask != 0)
     }
 
     #[inline(always)]
     fn settings(&self) -> Settings {
-        SETTINGS.get(0).copied().unwrap_or(Settings { first_source_port: 0, source_ports: 0 })
+        SETTINGS.get(0).copied().unwrap_or(Settings {
+            first_source_port: 0,
+            source_ports: 0,
+        })
     }
 }
 
@@ -91,14 +96,10 @@ macro_rules! on {
 
 impl<A: FamilyMaps> Connections<A> for Kernel {
     #[inline(always)]
-    fn see(
-        &self,
-        table: Table,
-        tuple: &Tuple<A>,
-        now: Ticks,
-        entry: &mut Connection<A>,
-    ) -> bool {
-        let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
+    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
+        let Some(found) = on!(table, get_ptr_mut(tuple)) else {
+            return false;
+        };
         // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
         // write `state` or `last_seen` meanwhile: whole aligned words, any value of which is good.
         unsafe {
@@ -112,7 +113,9 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
 
     #[inline(always)]
     fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
-        let Some(found) = on!(table, get_ptr(tuple)) else { return false };
+        let Some(found) = on!(table, get_ptr(tuple)) else {
+            return false;
+        };
         // SAFETY: as in `see`.
         unsafe { *entry = *found };
         true
@@ -180,7 +183,9 @@ impl<A: FamilyMaps + SocketTuple> Node<A> for Kernel {
     #[inline(always)]
     fn own_address(&self, device: u32) -> A {
         // SAFETY: the kernel keeps the element readable until the program ends.
-        DEVICES.get_ptr(&device).map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
+        DEVICES
+            .get_ptr(&device)
+            .map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
     }
 
     #[inline(always)]
@@ -198,4 +203,3 @@ impl<A: FamilyMaps + SocketTuple> Node<A> for Kernel {
         socket::exists(self, tuple)
     }
 }
-

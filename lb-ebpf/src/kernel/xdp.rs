@@ -1,11 +1,11 @@
 //! XDP on network-facing devices: finishes what it can at once, and leaves the rest, untouched, to
 //! the full program at TC.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use aya_ebpf::EbpfContext;
 use lb_common::connection::Place;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
@@ -18,9 +18,23 @@ use super::world::{Kernel, count};
 pub fn network_xdp(context: XdpContext) -> u32 {
     // SAFETY: the kernel passes a valid context; this is a plain read of it.
     let device = unsafe { (*context.ctx).ingress_ifindex };
-    let kernel = Kernel { context: context.as_ptr(), device, resolves: false };
-    let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
-    let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook);
+    let kernel = Kernel {
+        context: context.as_ptr(),
+        device,
+        resolves: false,
+    };
+    let hook = Hook {
+        place: Place::Ingress,
+        class: SourceClass::Network,
+        goes_on: false,
+    };
+    let walked = balance(
+        &mut Frame {
+            context: context.ctx,
+        },
+        &kernel,
+        hook,
+    );
     count(walked.outcome);
     match walked.onward {
         Onward::On => xdp_action::XDP_PASS,
@@ -49,7 +63,11 @@ impl Packet for Frame {
             let data = (*self.context).data as usize;
             let end = (*self.context).data_end as usize;
             let start = data + offset;
-            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
+            if start + N > end {
+                None
+            } else {
+                Some(&mut *(start as *mut [u8; N]))
+            }
         }
     }
 

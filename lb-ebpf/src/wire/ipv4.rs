@@ -21,8 +21,22 @@ impl IpVersion for Ipv4 {
 
     #[inline(always)]
     fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<V4>, Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
-        let [first, _, _, _, _, _, fragment_high, fragment_low, hops, protocol, ..] = *header;
+        let header = packet
+            .header::<HEADER>(LINK_HEADER)
+            .ok_or(Outcome::Malformed)?;
+        let [
+            first,
+            _,
+            _,
+            _,
+            _,
+            _,
+            fragment_high,
+            fragment_low,
+            hops,
+            protocol,
+            ..,
+        ] = *header;
         if first >> 4 != 4 || first & 0xf < 5 {
             return Err(Outcome::Malformed);
         }
@@ -35,7 +49,14 @@ impl IpVersion for Ipv4 {
         } else {
             LINK_HEADER + ((first & 0xf) as usize) * 4
         };
-        Carried { source, destination, protocol: Protocol(protocol), transport, hops }.read(packet)
+        Carried {
+            source,
+            destination,
+            protocol: Protocol(protocol),
+            transport,
+            hops,
+        }
+        .read(packet)
     }
 
     #[inline(always)]
@@ -54,12 +75,27 @@ impl IpVersion for Ipv4 {
         [*s0, *s1, *s2, *s3] = source.0;
         [*d0, *d1, *d2, *d3] = destination.0;
 
-        let [_, _, _, _, _, _, _, _, time_to_live, protocol, check_high, check_low, ..] = header;
+        let [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            time_to_live,
+            protocol,
+            check_high,
+            check_low,
+            ..,
+        ] = header;
         let before = u16::from_ne_bytes([*time_to_live, *protocol]);
         *time_to_live = time_to_live.wrapping_sub(hops);
         let after = u16::from_ne_bytes([*time_to_live, *protocol]);
-        [*check_high, *check_low] =
-            pseudo_header.half(before, after).applied_to([*check_high, *check_low]);
+        [*check_high, *check_low] = pseudo_header
+            .half(before, after)
+            .applied_to([*check_high, *check_low]);
         Ok(pseudo_header)
     }
 }

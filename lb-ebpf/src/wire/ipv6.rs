@@ -29,7 +29,9 @@ impl IpVersion for Ipv6 {
 
     #[inline(always)]
     fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<V6>, Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let header = packet
+            .header::<HEADER>(LINK_HEADER)
+            .ok_or(Outcome::Malformed)?;
         let [first, _, _, _, _, _, next_header, hops, ..] = *header;
         if first >> 4 != 6 {
             return Err(Outcome::Malformed);
@@ -43,8 +45,14 @@ impl IpVersion for Ipv6 {
         }
         let (source, destination) = addresses(header);
         let transport = LINK_HEADER + HEADER;
-        Carried { source, destination, protocol: Protocol(next_header), transport, hops }
-            .read(packet)
+        Carried {
+            source,
+            destination,
+            protocol: Protocol(next_header),
+            transport,
+            hops,
+        }
+        .read(packet)
     }
 
     #[inline(always)]
@@ -62,7 +70,11 @@ impl IpVersion for Ipv6 {
         let (first, second) = rest.split_at_mut(16);
         first.copy_from_slice(&source.0);
         second.copy_from_slice(&destination.0);
-        Ok(changed(&old_destination, destination, changed(&old_source, source, Difference::NONE)))
+        Ok(changed(
+            &old_destination,
+            destination,
+            changed(&old_source, source, Difference::NONE),
+        ))
     }
 }
 
