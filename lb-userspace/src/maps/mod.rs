@@ -1,8 +1,10 @@
 //! What the maps hold, as a value ([`contents`]); the writes that lead from one such value to
 //! another ([`diff`]); and where they are written ([`MapStore`]).
 
+mod batch;
 pub mod contents;
 pub mod diff;
+pub mod kernel;
 pub mod memory;
 mod text;
 
