@@ -66,8 +66,8 @@ pub fn fresh(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let starts = |prefix: &&str| text.starts_with(*prefix);
-        if FORGOTTEN.iter().any(|prefix| starts(prefix)) && !KEPT.iter().any(|kept| starts(kept)) {
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+        if begins(&FORGOTTEN) && !begins(&KEPT) {
             command.env_remove(&name);
         }
     }
