@@ -21,6 +21,10 @@ pub(super) fn lay(lab: &Lab) -> Result<()> {
             pod.namespace.ip(&self::pod(lab, node, pod))?;
         }
     }
+    if lab.shape.reach == Reach::Overlay {
+        forward_overlay(&lab.node1, &lab.node2)?;
+        forward_overlay(&lab.node2, &lab.node1)?;
+    }
     if !lab.shape.offloads {
         lab.namespaces().try_for_each(without_offloads)?;
     }
@@ -228,6 +232,24 @@ fn overlay(node: &Node, other: &Node) -> String {
         ",
         node.addresses.v4, own.v4, own.v6, theirs.v4, theirs.v6
     ) + &route_to_pods(other, theirs, "dev vxlan0 onlink")
+}
+
+/// Tells the overlay of `node` where the tunnel to `other` ends.
+fn forward_overlay(node: &Node, other: &Node) -> Result<()> {
+    let (mac, end) = (overlay_mac(other), other.addresses.v4.to_string());
+    let entry = [
+        "fdb",
+        "add",
+        &mac,
+        "dev",
+        "vxlan0",
+        "dst",
+        &end,
+        "self",
+        "permanent",
+    ];
+    node.namespace.output("bridge", &entry)?;
+    Ok(())
 }
 
 fn overlay_address(node: &Node) -> Addresses {
