@@ -5,4 +5,5 @@ pub mod agent;
 pub mod lab;
 pub mod manifests;
 pub mod requires;
+pub mod stage;
 pub mod traffic;

@@ -74,6 +74,14 @@ impl Manifests {
             .with_context(|| format!("cannot write {name} in {}", self.folder.display()))
     }
 
+    /// Writes the Service and slices of `offer`, replacing those of the same name.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn offer(&self, offer: &Offer) -> Result<()> {
+        self.write(&format!("{}.yaml", offer.name), &offer.yaml())
+    }
+
     /// Removes a file.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! Real servers and clients. TCP speaks HTTP/1.1, so that `curl` can join in; UDP speaks one line.
 //! Every answer names the pod it came from and the client's address as that pod saw it.
 
+mod flow;
 mod http;
 mod tcp;
 mod udp;
 
+pub use flow::{Flow, Origin};
 pub use tcp::{Answer, Client, TcpServer, get};
 pub use udp::{Tally, UdpServer, ask, tick};
 
