@@ -103,6 +103,17 @@ impl Agent {
         Ok(())
     }
 
+    /// Checks that it has not ended.
+    ///
+    /// # Errors
+    /// If it has; its log is part of the error.
+    pub fn check_running(&mut self) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("weir run ended ({status}). Its log:\n{}", self.log());
+        }
+        Ok(())
+    }
+
     /// What it has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
