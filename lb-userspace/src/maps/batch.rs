@@ -39,11 +39,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             let text = "its entries are of another size, hence of another version of weir";
             return Err(failed(io::Error::other(text)));
         }
-        Ok(Self {
-            data,
-            map,
-            entry: PhantomData,
-        })
+        Ok(Self { data, map, entry: PhantomData })
     }
 
     /// Hands every entry to `see`, a chunk at a time. Of a map that is written meanwhile, an entry
@@ -61,9 +57,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             let next = match self.read(position, &mut keys, &mut values) {
                 Ok((read, next)) => {
                     let entries = keys.iter().zip(&values);
-                    entries
-                        .take(read)
-                        .for_each(|(key, value)| see(*key, *value));
+                    entries.take(read).for_each(|(key, value)| see(*key, *value));
                     next
                 }
                 // A bucket of a hash has more entries than there is room for: it is read again.

@@ -74,8 +74,7 @@ impl Attached {
     /// The device as the plan sees it.
     #[must_use]
     pub fn to_node_device(&self) -> Option<NodeDevice> {
-        self.device
-            .to_node_device(self.hooks.contains(&Hook::XdpNative))
+        self.device.to_node_device(self.hooks.contains(&Hook::XdpNative))
     }
 }
 
@@ -161,10 +160,7 @@ impl Attachments {
         }
         let none = Vec::new();
         let pinned = |index| pinned.get(&index).unwrap_or(&none);
-        Ok(devices
-            .iter()
-            .map(|device| self.bring_one(device, pinned(device.link.index)))
-            .collect())
+        Ok(devices.iter().map(|device| self.bring_one(device, pinned(device.link.index))).collect())
     }
 
     /// Forgets what is known to be attached: the next [`Attachments::bring`] replaces every
@@ -194,11 +190,9 @@ impl Attachments {
             }
         }
         if self.tc == Tc::Clsact && device.role.is_none() {
-            attached.problems.extend(
-                clsact::remove(&device.link.name)
-                    .err()
-                    .map(|e| e.to_string()),
-            );
+            attached
+                .problems
+                .extend(clsact::remove(&device.link.name).err().map(|e| e.to_string()));
         }
         for (hook, program) in wanted {
             match self.attach(device, hook, program) {
@@ -248,12 +242,11 @@ impl Attachments {
             Some(_) | None => format!("{name} did not take XDP: {error}; TC alone"),
         };
         if self.xdp != XdpMode::Auto {
-            attached.problems.push(format!(
-                "{reason}; --xdp auto or off asks for no more than that"
-            ));
+            attached
+                .problems
+                .push(format!("{reason}; --xdp auto or off asks for no more than that"));
         }
-        self.refused
-            .insert(attached.device.link.index, reason.clone());
+        self.refused.insert(attached.device.link.index, reason.clone());
         attached.without_xdp = Some(reason);
     }
 
@@ -362,14 +355,10 @@ const fn tc_type(hook: Hook) -> TcAttachType {
 
 fn tc_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, AttachError> {
     let found = ebpf.program_mut(program.name());
-    Ok(found
-        .ok_or(AttachError::Missing(program.name()))?
-        .try_into()?)
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }
 
 fn xdp_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, AttachError> {
     let found = ebpf.program_mut(program.name());
-    Ok(found
-        .ok_or(AttachError::Missing(program.name()))?
-        .try_into()?)
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }

@@ -59,10 +59,7 @@ pub struct Netlink {
     news: UnboundedReceiver<News>,
 }
 
-type News = (
-    NetlinkMessage<RouteNetlinkMessage>,
-    rtnetlink::sys::SocketAddr,
-);
+type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
 
 impl Netlink {
     /// Opens the socket in the caller's network namespace. To be called within a tokio runtime.
@@ -103,14 +100,8 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Asked`]
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(asked("devices"))?;
+        let messages: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(asked("devices"))?;
         let mut links: Vec<Link> = messages.iter().map(link).collect();
         links.sort_by_key(|link| link.index);
         let mut addresses = self.addresses().await?;
@@ -141,10 +132,7 @@ impl Netlink {
             .into_iter()
             .map(|(index, mut addresses)| {
                 addresses.sort_by_key(|(is_primary, _)| !is_primary);
-                (
-                    index,
-                    addresses.into_iter().map(|(_, address)| address).collect(),
-                )
+                (index, addresses.into_iter().map(|(_, address)| address).collect())
             })
             .collect())
     }

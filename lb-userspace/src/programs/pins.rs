@@ -127,10 +127,7 @@ fn kind(map_type: MapType) -> Option<Kind> {
 
 /// What is done about a pinned map of another shape than the wanted one.
 fn next_step(there: &Shape, wanted: &Shape) -> &'static str {
-    let same_layout = Shape {
-        entries: wanted.entries,
-        ..*there
-    } == *wanted;
+    let same_layout = Shape { entries: wanted.entries, ..*there } == *wanted;
     if same_layout {
         "keep the size it has (leave the flags that set map sizes as they were), or run \
          `weir detach`, which ends translated connections, and then `weir run` again"
@@ -150,9 +147,7 @@ impl Pins {
     /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Makes the directories, unless they exist.
@@ -315,10 +310,7 @@ fn remove_directory(directory: &Path) -> Result<(), PinError> {
 }
 
 fn file(path: &Path, error: io::Error) -> PinError {
-    PinError::File {
-        path: path.into(),
-        error,
-    }
+    PinError::File { path: path.into(), error }
 }
 
 #[cfg(test)]
@@ -328,29 +320,16 @@ mod tests {
     #[test]
     fn a_directory_elsewhere_is_refused_with_the_command_that_mounts_one() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Pins::at(&directory.path().join("weir/v1"))
-            .create()
-            .unwrap_err();
+        let error = Pins::at(&directory.path().join("weir/v1")).create().unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
         assert!(!directory.path().join("weir").exists());
     }
 
     #[test]
     fn a_map_of_another_size_and_one_of_another_layout_get_different_advice() {
-        let wanted = Shape {
-            kind: Some(Kind::Hash),
-            key_size: 8,
-            value_size: 28,
-            entries: 100,
-        };
-        let smaller = Shape {
-            entries: 50,
-            ..wanted
-        };
-        let other = Shape {
-            value_size: 24,
-            ..smaller
-        };
+        let wanted = Shape { kind: Some(Kind::Hash), key_size: 8, value_size: 28, entries: 100 };
+        let smaller = Shape { entries: 50, ..wanted };
+        let other = Shape { value_size: 24, ..smaller };
         assert!(next_step(&smaller, &wanted).starts_with("keep the size"));
         assert!(next_step(&other, &wanted).contains("another build"));
     }
