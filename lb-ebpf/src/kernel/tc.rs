@@ -15,7 +15,8 @@ use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::checksum::Difference;
 use lb_ebpf::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
 
-use super::world::{Kernel, count};
+use super::bounds;
+use super::world::{Kernel, count, flows};
 
 /// Flags that `bpf_l4_csum_replace` needs for IPv6, set by the agent: `BPF_F_IPV6` where the kernel
 /// knows it (6.16 and later), else none.
@@ -28,40 +29,19 @@ const HEADERS: u32 = 14 + 60 + 20;
 /// TC ingress of a pod-facing device.
 #[classifier]
 pub fn from_pod(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook {
-            place: Place::Ingress,
-            class: SourceClass::Pod,
-            goes_on: true,
-        },
-    )
+    run(&context, Hook { place: Place::Ingress, class: SourceClass::Pod, goes_on: true })
 }
 
 /// TC ingress of a network-facing device.
 #[classifier]
 pub fn from_network(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook {
-            place: Place::Ingress,
-            class: SourceClass::Network,
-            goes_on: true,
-        },
-    )
+    run(&context, Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: true })
 }
 
 /// TC egress of any device.
 #[classifier]
 pub fn to_device(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook {
-            place: Place::Egress,
-            class: SourceClass::Host,
-            goes_on: true,
-        },
-    )
+    run(&context, Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true })
 }
 
 #[inline(always)]
@@ -69,14 +49,11 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
     let device = unsafe { (*skb).ifindex };
-    let kernel = Kernel {
-        context: context.as_ptr(),
-        device,
-        resolves: true,
-    };
+    let kernel = Kernel { context: context.as_ptr(), device, resolves: true };
     let mut packet = Skb { skb };
     packet.pull();
-    let walked = balance(&mut packet, &kernel, hook);
+    let Some(flows) = flows() else { return TC_ACT_UNSPEC };
+    let walked = balance(&mut packet, &kernel, hook, flows);
     count(walked.outcome);
     // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
     let verdict = unsafe {
@@ -103,8 +80,8 @@ impl Skb {
     fn pull(&mut self) {
         // SAFETY: the context is valid, and the helper takes any length up to the packet's.
         unsafe {
-            let (data, end, length) = ((*self.skb).data, (*self.skb).data_end, (*self.skb).len);
-            let readable = end.wrapping_sub(data);
+            let length = (*self.skb).len;
+            let readable = bounds::skb_length(self.skb) as u32;
             if readable < HEADERS && readable < length {
                 let wanted = if length < HEADERS { length } else { HEADERS };
                 // Refused, the headers that are missing end the walk as malformed.
@@ -117,18 +94,8 @@ impl Skb {
 impl Packet for Skb {
     #[inline(always)]
     fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        // SAFETY: the bounds are read anew each time, as helpers may move the data; the verifier
-        // checks that no byte outside them is touched. The returned borrow is the only one.
-        unsafe {
-            let data = (*self.skb).data as usize;
-            let end = (*self.skb).data_end as usize;
-            let start = data + offset;
-            if start + N > end {
-                None
-            } else {
-                Some(&mut *(start as *mut [u8; N]))
-            }
-        }
+        // SAFETY: the context is this program's, and the borrow of `self` is the only one.
+        unsafe { bounds::of_skb(self.skb, offset) }
     }
 
     #[inline(always)]

@@ -11,30 +11,18 @@ use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::packet::{LINK_HEADER, Packet};
 
-use super::world::{Kernel, count};
+use super::bounds;
+use super::world::{Kernel, count, flows};
 
 /// XDP of a network-facing device.
 #[xdp]
 pub fn network_xdp(context: XdpContext) -> u32 {
     // SAFETY: the kernel passes a valid context; this is a plain read of it.
     let device = unsafe { (*context.ctx).ingress_ifindex };
-    let kernel = Kernel {
-        context: context.as_ptr(),
-        device,
-        resolves: false,
-    };
-    let hook = Hook {
-        place: Place::Ingress,
-        class: SourceClass::Network,
-        goes_on: false,
-    };
-    let walked = balance(
-        &mut Frame {
-            context: context.ctx,
-        },
-        &kernel,
-        hook,
-    );
+    let kernel = Kernel { context: context.as_ptr(), device, resolves: false };
+    let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
+    let Some(flows) = flows() else { return xdp_action::XDP_PASS };
+    let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook, flows);
     count(walked.outcome);
     match walked.onward {
         Onward::On => xdp_action::XDP_PASS,
@@ -57,24 +45,14 @@ struct Frame {
 impl Packet for Frame {
     #[inline(always)]
     fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        // SAFETY: the verifier checks that no byte outside the bounds is touched. The returned
-        // borrow is the only one.
-        unsafe {
-            let data = (*self.context).data as usize;
-            let end = (*self.context).data_end as usize;
-            let start = data + offset;
-            if start + N > end {
-                None
-            } else {
-                Some(&mut *(start as *mut [u8; N]))
-            }
-        }
+        // SAFETY: the context is this program's, and the borrow of `self` is the only one.
+        unsafe { bounds::of_frame(self.context, offset) }
     }
 
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context is valid.
-        unsafe { (*self.context).data_end.wrapping_sub((*self.context).data) }
+        unsafe { bounds::frame_length(self.context) as u32 }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use lb_common::address::{Protocol, V4};
 use lb_common::outcome::Outcome;
 
-use super::{Carried, Headers, IpVersion};
+use super::{Headers, IpVersion, read_transport};
 use crate::checksum::Difference;
 use crate::packet::{LINK_HEADER, Packet, Unwritable};
 
@@ -20,43 +20,23 @@ impl IpVersion for Ipv4 {
     type Address = V4;
 
     #[inline(always)]
-    fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<V4>, Outcome> {
-        let header = packet
-            .header::<HEADER>(LINK_HEADER)
-            .ok_or(Outcome::Malformed)?;
-        let [
-            first,
-            _,
-            _,
-            _,
-            _,
-            _,
-            fragment_high,
-            fragment_low,
-            hops,
-            protocol,
-            ..,
-        ] = *header;
+    fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let [first, _, _, _, _, _, fragment_high, fragment_low, hops, protocol, ..] = *header;
         if first >> 4 != 4 || first & 0xf < 5 {
             return Err(Outcome::Malformed);
         }
         if u16::from_be_bytes([fragment_high, fragment_low]) & FRAGMENTED != 0 {
             return Err(Outcome::Fragment);
         }
-        let (source, destination) = addresses(header);
+        (headers.tuple.source, headers.tuple.destination) = addresses(header);
+        headers.hops = hops;
         let transport = if first & 0xf == 5 {
             LINK_HEADER + HEADER
         } else {
             LINK_HEADER + ((first & 0xf) as usize) * 4
         };
-        Carried {
-            source,
-            destination,
-            protocol: Protocol(protocol),
-            transport,
-            hops,
-        }
-        .read(packet)
+        read_transport(packet, headers, Protocol(protocol), transport)
     }
 
     #[inline(always)]
@@ -75,27 +55,12 @@ impl IpVersion for Ipv4 {
         [*s0, *s1, *s2, *s3] = source.0;
         [*d0, *d1, *d2, *d3] = destination.0;
 
-        let [
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            time_to_live,
-            protocol,
-            check_high,
-            check_low,
-            ..,
-        ] = header;
+        let [_, _, _, _, _, _, _, _, time_to_live, protocol, check_high, check_low, ..] = header;
         let before = u16::from_ne_bytes([*time_to_live, *protocol]);
         *time_to_live = time_to_live.wrapping_sub(hops);
         let after = u16::from_ne_bytes([*time_to_live, *protocol]);
-        [*check_high, *check_low] = pseudo_header
-            .half(before, after)
-            .applied_to([*check_high, *check_low]);
+        [*check_high, *check_low] =
+            pseudo_header.half(before, after).applied_to([*check_high, *check_low]);
         Ok(pseudo_header)
     }
 }

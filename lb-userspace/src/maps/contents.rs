@@ -9,7 +9,8 @@ use lb_common::address::{Address, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::maps::{self, Map};
+use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 use lb_ebpf::tables::Tables;
 
@@ -59,6 +60,10 @@ pub trait Rows: Address {
     fn rows(contents: &Contents) -> &FamilyContents<Self>;
     /// This family's rows, to change.
     fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self>;
+    /// `FRONTENDS_*`
+    fn frontends_map() -> &'static Map;
+    /// `BACKENDS_*`
+    fn backends_map() -> &'static Map;
     /// This family's backends of `set`.
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId>;
     /// The operation that writes (`Some`) or removes (`None`) a frontend.
@@ -74,6 +79,14 @@ impl Rows for V4 {
 
     fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
         &mut contents.v4
+    }
+
+    fn frontends_map() -> &'static Map {
+        &maps::FRONTENDS_V4
+    }
+
+    fn backends_map() -> &'static Map {
+        &maps::BACKENDS_V4
     }
 
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
@@ -96,6 +109,14 @@ impl Rows for V6 {
 
     fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
         &mut contents.v6
+    }
+
+    fn frontends_map() -> &'static Map {
+        &maps::FRONTENDS_V6
+    }
+
+    fn backends_map() -> &'static Map {
+        &maps::BACKENDS_V6
     }
 
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
@@ -134,12 +155,42 @@ impl Contents {
 
     /// Backends that are kept only for the connections that may still refer to them: they serve no
     /// endpoint, and no slot names them.
+    ///
+    /// The row with the highest generation is never among them: the next row's generation is told
+    /// by it. So a generation never comes back, and nobody who remembers an id and a generation
+    /// mistakes another backend for it.
     #[must_use]
     pub fn retired(&self) -> BackendSet {
         BackendSet {
             v4: self.v4.retired(&self.slots),
             v6: self.v6.retired(&self.slots),
         }
+    }
+}
+
+impl BackendSet {
+    /// Those that `others` has too.
+    #[must_use]
+    pub fn among(&self, others: &Self) -> Self {
+        Self {
+            v4: &self.v4 & &others.v4,
+            v6: &self.v6 & &others.v6,
+        }
+    }
+
+    /// Those that `others` has not.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self {
+            v4: &self.v4 - &others.v4,
+            v6: &self.v6 - &others.v6,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
     }
 }
 
@@ -151,21 +202,29 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
 }
 
 impl<A: Address> FamilyContents<A> {
-    /// The bases of all pools that this family's frontends name.
-    pub fn pools(&self) -> impl Iterator<Item = (ServiceId, u32)> {
+    /// The Service port of every row.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> {
+        let of_frontends = self.frontends.values().map(|row| row.service);
+        of_frontends.chain(self.backends.values().map(|row| row.service))
+    }
+
+    /// The pools that this family's frontends name, with the Service port of each.
+    pub fn pools(&self) -> impl Iterator<Item = (ServiceId, Pool)> {
         self.frontends.values().flat_map(|row| {
             let named = row.pools.iter().filter(|pool| pool.length > 0);
-            named.map(|pool| (row.service, pool.base))
+            named.map(|pool| (row.service, *pool))
         })
     }
 
     fn retired(&self, slots: &BTreeMap<u32, Arc<[BackendId]>>) -> BTreeSet<BackendId> {
         let idle = self.backends.iter().filter(|(_, row)| !row.is_serving());
         let mut retired: BTreeSet<BackendId> = idle.map(|(id, _)| *id).collect();
+        let highest = self.backends.iter().max_by_key(|(_, row)| row.generation);
+        highest.map(|(id, _)| retired.remove(id));
         if retired.is_empty() {
             return retired;
         }
-        let bases: BTreeSet<u32> = self.pools().map(|(_, base)| base).collect();
+        let bases: BTreeSet<u32> = self.pools().map(|(_, pool)| pool.base).collect();
         for id in bases
             .iter()
             .filter_map(|base| slots.get(base))

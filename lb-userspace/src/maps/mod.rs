@@ -7,6 +7,7 @@ pub mod contents;
 pub mod diff;
 pub mod kernel;
 pub mod memory;
+mod text;
 
 pub use contents::{BackendSet, Contents, FamilyContents};
 pub use diff::{Operation, diff};
