@@ -238,16 +238,8 @@ impl<A: Address> Connection<A> {
     #[must_use]
     pub const fn answer(&self, tuple: &Tuple<A>) -> Self {
         let leaves_at_once = self.flags & (Self::OUT | Self::BACK);
-        let place = if leaves_at_once == 0 {
-            Self::AT_EGRESS
-        } else {
-            leaves_at_once
-        };
-        Self {
-            rewritten: tuple.reversed(),
-            flags: Self::REPLY | place,
-            ..*self
-        }
+        let place = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
+        Self { rewritten: tuple.reversed(), flags: Self::REPLY | place, ..*self }
     }
 
     /// The key of the flow's other entry.

@@ -90,12 +90,8 @@ fn claim<A: Address, W: World<A>>(world: &W, flow: &mut Flow<A>) -> Result<(), O
             if settings.source_ports == 0 {
                 return Err(Outcome::NoSourcePort);
             }
-            flow.entry.rewritten.source_port = source_port(
-                settings.first_source_port,
-                settings.source_ports,
-                hash,
-                attempt,
-            );
+            flow.entry.rewritten.source_port =
+                source_port(settings.first_source_port, settings.source_ports, hash, attempt);
         }
         if try_claim(world, flow, own_address)? {
             return Ok(());
@@ -143,10 +139,7 @@ fn try_claim<A: Address, W: World<A>>(
 /// crowd nor repeat.
 #[inline(always)]
 const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
-    let spread = hash::reduce(
-        hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)),
-        count as u32,
-    );
+    let spread = hash::reduce(hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)), count as u32);
     Port::new(first.wrapping_add(spread as u16))
 }
 

@@ -1,10 +1,7 @@
 //! The calls of bpf(2) that aya does not make: batches of map entries, and the detaching of a link
 //! at once. The only module of the agent with `unsafe`.
 
-#![allow(
-    unsafe_code,
-    reason = "bpf(2) takes pointers; each call says why they are good"
-)]
+#![allow(unsafe_code, reason = "bpf(2) takes pointers; each call says why they are good")]
 
 use std::ffi::CString;
 use std::io;
@@ -169,17 +166,12 @@ pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Resu
 /// Those of `BPF_OBJ_GET` and `BPF_LINK_DETACH`.
 pub fn detach_pinned_link(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attribute = ObjectAttribute {
-        pathname: name.as_ptr() as u64,
-        ..Default::default()
-    };
+    let mut attribute = ObjectAttribute { pathname: name.as_ptr() as u64, ..Default::default() };
     // SAFETY: `name` is a string that ends with a zero byte and lives until the call returns.
     let link = unsafe { bpf(Command::ObjectGet, &mut attribute) }?;
     // SAFETY: the kernel has just handed this descriptor to us, and nobody else knows it.
     let link = unsafe { OwnedFd::from_raw_fd(link) };
-    let mut attribute = LinkDetachAttribute {
-        link_fd: number(link.as_fd()),
-    };
+    let mut attribute = LinkDetachAttribute { link_fd: number(link.as_fd()) };
     // SAFETY: the attribute holds no pointer.
     unsafe { bpf(Command::LinkDetach, &mut attribute) }.map(drop)
 }

@@ -1,10 +1,13 @@
-//! `weir run`: what it takes.
+//! `weir run`: what it takes, and the agent's start.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::runtime::Builder;
 
 use super::Pins;
+use crate::agent;
 use crate::config::{Config, DeviceNames, NodePortAddresses, TableSizes, XdpMode, capacities};
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
@@ -106,6 +109,22 @@ impl Args {
     }
 }
 
+/// Runs the agent until it is stopped.
+///
+/// # Errors
+///
+/// It could not start, or had to stop; what was in the kernel before still is.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
+    let result = runtime.block_on(agent::run::run(config));
+    // A sweep may be under way; nobody waits for it.
+    runtime.shutdown_background();
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The host's name in lower case, as the kubelet names a node by default.
 fn host_name() -> anyhow::Result<String> {
     const FILE: &str = "/proc/sys/kernel/hostname";
@@ -125,9 +144,7 @@ fn memory() -> anyhow::Result<u64> {
 }
 
 fn memory_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -202,10 +219,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_kibibytes() {
-        assert_eq!(
-            memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"),
-            Some(24 * 1024)
-        );
+        assert_eq!(memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"), Some(24 * 1024));
         assert_eq!(memory_of("MemFree: 1 kB\n"), None);
     }
 }

@@ -39,11 +39,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
             let text = "its entries are of another size, hence of another version of weir";
             return Err(failed(io::Error::other(text)));
         }
-        Ok(Self {
-            data,
-            map,
-            entry: PhantomData,
-        })
+        Ok(Self { data, map, entry: PhantomData })
     }
 
     /// Hands every entry to `see`, a chunk at a time; entries may be removed meanwhile. Of a map

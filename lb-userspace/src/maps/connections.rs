@@ -297,7 +297,7 @@ mod tests {
             last_seen: Ticks(START - Ticks::of_seconds(age_seconds)),
             state,
             flags,
-            zero: [0; 2],
+            zero: 0,
         }
     }
 
@@ -341,14 +341,12 @@ mod tests {
     #[test]
     fn an_established_flow_waits_longer_than_a_new_one_and_a_reset_one_hardly_at_all() {
         let established = State::ANSWERED.with(State::ESTABLISHED);
-        let memory = Memory::default()
-            .flow(1, Which::Established, established, (700, 700))
-            .flow(
-                2,
-                Which::Established,
-                established.with(State::RESET),
-                (20, 20),
-            );
+        let memory = Memory::default().flow(1, Which::Established, established, (700, 700)).flow(
+            2,
+            Which::Established,
+            established.with(State::RESET),
+            (20, 20),
+        );
         memory.expect(2);
     }
 
@@ -367,10 +365,7 @@ mod tests {
     fn a_half_without_its_partner_goes_once_it_is_idle() {
         for (age, left) in [(70, 0), (5, 1)] {
             let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (5, age));
-            memory
-                .0
-                .borrow_mut()
-                .remove(&(Which::HalfOpen, tuples(1).0));
+            memory.0.borrow_mut().remove(&(Which::HalfOpen, tuples(1).0));
             memory.expect(left);
         }
     }
@@ -379,16 +374,8 @@ mod tests {
     fn an_entry_of_another_flow_in_the_partners_place_neither_keeps_nor_loses_anything() {
         let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (70, 5));
         let (forward, reply) = tuples(1);
-        let other = entry(
-            tuples(2).0.reversed(),
-            Connection::<V4>::REPLY,
-            State::NEW,
-            5,
-        );
-        memory
-            .0
-            .borrow_mut()
-            .insert((Which::HalfOpen, reply), other);
+        let other = entry(tuples(2).0.reversed(), Connection::<V4>::REPLY, State::NEW, 5);
+        memory.0.borrow_mut().insert((Which::HalfOpen, reply), other);
         memory.expect(1);
         assert!(!memory.0.borrow().contains_key(&(Which::HalfOpen, forward)));
     }
@@ -398,10 +385,7 @@ mod tests {
         let memory = Memory::default().flow(1, Which::Established, State::NEW, (5, 70));
         let (forward, _) = tuples(1);
         let moved = memory.0.borrow_mut().remove(&(Which::Established, forward));
-        memory
-            .0
-            .borrow_mut()
-            .insert((Which::HalfOpen, forward), moved.unwrap());
+        memory.0.borrow_mut().insert((Which::HalfOpen, forward), moved.unwrap());
         memory.expect(2);
     }
 }

@@ -4,8 +4,7 @@
 //! again, and changes nothing at another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::{fmt, fs, io};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{TcAttachOptions, TcError};
@@ -57,6 +56,15 @@ impl Tc {
     }
 }
 
+impl fmt::Display for Tc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
+    }
+}
+
 /// What became of one device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attached {
@@ -74,8 +82,7 @@ impl Attached {
     /// The device as the plan sees it.
     #[must_use]
     pub fn to_node_device(&self) -> Option<NodeDevice> {
-        self.device
-            .to_node_device(self.hooks.contains(&Hook::XdpNative))
+        self.device.to_node_device(self.hooks.contains(&Hook::XdpNative))
     }
 }
 
@@ -155,16 +162,12 @@ impl Attachments {
         for index in pinned.keys().filter(|index| !present.contains(index)) {
             for hook in pinned.get(index).into_iter().flatten() {
                 // The link is dead with its device: nothing is left to detach.
-                let path = self.pins.link(*index, *hook);
-                fs::remove_file(&path).map_err(|error| PinError::File { path, error })?;
+                self.pins.remove_link(*index, *hook)?;
             }
         }
         let none = Vec::new();
         let pinned = |index| pinned.get(&index).unwrap_or(&none);
-        Ok(devices
-            .iter()
-            .map(|device| self.bring_one(device, pinned(device.link.index)))
-            .collect())
+        Ok(devices.iter().map(|device| self.bring_one(device, pinned(device.link.index))).collect())
     }
 
     /// Forgets what is known to be attached: the next [`Attachments::bring`] replaces every
@@ -194,11 +197,9 @@ impl Attachments {
             }
         }
         if self.tc == Tc::Clsact && device.role.is_none() {
-            attached.problems.extend(
-                clsact::remove(&device.link.name)
-                    .err()
-                    .map(|e| e.to_string()),
-            );
+            attached
+                .problems
+                .extend(clsact::remove(&device.link.name).err().map(|e| e.to_string()));
         }
         for (hook, program) in wanted {
             match self.attach(device, hook, program) {
@@ -248,12 +249,11 @@ impl Attachments {
             Some(_) | None => format!("{name} did not take XDP: {error}; TC alone"),
         };
         if self.xdp != XdpMode::Auto {
-            attached.problems.push(format!(
-                "{reason}; --xdp auto or off asks for no more than that"
-            ));
+            attached
+                .problems
+                .push(format!("{reason}; --xdp auto or off asks for no more than that"));
         }
-        self.refused
-            .insert(attached.device.link.index, reason.clone());
+        self.refused.insert(attached.device.link.index, reason.clone());
         attached.without_xdp = Some(reason);
     }
 
@@ -293,6 +293,15 @@ impl Attachments {
         }
         fs::remove_file(pin)
     }
+}
+
+/// Removes what stands in for links on older kernels from the device called `name`; returns whether
+/// there was something.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn remove_filters(name: &str) -> Result<bool, TcError> {
+    clsact::remove(name)
 }
 
 /// Puts `program` in the place of the one that the link pinned at `pin` runs; `false` if that link
@@ -362,14 +371,10 @@ const fn tc_type(hook: Hook) -> TcAttachType {
 
 fn tc_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, AttachError> {
     let found = ebpf.program_mut(program.name());
-    Ok(found
-        .ok_or(AttachError::Missing(program.name()))?
-        .try_into()?)
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }
 
 fn xdp_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, AttachError> {
     let found = ebpf.program_mut(program.name());
-    Ok(found
-        .ok_or(AttachError::Missing(program.name()))?
-        .try_into()?)
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }

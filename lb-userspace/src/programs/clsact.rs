@@ -40,11 +40,7 @@ pub fn attach(
         .map_err(TcError::from)?;
     let id = match program.attach_to_link(ours) {
         Err(ProgramError::TcError(error)) if code(&error) == Some(libc::ENOENT) => {
-            let options = NlOptions {
-                priority: priority(at),
-                handle: HANDLE,
-                classid: None,
-            };
+            let options = NlOptions { priority: priority(at), handle: HANDLE, classid: None };
             program.attach_with_options(name, at, TcAttachOptions::Netlink(options))?
         }
         replaced => replaced?,
@@ -77,10 +73,7 @@ fn is_none(error: &TcError) -> bool {
     let not_found =
         matches!(error, TcError::IoError(error) if error.kind() == io::ErrorKind::NotFound);
     not_found
-        || matches!(
-            code(error),
-            Some(libc::ENOENT | libc::EINVAL | libc::ENODEV | libc::ENXIO)
-        )
+        || matches!(code(error), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV | libc::ENXIO))
 }
 
 /// The kernel's answer in `error`.

@@ -70,18 +70,13 @@ impl Selection {
     #[must_use]
     pub fn unmatched(&self, links: &[Link]) -> Vec<(&'static str, String)> {
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-        [
-            ("--network-devices", &self.network),
-            ("--pod-devices", &self.pods),
-        ]
-        .into_iter()
-        .filter_map(|(flag, devices)| Some((flag, devices.as_ref()?)))
-        .flat_map(|(flag, devices)| {
-            devices
-                .unmatched(&names)
-                .map(move |pattern| (flag, pattern.to_owned()))
-        })
-        .collect()
+        [("--network-devices", &self.network), ("--pod-devices", &self.pods)]
+            .into_iter()
+            .filter_map(|(flag, devices)| Some((flag, devices.as_ref()?)))
+            .flat_map(|(flag, devices)| {
+                devices.unmatched(&names).map(move |pattern| (flag, pattern.to_owned()))
+            })
+            .collect()
     }
 }
 
@@ -104,11 +99,7 @@ pub fn classify(links: &[Link], selection: &Selection) -> Vec<Device> {
                 .map(|port| pods.contains(&port.index))
                 .collect();
             let (role, reason) = named(link, selection).unwrap_or_else(|| found(link, &ports));
-            Device {
-                link: link.clone(),
-                role,
-                reason,
-            }
+            Device { link: link.clone(), role, reason }
         })
         .collect()
 }
@@ -135,27 +126,18 @@ fn named(link: &Link, selection: &Selection) -> Option<Decision> {
         };
     };
     Some(if link.is_loopback {
-        (
-            None,
-            "the loopback device: its packets never leave the node",
-        )
+        (None, "the loopback device: its packets never leave the node")
     } else if link.is_ethernet {
         chosen
     } else {
-        (
-            None,
-            "named by a flag, but its packets have no Ethernet header: not yet balanced",
-        )
+        (None, "named by a flag, but its packets have no Ethernet header: not yet balanced")
     })
 }
 
 /// What a device is by its looks; `ports` says of each port of a bridge whether it faces a pod.
 fn found(link: &Link, ports: &[bool]) -> Decision {
     if link.is_loopback {
-        return (
-            None,
-            "the loopback device: its packets never leave the node",
-        );
+        return (None, "the loopback device: its packets never leave the node");
     }
     let role = match link.kind.as_str() {
         "veth" | "netkit" => pair(link),
@@ -173,10 +155,9 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
         _ => (None, "it has neither an address nor the default route"),
     };
     match role {
-        (Some(_), _) if !link.is_ethernet => (
-            None,
-            "its packets have no Ethernet header: not yet balanced",
-        ),
+        (Some(_), _) if !link.is_ethernet => {
+            (None, "its packets have no Ethernet header: not yet balanced")
+        }
         decided => decided,
     }
 }
@@ -185,19 +166,13 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
 /// way out. Plugins that give the host's end of a pod's pair an address give it a single one
 /// (`/32`, `/128`); the way out has a subnet.
 fn pair(link: &Link) -> Decision {
-    let has_subnet = link
-        .addresses
-        .iter()
-        .any(|a| a.prefix_len() < a.max_prefix_len());
+    let has_subnet = link.addresses.iter().any(|a| a.prefix_len() < a.max_prefix_len());
     if link.has_default_route {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if has_subnet {
         (Some(DeviceRole::Network), "it has a subnet of the node")
     } else if link.has_peer_elsewhere {
-        (
-            Some(DeviceRole::Pod),
-            "its peer is in another network namespace",
-        )
+        (Some(DeviceRole::Pod), "its peer is in another network namespace")
     } else {
         (None, "both ends of the pair are in this network namespace")
     }
@@ -210,10 +185,7 @@ fn bridge(link: &Link, ports: &[bool]) -> Decision {
     if link.has_default_route {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if leads_out && !link.addresses.is_empty() {
-        (
-            Some(DeviceRole::Network),
-            "it has an address of the node and a port that leads out",
-        )
+        (Some(DeviceRole::Network), "it has an address of the node and a port that leads out")
     } else {
         (None, "a bridge of pods: its ports are looked at instead")
     }
@@ -224,13 +196,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, kind: &str) -> Link {
-        Link {
-            index,
-            name: name.into(),
-            kind: kind.into(),
-            is_ethernet: true,
-            ..Link::default()
-        }
+        Link { index, name: name.into(), kind: kind.into(), is_ethernet: true, ..Link::default() }
     }
 
     fn with_address(mut link: Link, address: &str) -> Link {
@@ -239,10 +205,7 @@ mod tests {
     }
 
     fn pod(index: u32, name: &str) -> Link {
-        Link {
-            has_peer_elsewhere: true,
-            ..link(index, name, "veth")
-        }
+        Link { has_peer_elsewhere: true, ..link(index, name, "veth") }
     }
 
     fn roles(links: &[Link], selection: &Selection) -> Vec<Option<DeviceRole>> {
@@ -250,32 +213,20 @@ mod tests {
     }
 
     fn network(names: &str) -> Selection {
-        Selection {
-            network: Some(names.parse().unwrap()),
-            pods: None,
-        }
+        Selection { network: Some(names.parse().unwrap()), pods: None }
     }
 
     #[test]
     fn the_loopback_device_is_never_taken_not_even_by_name() {
-        let lo = Link {
-            is_loopback: true,
-            ..with_address(link(1, "lo", ""), "10.0.0.1/32")
-        };
-        assert_eq!(
-            roles(std::slice::from_ref(&lo), &Selection::default()),
-            [None]
-        );
+        let lo = Link { is_loopback: true, ..with_address(link(1, "lo", ""), "10.0.0.1/32") };
+        assert_eq!(roles(std::slice::from_ref(&lo), &Selection::default()), [None]);
         assert_eq!(roles(&[lo], &network("*")), [None]);
     }
 
     #[test]
     fn hardware_with_an_address_or_the_default_route_faces_the_network() {
         let addressed = with_address(link(2, "eth0", ""), "192.0.2.1/24");
-        let routed = Link {
-            has_default_route: true,
-            ..link(3, "eth1", "")
-        };
+        let routed = Link { has_default_route: true, ..link(3, "eth1", "") };
         let idle = link(4, "eth2", "");
         assert_eq!(
             roles(&[addressed, routed, idle], &Selection::default()),
@@ -288,10 +239,7 @@ mod tests {
         let gateway = with_address(pod(6, "veth1"), "10.244.0.1/32");
         let gateway = with_address(gateway, "fd00:10::1/128");
         assert_eq!(
-            roles(
-                &[pod(5, "veth0"), gateway, link(7, "veth2", "veth")],
-                &Selection::default()
-            ),
+            roles(&[pod(5, "veth0"), gateway, link(7, "veth2", "veth")], &Selection::default()),
             [Some(DeviceRole::Pod), Some(DeviceRole::Pod), None]
         );
     }
@@ -299,10 +247,7 @@ mod tests {
     #[test]
     fn the_way_out_of_a_node_that_is_a_container_faces_the_network() {
         let subnet = with_address(pod(5, "eth0"), "172.18.0.2/16");
-        let routed = Link {
-            has_default_route: true,
-            ..pod(6, "eth1")
-        };
+        let routed = Link { has_default_route: true, ..pod(6, "eth1") };
         assert_eq!(
             roles(&[subnet, routed], &Selection::default()),
             [Some(DeviceRole::Network), Some(DeviceRole::Network)]
@@ -312,10 +257,7 @@ mod tests {
     #[test]
     fn a_bridge_of_pods_is_left_alone_and_its_ports_face_pods() {
         let cni0 = with_address(link(5, "cni0", "bridge"), "10.244.0.1/24");
-        let port = Link {
-            port_of: Some(5),
-            ..pod(6, "veth0")
-        };
+        let port = Link { port_of: Some(5), ..pod(6, "veth0") };
         assert_eq!(
             roles(&[cni0.clone(), port], &Selection::default()),
             [None, Some(DeviceRole::Pod)]
@@ -326,27 +268,15 @@ mod tests {
     #[test]
     fn a_bridge_over_hardware_faces_the_network() {
         let br0 = with_address(link(5, "br0", "bridge"), "192.0.2.1/24");
-        let port = Link {
-            port_of: Some(5),
-            ..link(2, "eth0", "")
-        };
-        assert_eq!(
-            roles(&[br0, port], &Selection::default()),
-            [Some(DeviceRole::Network), None]
-        );
+        let port = Link { port_of: Some(5), ..link(2, "eth0", "") };
+        assert_eq!(roles(&[br0, port], &Selection::default()), [Some(DeviceRole::Network), None]);
     }
 
     #[test]
     fn tunnels_with_ethernet_frames_face_the_network() {
-        let wireguard = Link {
-            is_ethernet: false,
-            ..link(8, "wg0", "wireguard")
-        };
+        let wireguard = Link { is_ethernet: false, ..link(8, "wg0", "wireguard") };
         assert_eq!(
-            roles(
-                &[link(7, "flannel.1", "vxlan"), wireguard],
-                &Selection::default()
-            ),
+            roles(&[link(7, "flannel.1", "vxlan"), wireguard], &Selection::default()),
             [Some(DeviceRole::Network), None]
         );
     }
@@ -363,9 +293,6 @@ mod tests {
             roles(&links, &selection),
             [None, Some(DeviceRole::Network), Some(DeviceRole::Pod)]
         );
-        assert_eq!(
-            selection.unmatched(&links),
-            [("--network-devices", "wan*".into())]
-        );
+        assert_eq!(selection.unmatched(&links), [("--network-devices", "wan*".into())]);
     }
 }

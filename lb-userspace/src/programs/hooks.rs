@@ -21,12 +21,7 @@ pub enum Hook {
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Self; 4] = [
-        Self::Ingress,
-        Self::Egress,
-        Self::XdpNative,
-        Self::XdpGeneric,
-    ];
+    pub const ALL: [Self; 4] = [Self::Ingress, Self::Egress, Self::XdpNative, Self::XdpGeneric];
 
     /// The name of this hook in pins and on the command line.
     #[must_use]
@@ -86,14 +81,7 @@ mod tests {
     use crate::programs::devices::Link;
 
     fn device(kind: &str, role: DeviceRole) -> Device {
-        Device {
-            link: Link {
-                kind: kind.into(),
-                ..Link::default()
-            },
-            role: Some(role),
-            reason: "",
-        }
+        Device { link: Link { kind: kind.into(), ..Link::default() }, role: Some(role), reason: "" }
     }
 
     #[test]
@@ -106,10 +94,7 @@ mod tests {
 
     #[test]
     fn by_default_xdp_runs_on_hardware_alone() {
-        assert_eq!(
-            xdp(&device("", DeviceRole::Network), XdpMode::Auto),
-            Ok(Hook::XdpNative)
-        );
+        assert_eq!(xdp(&device("", DeviceRole::Network), XdpMode::Auto), Ok(Hook::XdpNative));
         for kind in ["veth", "vxlan", "bridge", "vlan"] {
             assert!(xdp(&device(kind, DeviceRole::Network), XdpMode::Auto).is_err());
         }
@@ -117,10 +102,7 @@ mod tests {
 
     #[test]
     fn xdp_that_is_asked_for_is_given_to_network_devices_alone() {
-        assert_eq!(
-            xdp(&device("veth", DeviceRole::Network), XdpMode::Native),
-            Ok(Hook::XdpNative)
-        );
+        assert_eq!(xdp(&device("veth", DeviceRole::Network), XdpMode::Native), Ok(Hook::XdpNative));
         assert_eq!(
             xdp(&device("veth", DeviceRole::Network), XdpMode::Generic),
             Ok(Hook::XdpGeneric)

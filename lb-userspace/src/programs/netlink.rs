@@ -25,6 +25,8 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
+use tokio::time::{Instant, sleep_until};
+
 use super::devices::Link;
 
 /// How long news are gathered before they are told: a pod's device comes with a dozen.
@@ -57,12 +59,11 @@ pub enum NetlinkError {
 pub struct Netlink {
     handle: Handle,
     news: UnboundedReceiver<News>,
+    /// When the news that have come are to be told.
+    settles: Option<Instant>,
 }
 
-type News = (
-    NetlinkMessage<RouteNetlinkMessage>,
-    rtnetlink::sys::SocketAddr,
-);
+type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
 
 impl Netlink {
     /// Opens the socket in the caller's network namespace. To be called within a tokio runtime.
@@ -79,21 +80,24 @@ impl Netlink {
         ])
         .map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle, news })
+        Ok(Self { handle, news, settles: None })
     }
 
-    /// Waits until something has changed that may matter, and for what comes along with it.
+    /// Waits until something has changed that may matter, and for what comes along with it. The
+    /// future may be dropped and made anew; nothing is missed.
     ///
     /// # Errors
     /// [`NetlinkError::Closed`]
     pub async fn changed(&mut self) -> Result<(), NetlinkError> {
-        loop {
-            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
-            if matters(&message) {
-                break;
+        let settled = loop {
+            if let Some(time) = self.settles {
+                break time;
             }
-        }
-        tokio::time::sleep(SETTLE).await;
+            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
+            self.settles = matters(&message).then(|| Instant::now() + SETTLE);
+        };
+        sleep_until(settled).await;
+        self.settles = None;
         while self.news.try_recv().is_ok() {}
         Ok(())
     }
@@ -103,14 +107,8 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Asked`]
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(asked("devices"))?;
+        let messages: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(asked("devices"))?;
         let mut links: Vec<Link> = messages.iter().map(link).collect();
         links.sort_by_key(|link| link.index);
         let mut addresses = self.addresses().await?;
@@ -141,10 +139,7 @@ impl Netlink {
             .into_iter()
             .map(|(index, mut addresses)| {
                 addresses.sort_by_key(|(is_primary, _)| !is_primary);
-                (
-                    index,
-                    addresses.into_iter().map(|(_, address)| address).collect(),
-                )
+                (index, addresses.into_iter().map(|(_, address)| address).collect())
             })
             .collect())
     }

@@ -118,9 +118,7 @@ impl Object {
 /// names.
 fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
     #[cfg(embedded_object)]
-    return Ok(Cow::Borrowed(aya::include_bytes_aligned!(env!(
-        "WEIR_EBPF_OBJECT"
-    ))));
+    return Ok(Cow::Borrowed(aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"))));
     #[cfg(not(embedded_object))]
     {
         let path = std::env::var_os("WEIR_EBPF_OBJECT").ok_or(ObjectError::Missing)?;
@@ -144,14 +142,11 @@ fn checksum_flags() -> u64 {
 
 fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), ObjectError> {
     let name = program.name();
-    let refused = |error: ProgramError| ObjectError::Program {
-        name,
-        cause: last_lines(&error.to_string()),
-    };
-    let found = ebpf.program_mut(name).ok_or(ObjectError::Program {
-        name,
-        cause: "it is not in the object".into(),
-    })?;
+    let refused =
+        |error: ProgramError| ObjectError::Program { name, cause: last_lines(&error.to_string()) };
+    let found = ebpf
+        .program_mut(name)
+        .ok_or(ObjectError::Program { name, cause: "it is not in the object".into() })?;
     match program {
         Program::FromPod | Program::FromNetwork | Program::ToDevice => {
             let program: &mut aya::programs::SchedClassifier = found.try_into().map_err(refused)?;

@@ -12,6 +12,7 @@ use lb_common::maps::{self, Capacities, Kind};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::hooks::Hook;
+use crate::syscall;
 
 /// Why pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,10 +128,7 @@ fn kind(map_type: MapType) -> Option<Kind> {
 
 /// What is done about a pinned map of another shape than the wanted one.
 fn next_step(there: &Shape, wanted: &Shape) -> &'static str {
-    let same_layout = Shape {
-        entries: wanted.entries,
-        ..*there
-    } == *wanted;
+    let same_layout = Shape { entries: wanted.entries, ..*there } == *wanted;
     if same_layout {
         "keep the size it has (leave the flags that set map sizes as they were), or run \
          `weir detach`, which ends translated connections, and then `weir run` again"
@@ -150,9 +148,7 @@ impl Pins {
     /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Makes the directories, unless they exist.
@@ -239,6 +235,18 @@ impl Pins {
             .collect())
     }
 
+    /// Removes the pin of a link, if it is there.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn remove_link(&self, device: u32, hook: Hook) -> Result<(), PinError> {
+        let pin = self.link(device, hook);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(&pin, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Removes every pin of every version, links first; returns what was removed.
     ///
     /// # Errors
@@ -249,6 +257,10 @@ impl Pins {
             for folder in ["links", "maps"] {
                 let folder = version.join(folder);
                 for pin in entries(&folder)? {
+                    if is_link(&pin) {
+                        // Its pin removed, a link would live on until a kernel thread gets to it.
+                        let _ = syscall::detach_pinned_link(&pin);
+                    }
                     fs::remove_file(&pin).map_err(|error| file(&pin, error))?;
                     removed.push(pin);
                 }
@@ -286,6 +298,12 @@ impl Pins {
     }
 }
 
+/// Whether a removed pin was a link's.
+#[must_use]
+pub fn is_link(pin: &Path) -> bool {
+    pin.parent().is_some_and(|folder| folder.ends_with("links"))
+}
+
 /// Whether `path` is on a BPF file system.
 #[must_use]
 pub fn is_bpffs(path: &Path) -> bool {
@@ -315,10 +333,7 @@ fn remove_directory(directory: &Path) -> Result<(), PinError> {
 }
 
 fn file(path: &Path, error: io::Error) -> PinError {
-    PinError::File {
-        path: path.into(),
-        error,
-    }
+    PinError::File { path: path.into(), error }
 }
 
 #[cfg(test)]
@@ -328,29 +343,16 @@ mod tests {
     #[test]
     fn a_directory_elsewhere_is_refused_with_the_command_that_mounts_one() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Pins::at(&directory.path().join("weir/v1"))
-            .create()
-            .unwrap_err();
+        let error = Pins::at(&directory.path().join("weir/v1")).create().unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
         assert!(!directory.path().join("weir").exists());
     }
 
     #[test]
     fn a_map_of_another_size_and_one_of_another_layout_get_different_advice() {
-        let wanted = Shape {
-            kind: Some(Kind::Hash),
-            key_size: 8,
-            value_size: 28,
-            entries: 100,
-        };
-        let smaller = Shape {
-            entries: 50,
-            ..wanted
-        };
-        let other = Shape {
-            value_size: 24,
-            ..smaller
-        };
+        let wanted = Shape { kind: Some(Kind::Hash), key_size: 8, value_size: 28, entries: 100 };
+        let smaller = Shape { entries: 50, ..wanted };
+        let other = Shape { value_size: 24, ..smaller };
         assert!(next_step(&smaller, &wanted).starts_with("keep the size"));
         assert!(next_step(&other, &wanted).contains("another build"));
     }

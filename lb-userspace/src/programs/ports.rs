@@ -36,10 +36,7 @@ fn parse(text: &str) -> Option<RangeInclusive<u16>> {
 fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> Settings {
     let mut taken = [one, other];
     taken.sort_by_key(|range| *range.start());
-    let mut best = Settings {
-        first_source_port: 0,
-        source_ports: 0,
-    };
+    let mut best = Settings { first_source_port: 0, source_ports: 0 };
     let mut first = u32::from(FIRST);
     let past_the_end = u32::from(u16::MAX) + 1;
     for (start, next) in taken

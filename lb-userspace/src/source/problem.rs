@@ -19,19 +19,13 @@ impl Place {
     /// Line `line` of `file`.
     #[must_use]
     pub fn line(file: &Arc<Path>, line: u64) -> Self {
-        Self {
-            file: Arc::clone(file),
-            line: Some(line),
-        }
+        Self { file: Arc::clone(file), line: Some(line) }
     }
 
     /// `file` as a whole.
     #[must_use]
     pub fn whole(file: impl Into<PathBuf>) -> Self {
-        Self {
-            file: file.into().into(),
-            line: None,
-        }
+        Self { file: file.into().into(), line: None }
     }
 }
 
@@ -77,6 +71,20 @@ pub enum Problem {
     },
 }
 
+impl From<&Problem> for Remark {
+    /// The same about the object or, where it is no object's, about the place.
+    fn from(problem: &Problem) -> Self {
+        let (place, text) = match problem {
+            Problem::Remark { remark, .. } => return remark.clone(),
+            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
+                (place, reason.clone())
+            }
+            Problem::Skipped { place, kind, count } => (place, skipped(kind, *count)),
+        };
+        Self { about: place.to_string(), text }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,11 +97,13 @@ impl fmt::Display for Problem {
                 }
                 remark.fmt(f)
             }
-            Self::Skipped { place, kind, count } => write!(
-                f,
-                "{place}: {count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, \
-                 Pod and List"
-            ),
+            Self::Skipped { place, kind, count } => {
+                write!(f, "{place}: {}", skipped(kind, *count))
+            }
         }
     }
+}
+
+fn skipped(kind: &str, count: usize) -> String {
+    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
 }

@@ -52,12 +52,7 @@ impl Watch {
             Ok(watcher) => (Some(watcher), Vec::new()),
             Err(error) => (None, vec![problem(Path::new("--manifests"), &error)]),
         };
-        Self {
-            watcher,
-            noticed,
-            watched: BTreeSet::new(),
-            problems,
-        }
+        Self { watcher, noticed, watched: BTreeSet::new(), problems }
     }
 
     /// Watches `directories` and no others from now on. Those already watched are asked for again:
@@ -73,9 +68,7 @@ impl Watch {
         self.problems = directories
             .iter()
             .filter_map(|directory| {
-                let error = watcher
-                    .watch(directory, RecursiveMode::NonRecursive)
-                    .err()?;
+                let error = watcher.watch(directory, RecursiveMode::NonRecursive).err()?;
                 directory.exists().then(|| problem(directory, &error))
             })
             .collect();
@@ -89,10 +82,7 @@ impl Watch {
 
     /// Returns once something may have changed and is likely to be complete.
     pub(super) async fn changed(&self) {
-        if timeout(PERIOD, self.noticed.change.notified())
-            .await
-            .is_err()
-        {
+        if timeout(PERIOD, self.noticed.change.notified()).await.is_err() {
             return;
         }
         let deadline = Instant::now() + PATIENCE;
@@ -102,10 +92,7 @@ impl Watch {
             } else {
                 deadline.min(Instant::now() + QUIET)
             };
-            if timeout_at(quiet, self.noticed.change.notified())
-                .await
-                .is_err()
-            {
+            if timeout_at(quiet, self.noticed.change.notified()).await.is_err() {
                 return;
             }
         }
@@ -119,10 +106,7 @@ impl Noticed {
             self.change.notify_one();
             return;
         };
-        let mut being_written = self
-            .being_written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
                 for path in &event.paths {
@@ -132,12 +116,7 @@ impl Noticed {
             // Our own reading is among these.
             EventKind::Access(_) => return,
             EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
-                being_written.extend(
-                    event
-                        .paths
-                        .into_iter()
-                        .filter(|path| snapshot::counts(path)),
-                );
+                being_written.extend(event.paths.into_iter().filter(|path| snapshot::counts(path)));
             }
             EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => {}
         }
@@ -145,10 +124,7 @@ impl Noticed {
     }
 
     fn is_being_written(&self) -> bool {
-        let being_written = self
-            .being_written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
         !being_written.is_empty()
     }
 }
