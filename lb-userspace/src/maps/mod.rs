@@ -5,6 +5,7 @@ pub mod contents;
 pub mod diff;
 pub mod memory;
 mod text;
+pub mod world;
 
 pub use contents::{BackendSet, Contents, FamilyContents};
 pub use diff::{Operation, diff};
