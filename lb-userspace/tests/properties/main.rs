@@ -1,5 +1,7 @@
 //! What holds for all clusters: the invariants of plan, diff and agent.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 #[path = "../walk/mod.rs"]
 mod walk;
 

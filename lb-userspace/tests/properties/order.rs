@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use lb_common::address::{Address, Protocol, V4, V6, endpoint};
+use lb_common::connection::Place;
 use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::{Frontend, SourceClass};
 use lb_ebpf::tables::Tables;
@@ -91,6 +92,7 @@ fn openings(picks: &Picks) -> Vec<Sent> {
                 protocol: *protocol,
                 class: *class,
                 opens: true,
+                place: Place::Ingress,
             });
         }
     }
@@ -110,6 +112,9 @@ fn ends_well(ended: &Ended, sent: &Sent, allowed: &[&Picks]) -> bool {
 }
 
 proptest! {
+    // A case is hundreds of packets after each of dozens of operations.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn every_prefix_is_safe_for_new_flows(a in cluster(), b in cluster()) {
         let mut now = settle(&a, &settings(), &Contents::default()).contents;
@@ -148,7 +153,12 @@ proptest! {
         for sent in openings(&old) {
             let ended = send(&now, &connections, &surroundings, &sent);
             if ended.outcome.ending() == Ending::Translated {
-                flows.insert(Sent { opens: false, ..sent }, ended);
+                let answer = ended.answer(&connections, sent.protocol);
+                let back = send(&now, &connections, &surroundings, &answer);
+                prop_assert_eq!((back.source, back.destination), (sent.destination, sent.source));
+                let sent = Sent { opens: false, ..sent };
+                send(&now, &connections, &surroundings, &sent);
+                flows.insert(sent, ended);
             }
         }
         for operation in diff(&now, &after) {

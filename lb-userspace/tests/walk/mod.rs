@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use etherparse::{NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
-use lb_common::address::Protocol;
+use lb_common::address::{Address, Port, Protocol, Tuple, V4, V6};
 use lb_common::connection::{Place, Ticks};
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
@@ -20,6 +20,8 @@ pub struct Sent {
     pub class: SourceClass,
     /// TCP alone: whether it opens the connection.
     pub opens: bool,
+    /// Where the walk begins.
+    pub place: Place,
 }
 
 /// How its walk ended.
@@ -29,6 +31,41 @@ pub struct Ended {
     /// Source and destination it left with.
     pub source: SocketAddr,
     pub destination: SocketAddr,
+}
+
+impl Ended {
+    /// The backend's answer to a packet that was translated, at the hook that `connections` expects
+    /// it at.
+    pub fn answer(&self, connections: &MemoryConnections, protocol: Protocol) -> Sent {
+        let place = match (self.destination, self.source) {
+            (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+                let (from, to) = (V4(from.ip().octets()), V4(to.ip().octets()));
+                connections
+                    .get(&self.answered(from, to, protocol))
+                    .map(|entry| entry.place())
+            }
+            (SocketAddr::V6(from), SocketAddr::V6(to)) => {
+                let (from, to) = (V6(from.ip().octets()), V6(to.ip().octets()));
+                connections
+                    .get(&self.answered(from, to, protocol))
+                    .map(|entry| entry.place())
+            }
+            _ => None,
+        };
+        Sent {
+            source: self.destination,
+            destination: self.source,
+            protocol,
+            class: SourceClass::Network,
+            opens: false,
+            place: place.expect("an entry for the answers"),
+        }
+    }
+
+    fn answered<A: Address>(&self, from: A, to: A, protocol: Protocol) -> Tuple<A> {
+        let (from_port, to_port) = (self.destination.port(), self.source.port());
+        Tuple::new(from, Port::new(from_port), to, Port::new(to_port), protocol)
+    }
 }
 
 /// A node whose every route leads out of device 1.
@@ -42,7 +79,7 @@ pub fn one_way_out() -> Surroundings {
     }
 }
 
-/// Walks a packet that comes into the node.
+/// Walks a packet.
 pub fn send(
     contents: &Contents,
     connections: &MemoryConnections,
@@ -55,7 +92,7 @@ pub fn send(
         surroundings,
     };
     let hook = Hook {
-        place: Place::Ingress,
+        place: sent.place,
         class: sent.class,
         goes_on: true,
     };
