@@ -77,6 +77,27 @@ pub enum Problem {
     },
 }
 
+impl From<Problem> for Remark {
+    /// As the agent keeps and shows it: about the object where there is one, else about the place.
+    fn from(problem: Problem) -> Self {
+        let (about, text) = match problem {
+            Problem::Remark { place, remark } => {
+                let place = place.map_or(String::new(), |place| format!(" ({place})"));
+                (remark.about, remark.text + &place)
+            }
+            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
+                (place.to_string(), reason)
+            }
+            Problem::Skipped { place, kind, count } => (place.to_string(), skipped(&kind, count)),
+        };
+        Self { about, text }
+    }
+}
+
+fn skipped(kind: &str, count: usize) -> String {
+    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,11 +110,9 @@ impl fmt::Display for Problem {
                 }
                 remark.fmt(f)
             }
-            Self::Skipped { place, kind, count } => write!(
-                f,
-                "{place}: {count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, \
-                 Pod and List"
-            ),
+            Self::Skipped { place, kind, count } => {
+                write!(f, "{place}: {}", skipped(kind, *count))
+            }
         }
     }
 }
