@@ -11,7 +11,7 @@
 
 use core::fmt;
 
-use crate::address::{Address, Protocol, Tuple};
+use crate::address::{Address, Port, Protocol, Tuple};
 use crate::backend::BackendId;
 use crate::service::ServiceId;
 
@@ -189,6 +189,28 @@ impl<A: Address> Connection<A> {
     /// Its packets leave by the device they came in by: a pod reached itself through a Service.
     pub const BACK: u8 = 1 << 3;
 
+    /// No entry: room to read one into.
+    #[inline(always)]
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            rewritten: Tuple::new(
+                A::zeroed(),
+                Port::new(0),
+                A::zeroed(),
+                Port::new(0),
+                Protocol(0),
+            ),
+            service: ServiceId(0),
+            backend: BackendId(0),
+            generation: 0,
+            last_seen: Ticks(0),
+            state: State::NEW,
+            flags: 0,
+            zero: [0; 2],
+        }
+    }
+
     /// Whether this entry is for the backend's answers.
     #[inline(always)]
     #[must_use]
@@ -219,6 +241,15 @@ impl<A: Address> Connection<A> {
     #[must_use]
     pub const fn goes_back(&self) -> bool {
         self.flags & Self::BACK != 0
+    }
+
+    /// The flow's other entry, where this one is for the client's packets and stands under `tuple`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answer(&self, tuple: &Tuple<A>) -> Self {
+        let leaves_at_once = self.flags & (Self::OUT | Self::BACK);
+        let place = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
+        Self { rewritten: tuple.reversed(), flags: Self::REPLY | place, ..*self }
     }
 
     /// The key of the flow's other entry.

@@ -1,4 +1,16 @@
-//! The BPF object: what the kernel loads. To be written.
+//! The BPF object: four programs that wrap a hook's context as a [`lb_ebpf::packet::Packet`], walk
+//! it, count the outcome and turn it into the hook's own verdict.
+//!
+//! `from_pod` and `from_network` stand at TC ingress of pod-facing and network-facing devices,
+//! `to_device` at TC egress of either, and `network_xdp` before `from_network` where a driver runs
+//! XDP. Compiled for anything but BPF this is an empty program, so that the workspace builds whole.
+
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod kernel;
+
 #[cfg(not(target_arch = "bpf"))]
-fn main() {}
+fn main() {
+    eprintln!("this is the BPF part of Weir: build it with `cargo xtask build`");
+}

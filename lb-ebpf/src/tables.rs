@@ -44,8 +44,14 @@ pub enum Refusal {
 
 /// The entries that the walk writes.
 pub trait Connections<A: Address> {
-    /// The entry of `tuple`, marked as seen at `now`.
-    fn connection(&self, table: Table, tuple: &Tuple<A>, now: Ticks) -> Option<Connection<A>>;
+    /// Copies the entry of `tuple` into `entry`, and marks the one in the table as seen at `now`.
+    /// Returns whether there is one; if not, `entry` is as it was.
+    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool;
+    /// Copies the entry of `tuple` into `entry`, and leaves the one in the table as it is. Returns
+    /// whether there is one.
+    fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool;
+    /// Whether there is an entry of `tuple` and it rewrites its packets to `rewritten`.
+    fn leads_to(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool;
     /// Adds an entry, which must not exist yet.
     ///
     /// # Errors
@@ -63,13 +69,11 @@ pub trait Connections<A: Address> {
 
 /// The way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NextHop<A> {
+pub struct NextHop {
     /// Interface index of the device to leave by.
     pub device: u32,
     /// Largest IP packet the link carries, in bytes; 0 if not known.
     pub mtu: u32,
-    /// The address of that device, for flows whose source is translated; unspecified if none.
-    pub own_address: A,
     /// Link addresses of the next hop and of the device; `None` while the neighbour is not
     /// resolved, and the kernel then fills them in.
     pub link: Option<Link>,
@@ -86,9 +90,9 @@ pub struct Link {
 
 /// What is known of the way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Route<A> {
+pub enum Route {
     /// The way is known.
-    Known(NextHop<A>),
+    Known(NextHop),
     /// Somebody who can do more must find the way: at XDP, the full program at TC.
     Unknown,
     /// There is none.
@@ -99,9 +103,10 @@ pub enum Route<A> {
 pub trait Node<A: Address> {
     /// The time.
     fn now(&self) -> Ticks;
-    /// The way from here to `destination` for a packet from `source` (unspecified if that is not
-    /// known yet).
-    fn route(&self, source: &A, destination: &A) -> Route<A>;
+    /// The way from here to `destination`.
+    fn route(&self, destination: &A) -> Route;
+    /// The address that `device` sends from; unspecified if it has none of this family.
+    fn own_address(&self, device: u32) -> A;
     /// Whether a socket of this node has, or listens for, packets of `tuple`.
     fn has_socket(&self, tuple: &Tuple<A>) -> bool;
 }

@@ -1,0 +1,119 @@
+//! Internet checksums, changed by what changed (RFC 1624), never computed anew.
+
+/// What has changed under a checksum: the one's complement sum of all new words and all inverted
+/// old ones, unfolded. Words are read in the machine's byte order, which the sum does not mind
+/// (RFC 1071, section 2 B).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Difference(u64);
+
+impl Difference {
+    /// Nothing has changed.
+    pub const NONE: Self = Self(0);
+
+    /// Counts a 32-bit word in that has changed from `old` to `new`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self, old: u32, new: u32) -> Self {
+        Self(self.0 + (!old) as u64 + new as u64)
+    }
+
+    /// Counts a 16-bit word in that has changed from `old` to `new`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn half(self, old: u16, new: u16) -> Self {
+        Self(self.0 + (!old) as u64 + new as u64)
+    }
+
+    /// Both changes together.
+    #[inline(always)]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// Whether every word counted in is as it was: then the sum is a negative zero, or nothing.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_nothing(self) -> bool {
+        let folded = self.folded();
+        folded == 0 || folded == u32::MAX
+    }
+
+    /// The change folded into 32 bits, as the kernel's helpers take it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn folded(self) -> u32 {
+        let once = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((once & 0xffff_ffff) + (once >> 32)) as u32
+    }
+
+    /// The checksum that `checksum` becomes. Both as they stand in the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn applied_to(self, checksum: [u8; 2]) -> [u8; 2] {
+        // RFC 1624, equation 3: HC' = ~(~HC + ~m + m').
+        let sum = self.folded() as u64 + (!u16::from_ne_bytes(checksum)) as u64;
+        let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        (!(sum as u16)).to_ne_bytes()
+    }
+}
+
+/// The same for a UDP checksum, in which zero means "none" (RFC 768): it stays none, and a sum that
+/// comes out as zero is sent as all ones.
+#[inline(always)]
+#[must_use]
+pub const fn applied_to_udp(difference: Difference, checksum: [u8; 2]) -> [u8; 2] {
+    match checksum {
+        [0, 0] => [0, 0],
+        some => match difference.applied_to(some) {
+            [0, 0] => [0xff, 0xff],
+            changed => changed,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn computed(words: &[u32]) -> [u8; 2] {
+        let mut sum: u64 = words.iter().map(|word| u64::from(*word)).sum();
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        (!(sum as u16)).to_ne_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_checksum_is_the_one_computed_anew(
+            old in proptest::collection::vec(1u32.., 2..12),
+            new in proptest::collection::vec(1u32.., 12),
+        ) {
+            let new = &new[..old.len()];
+            let difference = old
+                .iter()
+                .zip(new)
+                .fold(Difference::NONE, |difference, (old, new)| difference.word(*old, *new));
+            prop_assert_eq!(difference.applied_to(computed(&old)), computed(new));
+        }
+    }
+
+    #[test]
+    fn a_udp_packet_without_checksum_stays_without() {
+        let difference = Difference::NONE.word(1, 2);
+        assert_eq!(applied_to_udp(difference, [0, 0]), [0, 0]);
+    }
+
+    #[test]
+    fn a_udp_checksum_never_becomes_none() {
+        // From a sum of 0xfffe to one of 0xffff, whose inverse is zero.
+        let difference = Difference::NONE.half(1, 2);
+        let before = (!0xfffe_u16).to_ne_bytes();
+        assert_eq!(difference.applied_to(before), [0, 0]);
+        assert_eq!(applied_to_udp(difference, before), [0xff, 0xff]);
+    }
+}

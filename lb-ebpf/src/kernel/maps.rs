@@ -1,0 +1,95 @@
+//! The maps of `lb_common::maps`, as the programs see them. Sizes stand here only to load without
+//! an agent; the agent sets those of its settings before it loads.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use lb_common::address::{Address, Tuple, V4, V6};
+use lb_common::backend::{Backend, Traffic};
+use lb_common::connection::Connection;
+use lb_common::device::Device;
+use lb_common::filter;
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, FrontendRow, ServiceLabel};
+use lb_common::settings::Settings;
+
+use super::route::CachedHop;
+
+#[map]
+static SERVICES: HashMap<u32, ServiceLabel> = HashMap::with_max_entries(1, 0);
+#[map]
+static FRONTENDS_V4: HashMap<Frontend<V4>, FrontendRow> = HashMap::with_max_entries(1, 0);
+#[map]
+static FRONTENDS_V6: HashMap<Frontend<V6>, FrontendRow> = HashMap::with_max_entries(1, 0);
+#[map]
+pub static SLOTS: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static BACKENDS_V4: Array<Backend<V4>> = Array::with_max_entries(1, 0);
+#[map]
+static BACKENDS_V6: Array<Backend<V6>> = Array::with_max_entries(1, 0);
+#[map]
+static CONNECTIONS_V4: HashMap<Tuple<V4>, Connection<V4>> = HashMap::with_max_entries(1, 0);
+#[map]
+static CONNECTIONS_V6: HashMap<Tuple<V6>, Connection<V6>> = HashMap::with_max_entries(1, 0);
+#[map]
+static HALF_OPEN_V4: LruHashMap<Tuple<V4>, Connection<V4>> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static HALF_OPEN_V6: LruHashMap<Tuple<V6>, Connection<V6>> = LruHashMap::with_max_entries(1, 0);
+#[map]
+pub static FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
+#[map]
+pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+pub static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
+#[map]
+static TRAFFIC_V4: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static TRAFFIC_V6: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static NEXT_HOPS_V4: PerCpuArray<CachedHop<V4>> =
+    PerCpuArray::with_max_entries(super::route::HOPS, 0);
+#[map]
+static NEXT_HOPS_V6: PerCpuArray<CachedHop<V6>> =
+    PerCpuArray::with_max_entries(super::route::HOPS, 0);
+
+/// The maps of one family.
+pub trait FamilyMaps: Address {
+    const FRONTENDS: &'static HashMap<Frontend<Self>, FrontendRow>;
+    const BACKENDS: &'static Array<Backend<Self>>;
+    const CONNECTIONS: &'static HashMap<Tuple<Self>, Connection<Self>>;
+    const HALF_OPEN: &'static LruHashMap<Tuple<Self>, Connection<Self>>;
+    const TRAFFIC: &'static PerCpuArray<Traffic>;
+    const NEXT_HOPS: &'static PerCpuArray<CachedHop<Self>>;
+
+    /// The address of this family that `device` sends from.
+    fn of_device(device: &Device) -> Self;
+}
+
+impl FamilyMaps for V4 {
+    const FRONTENDS: &'static HashMap<Frontend<V4>, FrontendRow> = &FRONTENDS_V4;
+    const BACKENDS: &'static Array<Backend<V4>> = &BACKENDS_V4;
+    const CONNECTIONS: &'static HashMap<Tuple<V4>, Connection<V4>> = &CONNECTIONS_V4;
+    const HALF_OPEN: &'static LruHashMap<Tuple<V4>, Connection<V4>> = &HALF_OPEN_V4;
+    const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V4;
+    const NEXT_HOPS: &'static PerCpuArray<CachedHop<V4>> = &NEXT_HOPS_V4;
+
+    #[inline(always)]
+    fn of_device(device: &Device) -> Self {
+        device.v4
+    }
+}
+
+impl FamilyMaps for V6 {
+    const FRONTENDS: &'static HashMap<Frontend<V6>, FrontendRow> = &FRONTENDS_V6;
+    const BACKENDS: &'static Array<Backend<V6>> = &BACKENDS_V6;
+    const CONNECTIONS: &'static HashMap<Tuple<V6>, Connection<V6>> = &CONNECTIONS_V6;
+    const HALF_OPEN: &'static LruHashMap<Tuple<V6>, Connection<V6>> = &HALF_OPEN_V6;
+    const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V6;
+    const NEXT_HOPS: &'static PerCpuArray<CachedHop<V6>> = &NEXT_HOPS_V6;
+
+    #[inline(always)]
+    fn of_device(device: &Device) -> Self {
+        device.v6
+    }
+}

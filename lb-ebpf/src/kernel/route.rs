@@ -1,0 +1,114 @@
+//! The way to an address, asked of the kernel's routing table and remembered for a tenth of a
+//! second, so that an established flow pays a look-up in an array and no more.
+//!
+//! The memory is a direct-mapped array per CPU: nothing is shared, hence nothing torn. A way that
+//! had to be looked up is used once with the kernel's own neighbour resolution, which keeps the
+//! neighbour confirmed; only then are its link addresses written by ourselves.
+
+use core::mem;
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Lookup,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use lb_common::address::{Address, Family, Port, Protocol};
+use lb_common::hash;
+use lb_ebpf::tables::{Link, NextHop, Route};
+
+use super::maps::DEVICES;
+use super::world::{Kernel, nanoseconds};
+
+/// Ways remembered per CPU and family.
+pub const HOPS: u32 = 4096;
+
+/// How long a way is remembered, in nanoseconds.
+const LIFETIME: u64 = 100_000_000;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// A remembered way.
+#[repr(C)]
+pub struct CachedHop<A> {
+    /// Until when, in coarse nanoseconds since boot; 0 for a way that is not to be remembered.
+    until: u64,
+    destination: A,
+    device: u32,
+    mtu: u32,
+    link: [u8; 12],
+    /// XDP may send to that device.
+    xdp_sends: u32,
+}
+
+/// Where the way to `destination` is remembered.
+#[inline(always)]
+pub fn position<A: Address>(destination: &A) -> u32 {
+    hash::endpoint(destination, Port::new(0), Protocol(0)) & (HOPS - 1)
+}
+
+/// The way to `destination`, by memory or by look-up.
+#[inline(always)]
+pub fn to<A: Address>(kernel: &Kernel, destination: &A, cached: &mut CachedHop<A>) -> Route {
+    let now = nanoseconds();
+    let remembered = cached.until > now && cached.destination == *destination;
+    if !remembered && !look_up(kernel, destination, cached, now) {
+        return if kernel.resolves { Route::Unreachable } else { Route::Unknown };
+    }
+    if !kernel.resolves && (!remembered || cached.xdp_sends == 0) {
+        return Route::Unknown;
+    }
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = cached.link;
+    let link = Link { destination: [a, b, c, d, e, f], source: [g, h, i, j, k, l] };
+    Route::Known(NextHop {
+        device: cached.device,
+        mtu: cached.mtu,
+        link: if remembered { Some(link) } else { None },
+    })
+}
+
+/// Asks the routing table, and remembers the answer if the neighbour is resolved. Returns whether
+/// there is a way. Apart from the walk, so that its 64 bytes of parameters are on the stack only
+/// here.
+#[inline(never)]
+fn look_up<A: Address>(
+    kernel: &Kernel,
+    destination: &A,
+    cached: &mut CachedHop<A>,
+    now: u64,
+) -> bool {
+    // SAFETY: every field is an integer or a union of integers, for which zero is a value.
+    let mut lookup: Lookup = unsafe { mem::zeroed() };
+    lookup.ifindex = kernel.device;
+    // Not zero, so that the answer holds the route's MTU.
+    lookup.__bindgen_anon_1.tot_len = 1;
+    let [a, b, c, d] = destination.words();
+    match A::FAMILY {
+        Family::V4 => {
+            lookup.family = AF_INET;
+            lookup.__bindgen_anon_4.ipv4_dst = a;
+        }
+        Family::V6 => {
+            lookup.family = AF_INET6;
+            lookup.__bindgen_anon_4.ipv6_dst = [a, b, c, d];
+        }
+    }
+    let size = size_of::<Lookup>() as i32;
+    // SAFETY: the context is this program's own, and the parameters are as long as stated.
+    let answer = unsafe { bpf_fib_lookup(kernel.context, &raw mut lookup, size, 0) } as u32;
+    cached.destination = *destination;
+    cached.device = lookup.ifindex;
+    if answer != BPF_FIB_LKUP_RET_SUCCESS {
+        cached.until = 0;
+        cached.mtu = 0;
+        return answer == BPF_FIB_LKUP_RET_NO_NEIGH;
+    }
+    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (lookup.dmac, lookup.smac);
+    cached.link = [a, b, c, d, e, f, g, h, i, j, k, l];
+    // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
+    cached.mtu = u32::from(unsafe { lookup.__bindgen_anon_1.mtu_result });
+    let device = DEVICES.get_ptr(lookup.ifindex);
+    // SAFETY: the kernel keeps the element readable until the program ends.
+    cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));
+    cached.until = now + LIFETIME;
+    true
+}

@@ -1,0 +1,155 @@
+//! TC: the full program, at ingress and egress of every device.
+
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
+};
+use aya_ebpf::helpers::generated::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use aya_ebpf::EbpfContext;
+use lb_common::connection::Place;
+use lb_common::service::SourceClass;
+use lb_ebpf::balance::{Hook, Onward, balance};
+use lb_ebpf::checksum::Difference;
+use lb_ebpf::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
+
+use super::world::{Kernel, count};
+
+/// Flags that `bpf_l4_csum_replace` needs for IPv6, set by the agent: `BPF_F_IPV6` where the kernel
+/// knows it (6.16 and later), else none.
+#[unsafe(no_mangle)]
+static CHECKSUM_FLAGS: u64 = 0;
+
+/// Bytes that must be readable directly: Ethernet, the longest IPv4 or an IPv6 header, TCP.
+const HEADERS: u32 = 14 + 60 + 20;
+
+/// TC ingress of a pod-facing device.
+#[classifier]
+pub fn from_pod(context: TcContext) -> i32 {
+    run(&context, Hook { place: Place::Ingress, class: SourceClass::Pod, goes_on: true })
+}
+
+/// TC ingress of a network-facing device.
+#[classifier]
+pub fn from_network(context: TcContext) -> i32 {
+    run(&context, Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: true })
+}
+
+/// TC egress of any device.
+#[classifier]
+pub fn to_device(context: TcContext) -> i32 {
+    run(&context, Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true })
+}
+
+#[inline(always)]
+fn run(context: &TcContext, hook: Hook) -> i32 {
+    let skb = context.skb.skb;
+    // SAFETY: the kernel passes a valid context; these are plain reads of it.
+    let device = unsafe { (*skb).ifindex };
+    let kernel = Kernel { context: context.as_ptr(), device, resolves: true };
+    let mut packet = Skb { skb };
+    packet.pull();
+    let walked = balance(&mut packet, &kernel, hook);
+    count(walked.outcome);
+    // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
+    let verdict = unsafe {
+        match walked.onward {
+            // Other programs on this device still get to see the packet.
+            Onward::On => return TC_ACT_UNSPEC,
+            Onward::Drop => return TC_ACT_SHOT,
+            Onward::Out(device) => bpf_redirect(device, 0),
+            Onward::Resolve(device) => bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0),
+            Onward::Back => bpf_redirect(device, 0),
+        }
+    };
+    verdict as i32
+}
+
+/// A socket buffer.
+struct Skb {
+    skb: *mut __sk_buff,
+}
+
+impl Skb {
+    /// Makes the headers readable directly where they are not.
+    #[inline(always)]
+    fn pull(&mut self) {
+        // SAFETY: the context is valid, and the helper takes any length up to the packet's.
+        unsafe {
+            let (data, end, length) = ((*self.skb).data, (*self.skb).data_end, (*self.skb).len);
+            let readable = end.wrapping_sub(data);
+            if readable < HEADERS && readable < length {
+                let wanted = if length < HEADERS { length } else { HEADERS };
+                // Refused, the headers that are missing end the walk as malformed.
+                bpf_skb_pull_data(self.skb, wanted);
+            }
+        }
+    }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: the bounds are read anew each time, as helpers may move the data; the verifier
+        // checks that no byte outside them is touched. The returned borrow is the only one.
+        unsafe {
+            let data = (*self.skb).data as usize;
+            let end = (*self.skb).data_end as usize;
+            let start = data + offset;
+            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
+        }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn exceeds(&self, mtu: u32) -> bool {
+        // SAFETY: the context is valid.
+        let (length, segment) = unsafe { ((*self.skb).len, (*self.skb).gso_size) };
+        if segment == 0 {
+            return length > mtu + LINK_HEADER as u32;
+        }
+        // A segment has at least these headers; options would have made the sender cut it smaller.
+        segment + 40 > mtu
+    }
+
+    #[inline(always)]
+    fn update(&mut self, update: TransportChecksum) -> Result<(), Unwritable> {
+        let mut flags = 0;
+        if update.zero_is_none {
+            flags |= u64::from(BPF_F_MARK_MANGLED_0);
+        }
+        let mut pseudo_flags = flags | u64::from(BPF_F_PSEUDO_HDR);
+        if update.is_v6 {
+            // SAFETY: a plain read of a constant that the agent sets before the program is loaded.
+            pseudo_flags |= unsafe { core::ptr::read_volatile(&raw const CHECKSUM_FLAGS) };
+        }
+        self.replace(update.offset, update.pseudo_header, pseudo_flags)?;
+        self.replace(update.offset, update.segment, flags)
+    }
+}
+
+impl Skb {
+    /// The helper knows whether the checksum is complete, partial, or verified by the device.
+    #[inline(always)]
+    fn replace(
+        &mut self,
+        offset: usize,
+        difference: Difference,
+        flags: u64,
+    ) -> Result<(), Unwritable> {
+        if difference.is_nothing() {
+            return Ok(());
+        }
+        let to = u64::from(difference.folded());
+        // SAFETY: the context is valid, and the helper checks the offset against the packet.
+        let answer = unsafe { bpf_l4_csum_replace(self.skb, offset as u32, 0, to, flags) };
+        if answer == 0 { Ok(()) } else { Err(Unwritable) }
+    }
+}

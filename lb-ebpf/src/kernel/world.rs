@@ -1,0 +1,201 @@
+//! The seams of `lb_ebpf::tables`, over BPF maps and helpers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use lb_common::address::Tuple;
+use lb_common::backend::{Backend, BackendId};
+use lb_common::connection::{Connection, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, FrontendRow};
+use lb_common::settings::Settings;
+use lb_ebpf::tables::{Connections, Node, Refusal, Route, Table, Tables};
+
+use super::maps::{DEVICES, FILTER, FamilyMaps, OUTCOMES, SETTINGS, SLOTS};
+use super::route::{self, CachedHop};
+use super::socket::{self, SocketTuple};
+
+/// `EEXIST`, as the update helper returns it.
+const EXISTS: i32 = -17;
+
+/// What a program knows beside its packet.
+pub struct Kernel {
+    /// The program's context, for helpers that ask for it.
+    pub context: *mut c_void,
+    /// Interface index of the device the packet is at.
+    pub device: u32,
+    /// Whether a route that had to be looked up anew may be used at once, with the kernel resolving
+    /// the neighbour; XDP cannot and leaves that packet to TC.
+    pub resolves: bool,
+}
+
+/// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock.
+#[inline(always)]
+pub fn nanoseconds() -> u64 {
+    // SAFETY: the helper takes nothing and reads a clock.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Counts how a walk ended.
+#[inline(always)]
+pub fn count(outcome: Outcome) {
+    if let Some(times) = OUTCOMES.get_ptr_mut(outcome as u32) {
+        // SAFETY: the pointer is to this CPU's own value, which no other program run touches
+        // meanwhile: programs of one CPU do not interrupt each other.
+        unsafe { *times += 1 };
+    }
+}
+
+impl<A: FamilyMaps> Tables<A> for Kernel {
+    #[inline(always)]
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        let row = A::FRONTENDS.get_ptr(frontend)?;
+        // SAFETY: the kernel keeps the element readable until the program ends; the agent replaces
+        // rows by whole elements, so the copy is of one row.
+        Some(unsafe { *row })
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        SLOTS.get(index).map(|id| BackendId(*id))
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        let row = *A::BACKENDS.get(id.0)?;
+        (row.generation != 0).then_some(row)
+    }
+
+    #[inline(always)]
+    fn may_concern(&self, position: Position) -> bool {
+        FILTER.get(position.word).is_some_and(|word| word & position.mask != 0)
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        SETTINGS.get(0).copied().unwrap_or(Settings { first_source_port: 0, source_ports: 0 })
+    }
+}
+
+/// Calls `$method` on the map that `$table` names.
+macro_rules! on {
+    ($table:expr, $method:ident($($argument:expr),*)) => {
+        match $table {
+            Table::Established => A::CONNECTIONS.$method($($argument),*),
+            Table::HalfOpen => A::HALF_OPEN.$method($($argument),*),
+        }
+    };
+}
+
+impl<A: FamilyMaps> Connections<A> for Kernel {
+    #[inline(always)]
+    fn see(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        now: Ticks,
+        entry: &mut Connection<A>,
+    ) -> bool {
+        let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
+        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
+        // write `state` or `last_seen` meanwhile: whole aligned words, any value of which is good.
+        unsafe {
+            if (*found).last_seen != now {
+                (*found).last_seen = now;
+            }
+            *entry = *found;
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
+        let Some(found) = on!(table, get_ptr(tuple)) else { return false };
+        // SAFETY: as in `see`.
+        unsafe { *entry = *found };
+        true
+    }
+
+    #[inline(always)]
+    fn leads_to(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+        // SAFETY: as in `see`.
+        on!(table, get_ptr(tuple)).is_some_and(|found| unsafe { (*found).rewritten == *rewritten })
+    }
+
+    #[inline(always)]
+    fn add(&self, table: Table, tuple: &Tuple<A>, entry: &Connection<A>) -> Result<(), Refusal> {
+        on!(table, insert(tuple, entry, u64::from(BPF_NOEXIST))).map_err(|error| match error {
+            EXISTS => Refusal::Exists,
+            _ => Refusal::Full,
+        })
+    }
+
+    #[inline(always)]
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State) {
+        if let Some(entry) = on!(table, get_ptr_mut(tuple)) {
+            // SAFETY: as in `see`; this is the one byte that is written.
+            unsafe { (*entry).state = state };
+        }
+    }
+
+    #[inline(always)]
+    fn remove(&self, table: Table, tuple: &Tuple<A>) {
+        // It may be gone already: then there is nothing to do.
+        let _gone = on!(table, remove(tuple));
+    }
+
+    #[inline(always)]
+    fn count_connection(&self, backend: BackendId) {
+        if let Some(traffic) = A::TRAFFIC.get_ptr_mut(backend.0) {
+            // SAFETY: this CPU's own value, as in `count`.
+            unsafe { (*traffic).connections += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64) {
+        if let Some(traffic) = A::TRAFFIC.get_ptr_mut(backend.0) {
+            // SAFETY: this CPU's own value, as in `count`.
+            unsafe {
+                if reply {
+                    (*traffic).reply_packets += 1;
+                    (*traffic).reply_bytes += bytes;
+                } else {
+                    (*traffic).packets += 1;
+                    (*traffic).bytes += bytes;
+                }
+            }
+        }
+    }
+}
+
+impl<A: FamilyMaps + SocketTuple> Node<A> for Kernel {
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        Ticks::from_nanoseconds(nanoseconds())
+    }
+
+    #[inline(always)]
+    fn own_address(&self, device: u32) -> A {
+        // SAFETY: the kernel keeps the element readable until the program ends.
+        DEVICES.get_ptr(&device).map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
+    }
+
+    #[inline(always)]
+    fn route(&self, destination: &A) -> Route {
+        let Some(cached) = A::NEXT_HOPS.get_ptr_mut(route::position(destination)) else {
+            return Route::Unknown;
+        };
+        // SAFETY: this CPU's own value, as in `count`; no other reference to it exists.
+        let cached: &mut CachedHop<A> = unsafe { &mut *cached };
+        route::to(self, destination, cached)
+    }
+
+    #[inline(always)]
+    fn has_socket(&self, tuple: &Tuple<A>) -> bool {
+        socket::exists(self, tuple)
+    }
+}
+

@@ -1,0 +1,66 @@
+//! XDP on network-facing devices: finishes what it can at once, and leaves the rest, untouched, to
+//! the full program at TC.
+
+use aya_ebpf::bindings::{xdp_action, xdp_md};
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use aya_ebpf::EbpfContext;
+use lb_common::connection::Place;
+use lb_common::service::SourceClass;
+use lb_ebpf::balance::{Hook, Onward, balance};
+use lb_ebpf::packet::{LINK_HEADER, Packet};
+
+use super::world::{Kernel, count};
+
+/// XDP of a network-facing device.
+#[xdp]
+pub fn network_xdp(context: XdpContext) -> u32 {
+    // SAFETY: the kernel passes a valid context; this is a plain read of it.
+    let device = unsafe { (*context.ctx).ingress_ifindex };
+    let kernel = Kernel { context: context.as_ptr(), device, resolves: false };
+    let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
+    let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook);
+    count(walked.outcome);
+    match walked.onward {
+        Onward::On => xdp_action::XDP_PASS,
+        Onward::Drop => xdp_action::XDP_DROP,
+        Onward::Out(out) if out == device => xdp_action::XDP_TX,
+        // SAFETY: the helper takes plain numbers.
+        Onward::Out(out) => unsafe { bpf_redirect(out, 0) as u32 },
+        Onward::Back => xdp_action::XDP_TX,
+        // The world here resolves nothing, so no walk ends so; were it otherwise, better no packet
+        // than a wrong one.
+        Onward::Resolve(_) => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// A frame in a driver's buffer.
+struct Frame {
+    context: *mut xdp_md,
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: the verifier checks that no byte outside the bounds is touched. The returned
+        // borrow is the only one.
+        unsafe {
+            let data = (*self.context).data as usize;
+            let end = (*self.context).data_end as usize;
+            let start = data + offset;
+            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
+        }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { (*self.context).data_end.wrapping_sub((*self.context).data) }
+    }
+
+    #[inline(always)]
+    fn exceeds(&self, mtu: u32) -> bool {
+        self.length() > mtu + LINK_HEADER as u32
+    }
+}

@@ -1,0 +1,54 @@
+//! Changing a packet: addresses, ports, hop limit, checksums, link addresses.
+
+use lb_common::address::{Address, Family, Protocol, Tuple};
+
+use crate::packet::{Packet, TransportChecksum, Unwritable};
+use crate::tables::Link;
+use crate::wire::{Headers, IpVersion, checksum_offset, set_ports};
+
+/// Makes the packet one of `tuple`, `hops` nearer to its end.
+///
+/// # Errors
+/// The packet could not be changed; it may be half changed, and must be dropped.
+#[inline(always)]
+pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
+    packet: &mut P,
+    headers: &Headers<V::Address>,
+    tuple: &Tuple<V::Address>,
+    hops: u8,
+) -> Result<(), Unwritable> {
+    let pseudo_header = V::write(packet, &tuple.source, &tuple.destination, hops)?;
+    let segment =
+        set_ports(packet, headers.transport, tuple.source_port, tuple.destination_port)?;
+    packet.update(TransportChecksum {
+        offset: headers.transport + checksum_offset(tuple.protocol),
+        zero_is_none: tuple.protocol == Protocol::UDP,
+        pseudo_header,
+        segment,
+        is_v6: matches!(V::Address::FAMILY, Family::V6),
+    })
+}
+
+/// Addresses the frame to a next hop.
+///
+/// # Errors
+/// The header is not there.
+#[inline(always)]
+pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), Unwritable> {
+    let addresses = packet.header::<12>(0).ok_or(Unwritable)?;
+    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (link.destination, link.source);
+    *addresses = [a, b, c, d, e, f, g, h, i, j, k, l];
+    Ok(())
+}
+
+/// Addresses the frame to where it came from.
+///
+/// # Errors
+/// The header is not there.
+#[inline(always)]
+pub fn turn_back<P: Packet + ?Sized>(packet: &mut P) -> Result<(), Unwritable> {
+    let addresses = packet.header::<12>(0).ok_or(Unwritable)?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *addresses;
+    *addresses = [g, h, i, j, k, l, a, b, c, d, e, f];
+    Ok(())
+}

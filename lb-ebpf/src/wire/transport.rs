@@ -1,0 +1,76 @@
+//! TCP (RFC 9293) and UDP (RFC 768): ports, flags, and where the checksum stands.
+
+use lb_common::address::{Port, Protocol};
+
+use crate::checksum::Difference;
+use crate::packet::{Packet, Unwritable};
+
+/// TCP's flags (RFC 9293, 3.1), as far as connections follow them.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    const FIN: u8 = 1;
+    const SYN: u8 = 1 << 1;
+    const RST: u8 = 1 << 2;
+    const ACK: u8 = 1 << 4;
+
+    /// The sender has nothing more to send.
+    #[inline(always)]
+    #[must_use]
+    pub const fn closes(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// The sender knows of no such connection, or gives it up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn resets(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// The first segment of a connection: SYN without ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+}
+
+/// Ports and flags of the TCP header at `offset`; `None` if it is cut short.
+#[inline(always)]
+pub fn tcp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Port, Port, TcpFlags)> {
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, _, flags, ..] = *packet.header::<20>(offset)?;
+    Some((Port([s0, s1]), Port([d0, d1]), TcpFlags(flags)))
+}
+
+/// Ports of the UDP header at `offset`; `None` if it is cut short.
+#[inline(always)]
+pub fn udp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Port, Port, TcpFlags)> {
+    let [s0, s1, d0, d1, ..] = *packet.header::<8>(offset)?;
+    Some((Port([s0, s1]), Port([d0, d1]), TcpFlags::default()))
+}
+
+/// Sets both ports of the header at `offset`; returns what has changed.
+///
+/// # Errors
+/// The header is not there.
+#[inline(always)]
+pub fn set_ports<P: Packet + ?Sized>(
+    packet: &mut P,
+    offset: usize,
+    source: Port,
+    destination: Port,
+) -> Result<Difference, Unwritable> {
+    let ports = packet.header::<4>(offset).ok_or(Unwritable)?;
+    let before = u32::from_ne_bytes(*ports);
+    let ([s0, s1], [d0, d1]) = (source.0, destination.0);
+    *ports = [s0, s1, d0, d1];
+    Ok(Difference::NONE.word(before, u32::from_ne_bytes(*ports)))
+}
+
+/// Where the checksum stands within the header of `protocol`.
+#[inline(always)]
+pub const fn checksum_offset(protocol: Protocol) -> usize {
+    if protocol.0 == Protocol::UDP.0 { 6 } else { 16 }
+}
