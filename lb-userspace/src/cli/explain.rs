@@ -107,23 +107,15 @@ impl FromStr for Sender {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(socket) = text.parse::<SocketAddr>() {
-            return Ok(Self {
-                address: socket.ip(),
-                port: Some(Port::new(socket.port())),
-            });
+            return Ok(Self { address: socket.ip(), port: Some(Port::new(socket.port())) });
         }
-        let bracketed = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
+        let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         let address = match bracketed {
             Some(inside) => inside.parse::<Ipv6Addr>().map(IpAddr::V6),
             None => text.parse(),
         };
         let address = address.map_err(|_| AddressError::Sender(text.into()))?;
-        Ok(Self {
-            address,
-            port: None,
-        })
+        Ok(Self { address, port: None })
     }
 }
 
@@ -131,22 +123,16 @@ impl FromStr for Destination {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (socket, protocol) = text
-            .rsplit_once('/')
-            .ok_or_else(|| AddressError::Destination(text.into()))?;
-        let socket: SocketAddr = socket
-            .parse()
-            .map_err(|_| AddressError::Destination(text.into()))?;
+        let (socket, protocol) =
+            text.rsplit_once('/').ok_or_else(|| AddressError::Destination(text.into()))?;
+        let socket: SocketAddr =
+            socket.parse().map_err(|_| AddressError::Destination(text.into()))?;
         let protocol = match protocol.to_ascii_lowercase().as_str() {
             "tcp" => Protocol::TCP,
             "udp" => Protocol::UDP,
             _ => return Err(AddressError::Protocol(protocol.into())),
         };
-        Ok(Self {
-            address: socket.ip(),
-            port: Port::new(socket.port()),
-            protocol,
-        })
+        Ok(Self { address: socket.ip(), port: Port::new(socket.port()), protocol })
     }
 }
 
@@ -188,10 +174,7 @@ mod tests {
         for text in ["10.0.0.9", "10.0.0.9:40000", "fd00::9", "[fd00::9]:40000"] {
             assert_eq!(text.parse::<Sender>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "[fd00::9]".parse::<Sender>().unwrap().to_string(),
-            "fd00::9"
-        );
+        assert_eq!("[fd00::9]".parse::<Sender>().unwrap().to_string(), "fd00::9");
     }
 
     #[test]
@@ -199,10 +182,7 @@ mod tests {
         for text in ["10.96.0.1:80/tcp", "[fd00:96::1]:53/udp"] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "10.96.0.1:80/TCP".parse::<Destination>().unwrap().protocol,
-            Protocol::TCP
-        );
+        assert_eq!("10.96.0.1:80/TCP".parse::<Destination>().unwrap().protocol, Protocol::TCP);
     }
 
     #[test]
@@ -214,10 +194,7 @@ mod tests {
             ("10.0.0.9 10.96.0.1:80", "10.96.0.1:80/tcp"),
             ("10.0.0.9 fd00::1:80/tcp", "[fd00:96::1]:80/tcp"),
             ("10.0.0.9 10.96.0.1:80/sctp", "/tcp or /udp"),
-            (
-                "10.0.0.9 10.96.0.1:80/tcp --from moon",
-                "pod, network, host",
-            ),
+            ("10.0.0.9 10.96.0.1:80/tcp --from moon", "pod, network, host"),
         ] {
             let error = parse(words).unwrap_err();
             assert!(error.contains(hint), "{error}");

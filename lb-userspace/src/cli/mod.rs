@@ -26,13 +26,7 @@ use lb_common::layout;
 )]
 pub struct Cli {
     /// How log lines are written
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]

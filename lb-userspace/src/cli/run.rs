@@ -125,9 +125,7 @@ fn memory() -> anyhow::Result<u64> {
 }
 
 fn memory_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -202,10 +200,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_kibibytes() {
-        assert_eq!(
-            memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"),
-            Some(24 * 1024)
-        );
+        assert_eq!(memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"), Some(24 * 1024));
         assert_eq!(memory_of("MemFree: 1 kB\n"), None);
     }
 }

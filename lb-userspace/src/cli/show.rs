@@ -72,10 +72,8 @@ mod tests {
     fn all_kinds_and_formats_are_taken() {
         for what in What::value_variants() {
             for output in Output::value_variants() {
-                let (what_name, output_name) = (
-                    what.to_possible_value().unwrap(),
-                    output.to_possible_value().unwrap(),
-                );
+                let (what_name, output_name) =
+                    (what.to_possible_value().unwrap(), output.to_possible_value().unwrap());
                 let line = Line::try_parse_from([
                     "weir",
                     what_name.get_name(),
@@ -90,12 +88,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_refused_with_those_there_are() {
-        let error = Line::try_parse_from(["weir", "pods"])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("services, frontends, backends, connections"),
-            "{error}"
-        );
+        let error = Line::try_parse_from(["weir", "pods"]).unwrap_err().to_string();
+        assert!(error.contains("services, frontends, backends, connections"), "{error}");
     }
 }

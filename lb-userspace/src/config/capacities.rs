@@ -33,17 +33,14 @@ pub struct TableSizes {
 /// between 262,144 and 4,194,304.
 #[must_use]
 pub fn capacities(sizes: TableSizes, memory: u64) -> Capacities {
-    let flows = sizes
-        .connections
-        .unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
+    let flows =
+        sizes.connections.unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
     let connections = flows.saturating_mul(2);
     let frontends = sizes.frontends.unwrap_or(1 << 16);
     Capacities {
         services: frontends,
         frontends,
-        slots: sizes
-            .slots
-            .unwrap_or_else(|| by_memory(memory, SLOT_BYTES, 1 << 18, 1 << 22)),
+        slots: sizes.slots.unwrap_or_else(|| by_memory(memory, SLOT_BYTES, 1 << 18, 1 << 22)),
         backends: sizes.backends.unwrap_or(1 << 15),
         connections,
         half_open: (connections / 4).max(1 << 15),
@@ -51,9 +48,7 @@ pub fn capacities(sizes: TableSizes, memory: u64) -> Capacities {
 }
 
 fn by_memory(memory: u64, bytes: u64, least: u32, most: u32) -> u32 {
-    u32::try_from(memory / MEMORY_PART / bytes)
-        .unwrap_or(most)
-        .clamp(least, most)
+    u32::try_from(memory / MEMORY_PART / bytes).unwrap_or(most).clamp(least, most)
 }
 
 #[cfg(test)]

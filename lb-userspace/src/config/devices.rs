@@ -24,11 +24,7 @@ impl DeviceNames {
     ) -> impl Iterator<Item = &'a str> + 'a {
         self.0
             .iter()
-            .filter(|pattern| {
-                !devices
-                    .iter()
-                    .any(|device| pattern.matches(device.as_ref()))
-            })
+            .filter(|pattern| !devices.iter().any(|device| pattern.matches(device.as_ref())))
             .map(Pattern::as_str)
     }
 }
@@ -66,10 +62,7 @@ impl FromStr for DeviceNames {
     type Err = DeviceNamesError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split(',')
-            .map(|name| pattern(name.trim()))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split(',').map(|name| pattern(name.trim())).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -103,10 +96,7 @@ mod tests {
     #[test]
     fn a_pattern_that_matches_nothing_is_told() {
         let devices: DeviceNames = "eth0,ens*".parse().unwrap();
-        assert_eq!(
-            devices.unmatched(&["eth0", "lo"]).collect::<Vec<_>>(),
-            ["ens*"]
-        );
+        assert_eq!(devices.unmatched(&["eth0", "lo"]).collect::<Vec<_>>(), ["ens*"]);
     }
 
     #[test]

@@ -90,10 +90,7 @@ impl FromStr for NodePortAddresses {
         }
         parts
             .into_iter()
-            .map(|part| {
-                part.parse()
-                    .map_err(|_| NodePortAddressesError::Prefix(part.into()))
-            })
+            .map(|part| part.parse().map_err(|_| NodePortAddressesError::Prefix(part.into())))
             .collect::<Result<_, _>>()
             .map(Self::Within)
     }
@@ -109,35 +106,20 @@ mod tests {
 
     #[track_caller]
     fn check(setting: &str, primary: &[&str], chosen: &[&str]) {
-        let own = addresses(&[
-            "127.0.0.1",
-            "192.0.2.1",
-            "192.0.2.2",
-            "10.0.0.1",
-            "::1",
-            "fd00::1",
-        ]);
+        let own = addresses(&["127.0.0.1", "192.0.2.1", "192.0.2.2", "10.0.0.1", "::1", "fd00::1"]);
         let setting: NodePortAddresses = setting.parse().unwrap();
         assert_eq!(setting.choose(&own, &addresses(primary)), addresses(chosen));
     }
 
     #[test]
     fn primary_is_the_first_address_of_each_family() {
-        check(
-            "primary",
-            &["192.0.2.2", "10.0.0.1", "fd00::1"],
-            &["192.0.2.2", "fd00::1"],
-        );
+        check("primary", &["192.0.2.2", "10.0.0.1", "fd00::1"], &["192.0.2.2", "fd00::1"]);
     }
 
     #[test]
     fn a_family_without_a_primary_address_is_not_restricted() {
         check("primary", &["192.0.2.2"], &["192.0.2.2", "fd00::1"]);
-        check(
-            "primary",
-            &[],
-            &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"],
-        );
+        check("primary", &[], &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"]);
     }
 
     #[test]
@@ -149,11 +131,7 @@ mod tests {
     #[test]
     fn node_ports_never_answer_on_loopback() {
         check("127.0.0.0/8,::1/128", &[], &[]);
-        check(
-            "0.0.0.0/0",
-            &[],
-            &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"],
-        );
+        check("0.0.0.0/0", &[], &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"]);
     }
 
     #[test]

@@ -64,20 +64,13 @@ struct Order {
 
 impl Order {
     fn new(key: u64, size: u32) -> Self {
-        Self {
-            next: (key >> 32) as u32 % size,
-            step: key as u32 % (size - 1) + 1,
-        }
+        Self { next: (key >> 32) as u32 % size, step: key as u32 % (size - 1) + 1 }
     }
 
     fn advance(&mut self, size: u32) {
         // Both are below `size`: no sum comes near twice as much, and no division is needed.
         let to_end = size - self.next;
-        self.next = if self.step < to_end {
-            self.next + self.step
-        } else {
-            self.step - to_end
-        };
+        self.next = if self.step < to_end { self.next + self.step } else { self.step - to_end };
     }
 }
 

@@ -19,19 +19,13 @@ impl Place {
     /// Line `line` of `file`.
     #[must_use]
     pub fn line(file: &Arc<Path>, line: u64) -> Self {
-        Self {
-            file: Arc::clone(file),
-            line: Some(line),
-        }
+        Self { file: Arc::clone(file), line: Some(line) }
     }
 
     /// `file` as a whole.
     #[must_use]
     pub fn whole(file: impl Into<PathBuf>) -> Self {
-        Self {
-            file: file.into().into(),
-            line: None,
-        }
+        Self { file: file.into().into(), line: None }
     }
 }
 

@@ -27,11 +27,7 @@ fn dotted(text: &str) -> Option<Ipv4Addr> {
             return None;
         }
         let significant = digits.trim_start_matches('0');
-        *byte = if significant.is_empty() {
-            0
-        } else {
-            significant.parse().ok()?
-        };
+        *byte = if significant.is_empty() { 0 } else { significant.parse().ok()? };
     }
     parts.next().is_none().then(|| Ipv4Addr::from(bytes))
 }
@@ -97,11 +93,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Option<&str>) {
-        assert_eq!(
-            parse(text).map(|a| a.to_string()).as_deref(),
-            expected,
-            "{text}"
-        );
+        assert_eq!(parse(text).map(|a| a.to_string()).as_deref(), expected, "{text}");
     }
 
     #[test]
@@ -150,15 +142,8 @@ mod tests {
     #[test]
     fn addresses_that_no_other_host_reaches_are_left_out() {
         let mut remarks = Remarks::about("Service", "default/web");
-        let texts = [
-            "192.0.2.1",
-            "127.0.0.1",
-            "::1",
-            "0.0.0.0",
-            "fe80::1",
-            "224.0.0.1",
-            "192.0.2.01",
-        ];
+        let texts =
+            ["192.0.2.1", "127.0.0.1", "::1", "0.0.0.0", "fe80::1", "224.0.0.1", "192.0.2.01"];
         let addresses = list("spec.externalIPs", texts, &mut remarks);
         assert_eq!(addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
         let remarks = remarks.into_list();

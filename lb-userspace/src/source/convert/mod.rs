@@ -22,14 +22,8 @@ pub(super) use slice::slice;
 
 /// The object's name, in the namespace `default` where it names none.
 pub(super) fn name(metadata: &ObjectMeta) -> Name {
-    let namespace = metadata
-        .namespace
-        .as_deref()
-        .filter(|text| !text.is_empty());
-    Name::new(
-        namespace.unwrap_or("default"),
-        metadata.name.clone().unwrap_or_default(),
-    )
+    let namespace = metadata.namespace.as_deref().filter(|text| !text.is_empty());
+    Name::new(namespace.unwrap_or("default"), metadata.name.clone().unwrap_or_default())
 }
 
 fn has_label(metadata: &ObjectMeta, label: &str) -> bool {

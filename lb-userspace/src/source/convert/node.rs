@@ -9,10 +9,7 @@ use crate::model::{Node, Remark};
 pub(crate) fn node(object: &core::Node) -> (Node, Vec<Remark>) {
     let name = object.metadata.name.clone().unwrap_or_default();
     let mut remarks = Remarks::about("Node", &name);
-    let written = object
-        .status
-        .as_ref()
-        .and_then(|status| status.addresses.as_deref());
+    let written = object.status.as_ref().and_then(|status| status.addresses.as_deref());
     let of_type = |kind: &'static str| {
         written
             .unwrap_or_default()

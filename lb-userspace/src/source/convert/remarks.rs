@@ -14,18 +14,12 @@ pub(crate) struct Remarks {
 impl Remarks {
     /// No remarks yet about the object of this kind and name.
     pub(crate) fn about(kind: &str, name: impl fmt::Display) -> Self {
-        Self {
-            about: format!("{kind} {name}"),
-            list: Vec::new(),
-        }
+        Self { about: format!("{kind} {name}"), list: Vec::new() }
     }
 
     /// One more: a sentence that ends with what to do.
     pub(crate) fn add(&mut self, text: impl Into<String>) {
-        self.list.push(Remark {
-            about: self.about.clone(),
-            text: text.into(),
-        });
+        self.list.push(Remark { about: self.about.clone(), text: text.into() });
     }
 
     /// All of them.

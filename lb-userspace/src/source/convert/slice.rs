@@ -120,22 +120,8 @@ fn endpoint(
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: written.node_name.clone(),
-        zone_hints: names(
-            hints
-                .for_zones
-                .into_iter()
-                .flatten()
-                .map(|hint| hint.name)
-                .collect(),
-        ),
-        node_hints: names(
-            hints
-                .for_nodes
-                .into_iter()
-                .flatten()
-                .map(|hint| hint.name)
-                .collect(),
-        ),
+        zone_hints: names(hints.for_zones.into_iter().flatten().map(|hint| hint.name).collect()),
+        node_hints: names(hints.for_nodes.into_iter().flatten().map(|hint| hint.name).collect()),
     })
 }
 
@@ -147,10 +133,7 @@ mod tests {
 
     fn convert(yaml: &str) -> (Option<EndpointSlice>, Vec<String>) {
         let (slice, remarks) = slice(&serde_saphyr::from_str(yaml).unwrap());
-        (
-            slice,
-            remarks.into_iter().map(|remark| remark.text).collect(),
-        )
+        (slice, remarks.into_iter().map(|remark| remark.text).collect())
     }
 
     #[test]
@@ -168,11 +151,7 @@ endpoints: [{addresses: [10.244.1.1, 10.244.1.2]}]
         assert_eq!(slice.service, Name::new("default", "web"));
         assert_eq!(
             slice.ports,
-            [EndpointPort {
-                name: String::new(),
-                protocol: Protocol::TCP,
-                port: 80
-            }]
+            [EndpointPort { name: String::new(), protocol: Protocol::TCP, port: 80 }]
         );
         let [endpoint] = slice.endpoints.as_slice() else {
             panic!("one endpoint, of the first address alone");

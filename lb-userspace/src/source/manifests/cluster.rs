@@ -54,10 +54,7 @@ fn gone<'a, K: Ord + Clone, V>(
     before: &'a BTreeMap<K, V>,
     after: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = K> {
-    before
-        .keys()
-        .filter(|key| !after.contains_key(key))
-        .cloned()
+    before.keys().filter(|key| !after.contains_key(key)).cloned()
 }
 
 /// The cluster as far as it is read.
@@ -83,10 +80,7 @@ impl<'a> Reading<'a> {
                     "stands in {} already, which counts: remove one of the two",
                     first.get()
                 );
-                let remark = Remark {
-                    about: about(object, &name),
-                    text,
-                };
+                let remark = Remark { about: about(object, &name), text };
                 self.remark(&place, [remark]);
                 return;
             }
@@ -115,11 +109,11 @@ impl<'a> Reading<'a> {
     }
 
     fn remark(&mut self, place: &Place, remarks: impl IntoIterator<Item = Remark>) {
-        self.problems
-            .extend(remarks.into_iter().map(|remark| Problem::Remark {
-                place: Some(place.clone()),
-                remark,
-            }));
+        self.problems.extend(
+            remarks
+                .into_iter()
+                .map(|remark| Problem::Remark { place: Some(place.clone()), remark }),
+        );
     }
 
     /// One problem for each kind, however many objects of it a file has.
@@ -128,48 +122,31 @@ impl<'a> Reading<'a> {
         for (line, kind) in skipped {
             kinds.entry(kind).or_insert((*line, 0)).1 += 1;
         }
-        self.problems.extend(
-            kinds
-                .into_iter()
-                .map(|(kind, (line, count))| Problem::Skipped {
-                    place: Place::line(file, line),
-                    kind: kind.into(),
-                    count,
-                }),
-        );
+        self.problems.extend(kinds.into_iter().map(|(kind, (line, count))| Problem::Skipped {
+            place: Place::line(file, line),
+            kind: kind.into(),
+            count,
+        }));
     }
 
     fn slices_of_pods(&mut self) {
-        let served: BTreeSet<Name> = self
-            .cluster
-            .slices
-            .values()
-            .map(|slice| slice.service.clone())
-            .collect();
+        let served: BTreeSet<Name> =
+            self.cluster.slices.values().map(|slice| slice.service.clone()).collect();
         for (place, object) in std::mem::take(&mut self.selecting) {
             let name = convert::name(&object.metadata);
-            let Some(service) = self
-                .cluster
-                .services
-                .get(&name)
-                .filter(|_| !served.contains(&name))
+            let Some(service) =
+                self.cluster.services.get(&name).filter(|_| !served.contains(&name))
             else {
                 continue;
             };
             let (slices, remarks) = pods::slices(service, object, self.pods_beside(service));
-            self.cluster
-                .slices
-                .extend(slices.into_iter().map(|slice| (slice.name.clone(), slice)));
+            self.cluster.slices.extend(slices.into_iter().map(|slice| (slice.name.clone(), slice)));
             self.remark(&place, remarks);
         }
     }
 
     fn pods_beside(&self, service: &Service) -> impl Iterator<Item = &'a core::Pod> {
-        self.pods
-            .get(&service.name.namespace)
-            .into_iter()
-            .flatten()
-            .copied()
+        self.pods.get(&service.name.namespace).into_iter().flatten().copied()
     }
 }
 
@@ -222,12 +199,7 @@ mod tests {
     #[test]
     fn pods_of_other_namespaces_are_not_selected() {
         let elsewhere = POD.replace("name: web-1", "name: web-1, namespace: shop");
-        assert!(
-            read(&[("a.yaml", SERVICE), ("b.yaml", &elsewhere)])
-                .0
-                .slices
-                .is_empty()
-        );
+        assert!(read(&[("a.yaml", SERVICE), ("b.yaml", &elsewhere)]).0.slices.is_empty());
     }
 
     #[test]

@@ -37,36 +37,20 @@ impl Files {
             file.take(&key.1, bytes);
             self.files.insert(key, file);
         }
-        let is_kept = |number| {
-            snapshot
-                .unlisted
-                .iter()
-                .any(|(unlisted, ..)| *unlisted == number)
-        };
-        self.files.extend(
-            before
-                .into_iter()
-                .filter(|((number, _), _)| is_kept(*number)),
-        );
-        let unlisted = snapshot
-            .unlisted
-            .iter()
-            .map(|(_, path, error)| unlisted(path, error));
+        let is_kept = |number| snapshot.unlisted.iter().any(|(unlisted, ..)| *unlisted == number);
+        self.files.extend(before.into_iter().filter(|((number, _), _)| is_kept(*number)));
+        let unlisted = snapshot.unlisted.iter().map(|(_, path, error)| unlisted(path, error));
         self.problems = unlisted.chain(snapshot.empty.iter().map(empty)).collect();
     }
 
     /// What each file holds, in the order in which the first of two equal objects counts.
     pub(super) fn contents(&self) -> impl Iterator<Item = (&Arc<Path>, &Contents)> {
-        self.files
-            .iter()
-            .map(|((_, path), file)| (path, &file.good))
+        self.files.iter().map(|((_, path), file)| (path, &file.good))
     }
 
     /// What cannot be read.
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems
-            .iter()
-            .chain(self.files.values().filter_map(|file| file.problem.as_ref()))
+        self.problems.iter().chain(self.files.values().filter_map(|file| file.problem.as_ref()))
     }
 }
 
@@ -76,14 +60,9 @@ impl File {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.digest = None;
-                let reason = format!(
-                    "cannot be read ({error}): {}",
-                    self.what_stays("make it readable")
-                );
-                self.problem = Some(Problem::Unreadable {
-                    place: Place::whole(&**path),
-                    reason,
-                });
+                let reason =
+                    format!("cannot be read ({error}): {}", self.what_stays("make it readable"));
+                self.problem = Some(Problem::Unreadable { place: Place::whole(&**path), reason });
                 return;
             }
         };
@@ -98,25 +77,17 @@ impl File {
                 self.problem = None;
             }
             Err(mistake) => {
-                let reason = format!(
-                    "{}: {}",
-                    mistake.reason,
-                    self.what_stays("correct the file")
-                );
-                self.problem = Some(Problem::Unreadable {
-                    place: Place::line(path, mistake.line),
-                    reason,
-                });
+                let reason = format!("{}: {}", mistake.reason, self.what_stays("correct the file"));
+                self.problem =
+                    Some(Problem::Unreadable { place: Place::line(path, mistake.line), reason });
             }
         }
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Contents, Mistake> {
         let text = std::str::from_utf8(bytes).map_err(|error| Mistake {
-            line: 1 + bytes[..error.valid_up_to()]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count() as u64,
+            line: 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count()
+                as u64,
             reason: "not UTF-8 text".into(),
         })?;
         // A shell empties a file before what is to fill it has begun.
@@ -176,20 +147,13 @@ mod tests {
         "kind: Service\nmetadata: {name: a}\n---\nkind: Service\nmetadata: {name: b}\n";
 
     fn snapshot(files: &[(&str, &[u8])]) -> Snapshot {
-        let files = files
-            .iter()
-            .map(|(path, bytes)| ((0, Path::new(path).into()), Ok(bytes.to_vec())));
-        Snapshot {
-            files: files.collect(),
-            ..Snapshot::default()
-        }
+        let files =
+            files.iter().map(|(path, bytes)| ((0, Path::new(path).into()), Ok(bytes.to_vec())));
+        Snapshot { files: files.collect(), ..Snapshot::default() }
     }
 
     fn objects(files: &Files) -> usize {
-        files
-            .contents()
-            .map(|(_, contents)| contents.objects.len())
-            .sum()
+        files.contents().map(|(_, contents)| contents.objects.len()).sum()
     }
 
     fn problems(files: &Files) -> Vec<String> {
@@ -203,16 +167,9 @@ mod tests {
         assert_eq!((objects(&files), problems(&files).len()), (2, 0));
         files.take(snapshot(&[("a.yaml", b"kind: Service\nmetadata: {name\n")]));
         assert_eq!(objects(&files), 2);
-        assert!(
-            problems(&files)[0].starts_with("a.yaml:"),
-            "{:?}",
-            problems(&files)
-        );
+        assert!(problems(&files)[0].starts_with("a.yaml:"), "{:?}", problems(&files));
         assert!(problems(&files)[0].contains("what it held before stays; correct the file"));
-        files.take(snapshot(&[(
-            "a.yaml",
-            b"kind: Service\nmetadata: {name: c}\n",
-        )]));
+        files.take(snapshot(&[("a.yaml", b"kind: Service\nmetadata: {name: c}\n")]));
         assert_eq!((objects(&files), problems(&files).len()), (1, 0));
     }
 
@@ -256,16 +213,9 @@ mod tests {
         });
         assert_eq!(objects(&files), 2);
         assert!(problems(&files)[0].contains("make it readable"));
-        files.take(Snapshot {
-            unlisted: vec![(0, "d".into(), denied())],
-            ..Snapshot::default()
-        });
+        files.take(Snapshot { unlisted: vec![(0, "d".into(), denied())], ..Snapshot::default() });
         assert_eq!(objects(&files), 2);
-        assert!(
-            problems(&files)[0].contains("bring the directory back"),
-            "{:?}",
-            problems(&files)
-        );
+        assert!(problems(&files)[0].contains("bring the directory back"), "{:?}", problems(&files));
         files.take(snapshot(&[("d/a.yaml", GOOD.as_bytes())]));
         assert_eq!((objects(&files), problems(&files).len()), (2, 0));
     }

@@ -41,16 +41,8 @@ impl Manifests {
     ///
     /// A path leads nowhere, or to neither a file nor a directory.
     pub fn open(paths: &[PathBuf]) -> Result<Self, SourceError> {
-        let given = paths
-            .iter()
-            .map(|path| Given::open(path))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            given,
-            watch: Watch::new(),
-            files: Files::default(),
-            told: None,
-        })
+        let given = paths.iter().map(|path| Given::open(path)).collect::<Result<_, _>>()?;
+        Ok(Self { given, watch: Watch::new(), files: Files::default(), told: None })
     }
 
     pub(super) async fn run(mut self, events: Sender<SourceEvent>) -> Result<(), SourceError> {
@@ -76,11 +68,8 @@ impl Manifests {
         self.files.take(Snapshot::take(&self.given));
         let (cluster, remarks) = cluster::cluster(self.files.contents());
         let watch = self.watch.problems().iter();
-        let problems: Vec<Problem> = watch
-            .chain(self.files.problems())
-            .cloned()
-            .chain(remarks)
-            .collect();
+        let problems: Vec<Problem> =
+            watch.chain(self.files.problems()).cloned().chain(remarks).collect();
 
         let mut news = Vec::new();
         let is_first = self.told.is_none();

@@ -87,10 +87,7 @@ impl Object {
 
     /// Whether it has a name; without one it cannot be told from others.
     pub(super) fn is_named(&self) -> bool {
-        self.metadata()
-            .name
-            .as_ref()
-            .is_some_and(|name| !name.is_empty())
+        self.metadata().name.as_ref().is_some_and(|name| !name.is_empty())
     }
 
     /// Its name. Nodes have no namespace, which is left empty.

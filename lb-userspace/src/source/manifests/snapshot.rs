@@ -25,24 +25,16 @@ pub(super) struct Given {
 impl Given {
     /// The path `path`, which must be there.
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
-        let wrong = |cause| SourceError::Path {
-            path: path.into(),
-            cause,
-        };
+        let wrong = |cause| SourceError::Path { path: path.into(), cause };
         let metadata = path.metadata().map_err(wrong)?;
         if !metadata.is_dir() && !metadata.is_file() {
             // A pipe could be read but once, and would be waited for.
-            return Err(wrong(io::Error::other(
-                "it is neither a file nor a directory",
-            )));
+            return Err(wrong(io::Error::other("it is neither a file nor a directory")));
         }
         if metadata.is_dir() {
             path.read_dir().map(drop).map_err(wrong)?;
         }
-        Ok(Self {
-            path: path.into(),
-            is_directory: metadata.is_dir(),
-        })
+        Ok(Self { path: path.into(), is_directory: metadata.is_dir() })
     }
 
     /// Its files, sorted.
@@ -64,9 +56,7 @@ impl Given {
 
 /// Whether a file of a directory is one of manifests, by its name.
 pub(super) fn counts(path: &Path) -> bool {
-    let is_hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let extension = path.extension().and_then(OsStr::to_str);
     !is_hidden && extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
@@ -99,9 +89,7 @@ impl Snapshot {
                     continue;
                 }
             };
-            let found = files
-                .into_iter()
-                .map(|file| snapshot.read(number, file, &mut seen));
+            let found = files.into_iter().map(|file| snapshot.read(number, file, &mut seen));
             if found.filter(|is_there| *is_there).count() == 0 {
                 snapshot.empty.push(given.clone());
             }
@@ -112,10 +100,7 @@ impl Snapshot {
     /// Whether the file is there; one that vanished since it was listed is not.
     fn read(&mut self, number: usize, file: PathBuf, seen: &mut BTreeSet<PathBuf>) -> bool {
         let bytes = std::fs::read(&file);
-        if bytes
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        {
+        if bytes.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return false;
         }
         let real = file.canonicalize().unwrap_or_else(|_| file.clone());
@@ -145,11 +130,7 @@ pub(super) fn directories(given: &[Given]) -> BTreeSet<PathBuf> {
 
 fn directory_of(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() {
-        ".".into()
-    } else {
-        parent.into()
-    })
+    Some(if parent.as_os_str().is_empty() { ".".into() } else { parent.into() })
 }
 
 #[cfg(test)]
@@ -160,10 +141,7 @@ mod tests {
     use super::*;
 
     fn names(paths: &[&Path]) -> Vec<String> {
-        let given: Vec<Given> = paths
-            .iter()
-            .map(|path| Given::open(path).unwrap())
-            .collect();
+        let given: Vec<Given> = paths.iter().map(|path| Given::open(path).unwrap()).collect();
         let files = Snapshot::take(&given).files;
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
         files.iter().map(|((_, path), _)| name(path)).collect()
@@ -172,9 +150,7 @@ mod tests {
     #[test]
     fn of_a_directory_the_visible_manifests_count_sorted() {
         let directory = tempfile::tempdir().unwrap();
-        for file in [
-            "b.yaml", "a.yml", "c.json", ".d.yaml", "e.yaml~", "f.txt", "yaml",
-        ] {
+        for file in ["b.yaml", "a.yml", "c.json", ".d.yaml", "e.yaml~", "f.txt", "yaml"] {
             fs::write(directory.path().join(file), "").unwrap();
         }
         fs::create_dir(directory.path().join("g.yaml")).unwrap();
@@ -198,24 +174,16 @@ mod tests {
     #[test]
     fn a_file_that_two_paths_lead_to_is_read_once_and_a_given_file_needs_no_extension() {
         let directory = tempfile::tempdir().unwrap();
-        let (file, other) = (
-            directory.path().join("a.yaml"),
-            directory.path().join("services"),
-        );
+        let (file, other) = (directory.path().join("a.yaml"), directory.path().join("services"));
         fs::write(&file, "").unwrap();
         fs::write(&other, "").unwrap();
-        assert_eq!(
-            names(&[&file, directory.path(), &other]),
-            ["a.yaml", "services"]
-        );
+        assert_eq!(names(&[&file, directory.path(), &other]), ["a.yaml", "services"]);
     }
 
     #[test]
     fn a_path_that_leads_nowhere_is_refused_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Given::open(&directory.path().join("none.yaml"))
-            .unwrap_err()
-            .to_string();
+        let error = Given::open(&directory.path().join("none.yaml")).unwrap_err().to_string();
         assert!(
             error.contains("none.yaml") && error.contains("give --manifests a file"),
             "{error}"

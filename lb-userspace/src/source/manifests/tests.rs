@@ -25,11 +25,7 @@ impl Listener {
         let manifests = Manifests::open(&paths).unwrap();
         let (sender, events) = channel(16);
         tokio::spawn(manifests.run(sender));
-        Self {
-            events,
-            cluster: Cluster::default(),
-            problems: Vec::new(),
-        }
+        Self { events, cluster: Cluster::default(), problems: Vec::new() }
     }
 
     /// Listens until what was told is as it should be.
@@ -51,11 +47,7 @@ impl Listener {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.cluster
-            .services
-            .keys()
-            .map(|name| name.name.as_str())
-            .collect()
+        self.cluster.services.keys().map(|name| name.name.as_str()).collect()
     }
 
     fn has(&self, names: &[&str]) -> bool {
@@ -87,14 +79,9 @@ fn save(path: &Path, text: &str) {
 #[tokio::test]
 async fn files_are_followed_as_they_come_change_break_heal_and_go() {
     let directory = directory_with(&[("a.yaml", &service("a"))]);
-    let (a, b) = (
-        directory.path().join("a.yaml"),
-        directory.path().join("b.yaml"),
-    );
+    let (a, b) = (directory.path().join("a.yaml"), directory.path().join("b.yaml"));
     let mut listener = Listener::to(&[directory.path()]);
-    listener
-        .until("told at the start", |it| it.has(&["a"]))
-        .await;
+    listener.until("told at the start", |it| it.has(&["a"])).await;
     assert_eq!(listener.problems, [""; 0]);
 
     fs::write(&b, service("b")).unwrap();
@@ -106,18 +93,10 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
     save(&a, "kind: Service\nmetadata:\n  name: [\n");
     listener.until("broken", |it| !it.problems.is_empty()).await;
     assert!(listener.has(&["a2", "b"]));
-    assert!(
-        listener.problems[0].contains("a.yaml:3"),
-        "{:?}",
-        listener.problems
-    );
+    assert!(listener.problems[0].contains("a.yaml:3"), "{:?}", listener.problems);
 
     save(&a, &service("a3"));
-    listener
-        .until("healed", |it| {
-            it.problems.is_empty() && it.has(&["a3", "b"])
-        })
-        .await;
+    listener.until("healed", |it| it.problems.is_empty() && it.has(&["a3", "b"])).await;
 
     fs::remove_file(&b).unwrap();
     listener.until("removed", |it| it.has(&["a3"])).await;
@@ -127,18 +106,10 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
 async fn a_broken_file_at_the_start_keeps_nobody_else_from_being_told() {
     let directory = directory_with(&[("a.yaml", "kind: ["), ("b.yaml", &service("b"))]);
     let mut listener = Listener::to(&[directory.path()]);
-    listener
-        .until("told at the start", |it| it.has(&["b"]))
-        .await;
-    assert!(
-        listener.problems[0].contains("a.yaml:1"),
-        "{:?}",
-        listener.problems
-    );
+    listener.until("told at the start", |it| it.has(&["b"])).await;
+    assert!(listener.problems[0].contains("a.yaml:1"), "{:?}", listener.problems);
     save(&directory.path().join("a.yaml"), &service("a"));
-    listener
-        .until("healed", |it| it.problems.is_empty() && it.has(&["a", "b"]))
-        .await;
+    listener.until("healed", |it| it.problems.is_empty() && it.has(&["a", "b"])).await;
 }
 
 #[tokio::test]
@@ -146,24 +117,14 @@ async fn a_file_given_by_name_is_followed_through_replacement_and_absence() {
     let directory = directory_with(&[("services", &service("a"))]);
     let path = directory.path().join("services");
     let mut listener = Listener::to(&[&path]);
-    listener
-        .until("told at the start", |it| it.has(&["a"]))
-        .await;
+    listener.until("told at the start", |it| it.has(&["a"])).await;
     save(&path, &service("b"));
     listener.until("replaced", |it| it.has(&["b"])).await;
     fs::remove_file(&path).unwrap();
-    listener
-        .until("gone", |it| it.has(&[]) && it.problems.len() == 1)
-        .await;
-    assert!(
-        listener.problems[0].contains("is gone"),
-        "{:?}",
-        listener.problems
-    );
+    listener.until("gone", |it| it.has(&[]) && it.problems.len() == 1).await;
+    assert!(listener.problems[0].contains("is gone"), "{:?}", listener.problems);
     fs::write(&path, service("c")).unwrap();
-    listener
-        .until("back", |it| it.has(&["c"]) && it.problems.is_empty())
-        .await;
+    listener.until("back", |it| it.has(&["c"]) && it.problems.is_empty()).await;
 }
 
 #[tokio::test]
@@ -174,19 +135,13 @@ async fn a_config_map_volume_is_followed_through_its_swaps() {
         fs::create_dir(&of_version).unwrap();
         fs::write(of_version.join("a.yaml"), text).unwrap();
         symlink(version, volume.path().join("..data_tmp")).unwrap();
-        fs::rename(
-            volume.path().join("..data_tmp"),
-            volume.path().join("..data"),
-        )
-        .unwrap();
+        fs::rename(volume.path().join("..data_tmp"), volume.path().join("..data")).unwrap();
     };
     publish("..1", &service("a"));
     symlink("..data/a.yaml", volume.path().join("a.yaml")).unwrap();
     let mut directory = Listener::to(&[volume.path()]);
     let mut file = Listener::to(&[&volume.path().join("a.yaml")]);
-    directory
-        .until("told at the start", |it| it.has(&["a"]))
-        .await;
+    directory.until("told at the start", |it| it.has(&["a"])).await;
     file.until("told at the start", |it| it.has(&["a"])).await;
     for (version, name) in [("..2", "b"), ("..3", "c")] {
         publish(version, &service(name));
@@ -202,9 +157,7 @@ async fn a_directory_that_is_gone_for_a_while_keeps_its_objects() {
     fs::create_dir(&here).unwrap();
     fs::write(here.join("a.yaml"), service("a")).unwrap();
     let mut listener = Listener::to(&[&here]);
-    listener
-        .until("told at the start", |it| it.has(&["a"]))
-        .await;
+    listener.until("told at the start", |it| it.has(&["a"])).await;
     fs::rename(&here, &away).unwrap();
     listener.until("away", |it| it.problems.len() == 1).await;
     assert!(listener.has(&["a"]));
@@ -219,9 +172,7 @@ async fn a_file_written_piece_by_piece_is_taken_when_it_is_whole() {
     let both = format!("{}---\n{}", service("a"), service("b"));
     let directory = directory_with(&[("a.yaml", &both)]);
     let mut listener = Listener::to(&[directory.path()]);
-    listener
-        .until("told at the start", |it| it.has(&["a", "b"]))
-        .await;
+    listener.until("told at the start", |it| it.has(&["a", "b"])).await;
     let mut file = fs::File::create(directory.path().join("a.yaml")).unwrap();
     for piece in [service("a").as_str(), "---\n", &service("c")] {
         file.write_all(piece.as_bytes()).unwrap();
@@ -239,9 +190,5 @@ async fn the_task_ends_when_nobody_listens() {
     let (sender, events) = channel(16);
     let task = tokio::spawn(manifests.run(sender));
     drop(events);
-    timeout(Duration::from_secs(20), task)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    timeout(Duration::from_secs(20), task).await.unwrap().unwrap().unwrap();
 }

@@ -52,12 +52,7 @@ impl Watch {
             Ok(watcher) => (Some(watcher), Vec::new()),
             Err(error) => (None, vec![problem(Path::new("--manifests"), &error)]),
         };
-        Self {
-            watcher,
-            noticed,
-            watched: BTreeSet::new(),
-            problems,
-        }
+        Self { watcher, noticed, watched: BTreeSet::new(), problems }
     }
 
     /// Watches `directories` and no others from now on. Those already watched are asked for again:
@@ -73,9 +68,7 @@ impl Watch {
         self.problems = directories
             .iter()
             .filter_map(|directory| {
-                let error = watcher
-                    .watch(directory, RecursiveMode::NonRecursive)
-                    .err()?;
+                let error = watcher.watch(directory, RecursiveMode::NonRecursive).err()?;
                 directory.exists().then(|| problem(directory, &error))
             })
             .collect();
@@ -89,10 +82,7 @@ impl Watch {
 
     /// Returns once something may have changed and is likely to be complete.
     pub(super) async fn changed(&self) {
-        if timeout(PERIOD, self.noticed.change.notified())
-            .await
-            .is_err()
-        {
+        if timeout(PERIOD, self.noticed.change.notified()).await.is_err() {
             return;
         }
         let deadline = Instant::now() + PATIENCE;
@@ -102,10 +92,7 @@ impl Watch {
             } else {
                 deadline.min(Instant::now() + QUIET)
             };
-            if timeout_at(quiet, self.noticed.change.notified())
-                .await
-                .is_err()
-            {
+            if timeout_at(quiet, self.noticed.change.notified()).await.is_err() {
                 self.noticed.being_written().clear();
                 return;
             }
@@ -123,12 +110,7 @@ impl Noticed {
         let mut being_written = self.being_written();
         match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) => {
-                being_written.extend(
-                    event
-                        .paths
-                        .into_iter()
-                        .filter(|path| snapshot::counts(path)),
-                );
+                being_written.extend(event.paths.into_iter().filter(|path| snapshot::counts(path)));
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Modify(ModifyKind::Name(_))
@@ -149,9 +131,7 @@ impl Noticed {
     }
 
     fn being_written(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.being_written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.being_written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,10 +192,7 @@ mod tests {
     fn a_manifest_is_being_written_until_it_is_closed_removed_or_renamed() {
         assert!(noticed(&[WRITE, WRITE], "a.yaml").is_being_written());
         for end in [CLOSE, REMOVE, RENAME] {
-            assert!(
-                !noticed(&[WRITE, end], "a.yaml").is_being_written(),
-                "{end:?}"
-            );
+            assert!(!noticed(&[WRITE, end], "a.yaml").is_being_written(), "{end:?}");
         }
         assert!(!noticed(&[WRITE], "agent.log").is_being_written());
     }

@@ -32,11 +32,7 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Remark>) {
         headless,
         other_proxy: has_label(&object.metadata, OTHER_PROXY_LABEL),
         ports: ports(&spec, &mut remarks),
-        external_ips: address::list(
-            "spec.externalIPs",
-            strings(&spec.external_ips),
-            &mut remarks,
-        ),
+        external_ips: address::list("spec.externalIPs", strings(&spec.external_ips), &mut remarks),
         load_balancer_ips: load_balancer_ips(object, &mut remarks),
         source_ranges: spec.load_balancer_source_ranges.clone().unwrap_or_default(),
         internal_policy: policy(
@@ -78,10 +74,7 @@ fn kind(written: Option<&str>, remarks: &mut Remarks) -> ServiceType {
 
 fn cluster_ips(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<IpAddr> {
     let several = strings(&spec.cluster_ips);
-    let one = spec
-        .cluster_ip
-        .as_deref()
-        .filter(|_| spec.cluster_ips.is_none());
+    let one = spec.cluster_ip.as_deref().filter(|_| spec.cluster_ips.is_none());
     let texts = several.chain(one).filter(|text| !text.is_empty());
     let mut addresses = address::list("spec.clusterIPs", texts, remarks);
     let mut families: Vec<Family> = Vec::new();
@@ -115,10 +108,7 @@ fn ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<ServicePort> {
             ));
             continue;
         }
-        if ports
-            .iter()
-            .any(|other| (other.port, other.protocol) == (number, protocol))
-        {
+        if ports.iter().any(|other| (other.port, other.protocol) == (number, protocol)) {
             remarks.add(format!(
                 "a second port {number}/{protocol} is left out: give each port its own number"
             ));
@@ -140,13 +130,8 @@ fn ports(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<ServicePort> {
 /// Those of `status.loadBalancer.ingress` that packets come here for. With `ipMode: Proxy` they
 /// must really go out to the load balancer (KEP-1860); a hostname is no address.
 fn load_balancer_ips(object: &core::Service, remarks: &mut Remarks) -> Vec<IpAddr> {
-    let balancer = object
-        .status
-        .as_ref()
-        .and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer
-        .and_then(|balancer| balancer.ingress.as_deref())
-        .unwrap_or_default();
+    let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
     let texts = ingress
         .iter()
         .filter(|entry| entry.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"))
@@ -176,9 +161,7 @@ fn affinity(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Affinity {
             let written = config
                 .and_then(|config| config.client_ip.as_ref())
                 .and_then(|client_ip| client_ip.timeout_seconds);
-            Affinity::ClientIp {
-                timeout_seconds: affinity_seconds(written, remarks),
-            }
+            Affinity::ClientIp { timeout_seconds: affinity_seconds(written, remarks) }
         }
         Some(other) => {
             remarks.add(format!(
@@ -193,9 +176,7 @@ fn affinity_seconds(written: Option<i32>, remarks: &mut Remarks) -> u32 {
     let Some(written) = written else {
         return DEFAULT_AFFINITY_SECONDS;
     };
-    let seconds = u32::try_from(written)
-        .ok()
-        .filter(|seconds| (1..=86_400).contains(seconds));
+    let seconds = u32::try_from(written).ok().filter(|seconds| (1..=86_400).contains(seconds));
     seconds.unwrap_or_else(|| {
         remarks.add(format!(
             "the affinity's timeoutSeconds {written} is out of range and is read as \

@@ -6,16 +6,11 @@ use super::*;
 
 fn convert(yaml: &str) -> (Service, Vec<String>) {
     let (service, remarks) = service(&serde_saphyr::from_str(yaml).unwrap());
-    (
-        service,
-        remarks.into_iter().map(|remark| remark.text).collect(),
-    )
+    (service, remarks.into_iter().map(|remark| remark.text).collect())
 }
 
 fn of_spec(spec: &str) -> (Service, Vec<String>) {
-    convert(&format!(
-        "metadata: {{name: web}}\nspec:\n  clusterIP: 10.96.0.1\n{spec}"
-    ))
+    convert(&format!("metadata: {{name: web}}\nspec:\n  clusterIP: 10.96.0.1\n{spec}"))
 }
 
 fn addresses(texts: &[&str]) -> Vec<IpAddr> {
@@ -29,12 +24,8 @@ fn what_is_absent_is_filled_in_as_the_api_server_does() {
     assert_eq!(service.name.to_string(), "default/web");
     assert_eq!(service.kind, ServiceType::ClusterIp);
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1"]));
-    let port = ServicePort {
-        name: String::new(),
-        protocol: Protocol::TCP,
-        port: 80,
-        node_port: None,
-    };
+    let port =
+        ServicePort { name: String::new(), protocol: Protocol::TCP, port: 80, node_port: None };
     assert_eq!(service.ports, [port]);
     assert_eq!(service.internal_policy, TrafficPolicy::Cluster);
     assert_eq!(service.external_policy, TrafficPolicy::Cluster);
@@ -68,19 +59,11 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113
     assert_eq!(service.kind, ServiceType::LoadBalancer);
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1", "fd00:96::1"]));
     assert_eq!(service.external_ips, addresses(&["198.51.100.7"]));
-    assert_eq!(
-        service.load_balancer_ips,
-        addresses(&["203.0.113.1", "203.0.113.2"])
-    );
+    assert_eq!(service.load_balancer_ips, addresses(&["203.0.113.1", "203.0.113.2"]));
     assert_eq!(service.internal_policy, TrafficPolicy::Local);
     assert_eq!(service.external_policy, TrafficPolicy::Local);
     assert_eq!(service.source_ranges, ["192.0.2.0/24"]);
-    assert_eq!(
-        service.affinity,
-        Affinity::ClientIp {
-            timeout_seconds: 60
-        }
-    );
+    assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 60 });
     assert_eq!(service.selector["app"], "web");
     assert_eq!(service.ports[0].node_port, Some(30080));
     assert_eq!(service.ports[1].protocol, Protocol::UDP);
@@ -156,11 +139,7 @@ fn ports_the_api_server_would_refuse_are_left_out() {
   - {name: g, port: 80, protocol: UDP, nodePort: -3}
 ",
     );
-    let names: Vec<&str> = service
-        .ports
-        .iter()
-        .map(|port| port.name.as_str())
-        .collect();
+    let names: Vec<&str> = service.ports.iter().map(|port| port.name.as_str()).collect();
     assert_eq!(names, ["a", "g"]);
     assert_eq!(service.ports[1].node_port, None);
     assert_eq!(remarks.len(), 7);
@@ -181,23 +160,13 @@ fn words_that_are_none_are_read_as_the_default() {
 #[test]
 fn affinity_lasts_three_hours_unless_it_says_how_long() {
     let (service, remarks) = of_spec("  sessionAffinity: ClientIP\n");
-    assert_eq!(
-        service.affinity,
-        Affinity::ClientIp {
-            timeout_seconds: 10_800
-        }
-    );
+    assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 10_800 });
     assert_eq!(remarks, [""; 0]);
     for wrong in [0, -1, 86_401] {
         let (service, remarks) = of_spec(&format!(
             "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {wrong}}}}}\n"
         ));
-        assert_eq!(
-            service.affinity,
-            Affinity::ClientIp {
-                timeout_seconds: 10_800
-            }
-        );
+        assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 10_800 });
         assert!(remarks[0].contains("1 to 86400"));
     }
 }

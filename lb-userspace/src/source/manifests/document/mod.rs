@@ -103,10 +103,7 @@ impl Document<'_> {
         };
         let line = self.line(head.referenced.line());
         let Some(kind) = head.value.kind else {
-            return Err(Mistake {
-                line,
-                reason: "an object without a kind".into(),
-            });
+            return Err(Mistake { line, reason: "an object without a kind".into() });
         };
         if let Some(item_kind) = kind.strip_suffix("List") {
             return self.read_list(item_kind, contents);
@@ -119,9 +116,7 @@ impl Document<'_> {
     /// The items of a List say what they are; those of a `ServiceList`, as the API server sends it,
     /// do not.
     fn read_list(&self, item_kind: &str, contents: &mut Contents) -> Result<(), Mistake> {
-        let heads = self
-            .parse(|deserializer| ListHead::deserialize(deserializer))?
-            .items;
+        let heads = self.parse(|deserializer| ListHead::deserialize(deserializer))?.items;
         let kinds: Vec<Kind> = heads
             .iter()
             .map(|head| {
@@ -157,20 +152,13 @@ impl Document<'_> {
             reason = reason.strip_suffix(&suffix).unwrap_or(&reason).into();
         }
         let nth = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-        if let Some(text) = self
-            .text
-            .lines()
-            .nth(nth)
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
+        if let Some(text) =
+            self.text.lines().nth(nth).map(str::trim).filter(|text| !text.is_empty())
         {
             let shown: String = text.chars().take(60).collect();
             reason = format!("{reason}, in `{shown}`");
         }
-        Mistake {
-            line: self.line(line),
-            reason,
-        }
+        Mistake { line: self.line(line), reason }
     }
 }
 

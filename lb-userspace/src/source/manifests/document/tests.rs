@@ -61,10 +61,7 @@ fn documents_and_items_of_lists_are_found_with_their_lines() {
             "26 Node /node-1"
         ]
     );
-    assert_eq!(
-        parse(SAMPLE).unwrap().skipped,
-        [(23, "Deployment".to_string())]
-    );
+    assert_eq!(parse(SAMPLE).unwrap().skipped, [(23, "Deployment".to_string())]);
 }
 
 #[test]
@@ -85,13 +82,7 @@ fn items_of_a_service_list_need_not_say_what_they_are() {
 
 #[test]
 fn empty_documents_comments_directives_and_line_ends_of_any_kind_mean_nothing() {
-    for text in [
-        "",
-        "\n\n",
-        "# nothing\n",
-        "---\n---\n# nothing\n---\n",
-        "\u{feff}",
-    ] {
+    for text in ["", "\n\n", "# nothing\n", "---\n---\n# nothing\n---\n", "\u{feff}"] {
         assert_eq!(objects(text), [""; 0], "{text:?}");
     }
     assert_eq!(
@@ -127,10 +118,7 @@ fn a_mistake_has_its_line_its_reason_and_what_stands_there() {
     let (line, reason) = mistake(
         "kind: List\nitems:\n- kind: Service\n  metadata: {name: a}\n  spec:\n    ports: 80\n",
     );
-    assert_eq!(
-        (line, reason.as_str()),
-        (6, "expected sequence start, in `ports: 80`")
-    );
+    assert_eq!((line, reason.as_str()), (6, "expected sequence start, in `ports: 80`"));
     let (line, reason) = mistake("kind: Service\nmetadata:\n\tname: a\n");
     assert_eq!(line, 3);
     assert!(reason.contains("tabs"), "{reason}");
@@ -138,10 +126,7 @@ fn a_mistake_has_its_line_its_reason_and_what_stands_there() {
 
 #[test]
 fn an_object_that_does_not_say_what_or_who_it_is_is_a_mistake() {
-    assert_eq!(
-        mistake("metadata: {name: a}\n"),
-        (1, "an object without a kind".to_string())
-    );
+    assert_eq!(mistake("metadata: {name: a}\n"), (1, "an object without a kind".to_string()));
     assert_eq!(
         mistake("kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {generateName: a-}\n"),
         (4, "a Pod without metadata.name".to_string())

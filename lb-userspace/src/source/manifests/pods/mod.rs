@@ -32,54 +32,38 @@ pub(super) fn slices<'a>(
     }
     let targets = targets(service, object, &mut remarks);
     let families = families(service, object);
-    let publish_not_ready = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.publish_not_ready_addresses)
-        == Some(true);
+    let publish_not_ready =
+        object.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
 
     let mut grouped: BTreeMap<(Family, Vec<EndpointPort>), Vec<Endpoint>> = BTreeMap::new();
     let mut unresolved = Unresolved::default();
-    for pod in pods
-        .into_iter()
-        .filter(|pod| is_selected(pod, service) && !has_ended(pod))
-    {
+    for pod in pods.into_iter().filter(|pod| is_selected(pod, service) && !has_ended(pod)) {
         let ports = ports(pod, &targets, &mut unresolved);
         if ports.is_empty() {
             continue;
         }
         for (family, endpoint) in endpoints(pod, &families, publish_not_ready, &mut remarks) {
-            grouped
-                .entry((family, ports.clone()))
-                .or_default()
-                .push(endpoint);
+            grouped.entry((family, ports.clone())).or_default().push(endpoint);
         }
     }
     unresolved.tell(&mut remarks);
-    let slices = grouped
-        .into_iter()
-        .map(|((family, ports), endpoints)| EndpointSlice {
-            name: slice_name(&service.name, family, &ports),
-            service: service.name.clone(),
-            family,
-            headless: false,
-            ports,
-            endpoints,
-        });
+    let slices = grouped.into_iter().map(|((family, ports), endpoints)| EndpointSlice {
+        name: slice_name(&service.name, family, &ports),
+        service: service.name.clone(),
+        family,
+        headless: false,
+        ports,
+        endpoints,
+    });
     (slices.collect(), remarks.into_list())
 }
 
 /// A name that no EndpointSlice of Kubernetes can have, and that stays the same while its pods
 /// come and go.
 fn slice_name(service: &Name, family: Family, ports: &[EndpointPort]) -> Name {
-    let numbers: Vec<String> = ports
-        .iter()
-        .map(|port| format!("{}={}", port.name, port.port))
-        .collect();
-    Name::new(
-        &service.namespace,
-        format!("{}~{family}~{}", service.name, numbers.join(",")),
-    )
+    let numbers: Vec<String> =
+        ports.iter().map(|port| format!("{}={}", port.name, port.port)).collect();
+    Name::new(&service.namespace, format!("{}~{family}~{}", service.name, numbers.join(",")))
 }
 
 /// Where a Service's port leads to in a pod.
@@ -95,11 +79,7 @@ enum TargetPort {
 }
 
 fn targets(service: &Service, object: &core::Service, remarks: &mut Remarks) -> Vec<Target> {
-    let written = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.ports.as_deref())
-        .unwrap_or_default();
+    let written = object.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     let mut targets = Vec::new();
     for port in &service.ports {
         let as_written = written.iter().find(|written| {
@@ -127,11 +107,8 @@ fn targets(service: &Service, object: &core::Service, remarks: &mut Remarks) -> 
 }
 
 fn families(service: &Service, object: &core::Service) -> BTreeSet<Family> {
-    let written = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.ip_families.as_deref())
-        .unwrap_or_default();
+    let written =
+        object.spec.as_ref().and_then(|spec| spec.ip_families.as_deref()).unwrap_or_default();
     let mut families: BTreeSet<Family> = written
         .iter()
         .filter_map(|family| match family.as_str() {
@@ -165,10 +142,7 @@ fn has_ended(pod: &core::Pod) -> bool {
 }
 
 fn is_ready(pod: &core::Pod) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
     match conditions {
         None | Some([]) => matches!(phase(pod), None | Some("Running")),
         Some(conditions) => conditions
@@ -236,9 +210,7 @@ fn container_port(pod: &core::Pod, name: &str, protocol: Protocol) -> Option<u16
         let written = port.protocol.as_deref().unwrap_or("TCP");
         port.name.as_deref() == Some(name) && written.eq_ignore_ascii_case(&protocol.to_string())
     });
-    found
-        .and_then(|port| u16::try_from(port.container_port).ok())
-        .filter(|port| *port != 0)
+    found.and_then(|port| u16::try_from(port.container_port).ok()).filter(|port| *port != 0)
 }
 
 /// The pod's endpoint in each of `families` that it has an address in.
@@ -254,9 +226,7 @@ fn endpoints(
     families
         .iter()
         .filter_map(|family| {
-            let address = *addresses
-                .iter()
-                .find(|address| Family::of(address) == *family)?;
+            let address = *addresses.iter().find(|address| Family::of(address) == *family)?;
             Some((
                 *family,
                 Endpoint {
@@ -277,20 +247,10 @@ fn addresses(pod: &core::Pod, remarks: &mut Remarks) -> Vec<IpAddr> {
     let Some(status) = &pod.status else {
         return Vec::new();
     };
-    let several = status
-        .pod_ips
-        .iter()
-        .flatten()
-        .map(|address| address.ip.as_str());
-    let one = status
-        .pod_ip
-        .as_deref()
-        .filter(|_| status.pod_ips.is_none());
+    let several = status.pod_ips.iter().flatten().map(|address| address.ip.as_str());
+    let one = status.pod_ip.as_deref().filter(|_| status.pod_ips.is_none());
     let texts = several.chain(one).filter(|text| !text.is_empty());
-    let field = format!(
-        "podIP of its pod {}",
-        pod.metadata.name.as_deref().unwrap_or_default()
-    );
+    let field = format!("podIP of its pod {}", pod.metadata.name.as_deref().unwrap_or_default());
     convert::addresses(&field, texts, remarks)
 }
 

@@ -27,17 +27,9 @@ fn lines(object: &core::Service, pods: &[core::Pod]) -> (Vec<String>, Vec<String
             .map(|port| format!("{}={}/{}", port.name, port.port, port.protocol))
             .collect();
         let endpoints: Vec<String> = slice.endpoints.iter().map(line).collect();
-        format!(
-            "{} {}: {}",
-            slice.family,
-            ports.join(","),
-            endpoints.join(", ")
-        )
+        format!("{} {}: {}", slice.family, ports.join(","), endpoints.join(", "))
     });
-    (
-        lines.collect(),
-        remarks.into_iter().map(|remark| remark.text).collect(),
-    )
+    (lines.collect(), remarks.into_iter().map(|remark| remark.text).collect())
 }
 
 fn line(endpoint: &Endpoint) -> String {
@@ -49,10 +41,7 @@ fn line(endpoint: &Endpoint) -> String {
     ] {
         line += if is_so { word } else { "" };
     }
-    line + &endpoint
-        .node
-        .as_ref()
-        .map_or(String::new(), |node| format!(" on {node}"))
+    line + &endpoint.node.as_ref().map_or(String::new(), |node| format!(" on {node}"))
 }
 
 #[track_caller]
@@ -94,11 +83,7 @@ fn a_named_target_port_is_resolved_in_each_pod_by_name_and_protocol() {
         &service(
             "[{name: http, port: 80, targetPort: web}, {name: dns, port: 53, protocol: UDP, targetPort: web}]",
         ),
-        &[
-            with("8080", "10.244.1.1"),
-            with("8081", "10.244.1.2"),
-            with("8080", "10.244.1.3"),
-        ],
+        &[with("8080", "10.244.1.1"), with("8081", "10.244.1.2"), with("8080", "10.244.1.3")],
         &[
             "IPv4 http=8080/tcp,dns=53/udp: 10.244.1.1 ready serving, 10.244.1.3 ready serving",
             "IPv4 http=8081/tcp,dns=53/udp: 10.244.1.2 ready serving",
@@ -142,10 +127,7 @@ fn conditions_phase_and_deletion_decide_what_an_endpoint_is_good_for() {
     for (rest, expected) in [
         ("status: {podIP: 10.0.0.1}", "10.0.0.1 ready serving"),
         ("status: {podIP: 10.0.0.1, phase: Pending}", "10.0.0.1"),
-        (
-            "status: {podIP: 10.0.0.1, phase: Running, conditions: []}",
-            "10.0.0.1 ready serving",
-        ),
+        ("status: {podIP: 10.0.0.1, phase: Running, conditions: []}", "10.0.0.1 ready serving"),
         (
             "status: {podIP: 10.0.0.1, phase: Running, conditions: [{type: Ready, status: 'False'}]}",
             "10.0.0.1",
@@ -159,21 +141,13 @@ fn conditions_phase_and_deletion_decide_what_an_endpoint_is_good_for() {
             "10.0.0.1 ready serving",
         ),
     ] {
-        check(
-            &object,
-            &[pod(rest)],
-            &[&format!("IPv4 =80/tcp: {expected}")],
-        );
+        check(&object, &[pod(rest)], &[&format!("IPv4 =80/tcp: {expected}")]);
     }
     let deleted: core::Pod = serde_saphyr::from_str(
         "metadata: {name: a, labels: {app: web}, deletionTimestamp: '2026-01-01T00:00:00Z'}\nstatus: {podIP: 10.0.0.1, phase: Running}\n",
     )
     .unwrap();
-    check(
-        &object,
-        &[deleted],
-        &["IPv4 =80/tcp: 10.0.0.1 serving terminating"],
-    );
+    check(&object, &[deleted], &["IPv4 =80/tcp: 10.0.0.1 serving terminating"]);
 }
 
 #[test]
@@ -214,10 +188,7 @@ fn a_pod_with_two_addresses_is_an_endpoint_in_each_family_of_the_service() {
     check(
         &dual,
         &[pod],
-        &[
-            "IPv4 =80/tcp: 10.0.0.1 ready serving",
-            "IPv6 =80/tcp: fd00::1 ready serving",
-        ],
+        &["IPv4 =80/tcp: 10.0.0.1 ready serving", "IPv6 =80/tcp: fd00::1 ready serving"],
     );
 }
 
