@@ -110,3 +110,27 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_about_an_object_stays_about_it_and_names_its_place() {
+        let problem = Problem::Remark {
+            place: Some(Place::line(&Path::new("a.yaml").into(), 3)),
+            remark: Remark { about: "Service default/web".into(), text: "do this".into() },
+        };
+        assert_eq!(problem.to_string(), "a.yaml:3: Service default/web: do this");
+        let remark = Remark::from(problem);
+        assert_eq!(remark.about, "Service default/web");
+        assert_eq!(remark.text, "do this (a.yaml:3)");
+    }
+
+    #[test]
+    fn a_problem_with_a_file_is_a_remark_about_the_file() {
+        let problem = Problem::Unreadable { place: Place::whole("a.yaml"), reason: "why".into() };
+        assert_eq!(problem.to_string(), "a.yaml: why");
+        assert_eq!(Remark::from(problem).to_string(), "a.yaml: why");
+    }
+}
