@@ -16,9 +16,7 @@ fn a_broken_manifest_is_named_and_the_last_good_state_stays() -> Result<()> {
     let Some(mut stage) = Stage::set(Shape::default())? else {
         return Ok(());
     };
-    stage
-        .manifests
-        .write("here.yaml", "kind: Service\nmetadata: [broken\n")?;
+    stage.manifests.write("here.yaml", "kind: Service\nmetadata: [broken\n")?;
     if let Some(agent) = &mut stage.agent {
         agent.wait_for("here.yaml")?;
     }
@@ -55,19 +53,13 @@ fn refused(arguments: &[&str], culprit: &str) -> Result<()> {
     let Output { status, stderr, .. } = run(&lab.node1, arguments)?;
     let complaint = String::from_utf8_lossy(&stderr);
     ensure!(!status.success(), "weir run {arguments:?} succeeded");
-    ensure!(
-        complaint.contains(culprit),
-        "{complaint:?} does not name {culprit}"
-    );
+    ensure!(complaint.contains(culprit), "{complaint:?} does not name {culprit}");
     Ok(())
 }
 
 fn run(node: &Node, arguments: &[&str]) -> Result<Output> {
     let mut command = node.namespace.command(binary()?)?;
-    command
-        .arg("run")
-        .args(["--node-name", node.name])
-        .args(arguments);
+    command.arg("run").args(["--node-name", node.name]).args(arguments);
     if !arguments.contains(&"--bpffs") {
         command.arg("--bpffs").arg(&node.bpffs);
     }

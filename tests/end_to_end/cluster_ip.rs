@@ -15,35 +15,22 @@ fn pods_reach_services_over_routes() -> Result<()> {
 
 #[test]
 fn pods_reach_services_without_offloads() -> Result<()> {
-    check(Shape {
-        offloads: false,
-        ..Shape::default()
-    })
+    check(Shape { offloads: false, ..Shape::default() })
 }
 
 #[test]
 fn pods_reach_services_over_bridges() -> Result<()> {
-    check(Shape {
-        attachment: Attachment::Bridged,
-        ..Shape::default()
-    })
+    check(Shape { attachment: Attachment::Bridged, ..Shape::default() })
 }
 
 #[test]
 fn pods_reach_services_through_an_overlay() -> Result<()> {
-    check(Shape {
-        reach: Reach::Overlay,
-        ..Shape::default()
-    })
+    check(Shape { reach: Reach::Overlay, ..Shape::default() })
 }
 
 #[test]
 fn pods_reach_services_through_an_overlay_without_offloads() -> Result<()> {
-    check(Shape {
-        reach: Reach::Overlay,
-        offloads: false,
-        ..Shape::default()
-    })
+    check(Shape { reach: Reach::Overlay, offloads: false, ..Shape::default() })
 }
 
 fn check(shape: Shape) -> Result<()> {
@@ -58,11 +45,7 @@ fn check(shape: Shape) -> Result<()> {
             let frontend = (offer.cluster_ips().of(family), Offer::PORT).into();
             for (protocol, lengths) in LENGTHS {
                 for &length in lengths {
-                    let flow = Flow {
-                        origin: Origin::Pod(client),
-                        frontend,
-                        protocol,
-                    };
+                    let flow = Flow { origin: Origin::Pod(client), frontend, protocol };
                     let answer = flow.send(&stage.lab, length)?;
                     let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
                     ensure!(allowed, "{} serves {flow}", answer.pod);
@@ -74,7 +57,5 @@ fn check(shape: Shape) -> Result<()> {
 }
 
 /// Bytes to send: one, about a packet's worth, and for TCP a megabyte.
-const LENGTHS: [(Protocol, &[usize]); 2] = [
-    (Protocol::TCP, &[1, 1400, 1 << 20]),
-    (Protocol::UDP, &[1, 1300]),
-];
+const LENGTHS: [(Protocol, &[usize]); 2] =
+    [(Protocol::TCP, &[1, 1400, 1 << 20]), (Protocol::UDP, &[1, 1300])];

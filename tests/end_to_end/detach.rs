@@ -22,22 +22,13 @@ fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
     let service = Served::Here.offer(lab).cluster_ips().of(Family::V4);
     let frontend = (service, Offer::PORT).into();
     get(client, frontend).context("the service before detach, without the agent")?;
-    ensure!(
-        programs_on_devices(&lab.node1)? > 0,
-        "no programs before detach"
-    );
+    ensure!(programs_on_devices(&lab.node1)? > 0, "no programs before detach");
 
     weir(&lab.node1, &["detach"])?;
-    ensure!(
-        programs_on_devices(&lab.node1)? == 0,
-        "programs are left on devices"
-    );
+    ensure!(programs_on_devices(&lab.node1)? == 0, "programs are left on devices");
     let left: Vec<_> = std::fs::read_dir(&lab.node1.bpffs)?.collect();
     ensure!(left.is_empty(), "pins are left: {left:?}");
-    ensure!(
-        get(client, frontend).is_err(),
-        "the service is still translated"
-    );
+    ensure!(get(client, frontend).is_err(), "the service is still translated");
     weir(&lab.node1, &["detach"]).context("a second detach has nothing to do, and says so")?;
     Ok(())
 }
@@ -48,9 +39,7 @@ fn programs_on_devices(node: &Node) -> Result<usize> {
         let mut count = 0;
         for device in &nix::net::if_::if_nameindex()? {
             for place in [TcAttachType::Ingress, TcAttachType::Egress] {
-                count += SchedClassifier::query_tcx(device.name().to_str()?, place)?
-                    .1
-                    .len();
+                count += SchedClassifier::query_tcx(device.name().to_str()?, place)?.1.len();
             }
         }
         Ok(count)

@@ -31,14 +31,8 @@ fn new_connections_follow_an_edit_and_old_ones_go_on() -> Result<()> {
         until_all_answers_are_from(&only.name, lab, &flow)?;
     }
     for (client, pod) in &mut connections {
-        let answer = client
-            .exchange(100_000)
-            .context("an old connection was broken")?;
-        ensure!(
-            answer.pod == *pod,
-            "{pod}'s connection went on at {}",
-            answer.pod
-        );
+        let answer = client.exchange(100_000).context("an old connection was broken")?;
+        ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
     }
     Ok(())
 }
@@ -61,22 +55,14 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
         });
         offer.pods = vec![next];
         let edited = stage.manifests.offer(&offer);
-        let flow = Flow {
-            origin: Origin::Pod(&lab.node1.pods[2]),
-            frontend,
-            protocol: Protocol::UDP,
-        };
+        let flow =
+            Flow { origin: Origin::Pod(&lab.node1.pods[2]), frontend, protocol: Protocol::UDP };
         let seen = edited.and_then(|()| until_all_answers_are_from(&next.name, lab, &flow));
         moved.store(true, std::sync::atomic::Ordering::Relaxed);
-        let tally = ticking
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let tally = ticking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         seen.and(tally)
     })?;
-    ensure!(
-        tally.lost() == 0,
-        "datagrams were lost on the way: {tally:?}"
-    );
+    ensure!(tally.lost() == 0, "datagrams were lost on the way: {tally:?}");
     ensure!(
         tally.answers.contains_key(&next.name),
         "one socket's datagrams stayed at the pod that had left: {tally:?}"
@@ -85,18 +71,11 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
 }
 
 fn flows<'a>(lab: &'a Lab, offer: &Offer) -> Vec<Flow<'a>> {
-    let flow = |origin, frontend| Flow {
-        origin,
-        frontend,
-        protocol: Protocol::TCP,
-    };
+    let flow = |origin, frontend| Flow { origin, frontend, protocol: Protocol::TCP };
     let of_family = |family| {
         let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
         let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
-        [
-            flow(Origin::Pod(&lab.node1.pods[0]), cluster_ip),
-            flow(Origin::Outside, node_port),
-        ]
+        [flow(Origin::Pod(&lab.node1.pods[0]), cluster_ip), flow(Origin::Outside, node_port)]
     };
     Family::ALL.into_iter().flat_map(of_family).collect()
 }

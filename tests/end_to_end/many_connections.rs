@@ -19,9 +19,7 @@ fn two_hundred_connections_from_a_pod_at_once() -> Result<()> {
     };
     let offer = Served::Everywhere.offer(&stage.lab);
     let origin = Origin::Pod(&stage.lab.node1.pods[1]);
-    check(&stage, origin, |family| {
-        (offer.cluster_ips().of(family), Offer::PORT).into()
-    })
+    check(&stage, origin, |family| (offer.cluster_ips().of(family), Offer::PORT).into())
 }
 
 #[test]
@@ -39,21 +37,13 @@ const CONNECTIONS: usize = 200;
 
 fn check(stage: &Stage, origin: Origin, frontend: impl Fn(Family) -> SocketAddr) -> Result<()> {
     for family in Family::ALL {
-        let flow = Flow {
-            origin,
-            frontend: frontend(family),
-            protocol: Protocol::TCP,
-        };
+        let flow = Flow { origin, frontend: frontend(family), protocol: Protocol::TCP };
         let shares = talk_all_at_once(stage, &flow)?;
         let fair = CONNECTIONS / stage.lab.pods().count();
         for pod in stage.lab.pods() {
             let share = shares.get(&pod.name).copied().unwrap_or(0);
             // A third of the fair share is some six standard deviations away.
-            ensure!(
-                share > fair / 3,
-                "{} got {share} of {CONNECTIONS}: {shares:?}",
-                pod.name
-            );
+            ensure!(share > fair / 3, "{} got {share} of {CONNECTIONS}: {shares:?}", pod.name);
         }
     }
     Ok(())

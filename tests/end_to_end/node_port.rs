@@ -14,28 +14,19 @@ fn node_ports_are_reached_over_routes() -> Result<()> {
 
 #[test]
 fn node_ports_are_reached_without_offloads() -> Result<()> {
-    let shape = Shape {
-        offloads: false,
-        ..Shape::default()
-    };
+    let shape = Shape { offloads: false, ..Shape::default() };
     check(shape, &[])
 }
 
 #[test]
 fn node_ports_are_reached_over_bridges() -> Result<()> {
-    let shape = Shape {
-        attachment: Attachment::Bridged,
-        ..Shape::default()
-    };
+    let shape = Shape { attachment: Attachment::Bridged, ..Shape::default() };
     check(shape, &[])
 }
 
 #[test]
 fn node_ports_are_reached_through_an_overlay() -> Result<()> {
-    let shape = Shape {
-        reach: Reach::Overlay,
-        ..Shape::default()
-    };
+    let shape = Shape { reach: Reach::Overlay, ..Shape::default() };
     check(shape, &[])
 }
 
@@ -46,10 +37,7 @@ fn node_ports_are_reached_without_xdp() -> Result<()> {
 
 #[test]
 fn node_ports_are_reached_with_generic_xdp() -> Result<()> {
-    let shape = Shape {
-        offloads: false,
-        ..Shape::default()
-    };
+    let shape = Shape { offloads: false, ..Shape::default() };
     check(shape, &["--xdp", "generic"])
 }
 
@@ -63,11 +51,7 @@ fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
             let frontend = (stage.lab.node1.addresses.of(family), offer.node_port()).into();
             for (protocol, lengths) in LENGTHS {
                 for &length in lengths {
-                    let flow = Flow {
-                        origin: Origin::Outside,
-                        frontend,
-                        protocol,
-                    };
+                    let flow = Flow { origin: Origin::Outside, frontend, protocol };
                     let answer = flow.send(&stage.lab, length)?;
                     let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
                     ensure!(allowed, "{} serves {flow}", answer.pod);
@@ -79,7 +63,5 @@ fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
 }
 
 /// Bytes to send: one, about a packet's worth, and for TCP a megabyte.
-const LENGTHS: [(Protocol, &[usize]); 2] = [
-    (Protocol::TCP, &[1, 1400, 1 << 20]),
-    (Protocol::UDP, &[1, 1300]),
-];
+const LENGTHS: [(Protocol, &[usize]); 2] =
+    [(Protocol::TCP, &[1, 1400, 1 << 20]), (Protocol::UDP, &[1, 1300])];

@@ -55,9 +55,7 @@ fn check(signal: Signal, binary: impl FnOnce(&Lab) -> Result<PathBuf>) -> Result
 }
 
 fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 type Frontend = (std::net::IpAddr, u16);
@@ -68,10 +66,7 @@ fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
     let of_family = |family| {
         let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT);
         let node_port = (lab.node1.addresses.of(family), offer.node_port());
-        [
-            (&lab.node1.pods[1].namespace, cluster_ip),
-            (&lab.client, node_port),
-        ]
+        [(&lab.node1.pods[1].namespace, cluster_ip), (&lab.client, node_port)]
     };
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
@@ -83,15 +78,10 @@ fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Resu
     let tally = thread::scope(|scope| {
         let ticking = scope.spawn(|| tick(client, frontend.into(), Duration::from_millis(1), done));
         let talked = keep_connections_busy(client, frontend, done);
-        let tally = ticking
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let tally = ticking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         talked.and(tally)
     })?;
-    ensure!(
-        tally.lost() == 0,
-        "datagrams to {frontend:?} were lost: {tally:?}"
-    );
+    ensure!(tally.lost() == 0, "datagrams to {frontend:?} were lost: {tally:?}");
     ensure!(tally.answers.len() == 1, "a flow moved: {tally:?}");
     Ok(())
 }
@@ -110,11 +100,7 @@ fn keep_connections_busy(
     while !done() {
         for (connection, pod) in &mut connections {
             let answer = connection.exchange(2000)?;
-            ensure!(
-                answer.pod == *pod,
-                "{pod}'s connection went on at {}",
-                answer.pod
-            );
+            ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
         }
     }
     Ok(())

@@ -16,26 +16,17 @@ fn everyone_reaches_every_pod_over_routes() -> Result<()> {
 
 #[test]
 fn everyone_reaches_every_pod_without_offloads() -> Result<()> {
-    check(Shape {
-        offloads: false,
-        ..Shape::default()
-    })
+    check(Shape { offloads: false, ..Shape::default() })
 }
 
 #[test]
 fn everyone_reaches_every_pod_over_bridges() -> Result<()> {
-    check(Shape {
-        attachment: Attachment::Bridged,
-        ..Shape::default()
-    })
+    check(Shape { attachment: Attachment::Bridged, ..Shape::default() })
 }
 
 #[test]
 fn pods_reach_pods_through_an_overlay() -> Result<()> {
-    check(Shape {
-        reach: Reach::Overlay,
-        ..Shape::default()
-    })
+    check(Shape { reach: Reach::Overlay, ..Shape::default() })
 }
 
 #[test]
@@ -78,10 +69,7 @@ fn reaches(client: &Namespace, pod: &Pod) -> Result<()> {
         }
         let server = SocketAddr::from((address, ECHO_PORT));
         let answer = traffic::ask(client, server, 100)?;
-        assert_eq!(
-            (&answer.pod, answer.client.port()),
-            (&pod.name, answer.own.port())
-        );
+        assert_eq!((&answer.pod, answer.client.port()), (&pod.name, answer.own.port()));
     }
     Ok(())
 }

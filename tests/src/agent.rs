@@ -73,11 +73,7 @@ impl Agent {
             let log = Arc::clone(&log);
             thread::spawn(move || log.fill(BufReader::new(stderr)));
         }
-        let mut agent = Self {
-            process,
-            log,
-            ended: false,
-        };
+        let mut agent = Self { process, log, ended: false };
         agent.wait_for("ready")?;
         Ok(agent)
     }
@@ -153,19 +149,13 @@ impl Drop for Agent {
 impl Log {
     fn fill(&self, stderr: impl BufRead) {
         for line in stderr.lines().map_while(Result::ok) {
-            self.lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(line);
+            self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             self.more.notify_all();
         }
     }
 
     fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a line has `words` in it, by now or soon.
@@ -193,11 +183,7 @@ pub fn weir(node: &Node, arguments: &[&str]) -> Result<String> {
         .output()?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`weir {}` failed: {}",
-            arguments.join(" "),
-            complaint.trim()
-        );
+        bail!("`weir {}` failed: {}", arguments.join(" "), complaint.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -209,16 +195,8 @@ pub fn weir(node: &Node, arguments: &[&str]) -> Result<String> {
 pub fn binary() -> Result<PathBuf> {
     let named = std::env::var_os("WEIR_BIN").map(PathBuf::from);
     let own = std::env::current_exe()?;
-    let beside = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("weir"));
-    named
-        .into_iter()
-        .chain(beside)
-        .find(|weir| weir.is_file())
-        .context(
-            "there is no weir to test: run this through `cargo xtask test` or `cargo xtask run`",
-        )
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("weir"));
+    named.into_iter().chain(beside).find(|weir| weir.is_file()).context(
+        "there is no weir to test: run this through `cargo xtask test` or `cargo xtask run`",
+    )
 }

@@ -75,11 +75,6 @@ impl Stage {
             manifests.offer(&served.offer(&lab))?;
         }
         let agent = Agent::start(&lab.node1, &manifests, arguments)?;
-        Ok(Some(Self {
-            agent: Some(agent),
-            servers,
-            manifests,
-            lab,
-        }))
+        Ok(Some(Self { agent: Some(agent), servers, manifests, lab }))
     }
 }

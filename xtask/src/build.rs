@@ -57,9 +57,7 @@ pub fn object() -> Result<PathBuf> {
 pub fn agent(profile: Profile) -> Result<PathBuf> {
     let object = object()?;
     let mut build = cargo();
-    build
-        .args(["build", "--package", "lb-userspace", "--bin", "weir"])
-        .env(OBJECT, object);
+    build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
     let next = "Fix what the compiler names above.";
     if profile == Profile::Debug {
         run(&mut build, next)?;
@@ -68,9 +66,7 @@ pub fn agent(profile: Profile) -> Result<PathBuf> {
     // With --target the static flag does not reach build scripts, which cannot be linked so.
     let (host, linking) = host()?;
     run(
-        build
-            .args(["--release", "--target", &host])
-            .env(linking, "-Ctarget-feature=+crt-static"),
+        build.args(["--release", "--target", &host]).env(linking, "-Ctarget-feature=+crt-static"),
         next,
     )?;
     let built = target().join(&host).join("release/weir");
@@ -156,8 +152,5 @@ fn host() -> Result<(String, String)> {
         .find_map(|line| line.strip_prefix("host: "))
         .context("`rustc -vV` names no host")?;
     let variable = host.to_uppercase().replace('-', "_");
-    Ok((
-        host.to_owned(),
-        format!("CARGO_TARGET_{variable}_RUSTFLAGS"),
-    ))
+    Ok((host.to_owned(), format!("CARGO_TARGET_{variable}_RUSTFLAGS")))
 }

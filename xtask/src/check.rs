@@ -9,14 +9,9 @@ use crate::{arrows, root};
 /// Checks everything; stops at the first that fails.
 pub fn everything() -> Result<()> {
     arrows()?;
+    run(cargo().args(["fmt", "--all", "--check"]), "Run `cargo fmt --all`.")?;
     run(
-        cargo().args(["fmt", "--all", "--check"]),
-        "Run `cargo fmt --all`.",
-    )?;
-    run(
-        cargo()
-            .args(["clippy", "--workspace", "--all-targets", "--"])
-            .args(["-D", "warnings"]),
+        cargo().args(["clippy", "--workspace", "--all-targets", "--"]).args(["-D", "warnings"]),
         "Fix what clippy names above; where it is wrong, `#[expect(lint, reason = \"…\")]`.",
     )
 }

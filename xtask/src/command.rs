@@ -11,9 +11,8 @@ use anyhow::{Context, Result, bail};
 /// Runs `command` with its output going to ours. `next` is what to try if it fails: a sentence.
 pub fn run(command: &mut Command, next: &str) -> Result<()> {
     print(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`. {next}", line(command)))?;
+    let status =
+        command.status().with_context(|| format!("cannot start `{}`. {next}", line(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status}). {next}", line(command));
     }
@@ -55,13 +54,8 @@ pub fn become_command(command: &mut Command) -> Result<()> {
 /// A `cargo` or `rustc` that is not told what the cargo that runs us was told: which compiler, which
 /// flags, which package it is at. What people set for all their builds stays.
 pub fn fresh(program: impl AsRef<OsStr>) -> Command {
-    const KEPT: [&str; 5] = [
-        "CARGO_HOME",
-        "CARGO_NET_",
-        "CARGO_HTTP_",
-        "CARGO_REGISTR",
-        "CARGO_TERM_",
-    ];
+    const KEPT: [&str; 5] =
+        ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_"];
     const FORGOTTEN: [&str; 4] = ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -85,10 +79,7 @@ fn line(command: &Command) -> String {
         Some(format!("{}={}", name.to_string_lossy(), quoted(&value)))
     });
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    variables
-        .chain(words.map(|word| quoted(&word.to_string_lossy())))
-        .collect::<Vec<_>>()
-        .join(" ")
+    variables.chain(words.map(|word| quoted(&word.to_string_lossy()))).collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(word: &str) -> String {
@@ -109,9 +100,7 @@ mod tests {
     #[test]
     fn a_command_is_printed_as_one_would_type_it() {
         let mut command = Command::new("cargo");
-        command
-            .args(["test", "a sentence"])
-            .env("FLAGS", "-a\x1f-b");
+        command.args(["test", "a sentence"]).env("FLAGS", "-a\x1f-b");
         assert_eq!(line(&command), r"FLAGS=$'-a\x1f-b' cargo test 'a sentence'");
     }
 
@@ -119,8 +108,7 @@ mod tests {
     fn what_the_outer_cargo_was_told_does_not_reach_the_inner_one() {
         let told = fresh("cargo");
         assert!(
-            told.get_envs()
-                .any(|(name, value)| name == "CARGO_MANIFEST_DIR" && value.is_none())
+            told.get_envs().any(|(name, value)| name == "CARGO_MANIFEST_DIR" && value.is_none())
         );
     }
 

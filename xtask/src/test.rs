@@ -63,12 +63,7 @@ fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Resul
     let mut counts = Counts::default();
     command.env("WEIR_SKIPPED", skips).args(filter);
     let succeeded = run_reading(&mut command, |line| counts.add(line))?;
-    Ok(Report {
-        name,
-        counts,
-        succeeded,
-        took: started.elapsed(),
-    })
+    Ok(Report { name, counts, succeeded, took: started.elapsed() })
 }
 
 fn command(section: Section) -> Result<(&'static str, Command)> {
@@ -117,13 +112,11 @@ fn conclude(reports: &[Report], skipped: &str, took: Duration) -> Result<()> {
         eprintln!("skipped: {line}");
     }
     eprintln!("in {:.0} s", took.as_secs_f64());
-    let total = reports
-        .iter()
-        .fold(Counts::default(), |sum, report| Counts {
-            passed: sum.passed + report.counts.passed,
-            failed: sum.failed + report.counts.failed,
-            ignored: sum.ignored + report.counts.ignored,
-        });
+    let total = reports.iter().fold(Counts::default(), |sum, report| Counts {
+        passed: sum.passed + report.counts.passed,
+        failed: sum.failed + report.counts.failed,
+        ignored: sum.ignored + report.counts.ignored,
+    });
     println!(
         "{} passed, {} failed, {} skipped",
         total.passed.saturating_sub(skips),
@@ -153,9 +146,8 @@ fn judge(reports: &[Report], total: Counts, skips: u64) -> Result<()> {
 impl Counts {
     /// Takes in a line of a test binary's output if it is its summary.
     fn add(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .split_once("test result: ")
-            .and_then(|(_, rest)| rest.split_once(". "))
+        let Some((_, counts)) =
+            line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
         else {
             return;
         };
@@ -183,14 +175,7 @@ mod tests {
         counts.add("test a_sentence ... ok");
         counts
             .add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 5,
-                failed: 4,
-                ignored: 1
-            }
-        );
+        assert_eq!(counts, Counts { passed: 5, failed: 4, ignored: 1 });
     }
 
     #[test]

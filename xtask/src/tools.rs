@@ -36,21 +36,13 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
         Some(linker) => linker,
         None => install_linker(llvm)?,
     };
-    Ok(BpfToolchain {
-        cargo,
-        rustc,
-        linker,
-    })
+    Ok(BpfToolchain { cargo, rustc, linker })
 }
 
 /// Makes sure that what the lab calls is there: `ip`, `ethtool`, `nsenter` and `curl`.
 pub fn for_the_lab() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 4] = [
-        ("ip", "iproute2"),
-        ("ethtool", "ethtool"),
-        ("nsenter", "util-linux"),
-        ("curl", "curl"),
-    ];
+    const PROGRAMS: [(&str, &str); 4] =
+        [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
     let missing: Vec<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| on_path(program).is_none())
@@ -122,14 +114,10 @@ fn install_compiler() -> Result<Compiler> {
 
 fn find_linker() -> Option<PathBuf> {
     let installed = cargo_home().map(|home| home.join("bin/bpf-linker"));
-    [
-        on_path("bpf-linker"),
-        installed,
-        Some(own_folder().join("bin/bpf-linker")),
-    ]
-    .into_iter()
-    .flatten()
-    .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
+    [on_path("bpf-linker"), installed, Some(own_folder().join("bin/bpf-linker"))]
+        .into_iter()
+        .flatten()
+        .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
 }
 
 /// Builds bpf-linker against LLVM `llvm`, the compiler's own, which takes about a minute.
@@ -150,18 +138,8 @@ fn install_linker(llvm: u32) -> Result<PathBuf> {
     };
     run(
         fresh("cargo")
-            .args([
-                "install",
-                "bpf-linker",
-                "--version",
-                LINKER_VERSION,
-                "--locked",
-            ])
-            .args([
-                "--no-default-features",
-                "--features",
-                &format!("llvm-{llvm}"),
-            ])
+            .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
             .arg("--root")
             .arg(&home)
             .env("LLVM_PREFIX", &prefix),
@@ -187,10 +165,7 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     if run(apt_get("install").args(packages), &next).is_ok() {
         return Ok(());
     }
-    run(
-        &mut apt_get("update"),
-        "Check /etc/apt/sources.list and the network.",
-    )?;
+    run(&mut apt_get("update"), "Check /etc/apt/sources.list and the network.")?;
     run(apt_get("install").args(packages), &next)
 }
 
@@ -223,10 +198,7 @@ fn cargo_home() -> Option<PathBuf> {
 fn own_folder() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    cache
-        .or_else(home)
-        .unwrap_or_else(env::temp_dir)
-        .join("weir")
+    cache.or_else(home).unwrap_or_else(env::temp_dir).join("weir")
 }
 
 fn is_writable(folder: &Path) -> bool {
@@ -245,10 +217,7 @@ mod tests {
         let verbose = "rustc 1.96.0 (ac68faa20 2026-05-25)\nhost: x86_64-unknown-linux-gnu\n\
                        release: 1.96.0\nLLVM version: 22.1.8";
         assert_eq!(versions(verbose), Some(((1, 96), 22)));
-        assert_eq!(
-            versions("release: 1.98.0-nightly\nLLVM version: 23.0"),
-            Some(((1, 98), 23))
-        );
+        assert_eq!(versions("release: 1.98.0-nightly\nLLVM version: 23.0"), Some(((1, 98), 23)));
         assert_eq!(versions("rustc 1.96.0"), None);
     }
 

@@ -1,1 +1,76 @@
-//! To be written.
+//! What the maps hold, as a value ([`contents`]); the writes that lead from one such value to
+//! another ([`diff`]); and where they are written ([`MapStore`]).
+
+mod batch;
+pub mod contents;
+pub mod diff;
+pub mod kernel;
+pub mod memory;
+mod text;
+
+pub use contents::{BackendSet, Contents, FamilyContents};
+pub use diff::{Operation, diff};
+
+/// Where contents are kept: the kernel's maps, or memory.
+pub trait MapStore {
+    /// Everything the maps hold now.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    fn read(&self) -> Result<Contents, MapError>;
+
+    /// Does one operation.
+    ///
+    /// # Errors
+    /// The map took none of it, or (for slots alone, which nothing refers to yet) a part.
+    fn apply(&mut self, operation: &Operation) -> Result<(), MapError>;
+}
+
+/// Why a map could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// It has as many entries as it can take.
+    #[error("{map} is full: restart weir with a larger {flag}")]
+    Full {
+        /// Name of the map.
+        map: &'static str,
+        /// The flag of `weir run` that sets its size.
+        flag: &'static str,
+    },
+    /// The kernel refused.
+    #[error("cannot {operation} {map}: {cause}; it will be tried again")]
+    Refused {
+        /// Name of the map.
+        map: &'static str,
+        /// What was tried, such as `write a row of`.
+        operation: &'static str,
+        /// The kernel's answer.
+        cause: std::io::Error,
+    },
+}
+
+impl MapError {
+    /// The error for an operation on `map` that ended with `cause`. A map without room for one more
+    /// entry answers `E2BIG`.
+    #[must_use]
+    pub fn new(map: &lb_common::maps::Map, operation: &'static str, cause: std::io::Error) -> Self {
+        match (cause.raw_os_error(), size_flag(map.capacity)) {
+            (Some(libc::E2BIG), Some(flag)) => Self::Full { map: map.name, flag },
+            _ => Self::Refused { map: map.name, operation, cause },
+        }
+    }
+}
+
+/// The flag of `weir run` that sets how many entries a map has; `None` if nothing sets it.
+#[must_use]
+pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static str> {
+    use lb_common::maps::Capacity;
+    match capacity {
+        Capacity::Fixed(_) => None,
+        // There is no Service port without a frontend.
+        Capacity::Services | Capacity::Frontends => Some("--frontend-table-size"),
+        Capacity::Slots => Some("--slot-table-size"),
+        Capacity::Backends => Some("--backend-table-size"),
+        Capacity::Connections | Capacity::HalfOpen => Some("--connection-table-size"),
+    }
+}

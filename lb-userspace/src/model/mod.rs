@@ -2,6 +2,7 @@
 //! nothing of how they are written. `source` fills them, `plan` reads them; nothing here does I/O.
 
 mod endpoint;
+mod here;
 mod node;
 mod service;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
+pub use here::{DeviceRole, NodeDevice, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 
@@ -24,10 +26,7 @@ pub struct Name {
 impl Name {
     /// The name `namespace/name`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 

@@ -38,10 +38,8 @@ pub const CLIENT_GATEWAY: Addresses = Addresses {
 };
 
 /// The router on the nodes' side.
-pub const NODE_GATEWAY: Addresses = Addresses {
-    v4: Ipv4Addr::new(172, 30, 0, 1),
-    v6: Ipv6Addr::new(0xfd30, 0, 0, 0, 0, 0, 0, 1),
-};
+pub const NODE_GATEWAY: Addresses =
+    Addresses { v4: Ipv4Addr::new(172, 30, 0, 1), v6: Ipv6Addr::new(0xfd30, 0, 0, 0, 0, 0, 0, 1) };
 
 /// The address of node `number`, counted from 1.
 #[must_use]

@@ -70,9 +70,7 @@ fn remove(name: &str) {
         let role = entry.strip_prefix(name);
         role.is_some_and(|role| role.starts_with('-'))
     });
-    let lines: String = namespaces
-        .map(|namespace| format!("netns delete {namespace}\n"))
-        .collect();
+    let lines: String = namespaces.map(|namespace| format!("netns delete {namespace}\n")).collect();
     if !lines.is_empty() {
         // With -force each line is tried, whatever became of the one before.
         let _ = ip(&["-force"], &lines);
@@ -140,11 +138,7 @@ fn remove_on_signals() -> Result<()> {
             std::process::exit(128 + i32::from(signal[0]));
         }
     });
-    let action = SigAction::new(
-        SigHandler::Handler(wake),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
+    let action = SigAction::new(SigHandler::Handler(wake), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: `wake` makes one system call that is allowed in signal handlers.
         unsafe { sigaction(signal, &action) }?;
@@ -166,24 +160,15 @@ mod tests {
     fn a_lab_of_a_living_process_is_left_alone() {
         let own = std::process::id();
         let start = start_time(own).unwrap();
-        assert_eq!(
-            lab_of_dead_process(&format!("weir-{own}-{start}-0-node1")),
-            None
-        );
+        assert_eq!(lab_of_dead_process(&format!("weir-{own}-{start}-0-node1")), None);
     }
 
     #[test]
     fn a_lab_whose_process_is_gone_or_has_been_replaced_is_a_leftover() {
         let own = std::process::id();
         let entry = format!("weir-{own}-1-12-node1");
-        assert_eq!(
-            lab_of_dead_process(&entry),
-            Some(entry.trim_end_matches("-node1"))
-        );
-        assert_eq!(
-            lab_of_dead_process("weir-4294967295-5-0"),
-            Some("weir-4294967295-5-0")
-        );
+        assert_eq!(lab_of_dead_process(&entry), Some(entry.trim_end_matches("-node1")));
+        assert_eq!(lab_of_dead_process("weir-4294967295-5-0"), Some("weir-4294967295-5-0"));
     }
 
     #[test]

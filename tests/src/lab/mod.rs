@@ -152,15 +152,8 @@ impl Lab {
 
     /// Every namespace there is.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
-        let hosts = [
-            &self.client,
-            &self.network,
-            &self.node1.namespace,
-            &self.node2.namespace,
-        ];
-        hosts
-            .into_iter()
-            .chain(self.pods().map(|pod| &pod.namespace))
+        let hosts = [&self.client, &self.network, &self.node1.namespace, &self.node2.namespace];
+        hosts.into_iter().chain(self.pods().map(|pod| &pod.namespace))
     }
 }
 
@@ -196,12 +189,6 @@ impl Node {
 
 fn mount_bpffs(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
-    mount(
-        Some("bpf"),
-        folder,
-        Some("bpf"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .with_context(|| format!("cannot mount a bpffs at {}", folder.display()))
+    mount(Some("bpf"), folder, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount a bpffs at {}", folder.display()))
 }

@@ -32,16 +32,11 @@ pub(super) fn lay(lab: &Lab) -> Result<()> {
 }
 
 fn make_namespaces(lab: &Lab) -> Result<()> {
-    let lines: String = lab
-        .namespaces()
-        .map(|namespace| format!("netns add {}\n", namespace.name()))
-        .collect();
+    let lines: String =
+        lab.namespaces().map(|namespace| format!("netns add {}\n", namespace.name())).collect();
     ip(&[], &lines)?;
     for router in [&lab.network, &lab.node1.namespace, &lab.node2.namespace] {
-        router.set(&[
-            ("net/ipv4/ip_forward", "1"),
-            ("net/ipv6/conf/all/forwarding", "1"),
-        ])?;
+        router.set(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
     }
     // Before there are devices: they take what `default` says when they are made.
     for namespace in lab.namespaces() {
@@ -179,11 +174,7 @@ fn bridge_of_own_pods(node: &Node) -> String {
 fn pod(lab: &Lab, node: &Node, pod: &super::Pod) -> String {
     let Addresses { v4, v6 } = pod.addresses;
     // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
-    let mtu = if lab.shape.reach == Reach::Overlay {
-        1450
-    } else {
-        1500
-    };
+    let mtu = if lab.shape.reach == Reach::Overlay { 1450 } else { 1500 };
     let up = format!("link set lo up\nlink set eth0 mtu {mtu} up\n");
     match lab.shape.attachment {
         Attachment::Routed => format!(
@@ -237,26 +228,13 @@ fn overlay(node: &Node, other: &Node) -> String {
 /// Tells the overlay of `node` where the tunnel to `other` ends.
 fn forward_overlay(node: &Node, other: &Node) -> Result<()> {
     let (mac, end) = (overlay_mac(other), other.addresses.v4.to_string());
-    let entry = [
-        "fdb",
-        "add",
-        &mac,
-        "dev",
-        "vxlan0",
-        "dst",
-        &end,
-        "self",
-        "permanent",
-    ];
+    let entry = ["fdb", "add", &mac, "dev", "vxlan0", "dst", &end, "self", "permanent"];
     node.namespace.output("bridge", &entry)?;
     Ok(())
 }
 
 fn overlay_address(node: &Node) -> Addresses {
-    Addresses {
-        v4: addresses::pod(node.number, 0).v4,
-        v6: addresses::pod(node.number, 255).v6,
-    }
+    Addresses { v4: addresses::pod(node.number, 0).v4, v6: addresses::pod(node.number, 255).v6 }
 }
 
 fn overlay_mac(node: &Node) -> String {
@@ -268,9 +246,7 @@ fn without_offloads(namespace: &Namespace) -> Result<()> {
     let devices = namespace.output("ip", &["-brief", "link", "show", "type", "veth"])?;
     for line in devices.lines() {
         let device = line.split(['@', ' ']).next().unwrap_or_default();
-        let off = [
-            "tx", "off", "rx", "off", "gso", "off", "gro", "off", "tso", "off",
-        ];
+        let off = ["tx", "off", "rx", "off", "gso", "off", "gro", "off", "tso", "off"];
         namespace.output("ethtool", &[&["-K", device], off.as_slice()].concat())?;
     }
     Ok(())

@@ -47,8 +47,7 @@ impl Flow<'_> {
     /// If there is no answer, it is not what was sent, or the backend saw another client than it
     /// should.
     pub fn send(&self, lab: &Lab, length: usize) -> Result<Answer> {
-        self.exchange(lab, length)
-            .with_context(|| format!("{length} bytes, {self}"))
+        self.exchange(lab, length).with_context(|| format!("{length} bytes, {self}"))
     }
 
     fn exchange(&self, lab: &Lab, length: usize) -> Result<Answer> {
@@ -69,11 +68,7 @@ impl Flow<'_> {
     /// If it did not; says what was expected.
     pub fn check_client(&self, lab: &Lab, answer: &Answer) -> Result<()> {
         let (pod, seen, own) = (&answer.pod, answer.client, answer.own);
-        let here = lab
-            .node1
-            .pods
-            .iter()
-            .any(|candidate| candidate.name == *pod);
+        let here = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
         let node = lab.node1.addresses.of(Family::of(&self.frontend.ip()));
         match self.origin {
             Origin::Pod(client) if client.name == *pod => ensure!(

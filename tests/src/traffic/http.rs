@@ -34,19 +34,13 @@ impl Message {
             let (name, value) = header.split_once(':').context("a header without a colon")?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut message = Self {
-            start,
-            headers,
-            body: Vec::new(),
-        };
+        let mut message = Self { start, headers, body: Vec::new() };
         let length = message.header("content-length").unwrap_or("0").parse()?;
         if length > LARGEST_BODY {
             bail!("a body of {length} bytes, more than {LARGEST_BODY}");
         }
         message.body.resize(length, 0);
-        stream
-            .read_exact(&mut message.body)
-            .context("the connection ended amid a body")?;
+        stream.read_exact(&mut message.body).context("the connection ended amid a body")?;
         Ok(Some(message))
     }
 

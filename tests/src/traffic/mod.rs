@@ -51,9 +51,7 @@ impl Servers {
 /// # Errors
 /// If one of them cannot start.
 pub fn serve(lab: &Lab) -> Result<Vec<Servers>> {
-    lab.pods()
-        .map(|pod| Servers::start(&pod.namespace, &pod.name))
-        .collect()
+    lab.pods().map(|pod| Servers::start(&pod.namespace, &pod.name)).collect()
 }
 
 /// An address as people know it: IPv4 in IPv6's clothes is IPv4.

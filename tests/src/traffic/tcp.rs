@@ -35,11 +35,7 @@ impl TcpServer {
             let name = name.to_owned();
             thread::spawn(move || accept(&listener, &name, &connections))
         };
-        Ok(Self {
-            listener,
-            connections,
-            acceptor: Some(acceptor),
-        })
+        Ok(Self { listener, connections, acceptor: Some(acceptor) })
     }
 }
 
@@ -50,10 +46,8 @@ impl Drop for TcpServer {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        for connection in self
-            .connections
-            .lock()
-            .map_or_else(|_| Vec::new(), |mut c| c.split_off(0))
+        for connection in
+            self.connections.lock().map_or_else(|_| Vec::new(), |mut c| c.split_off(0))
         {
             let _ = connection.shutdown(Shutdown::Both);
         }
@@ -79,15 +73,8 @@ fn answer_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Result<(
         let sentence = format!("{name} answers {client}\n").into_bytes();
         let answer = Message {
             start: "HTTP/1.1 200 OK".into(),
-            headers: vec![
-                ("x-pod".into(), name.into()),
-                ("x-client".into(), client.to_string()),
-            ],
-            body: if request.body.is_empty() {
-                sentence
-            } else {
-                request.body
-            },
+            headers: vec![("x-pod".into(), name.into()), ("x-client".into(), client.to_string())],
+            body: if request.body.is_empty() { sentence } else { request.body },
         };
         answer.write(&mut stream)?;
     }
@@ -134,11 +121,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let answers = BufReader::new(stream.try_clone()?);
-        Ok(Self {
-            stream,
-            answers,
-            server,
-        })
+        Ok(Self { stream, answers, server })
     }
 
     /// Sends `length` bytes and has them sent back; 0 asks for a sentence instead.
@@ -167,11 +150,8 @@ impl Client {
             length,
             self.server
         );
-        let header = |name| {
-            answer
-                .header(name)
-                .with_context(|| format!("an answer without {name}"))
-        };
+        let header =
+            |name| answer.header(name).with_context(|| format!("an answer without {name}"));
         Ok(Answer {
             pod: header("x-pod")?.to_owned(),
             client: header("x-client")?.parse()?,

@@ -48,10 +48,7 @@ impl UdpServer {
                 }
             }
         });
-        Ok(Self {
-            ending,
-            echo: Some(echo),
-        })
+        Ok(Self { ending, echo: Some(echo) })
     }
 }
 
@@ -71,23 +68,14 @@ impl Drop for UdpServer {
 pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Answer> {
     let socket = connect(namespace, server)?;
     let sent = vec![0x5a; length];
-    socket
-        .send(&sent)
-        .with_context(|| format!("cannot send {length} bytes to {server}"))?;
+    socket.send(&sent).with_context(|| format!("cannot send {length} bytes to {server}"))?;
     let mut datagram = vec![0; LARGEST];
     let received = socket
         .recv(&mut datagram)
         .with_context(|| format!("no echo from {server} within {PATIENCE:?}"))?;
     let (pod, client, payload) = read_echo(&datagram[..received])?;
-    ensure!(
-        payload == sent,
-        "{length} bytes came back from {server} changed"
-    );
-    Ok(Answer {
-        pod,
-        client,
-        own: canonical(socket.local_addr()?),
-    })
+    ensure!(payload == sent, "{length} bytes came back from {server} changed");
+    Ok(Answer { pod, client, own: canonical(socket.local_addr()?) })
 }
 
 /// What became of a stream of datagrams.
@@ -127,10 +115,7 @@ pub fn tick(
             Ok(answers) => answers?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        Ok(Tally {
-            sent: sent?,
-            answers,
-        })
+        Ok(Tally { sent: sent?, answers })
     })
 }
 
@@ -162,10 +147,7 @@ fn count_echoes(socket: &UdpSocket, sending: &AtomicBool) -> Result<BTreeMap<Str
         match socket.recv(&mut datagram) {
             Ok(length) => {
                 let (pod, _, payload) = read_echo(&datagram[..length])?;
-                ensure!(
-                    seen.insert(payload.to_vec()),
-                    "{pod} sent a datagram back twice"
-                );
+                ensure!(seen.insert(payload.to_vec()), "{pod} sent a datagram back twice");
                 *answers.entry(pod).or_default() += 1;
                 last = Instant::now();
             }
@@ -202,9 +184,7 @@ fn read_echo(datagram: &[u8]) -> Result<(String, SocketAddr, &[u8])> {
         bail!("an echo without a first line");
     };
     let line = std::str::from_utf8(&datagram[..end])?;
-    let (pod, client) = line
-        .split_once(' ')
-        .context("an echo that names no client")?;
+    let (pod, client) = line.split_once(' ').context("an echo that names no client")?;
     Ok((pod.to_owned(), client.parse()?, &datagram[end + 1..]))
 }
 
@@ -222,10 +202,7 @@ mod tests {
 
     #[test]
     fn what_did_not_come_back_is_lost() {
-        let tally = Tally {
-            sent: 5,
-            answers: BTreeMap::from([("a".into(), 2), ("b".into(), 1)]),
-        };
+        let tally = Tally { sent: 5, answers: BTreeMap::from([("a".into(), 2), ("b".into(), 1)]) };
         assert_eq!(tally.lost(), 2);
     }
 }

@@ -44,10 +44,7 @@ fn breaches(file: &str, text: &str) -> Vec<String> {
         .iter()
         .filter_map(|name| {
             let rule = held.iter().find(|rule| rule.forbids(&name.path))?;
-            Some(format!(
-                "{file}:{} names `{}`. {}",
-                name.line, name.path, rule.instead
-            ))
+            Some(format!("{file}:{} names `{}`. {}", name.line, name.path, rule.instead))
         })
         .collect();
     sentences.dedup();
@@ -113,11 +110,7 @@ mod tests {
     #[test]
     fn the_walk_of_a_packet_does_not_know_the_kernel() {
         let text = "use aya_ebpf::programs::XdpContext;";
-        refused(
-            "lb-ebpf/src/balance.rs",
-            text,
-            "aya_ebpf::programs::XdpContext",
-        );
+        refused("lb-ebpf/src/balance.rs", text, "aya_ebpf::programs::XdpContext");
         accepted("lb-ebpf/src/kernel/xdp.rs", text);
         accepted("lb-ebpf/src/main.rs", text);
     }
@@ -135,74 +128,36 @@ mod tests {
             "lb-userspace/src/plan/mod.rs",
             "use crate::{model::Cluster, maps::contents::Contents};",
         );
-        refused(
-            "lb-userspace/src/plan/mod.rs",
-            "use crate::maps::kernel::KernelMaps;",
-            "kernel",
-        );
-        refused(
-            "lb-userspace/src/plan/pools.rs",
-            "use super::super::agent::Agent;",
-            "agent",
-        );
+        refused("lb-userspace/src/plan/mod.rs", "use crate::maps::kernel::KernelMaps;", "kernel");
+        refused("lb-userspace/src/plan/pools.rs", "use super::super::agent::Agent;", "agent");
     }
 
     #[test]
     fn pure_modules_read_no_clock_and_no_file() {
-        refused(
-            "lb-userspace/src/plan/mod.rs",
-            "let t = std::time::Instant::now();",
-            "Instant",
-        );
-        refused(
-            "lb-userspace/src/maps/diff.rs",
-            "use std::{fs, fmt};",
-            "std::fs",
-        );
+        refused("lb-userspace/src/plan/mod.rs", "let t = std::time::Instant::now();", "Instant");
+        refused("lb-userspace/src/maps/diff.rs", "use std::{fs, fmt};", "std::fs");
         accepted("lb-userspace/src/plan/mod.rs", "use std::time::Duration;");
         accepted("lb-userspace/src/agent/run.rs", "use std::time::Instant;");
     }
 
     #[test]
     fn aya_ends_at_the_kernel_s_maps_and_the_programs() {
-        refused(
-            "lb-userspace/src/agent/mod.rs",
-            "use aya::Ebpf;",
-            "aya::Ebpf",
-        );
+        refused("lb-userspace/src/agent/mod.rs", "use aya::Ebpf;", "aya::Ebpf");
         accepted("lb-userspace/src/programs/object.rs", "use aya::Ebpf;");
         accepted("lb-userspace/src/maps/kernel.rs", "use aya::maps::Map;");
     }
 
     #[test]
     fn unsafe_stays_in_its_few_places() {
-        refused(
-            "lb-userspace/src/cli/run.rs",
-            "fn f() { unsafe { g() } }",
-            "unsafe",
-        );
-        accepted(
-            "lb-userspace/src/maps/batch.rs",
-            "fn f() { unsafe { g() } }",
-        );
-        accepted(
-            "lb-userspace/src/cli/run.rs",
-            "// unsafe\nfn f() { \"unsafe\"; }",
-        );
+        refused("lb-userspace/src/cli/run.rs", "fn f() { unsafe { g() } }", "unsafe");
+        accepted("lb-userspace/src/maps/batch.rs", "fn f() { unsafe { g() } }");
+        accepted("lb-userspace/src/cli/run.rs", "// unsafe\nfn f() { \"unsafe\"; }");
     }
 
     #[test]
     fn the_shared_crate_names_nothing_of_the_house() {
-        refused(
-            "lb-common/src/maps.rs",
-            "use lb_userspace::plan;",
-            "lb_userspace::plan",
-        );
-        refused(
-            "lb-ebpf/src/choose.rs",
-            "use lb_userspace::plan;",
-            "lb_userspace::plan",
-        );
+        refused("lb-common/src/maps.rs", "use lb_userspace::plan;", "lb_userspace::plan");
+        refused("lb-ebpf/src/choose.rs", "use lb_userspace::plan;", "lb_userspace::plan");
     }
 
     #[test]

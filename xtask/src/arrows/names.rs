@@ -38,10 +38,7 @@ impl Source {
             name.path = resolved(&name.path, &module);
         }
         let unsafe_lines = tokens.iter().filter(|token| token.text == "unsafe");
-        Self {
-            names,
-            unsafe_lines: unsafe_lines.map(|token| token.line).collect(),
-        }
+        Self { names, unsafe_lines: unsafe_lines.map(|token| token.line).collect() }
     }
 }
 
@@ -55,10 +52,7 @@ fn tokens(text: &str) -> Vec<Token> {
         let word = &text[at..end];
         let kept = word.starts_with(is_word) || (word.len() <= 2 && !word.trim().is_empty());
         if kept {
-            tokens.push(Token {
-                text: word.to_owned(),
-                line,
-            });
+            tokens.push(Token { text: word.to_owned(), line });
         }
         line += word.matches('\n').count();
         at = end;
@@ -94,16 +88,12 @@ fn is_word(c: char) -> bool {
 
 /// The length of a raw string such as `r#"…"#` at the start of `rest`.
 fn raw_string(rest: &str) -> Option<usize> {
-    let after = ["br", "cr", "r"]
-        .iter()
-        .find_map(|prefix| rest.strip_prefix(prefix))?;
+    let after = ["br", "cr", "r"].iter().find_map(|prefix| rest.strip_prefix(prefix))?;
     let hashes = after.len() - after.trim_start_matches('#').len();
     after[hashes..].strip_prefix('"')?;
     let end = format!("\"{}", "#".repeat(hashes));
     let start = rest.len() - after.len() + hashes + 1;
-    let length = rest[start..]
-        .find(&end)
-        .map(|found| start + found + end.len());
+    let length = rest[start..].find(&end).map(|found| start + found + end.len());
     Some(length.unwrap_or(rest.len()))
 }
 
@@ -133,12 +123,9 @@ fn character(rest: &str) -> usize {
 /// The tokens before the file's tests, which stand last.
 fn without_tests(mut tokens: Vec<Token>) -> Vec<Token> {
     const MARK: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
-    let start = tokens.windows(MARK.len()).position(|window| {
-        window
-            .iter()
-            .zip(MARK)
-            .all(|(token, mark)| token.text == mark)
-    });
+    let start = tokens
+        .windows(MARK.len())
+        .position(|window| window.iter().zip(MARK).all(|(token, mark)| token.text == mark));
     tokens.truncate(start.unwrap_or(tokens.len()));
     tokens
 }
@@ -258,17 +245,9 @@ mod tests {
         names(
             "lb-userspace/src/plan/pools.rs",
             text,
-            &[
-                "crate::plan::ids",
-                "crate::plan::pools::x::Y",
-                "crate::agent::Z",
-            ],
+            &["crate::plan::ids", "crate::plan::pools::x::Y", "crate::agent::Z"],
         );
-        names(
-            "lb-userspace/src/plan/mod.rs",
-            "use super::model::A;",
-            &["crate::model::A"],
-        );
+        names("lb-userspace/src/plan/mod.rs", "use super::model::A;", &["crate::model::A"]);
     }
 
     #[test]
@@ -286,10 +265,6 @@ mod tests {
 
     #[test]
     fn a_lifetime_does_not_begin_a_character() {
-        names(
-            "a/src/b.rs",
-            "fn f<'a>(x: &'a str) -> u8 { b'\\'' + g::h }",
-            &["g::h"],
-        );
+        names("a/src/b.rs", "fn f<'a>(x: &'a str) -> u8 { b'\\'' + g::h }", &["g::h"]);
     }
 }

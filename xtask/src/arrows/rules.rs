@@ -30,14 +30,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         files: &["lb-common/"],
         except: &[],
-        names: &[
-            "lb_ebpf",
-            "lb_userspace",
-            "aya",
-            "aya_ebpf",
-            "std::fs",
-            "std::net",
-        ],
+        names: &["lb_ebpf", "lb_userspace", "aya", "aya_ebpf", "std::fs", "std::net"],
         but: &[],
         instead: "lb-common is what kernel and user space agree on, and does no I/O; \
             what needs more belongs to lb-ebpf or lb-userspace.",
@@ -126,12 +119,7 @@ pub const RULES: &[Rule] = &[
         files: &["lb-userspace/src/plan/"],
         except: &[],
         names: &["crate"],
-        but: &[
-            "crate::plan",
-            "crate::model",
-            "crate::maps::contents",
-            "crate::maps::Contents",
-        ],
+        but: &["crate::plan", "crate::model", "crate::maps::contents", "crate::maps::Contents"],
         instead: "`plan` knows the model and maps::contents alone; hand it the rest as an argument.",
     },
     Rule {
@@ -199,6 +187,5 @@ pub fn may_be_unsafe(file: &str) -> bool {
 }
 
 fn is_under(path: &str, root: &str) -> bool {
-    path.strip_prefix(root)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }

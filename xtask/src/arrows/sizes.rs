@@ -20,13 +20,7 @@ pub fn notes(file: &str, text: &str) -> Option<String> {
 /// The source folders of the workspace under `root` that hold too many files.
 pub fn crowded_folders(root: &Path) -> Result<Vec<String>> {
     let mut notes = Vec::new();
-    for package in [
-        "lb-common/src",
-        "lb-ebpf/src",
-        "lb-userspace/src",
-        "tests/src",
-        "xtask/src",
-    ] {
+    for package in ["lb-common/src", "lb-ebpf/src", "lb-userspace/src", "tests/src", "xtask/src"] {
         visit(root, Path::new(package), &mut notes)?;
     }
     Ok(notes)

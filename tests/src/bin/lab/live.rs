@@ -38,10 +38,7 @@ pub fn show(lab: &Lab, agent: &mut Agent, introduction: &str) -> Result<()> {
 fn repeat(lab: &Lab, load: &Load, score: &Mutex<Score>, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         let outcome = load.flow.send(lab, 1);
-        score
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(outcome);
+        score.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
         thread::sleep(PAUSE);
     }
 }
@@ -79,10 +76,7 @@ fn redraw(
         let table = render(&rows, &pods);
         before = now.iter().map(Score::answered).collect();
         let mut screen = stdout().lock();
-        write!(
-            screen,
-            "{CLEAR}{introduction} Ctrl-C ends and removes everything.\n\n{table}"
-        )?;
+        write!(screen, "{CLEAR}{introduction} Ctrl-C ends and removes everything.\n\n{table}")?;
         screen.flush()?;
     }
 }

@@ -19,10 +19,9 @@ pub struct Load<'a> {
 /// A pod's and an outside client's traffic to the sample Services, in both families.
 pub fn all(lab: &Lab) -> Vec<Load<'_>> {
     let mut loads = Vec::new();
-    for (service, number, port, node_port, protocol) in [
-        ("web", 1, 80, 30080, Protocol::TCP),
-        ("echo", 2, 7, 30007, Protocol::UDP),
-    ] {
+    for (service, number, port, node_port, protocol) in
+        [("web", 1, 80, 30080, Protocol::TCP), ("echo", 2, 7, 30007, Protocol::UDP)]
+    {
         for family in Family::ALL {
             let cluster_ip = (addresses::service(number).of(family), port);
             let node = (lab.node1.addresses.of(family), node_port);
@@ -34,11 +33,7 @@ pub fn all(lab: &Lab) -> Vec<Load<'_>> {
                 loads.push(Load {
                     service,
                     title: format!("{from} → {service} {frontend}/{protocol}"),
-                    flow: Flow {
-                        origin,
-                        frontend,
-                        protocol,
-                    },
+                    flow: Flow { origin, frontend, protocol },
                 });
             }
         }

@@ -61,10 +61,7 @@ mod tests {
     fn a_failure_is_counted_and_remembered() {
         let mut score = Score::default();
         score.add(Err(anyhow::anyhow!("no answer")));
-        assert_eq!(
-            (score.failures, score.complaint.as_deref()),
-            (1, Some("no answer"))
-        );
+        assert_eq!((score.failures, score.complaint.as_deref()), (1, Some("no answer")));
         assert_eq!(score.answered(), 0);
     }
 }

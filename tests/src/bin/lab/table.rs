@@ -19,10 +19,7 @@ pub struct Row<'a> {
 /// The rows as a table for people, with a column for each of `pods` and any other that answered.
 pub fn render(rows: &[Row], pods: &[String]) -> String {
     let mut columns: BTreeSet<&str> = pods.iter().map(String::as_str).collect();
-    columns.extend(
-        rows.iter()
-            .flat_map(|row| row.score.answers.keys().map(String::as_str)),
-    );
+    columns.extend(rows.iter().flat_map(|row| row.score.answers.keys().map(String::as_str)));
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     let fixed = ["traffic", "answered", "per second", "failed"];
@@ -34,14 +31,8 @@ pub fn render(rows: &[Row], pods: &[String]) -> String {
             format!("{:.0}", row.rate),
             row.score.failures.to_string(),
         ];
-        let answers = columns.iter().map(|pod| {
-            row.score
-                .answers
-                .get(*pod)
-                .copied()
-                .unwrap_or(0)
-                .to_string()
-        });
+        let answers =
+            columns.iter().map(|pod| row.score.answers.get(*pod).copied().unwrap_or(0).to_string());
         table.add_row(fixed.into_iter().chain(answers));
     }
     for column in table.column_iter_mut().skip(1) {
@@ -68,19 +59,9 @@ mod tests {
             failures: 1,
             complaint: Some("no answer".into()),
         };
-        let row = Row {
-            title: "pod → web",
-            score: &score,
-            rate: 2.4,
-        };
+        let row = Row { title: "pod → web", score: &score, rate: 2.4 };
         let text = render(&[row], &["web-1".into(), "web-2".into()]);
-        for expected in [
-            "web-2",
-            "web-9",
-            "pod → web",
-            " 10 ",
-            "last failure: no answer",
-        ] {
+        for expected in ["web-2", "web-9", "pod → web", " 10 ", "last failure: no answer"] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
     }

@@ -58,14 +58,9 @@ fn send_all(lab: &Lab, loads: &[Load]) -> Vec<Score> {
         score
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = loads
-            .iter()
-            .map(|load| scope.spawn(move || send(load)))
-            .collect();
+        let threads: Vec<_> = loads.iter().map(|load| scope.spawn(move || send(load))).collect();
         let joined = threads.into_iter().map(|thread| thread.join());
-        joined
-            .map(|score| score.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+        joined.map(|score| score.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
 }
 
@@ -81,9 +76,7 @@ fn judge(loads: &[Load], scores: &[Score], pods: &[String]) -> Result<()> {
         );
     }
     let scored: Vec<_> = loads.iter().map(|load| load.service).zip(scores).collect();
-    ["web", "echo"]
-        .iter()
-        .try_for_each(|service| judge_service(service, &scored, pods))
+    ["web", "echo"].iter().try_for_each(|service| judge_service(service, &scored, pods))
 }
 
 fn judge_service(service: &str, scored: &[(&str, &Score)], pods: &[String]) -> Result<()> {
@@ -93,10 +86,7 @@ fn judge_service(service: &str, scored: &[(&str, &Score)], pods: &[String]) -> R
         *whole.answers.entry(pod.clone()).or_default() += answers;
     }
     if let Some((pod, got)) = whole.short_of(pods).next() {
-        bail!(
-            "{pod} got {got} of {} requests for {service}",
-            whole.answered()
-        );
+        bail!("{pod} got {got} of {} requests for {service}", whole.answered());
     }
     Ok(())
 }
@@ -132,10 +122,7 @@ mod tests {
 
     #[test]
     fn a_pod_left_out_is_a_failure() {
-        let score = Score {
-            answers: BTreeMap::from([("a".into(), 90)]),
-            ..Score::default()
-        };
+        let score = Score { answers: BTreeMap::from([("a".into(), 90)]), ..Score::default() };
         let pods = ["a", "b"].map(String::from);
         let error = judge_service("web", &[("web", &score)], &pods).unwrap_err();
         assert_eq!(error.to_string(), "b got 0 of 90 requests for web");

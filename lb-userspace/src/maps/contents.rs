@@ -1,0 +1,269 @@
+//! All entries of all maps the agent writes, as one value. It refers to nothing outside itself, is
+//! compared with `==`, printed by `Display` (the one text form: tests compare it, `weir show maps`
+//! prints it), and implements [`Tables`], so that packets can be walked through it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lb_common::address::{Address, V4, V6};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::device::Device;
+use lb_common::filter::Position;
+use lb_common::maps::{self, Map};
+use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use lb_common::settings::Settings;
+use lb_ebpf::tables::Tables;
+
+use super::diff::Operation;
+
+/// What the maps hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    /// `SERVICES`
+    pub services: BTreeMap<ServiceId, ServiceLabel>,
+    /// `FRONTENDS_V4` and `BACKENDS_V4`
+    pub v4: FamilyContents<V4>,
+    /// `FRONTENDS_V6` and `BACKENDS_V6`
+    pub v6: FamilyContents<V6>,
+    /// `SLOTS`: each pool's slots by the index of its first. Ranges that no pool uses are free and
+    /// not listed, whatever the array holds there. Both families share the array.
+    pub slots: BTreeMap<u32, Arc<[BackendId]>>,
+    /// `FILTER`: the words that are not zero.
+    pub filter: BTreeMap<u32, u64>,
+    /// `DEVICES`
+    pub devices: BTreeMap<u32, Device>,
+    /// `SETTINGS`
+    pub settings: Settings,
+}
+
+/// What the maps of one address family hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FamilyContents<A> {
+    /// `FRONTENDS_*`
+    pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
+    /// `BACKENDS_*`: the rows that are in use.
+    pub backends: BTreeMap<BackendId, Backend<A>>,
+}
+
+/// Some backends of either family.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct BackendSet {
+    /// Ids of `BACKENDS_V4`.
+    pub v4: BTreeSet<BackendId>,
+    /// Ids of `BACKENDS_V6`.
+    pub v6: BTreeSet<BackendId>,
+}
+
+/// Where the rows of an address family stand, for code that is written once for both.
+pub trait Rows: Address {
+    /// This family's rows.
+    fn rows(contents: &Contents) -> &FamilyContents<Self>;
+    /// This family's rows, to change.
+    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self>;
+    /// `FRONTENDS_*`
+    fn frontends_map() -> &'static Map;
+    /// `BACKENDS_*`
+    fn backends_map() -> &'static Map;
+    /// This family's backends of `set`.
+    fn ids(set: &BackendSet) -> &BTreeSet<BackendId>;
+    /// The operation that writes (`Some`) or removes (`None`) a frontend.
+    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation;
+    /// The operation that writes (`Some`) or removes (`None`) a backend.
+    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation;
+}
+
+impl Rows for V4 {
+    fn rows(contents: &Contents) -> &FamilyContents<Self> {
+        &contents.v4
+    }
+
+    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
+        &mut contents.v4
+    }
+
+    fn frontends_map() -> &'static Map {
+        &maps::FRONTENDS_V4
+    }
+
+    fn backends_map() -> &'static Map {
+        &maps::BACKENDS_V4
+    }
+
+    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
+        &set.v4
+    }
+
+    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
+        Operation::FrontendV4(frontend, row)
+    }
+
+    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
+        Operation::BackendV4(id, row)
+    }
+}
+
+impl Rows for V6 {
+    fn rows(contents: &Contents) -> &FamilyContents<Self> {
+        &contents.v6
+    }
+
+    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
+        &mut contents.v6
+    }
+
+    fn frontends_map() -> &'static Map {
+        &maps::FRONTENDS_V6
+    }
+
+    fn backends_map() -> &'static Map {
+        &maps::BACKENDS_V6
+    }
+
+    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
+        &set.v6
+    }
+
+    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
+        Operation::FrontendV6(frontend, row)
+    }
+
+    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
+        Operation::BackendV6(id, row)
+    }
+}
+
+impl Contents {
+    /// Does to this value what `operation` does to the maps.
+    pub fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Service(id, label) => set(&mut self.services, *id, *label),
+            Operation::FrontendV4(frontend, row) => set(&mut self.v4.frontends, *frontend, *row),
+            Operation::FrontendV6(frontend, row) => set(&mut self.v6.frontends, *frontend, *row),
+            Operation::BackendV4(id, row) => set(&mut self.v4.backends, *id, *row),
+            Operation::BackendV6(id, row) => set(&mut self.v6.backends, *id, *row),
+            Operation::Slots { base, backends } => {
+                let backends = (!backends.is_empty()).then(|| Arc::clone(backends));
+                set(&mut self.slots, *base, backends);
+            }
+            Operation::Filter { word, bits } => {
+                set(&mut self.filter, *word, (*bits != 0).then_some(*bits));
+            }
+            Operation::Device(index, device) => set(&mut self.devices, *index, *device),
+            Operation::Settings(settings) => self.settings = *settings,
+        }
+    }
+
+    /// Backends that are kept only for the connections that may still refer to them: they serve no
+    /// endpoint, and no slot names them.
+    ///
+    /// The row with the highest generation is never among them: the next row's generation is told
+    /// by it. So a generation never comes back, and nobody who remembers an id and a generation
+    /// mistakes another backend for it.
+    #[must_use]
+    pub fn retired(&self) -> BackendSet {
+        BackendSet { v4: self.v4.retired(&self.slots), v6: self.v6.retired(&self.slots) }
+    }
+}
+
+impl BackendSet {
+    /// Those that `others` has too.
+    #[must_use]
+    pub fn among(&self, others: &Self) -> Self {
+        Self { v4: &self.v4 & &others.v4, v6: &self.v6 & &others.v6 }
+    }
+
+    /// Those that `others` has not.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self { v4: &self.v4 - &others.v4, v6: &self.v6 - &others.v6 }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+impl<A: Address> FamilyContents<A> {
+    /// The Service port of every row.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> {
+        let of_frontends = self.frontends.values().map(|row| row.service);
+        of_frontends.chain(self.backends.values().map(|row| row.service))
+    }
+
+    /// The pools that this family's frontends name, with the Service port of each.
+    pub fn pools(&self) -> impl Iterator<Item = (ServiceId, Pool)> {
+        self.frontends.values().flat_map(|row| {
+            let named = row.pools.iter().filter(|pool| pool.length > 0);
+            named.map(|pool| (row.service, *pool))
+        })
+    }
+
+    fn retired(&self, slots: &BTreeMap<u32, Arc<[BackendId]>>) -> BTreeSet<BackendId> {
+        let idle = self.backends.iter().filter(|(_, row)| !row.is_serving());
+        let mut retired: BTreeSet<BackendId> = idle.map(|(id, _)| *id).collect();
+        let highest = self.backends.iter().max_by_key(|(_, row)| row.generation);
+        highest.map(|(id, _)| retired.remove(id));
+        if retired.is_empty() {
+            return retired;
+        }
+        let bases: BTreeSet<u32> = self.pools().map(|(_, pool)| pool.base).collect();
+        for id in bases.iter().filter_map(|base| slots.get(base)).flat_map(|s| s.iter()) {
+            retired.remove(id);
+        }
+        retired
+    }
+}
+
+impl Default for Contents {
+    /// Empty maps.
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            v4: FamilyContents::default(),
+            v6: FamilyContents::default(),
+            slots: BTreeMap::new(),
+            filter: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            settings: bytemuck::Zeroable::zeroed(),
+        }
+    }
+}
+
+impl<A> Default for FamilyContents<A> {
+    fn default() -> Self {
+        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
+    }
+}
+
+impl<A: Rows> Tables<A> for Contents {
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        A::rows(self).frontends.get(frontend).copied()
+    }
+
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        let (base, slots) = self.slots.range(..=index).next_back()?;
+        slots.get((index - base) as usize).copied()
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        A::rows(self).backends.get(&id).copied()
+    }
+
+    fn may_concern(&self, position: Position) -> bool {
+        let bits = self.filter.get(&position.word);
+        bits.is_some_and(|bits| bits & position.mask != 0)
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+}

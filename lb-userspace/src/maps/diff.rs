@@ -1,0 +1,180 @@
+//! From what the maps hold to what they should hold, one write at a time, in an order that packets
+//! never see broken: after *every* prefix of [`diff`] each frontend leads where it did before or
+//! where it shall lead, because nothing is referred to before it is there, and nothing goes while
+//! it is referred to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lb_common::address::{V4, V6};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::device::Device;
+use lb_common::maps::{self, Map};
+use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::settings::Settings;
+
+use super::contents::{Contents, Rows};
+
+/// One write to a map. `None` removes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// A row of `SERVICES`.
+    Service(ServiceId, Option<ServiceLabel>),
+    /// A row of `FRONTENDS_V4`.
+    FrontendV4(Frontend<V4>, Option<FrontendRow>),
+    /// A row of `FRONTENDS_V6`.
+    FrontendV6(Frontend<V6>, Option<FrontendRow>),
+    /// A row of `BACKENDS_V4`; removed, it is all zero.
+    BackendV4(BackendId, Option<Backend<V4>>),
+    /// A row of `BACKENDS_V6`; removed, it is all zero.
+    BackendV6(BackendId, Option<Backend<V6>>),
+    /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
+    /// need not be written at once.
+    Slots {
+        /// Index of the first slot.
+        base: u32,
+        /// What the slots name. None at all: the range is free now, and nothing is to be written.
+        backends: Arc<[BackendId]>,
+    },
+    /// A word of `FILTER`.
+    Filter {
+        /// Its index.
+        word: u32,
+        /// All its bits.
+        bits: u64,
+    },
+    /// A row of `DEVICES`.
+    Device(u32, Option<Device>),
+    /// The row of `SETTINGS`.
+    Settings(Settings),
+}
+
+impl Operation {
+    /// The map it writes.
+    #[must_use]
+    pub const fn map(&self) -> &'static Map {
+        match self {
+            Self::Service(..) => &maps::SERVICES,
+            Self::FrontendV4(..) => &maps::FRONTENDS_V4,
+            Self::FrontendV6(..) => &maps::FRONTENDS_V6,
+            Self::BackendV4(..) => &maps::BACKENDS_V4,
+            Self::BackendV6(..) => &maps::BACKENDS_V6,
+            Self::Slots { .. } => &maps::SLOTS,
+            Self::Filter { .. } => &maps::FILTER,
+            Self::Device(..) => &maps::DEVICES,
+            Self::Settings(_) => &maps::SETTINGS,
+        }
+    }
+}
+
+/// The writes that turn `before` into `after`; none if they are equal.
+#[must_use]
+pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    if before.settings != after.settings {
+        operations.push(Operation::Settings(after.settings));
+    }
+    written(&before.devices, &after.devices, Operation::Device, &mut operations);
+    written(&before.services, &after.services, Operation::Service, &mut operations);
+    backends_that_come::<V4>(before, after, &mut operations);
+    backends_that_come::<V6>(before, after, &mut operations);
+    filter_widened(before, after, &mut operations);
+    slots_filled(before, after, &mut operations);
+    // From here on, what came is in use ...
+    let (b, a) = (before, after);
+    written(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
+    written(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
+    removed(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
+    removed(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
+    // ... and what goes is in use no more.
+    slots_freed(before, after, &mut operations);
+    backends_that_go::<V4>(before, after, &mut operations);
+    backends_that_go::<V6>(before, after, &mut operations);
+    filter_narrowed(before, after, &mut operations);
+    removed(&before.services, &after.services, Operation::Service, &mut operations);
+    removed(&before.devices, &after.devices, Operation::Device, &mut operations);
+    operations
+}
+
+fn written<K: Ord + Copy, V: PartialEq + Copy>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+    operation: impl Fn(K, Option<V>) -> Operation,
+    operations: &mut Vec<Operation>,
+) {
+    let differing = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    operations.extend(differing.map(|(key, value)| operation(*key, Some(*value))));
+}
+
+fn removed<K: Ord + Copy, V>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+    operation: impl Fn(K, Option<V>) -> Operation,
+    operations: &mut Vec<Operation>,
+) {
+    let gone = before.keys().filter(|key| !after.contains_key(key));
+    operations.extend(gone.map(|key| operation(*key, None)));
+}
+
+/// Rows that differ and do not retire: new ones, and those whose endpoint is back.
+fn backends_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
+    for (id, row) in after {
+        if before.get(id).is_none_or(|old| old != row && !retires(old, row)) {
+            into.push(A::write_backend(*id, Some(*row)));
+        }
+    }
+}
+
+/// Rows that retire, and those that are free from now on.
+fn backends_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
+    for (id, old) in before {
+        match after.get(id) {
+            Some(row) if !retires(old, row) => {}
+            row => into.push(A::write_backend(*id, row.copied())),
+        }
+    }
+}
+
+fn retires<A>(old: &Backend<A>, row: &Backend<A>) -> bool {
+    old.is_serving() && !row.is_serving()
+}
+
+fn filter_widened(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
+    for (word, bits) in &after.filter {
+        let old = before.filter.get(word).copied().unwrap_or(0);
+        if old | bits != old {
+            let bits = old | bits;
+            operations.push(Operation::Filter { word: *word, bits });
+        }
+    }
+}
+
+fn filter_narrowed(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
+    for (word, old) in &before.filter {
+        let bits = after.filter.get(word).copied().unwrap_or(0);
+        if old & !bits != 0 {
+            operations.push(Operation::Filter { word: *word, bits });
+        }
+    }
+}
+
+fn slots_filled(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
+    for (base, slots) in &after.slots {
+        // Most pools stay what they are, and then are the very same allocation.
+        let same = |old: &Arc<[BackendId]>| Arc::ptr_eq(old, slots) || old == slots;
+        if !before.slots.get(base).is_some_and(same) {
+            let backends = Arc::clone(slots);
+            operations.push(Operation::Slots { base: *base, backends });
+        }
+    }
+}
+
+fn slots_freed(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
+    let kept: BTreeSet<&u32> = after.slots.keys().collect();
+    for base in before.slots.keys().filter(|base| !kept.contains(base)) {
+        let backends = Arc::from([]);
+        operations.push(Operation::Slots { base: *base, backends });
+    }
+}

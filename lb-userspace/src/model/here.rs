@@ -1,0 +1,36 @@
+//! This node as its devices show it; what the cluster says of it stands in [`super::Node`].
+
+use std::net::IpAddr;
+
+/// This node.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ThisNode {
+    /// The name under which the cluster knows it: endpoints that bear it are local.
+    pub name: String,
+    /// Its devices that carry balanced traffic, ordered by interface index.
+    pub devices: Vec<NodeDevice>,
+}
+
+/// One of this node's devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeDevice {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// What is behind it.
+    pub role: DeviceRole,
+    /// Its addresses of global scope, the primary one of each family before the others.
+    pub addresses: Vec<IpAddr>,
+    /// Frames that XDP redirects to it are sent.
+    pub xdp_sends: bool,
+}
+
+/// What is behind a device; it decides the source class of packets that come in by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceRole {
+    /// A pod of this node.
+    Pod,
+    /// Anything outside this node, tunnels included.
+    Network,
+}

@@ -1,0 +1,192 @@
+//! One address family's rows: for each Service port its backends, the pools of those a new flow may
+//! get, and the frontends that lead to them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use lb_common::address::{Address, Port};
+use lb_common::backend::BackendId;
+use lb_common::hash;
+use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, SourceClass, Verdict};
+
+use super::eligible::{Place, Reach, eligible, policies};
+use super::frontends::Claims;
+use super::ids::Backends;
+use super::pools::{Member, Pools};
+use super::ports::{self, Endpoints};
+use crate::maps::FamilyContents;
+use crate::model::{Endpoint, TrafficPolicy};
+
+/// What both families' rows are made from.
+pub(super) struct Ground<'a> {
+    pub(super) ports: Vec<ports::Port<'a>>,
+    /// The id of each of `ports`, if it has one.
+    pub(super) ids: Vec<Option<ServiceId>>,
+    pub(super) endpoints: Endpoints<'a>,
+    pub(super) place: Place<'a>,
+}
+
+/// A family's rows in the making.
+pub(super) struct Family<'a, A> {
+    ground: &'a Ground<'a>,
+    before: &'a FamilyContents<A>,
+    /// The pools that each Service port had.
+    had: HashMap<ServiceId, Vec<Pool>>,
+    frontends: BTreeMap<Frontend<A>, FrontendRow>,
+    backends: Backends<A>,
+}
+
+/// A Service port's endpoints with their rows, in the order of their addresses.
+struct Behind<'a> {
+    endpoints: Vec<&'a Endpoint>,
+    members: Vec<Member>,
+}
+
+impl<'a, A: Address> Family<'a, A> {
+    /// Begins with the rows of `before`, for a table of `capacity` backends.
+    pub(super) fn of(ground: &'a Ground<'a>, before: &'a FamilyContents<A>, capacity: u32) -> Self {
+        let mut had: HashMap<_, Vec<Pool>> = HashMap::new();
+        for (service, pool) in before.pools() {
+            let pools = had.entry(service).or_default();
+            if !pools.contains(&pool) {
+                pools.push(pool);
+            }
+        }
+        Self {
+            ground,
+            before,
+            had,
+            frontends: BTreeMap::new(),
+            backends: Backends::of(before, capacity),
+        }
+    }
+
+    /// Adds the rows that `claims` need.
+    pub(super) fn add(&mut self, claims: &Claims<A>, pools: &mut Pools<'_>) {
+        let mut by_port: BTreeMap<usize, Vec<(Frontend<A>, Reach)>> = BTreeMap::new();
+        for (frontend, claim) in claims {
+            by_port.entry(claim.port).or_default().push((*frontend, claim.reach));
+        }
+        for (index, frontends) in by_port {
+            let (port, id) = (self.ground.ports.get(index), self.ground.ids.get(index));
+            if let (Some(port), Some(Some(id))) = (port, id) {
+                self.add_port(port, *id, &frontends, pools);
+            }
+        }
+    }
+
+    fn add_port(
+        &mut self,
+        port: &ports::Port<'_>,
+        id: ServiceId,
+        frontends: &[(Frontend<A>, Reach)],
+        pools: &mut Pools<'_>,
+    ) {
+        let behind = self.behind(port, id);
+        let mut choice = Choice {
+            behind: &behind,
+            place: &self.ground.place,
+            had: self.had.get(&id).map_or(&[], Vec::as_slice),
+            made: Vec::new(),
+        };
+        for (frontend, reach) in frontends {
+            let wanted = policies(port.service, *reach).map(|policy| choice.pool(policy, pools));
+            let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
+            if let Some(pools) = or_as_before(wanted, before, pools) {
+                self.frontends.insert(*frontend, FrontendRow { service: id, pools });
+            }
+        }
+    }
+
+    /// Endpoints that take flows now or would if asked have a row, whether a pool names them or not:
+    /// so what is known of a backend does not hang on policies and hints.
+    fn behind(&mut self, port: &ports::Port<'_>, id: ServiceId) -> Behind<'a> {
+        let mut behind = Behind { endpoints: Vec::new(), members: Vec::new() };
+        for (at, endpoint) in self.ground.endpoints.of_port::<A>(port) {
+            let serves = endpoint.ready || endpoint.serving;
+            let is_local = self.ground.place.has(endpoint);
+            let protocol = port.port.protocol;
+            if serves && let Some(id) = self.backends.serve(id, at, protocol, is_local) {
+                behind.endpoints.push(endpoint);
+                behind.members.push(Member { id, key: key(at) });
+            }
+        }
+        behind
+    }
+
+    /// How many entries the table of backends would need, if it has not the room.
+    pub(super) fn backends_needed(&self) -> Option<u64> {
+        self.backends.needed()
+    }
+
+    /// The rows, without those backends that are `free` to go.
+    pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
+        FamilyContents { frontends: self.frontends, backends: self.backends.settle(free) }
+    }
+}
+
+/// What decides a backend's slots: on every node the same.
+fn key<A: Address>((address, port): (A, Port)) -> u64 {
+    match address.to_ip() {
+        IpAddr::V4(ip) => hash::bytes(port.number().into(), &ip.octets()),
+        IpAddr::V6(ip) => hash::bytes(port.number().into(), &ip.octets()),
+    }
+}
+
+/// `wanted`, and where the array had no room, what the frontend had `before`: old slots are better
+/// than none. `None` if there were none either.
+fn or_as_before(
+    wanted: [Option<Pool>; 3],
+    before: Option<&FrontendRow>,
+    pools: &mut Pools<'_>,
+) -> Option<[Pool; 3]> {
+    let mut row = [Pool::empty(Verdict::NoEndpoint); 3];
+    for ((pool, wanted), class) in row.iter_mut().zip(wanted).zip(SourceClass::ALL) {
+        *pool = match wanted {
+            Some(wanted) => wanted,
+            None => before?.pool(class),
+        };
+        if wanted.is_none() && pool.length > 0 {
+            pools.keep(*pool)?;
+        }
+    }
+    Some(row)
+}
+
+/// The pools of one Service port, each set of backends once.
+struct Choice<'a> {
+    behind: &'a Behind<'a>,
+    place: &'a Place<'a>,
+    had: &'a [Pool],
+    made: Vec<(TrafficPolicy, Vec<usize>, Option<Pool>)>,
+}
+
+impl Choice<'_> {
+    /// The pool under `policy`, or the verdict if it is empty; `None` if there is no room for it.
+    fn pool(&mut self, policy: TrafficPolicy, pools: &mut Pools<'_>) -> Option<Pool> {
+        if let Some((_, _, pool)) = self.made.iter().find(|(made_for, ..)| *made_for == policy) {
+            return *pool;
+        }
+        let chosen = eligible(&self.behind.endpoints, policy, self.place);
+        let pool = match self.made.iter().find(|(_, same, _)| *same == chosen) {
+            _ if chosen.is_empty() => Some(Pool::empty(self.verdict(policy))),
+            Some((_, _, pool)) => *pool,
+            None => {
+                let member = |index: &usize| self.behind.members.get(*index).copied();
+                let members: Vec<Member> = chosen.iter().filter_map(member).collect();
+                pools.pool(self.had, &members)
+            }
+        };
+        self.made.push((policy, chosen, pool));
+        pool
+    }
+
+    fn verdict(&self, policy: TrafficPolicy) -> Verdict {
+        let anywhere = || eligible(&self.behind.endpoints, TrafficPolicy::Cluster, self.place);
+        if policy == TrafficPolicy::Local && !anywhere().is_empty() {
+            Verdict::NoLocalEndpoint
+        } else {
+            Verdict::NoEndpoint
+        }
+    }
+}
