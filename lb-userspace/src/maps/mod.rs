@@ -2,6 +2,7 @@
 //! another ([`diff`]); and where they are written ([`MapStore`]).
 
 mod batch;
+pub mod connections;
 pub mod contents;
 pub mod diff;
 pub mod kernel;
