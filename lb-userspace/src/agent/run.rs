@@ -198,7 +198,7 @@ impl Body {
                 }
             }
             SourceEvent::Problems(problems) => {
-                let remarks = problems.iter().map(Remark::from).collect();
+                let remarks = problems.into_iter().map(Remark::from).collect();
                 self.carry(Event::Source(remarks));
             }
         }
@@ -311,12 +311,7 @@ impl Body {
 
 fn settings(config: &Config) -> plan::Settings {
     plan::Settings {
-        nodeport_addresses: match &config.nodeport_addresses {
-            config::NodePortAddresses::Primary => plan::NodePortAddresses::Primary,
-            config::NodePortAddresses::Within(ranges) => {
-                plan::NodePortAddresses::Within(ranges.clone())
-            }
-        },
+        nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         source_ports: ports::of_this_node(),
     }
