@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::place::{Place, PlaceError};
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
