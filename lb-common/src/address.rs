@@ -136,6 +136,29 @@ impl fmt::Debug for V6 {
     }
 }
 
+/// Both ports of a packet, as they stand side by side at the start of a TCP or UDP header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(4))]
+pub struct Ports(pub [u8; 4]);
+
+impl Ports {
+    /// The source port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(self) -> Port {
+        let [high, low, ..] = self.0;
+        Port([high, low])
+    }
+
+    /// The destination port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(self) -> Port {
+        let [.., high, low] = self.0;
+        Port([high, low])
+    }
+}
+
 /// A TCP or UDP port, network byte order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, align(2))]
@@ -218,8 +241,11 @@ pub struct Tuple<A> {
     pub destination_port: Port,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Always zero: keys are compared byte by byte.
-    pub zero: [u8; 3],
+    /// Always zero: keys are compared byte by byte. Two integers, not an array, because three bytes
+    /// of zeroes make the compiler call `memset`.
+    pub zero: u8,
+    /// Always zero.
+    pub zeroes: u16,
 }
 
 impl<A: Address> Tuple<A> {
@@ -233,14 +259,14 @@ impl<A: Address> Tuple<A> {
         destination_port: Port,
         protocol: Protocol,
     ) -> Self {
-        Self {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            protocol,
-            zero: [0; 3],
-        }
+        Self { source, destination, source_port, destination_port, protocol, zero: 0, zeroes: 0 }
+    }
+
+    /// The tuple of no packet: room to read one into.
+    #[must_use]
+    pub fn empty() -> Self {
+        let (address, port) = (A::zeroed(), Port::new(0));
+        Self::new(address, port, address, port, Protocol(0))
     }
 
     /// The tuple of an answer to this packet.

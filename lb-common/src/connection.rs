@@ -11,7 +11,7 @@
 
 use core::fmt;
 
-use crate::address::{Address, Port, Protocol, Tuple};
+use crate::address::{Address, Protocol, Tuple};
 use crate::backend::BackendId;
 use crate::service::ServiceId;
 
@@ -175,7 +175,7 @@ pub struct Connection<A> {
     /// [`Connection::REPLY`], [`Connection::AT_EGRESS`], [`Connection::OUT`], [`Connection::BACK`].
     pub flags: u8,
     /// Always zero.
-    pub zero: [u8; 2],
+    pub zero: u16,
 }
 
 impl<A: Address> Connection<A> {
@@ -194,20 +194,14 @@ impl<A: Address> Connection<A> {
     #[must_use]
     pub fn empty() -> Self {
         Self {
-            rewritten: Tuple::new(
-                A::zeroed(),
-                Port::new(0),
-                A::zeroed(),
-                Port::new(0),
-                Protocol(0),
-            ),
+            rewritten: Tuple::empty(),
             service: ServiceId(0),
             backend: BackendId(0),
             generation: 0,
             last_seen: Ticks(0),
             state: State::NEW,
             flags: 0,
-            zero: [0; 2],
+            zero: 0,
         }
     }
 
@@ -222,11 +216,7 @@ impl<A: Address> Connection<A> {
     #[inline(always)]
     #[must_use]
     pub const fn place(&self) -> Place {
-        if self.flags & Self::AT_EGRESS != 0 {
-            Place::Egress
-        } else {
-            Place::Ingress
-        }
+        if self.flags & Self::AT_EGRESS != 0 { Place::Egress } else { Place::Ingress }
     }
 
     /// Whether its packets leave by the route to their new destination at once.
@@ -284,11 +274,6 @@ mod tests {
         assert!(!State::ESTABLISHED.with(State::CLIENT_CLOSED).is_over());
         assert!(State::CLIENT_CLOSED.with(State::BACKEND_CLOSED).is_over());
         assert!(State::ESTABLISHED.with(State::RESET).is_over());
-        assert!(
-            !State::ESTABLISHED
-                .with(State::RESET)
-                .without(State::RESET)
-                .is_over()
-        );
+        assert!(!State::ESTABLISHED.with(State::RESET).without(State::RESET).is_over());
     }
 }

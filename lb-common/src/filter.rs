@@ -28,10 +28,7 @@ pub struct Position {
 #[must_use]
 pub fn position<A: Address>(address: &A, port: Port, protocol: Protocol) -> Position {
     let hash = hash::endpoint(address, port, protocol) & (BITS - 1);
-    Position {
-        word: hash / 64,
-        mask: 1 << (hash % 64),
-    }
+    Position { word: hash / 64, mask: 1 << (hash % 64) }
 }
 
 #[cfg(test)]

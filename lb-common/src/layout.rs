@@ -1,10 +1,7 @@
 //! Which types are plain bytes, and how many: the proof that a row written by the agent reads the
 //! same in the kernel. The only module of this crate with `unsafe`.
 
-#![allow(
-    unsafe_code,
-    reason = "`Pod` and `Zeroable` are unsafe traits; see each macro's argument"
-)]
+#![allow(unsafe_code, reason = "`Pod` and `Zeroable` are unsafe traits; see each macro's argument")]
 
 use bytemuck::{Pod, Zeroable};
 
@@ -42,24 +39,17 @@ plain!(BackendId, 4 = u32);
 plain!(Ticks, 4 = u32);
 plain!(State, 1 = u8);
 
-plain!(Tuple<V4>, 16 = V4, V4, Port, Port, Protocol, [u8; 3]);
-plain!(Tuple<V6>, 40 = V6, V6, Port, Port, Protocol, [u8; 3]);
+plain!(Tuple<V4>, 16 = V4, V4, Port, Port, Protocol, u8, u16);
+plain!(Tuple<V6>, 40 = V6, V6, Port, Port, Protocol, u8, u16);
 plain!(Frontend<V4>, 8 = V4, Port, Protocol, u8);
 plain!(Frontend<V6>, 20 = V6, Port, Protocol, u8);
 plain!(Pool, 8 = u32, u32);
 plain!(FrontendRow, 28 = ServiceId, Pool, Pool, Pool);
-plain!(
-    ServiceLabel,
-    196 = [u8; 64],
-    [u8; 64],
-    [u8; 64],
-    Protocol,
-    [u8; 3]
-);
+plain!(ServiceLabel, 196 = [u8; 64], [u8; 64], [u8; 64], Protocol, [u8; 3]);
 plain!(Backend<V4>, 16 = V4, Port, Protocol, u8, u32, ServiceId);
 plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
 plain!(Traffic, 40 = u64, u64, u64, u64, u64);
-plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, [u8; 2]);
-plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, [u8; 2]);
+plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
+plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
 plain!(Device, 24 = V4, V6, u32);
 plain!(Settings, 4 = u16, u16);

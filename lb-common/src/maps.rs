@@ -90,13 +90,7 @@ pub struct Map {
 }
 
 const fn map<K, V>(name: &'static str, kind: Kind, capacity: Capacity) -> Map {
-    Map {
-        name,
-        kind,
-        key_size: size_of::<K>() as u32,
-        value_size: size_of::<V>() as u32,
-        capacity,
-    }
+    Map { name, kind, key_size: size_of::<K>() as u32, value_size: size_of::<V>() as u32, capacity }
 }
 
 /// Service id → [`ServiceLabel`]; read and written by user space alone.
@@ -134,11 +128,8 @@ pub const DEVICES: Map = map::<u32, Device>("DEVICES", Kind::Hash, Capacity::Fix
 /// 0 → [`Settings`].
 pub const SETTINGS: Map = map::<u32, Settings>("SETTINGS", Kind::Array, Capacity::Fixed(1));
 /// [`Outcome`] → times, per CPU.
-pub const OUTCOMES: Map = map::<u32, u64>(
-    "OUTCOMES",
-    Kind::PerCpuArray,
-    Capacity::Fixed(Outcome::COUNT),
-);
+pub const OUTCOMES: Map =
+    map::<u32, u64>("OUTCOMES", Kind::PerCpuArray, Capacity::Fixed(Outcome::COUNT));
 /// Backend id → [`Traffic`], per CPU, IPv4.
 pub const TRAFFIC_V4: Map =
     map::<u32, Traffic>("TRAFFIC_V4", Kind::PerCpuArray, Capacity::Backends);
@@ -146,8 +137,8 @@ pub const TRAFFIC_V4: Map =
 pub const TRAFFIC_V6: Map =
     map::<u32, Traffic>("TRAFFIC_V6", Kind::PerCpuArray, Capacity::Backends);
 
-/// Every map that is pinned. The programs have two more, per-CPU caches of routes, which live and
-/// die with them.
+/// Every map that is pinned. The programs have a few more per CPU, caches of routes and room to work
+/// in, which live and die with them.
 pub const ALL: &[Map] = &[
     SERVICES,
     FRONTENDS_V4,
@@ -175,11 +166,7 @@ mod tests {
     fn names_are_unique_and_short_enough_for_a_pin() {
         for (i, map) in ALL.iter().enumerate() {
             assert!(ALL[i + 1..].iter().all(|other| other.name != map.name));
-            assert!(
-                map.name.len() < 16,
-                "the kernel cuts {} at 15 bytes",
-                map.name
-            );
+            assert!(map.name.len() < 16, "the kernel cuts {} at 15 bytes", map.name);
         }
     }
 }

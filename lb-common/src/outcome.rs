@@ -132,20 +132,13 @@ mod tests {
     #[test]
     fn names_are_unique_and_say_how_it_ended() {
         for (i, outcome) in Outcome::ALL.iter().enumerate() {
-            assert!(
-                Outcome::ALL[i + 1..]
-                    .iter()
-                    .all(|other| other.name() != outcome.name())
-            );
+            assert!(Outcome::ALL[i + 1..].iter().all(|other| other.name() != outcome.name()));
             let prefix = match outcome.ending() {
                 Ending::Translated => ["forwarded", "replied"].as_slice(),
                 Ending::Passed => &["passed-"],
                 Ending::Dropped => &["dropped-"],
             };
-            assert!(
-                prefix.iter().any(|p| outcome.name().starts_with(p)),
-                "{outcome}"
-            );
+            assert!(prefix.iter().any(|p| outcome.name().starts_with(p)), "{outcome}");
         }
     }
 }

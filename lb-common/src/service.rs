@@ -36,23 +36,13 @@ impl<A: Address> Frontend<A> {
     #[inline(always)]
     #[must_use]
     pub const fn new(address: A, port: Port, protocol: Protocol) -> Self {
-        Self {
-            address,
-            port,
-            protocol,
-            zero: 0,
-        }
+        Self { address, port, protocol, zero: 0 }
     }
 }
 
 impl<A: Address> fmt::Display for Frontend<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            endpoint(self.address.to_ip(), self.port),
-            self.protocol
-        )
+        write!(f, "{}/{}", endpoint(self.address.to_ip(), self.port), self.protocol)
     }
 }
 
@@ -97,10 +87,7 @@ impl Pool {
     /// A pool without backends whose flows end with `verdict`.
     #[must_use]
     pub const fn empty(verdict: Verdict) -> Self {
-        Self {
-            base: verdict as u32,
-            length: 0,
-        }
+        Self { base: verdict as u32, length: 0 }
     }
 
     /// Why there is no backend, or `None` if there are some.
@@ -191,11 +178,7 @@ impl ServiceLabel {
     /// Namespace, name and port name; what is not UTF-8 reads as empty.
     #[must_use]
     pub fn names(&self) -> (&str, &str, &str) {
-        (
-            unpadded(&self.namespace),
-            unpadded(&self.name),
-            unpadded(&self.port),
-        )
+        (unpadded(&self.namespace), unpadded(&self.name), unpadded(&self.port))
     }
 }
 
@@ -204,11 +187,7 @@ impl fmt::Display for ServiceLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (namespace, name, port) = self.names();
         write!(f, "{namespace}/{name}")?;
-        if port.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ":{port}")
-        }
+        if port.is_empty() { Ok(()) } else { write!(f, ":{port}") }
     }
 }
 
@@ -223,9 +202,7 @@ fn padded(text: &str) -> Option<[u8; LABEL_LENGTH + 1]> {
     if text.contains('\0') || text.len() > LABEL_LENGTH {
         return None;
     }
-    bytes
-        .get_mut(..text.len())?
-        .copy_from_slice(text.as_bytes());
+    bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
     Some(bytes)
 }
 
@@ -255,9 +232,7 @@ mod tests {
         assert_eq!(label.names(), ("default", "web", "http"));
         assert_eq!(label.to_string(), "default/web:http");
         assert_eq!(
-            ServiceLabel::new("default", "web", "", Protocol::TCP)
-                .unwrap()
-                .to_string(),
+            ServiceLabel::new("default", "web", "", Protocol::TCP).unwrap().to_string(),
             "default/web"
         );
     }
@@ -266,9 +241,6 @@ mod tests {
     fn a_label_that_does_not_fit_is_refused_not_cut() {
         let long: String = core::iter::repeat_n('a', LABEL_LENGTH + 1).collect();
         assert_eq!(ServiceLabel::new("default", &long, "", Protocol::TCP), None);
-        assert_eq!(
-            ServiceLabel::new("de\0fault", "web", "", Protocol::TCP),
-            None
-        );
+        assert_eq!(ServiceLabel::new("de\0fault", "web", "", Protocol::TCP), None);
     }
 }

@@ -1,10 +1,10 @@
 //! The walk of a packet: follow its connection, or begin one, or leave it alone.
 
-use lb_common::address::{Address, Family, Protocol, Tuple, V4, V6};
+use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
 use lb_common::connection::{Connection, Place, State};
 use lb_common::filter;
 use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::SourceClass;
+use lb_common::service::{Frontend, SourceClass};
 
 use crate::packet::{Packet, Unwritable};
 use crate::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
@@ -68,52 +68,104 @@ impl From<Unwritable> for Outcome {
 pub trait World<A: Address>: Tables<A> + Connections<A> + Node<A> {}
 impl<A: Address, W: Tables<A> + Connections<A> + Node<A>> World<A> for W {}
 
-/// Walks a packet of either family.
+/// Walks a packet of either family, in the room that `flows` gives.
 #[inline(always)]
-pub fn balance<P, W>(packet: &mut P, world: &W, hook: Hook) -> Walked
+pub fn balance<P, W>(packet: &mut P, world: &W, hook: Hook, flows: &mut Flows) -> Walked
 where
     P: Packet + ?Sized,
     W: World<V4> + World<V6>,
 {
     match family(packet) {
-        Some(Family::V4) => walk::<Ipv4, P, W>(packet, world, hook),
-        Some(Family::V6) => walk::<Ipv6, P, W>(packet, world, hook),
+        Some(Family::V4) => {
+            let outcome = walk::<Ipv4, P, W>(packet, world, hook, &mut flows.v4);
+            flows.v4.walked(outcome)
+        }
+        Some(Family::V6) => {
+            let outcome = walk::<Ipv6, P, W>(packet, world, hook, &mut flows.v6);
+            flows.v6.walked(outcome)
+        }
         None => Outcome::NotIp.into(),
     }
 }
 
-/// Walks a packet of one family. Apart from its caller, so that the BPF stack holds one family's
-/// values at a time.
+/// Walks a packet of one family. This and the two steps below are functions of their own in the
+/// kernel, so that the BPF stack holds what one family, and one step, needs at a time; they return
+/// single words, as BPF functions must.
 #[inline(never)]
-fn walk<V, P, W>(packet: &mut P, world: &W, hook: Hook) -> Walked
+fn walk<V, P, W>(packet: &mut P, world: &W, hook: Hook, flow: &mut Flow<V::Address>) -> Outcome
 where
     V: IpVersion,
     P: Packet + ?Sized,
     W: World<V::Address>,
 {
-    let headers = match V::read(packet) {
-        Ok(headers) => headers,
-        Err(outcome) => return outcome.into(),
+    flow.crowded = false;
+    let walked = match V::read(packet, &mut flow.headers) {
+        Ok(()) => match flow.find(world, hook) {
+            Ok(()) => send::<V, P, W>(flow, packet, world),
+            Err(outcome) => Err(outcome),
+        },
+        Err(outcome) => Err(outcome),
     };
-    let mut flow = Flow { headers, entry: Connection::empty(), crowded: false };
-    match flow.find(world, hook).and_then(|()| flow.send::<V, P, W>(packet, world)) {
-        Ok(onward) => Walked { outcome: flow.outcome(), onward },
-        Err(outcome) => outcome.into(),
+    match walked {
+        Ok(()) => flow.outcome(),
+        Err(outcome) => outcome,
     }
 }
 
-/// A packet, and the connection entry its fate hangs on. The steps of a walk fill it in place: a
-/// copy of an IPv6 entry is an eighth of the BPF stack.
+/// Room for a walk of either family; nothing in it outlives the walk. In the kernel it is a map's
+/// value: the BPF stack is 512 bytes, of which an IPv6 entry would be an eighth, and allows no
+/// access that is not aligned.
+pub struct Flows {
+    v4: Flow<V4>,
+    v6: Flow<V6>,
+}
+
+impl Flows {
+    /// Room for a walk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { v4: Flow::new(), v6: Flow::new() }
+    }
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A packet, and the connection entry its fate hangs on.
 pub(crate) struct Flow<A: Address> {
     /// The packet's headers.
     pub headers: Headers<A>,
     /// The complete action for it.
     pub entry: Connection<A>,
+    /// The frontend it was sent to.
+    pub frontend: Frontend<A>,
+    /// The key of the flow's other entry.
+    pub answers: Tuple<A>,
+    /// That other entry.
+    pub answer: Connection<A>,
+    /// Where the packet goes from here, if it was translated.
+    onward: Onward,
     /// The connection table had no room for it.
     crowded: bool,
 }
 
 impl<A: Address> Flow<A> {
+    fn new() -> Self {
+        let entry = Connection::empty();
+        Self {
+            headers: Headers::empty(),
+            entry,
+            frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
+            answers: entry.rewritten,
+            answer: entry,
+            onward: Onward::On,
+            crowded: false,
+        }
+    }
+
     /// Finds the packet's entry, or begins one.
     #[inline(always)]
     fn find<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
@@ -133,15 +185,11 @@ impl<A: Address> Flow<A> {
     /// A packet of no established connection. Most are none of ours, which two bits tell.
     #[inline(always)]
     fn meet<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
-        let tuple = &self.headers.tuple;
-        let from_backend =
-            world.may_concern(filter::position(&tuple.source, tuple.source_port, tuple.protocol));
+        let Tuple { source, source_port, destination, destination_port, protocol, .. } =
+            &self.headers.tuple;
+        let from_backend = world.may_concern(filter::position(source, *source_port, *protocol));
         let to_frontend = matches!(hook.place, Place::Ingress)
-            && world.may_concern(filter::position(
-                &tuple.destination,
-                tuple.destination_port,
-                tuple.protocol,
-            ));
+            && world.may_concern(filter::position(destination, *destination_port, *protocol));
         if !from_backend && !to_frontend {
             return Err(Outcome::NotAService);
         }
@@ -169,7 +217,9 @@ impl<A: Address> Flow<A> {
     /// A packet to what may be a frontend, of no flow we know.
     #[inline(always)]
     fn begin<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
-        let Some(row) = choose::frontend(world, &self.headers.tuple) else {
+        let tuple = &self.headers.tuple;
+        self.frontend = Frontend::new(tuple.destination, tuple.destination_port, tuple.protocol);
+        let Some(row) = world.frontend(&self.frontend) else {
             if self.headers.flags.opens() {
                 self.clear_the_way(world);
             }
@@ -195,8 +245,7 @@ impl<A: Address> Flow<A> {
     /// its backend no longer serves and nothing would be lost by moving.
     #[inline(always)]
     fn is_over<W: World<A>>(&self, world: &W) -> bool {
-        let may_move =
-            self.headers.flags.opens() || self.headers.tuple.protocol == Protocol::UDP;
+        let may_move = self.headers.flags.opens() || self.headers.tuple.protocol == Protocol::UDP;
         if self.entry.is_reply() || !may_move {
             return false;
         }
@@ -211,7 +260,7 @@ impl<A: Address> Flow<A> {
 
     /// Follows the connection's state.
     #[inline(always)]
-    fn notice<W: World<A>>(&self, world: &W, table: Table) {
+    fn notice<W: World<A>>(&mut self, world: &W, table: Table) {
         let before = match table {
             Table::Established => self.entry.state.with(State::ESTABLISHED),
             Table::HalfOpen => self.entry.state,
@@ -229,15 +278,21 @@ impl<A: Address> Flow<A> {
             }
         }
         if state != before {
+            self.answers = self.entry.partner();
             world.set_state(table, &self.headers.tuple, state);
-            world.set_state(table, &self.entry.partner(), state);
+            world.set_state(table, &self.answers, state);
         }
     }
 
     /// Removes both entries of the flow.
     #[inline(always)]
-    fn forget<W: World<A>>(&self, world: &W, table: Table) {
-        forget(world, table, &self.headers.tuple, &self.entry);
+    fn forget<W: World<A>>(&mut self, world: &W, table: Table) {
+        self.answers = self.entry.partner();
+        self.answer.rewritten = self.headers.tuple.reversed();
+        world.remove(table, &self.headers.tuple);
+        if world.leads_to(table, &self.answers, &self.answer.rewritten) {
+            world.remove(table, &self.answers);
+        }
     }
 
     /// A client opens a connection to a backend without its Service. An entry left over from an
@@ -245,38 +300,27 @@ impl<A: Address> Flow<A> {
     /// connection lives.
     #[inline(always)]
     fn clear_the_way<W: World<A>>(&mut self, world: &W) {
-        let answers = self.headers.tuple.reversed();
-        if world.find(Table::HalfOpen, &answers, &mut self.entry) {
-            forget(world, Table::HalfOpen, &answers, &self.entry);
+        self.answers = self.headers.tuple.reversed();
+        if world.find(Table::HalfOpen, &self.answers, &mut self.answer) {
+            self.forget_other(world, Table::HalfOpen);
         }
-        if world.find(Table::Established, &answers, &mut self.entry) && self.entry.state.is_over()
+        if world.find(Table::Established, &self.answers, &mut self.answer)
+            && self.answer.state.is_over()
         {
-            forget(world, Table::Established, &answers, &self.entry);
+            self.forget_other(world, Table::Established);
         }
     }
 
-    /// Changes the packet as its entry says, and says where it goes.
+    /// Removes the flow whose answers are read into `answer`, under `answers`.
     #[inline(always)]
-    fn send<V, P, W>(&self, packet: &mut P, world: &W) -> Result<Onward, Outcome>
-    where
-        V: IpVersion<Address = A>,
-        P: Packet + ?Sized,
-        W: World<A>,
-    {
-        let length = packet.length();
-        let onward = if self.entry.goes_out() {
-            self.send_out::<V, P, W>(packet, world)?
-        } else {
-            rewrite::tuple::<V, P>(packet, &self.headers, &self.entry.rewritten, 0)?;
-            if self.entry.goes_back() {
-                rewrite::turn_back(packet)?;
-                Onward::Back
-            } else {
-                Onward::On
-            }
-        };
-        world.count_packet(self.entry.backend, self.entry.is_reply(), u64::from(length));
-        Ok(onward)
+    pub(crate) fn forget_other<W: World<A>>(&mut self, world: &W, table: Table) {
+        world.remove(table, &self.answers);
+        let rewritten = self.answers.reversed();
+        self.answers = self.answer.partner();
+        self.answer.rewritten = rewritten;
+        if world.leads_to(table, &self.answers, &self.answer.rewritten) {
+            world.remove(table, &self.answers);
+        }
     }
 
     /// The same for packets that leave at once, as a router would forward them.
@@ -304,6 +348,15 @@ impl<A: Address> Flow<A> {
         }
     }
 
+    /// The end of a walk with `outcome`.
+    #[inline(always)]
+    fn walked(&self, outcome: Outcome) -> Walked {
+        match outcome.ending() {
+            Ending::Translated => Walked { outcome, onward: self.onward },
+            Ending::Passed | Ending::Dropped => outcome.into(),
+        }
+    }
+
     /// The outcome of a packet that was sent on its way.
     #[inline(always)]
     fn outcome(&self) -> Outcome {
@@ -320,8 +373,32 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// A packet of no established connection that may be ours. Apart from the walk, so that the BPF
-/// stack holds what new flows need only while they need it.
+/// Changes the packet as its entry says, and says where it goes.
+#[inline(never)]
+fn send<V, P, W>(flow: &mut Flow<V::Address>, packet: &mut P, world: &W) -> Result<(), Outcome>
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    let length = packet.length();
+    let entry = &flow.entry;
+    flow.onward = if entry.goes_out() {
+        flow.send_out::<V, P, W>(packet, world)?
+    } else {
+        rewrite::tuple::<V, P>(packet, &flow.headers, &entry.rewritten, 0)?;
+        if entry.goes_back() {
+            rewrite::turn_back(packet)?;
+            Onward::Back
+        } else {
+            Onward::On
+        }
+    };
+    world.count_packet(flow.entry.backend, flow.entry.is_reply(), u64::from(length));
+    Ok(())
+}
+
+/// A packet of no established connection that may be ours.
 #[inline(never)]
 fn meet_closer<A: Address, W: World<A>>(
     flow: &mut Flow<A>,
@@ -338,21 +415,6 @@ fn meet_closer<A: Address, W: World<A>>(
         flow.forget(world, Table::HalfOpen);
     }
     if to_frontend { flow.begin(world, hook) } else { Err(Outcome::NotAService) }
-}
-
-/// Removes both entries of a flow; what stands in its partner's place and is not its partner stays.
-#[inline(always)]
-pub(crate) fn forget<A: Address, W: World<A>>(
-    world: &W,
-    table: Table,
-    tuple: &Tuple<A>,
-    entry: &Connection<A>,
-) {
-    let partner = entry.partner();
-    world.remove(table, tuple);
-    if world.leads_to(table, &partner, &tuple.reversed()) {
-        world.remove(table, &partner);
-    }
 }
 
 /// Lets a refusal to write end the walk.

@@ -4,15 +4,9 @@ use lb_common::address::{Address, Tuple};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::hash;
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow, SourceClass, Verdict};
+use lb_common::service::{FrontendRow, SourceClass, Verdict};
 
 use crate::tables::Tables;
-
-/// The row of the frontend a packet was sent to.
-#[inline(always)]
-pub fn frontend<A: Address, T: Tables<A>>(tables: &T, tuple: &Tuple<A>) -> Option<FrontendRow> {
-    tables.frontend(&Frontend::new(tuple.destination, tuple.destination_port, tuple.protocol))
-}
 
 /// A backend for a flow of `tuple`: the one in the slot that the tuple hashes to.
 #[inline(always)]

@@ -7,7 +7,7 @@ use lb_common::hash;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 
-use crate::balance::{Flow, Hook, World, forget, known};
+use crate::balance::{Flow, Hook, World, known};
 use crate::tables::{Refusal, Table};
 
 /// Source ports tried for one flow. Each try fails with the share of ports taken towards the same
@@ -39,11 +39,11 @@ pub(crate) fn begin<A: Address, W: World<A>>(
         last_seen: world.now(),
         state: State::NEW,
         flags,
-        zero: [0; 2],
+        zero: 0,
     };
     claim(world, flow)?;
     if let Err(refusal) = world.add(Table::HalfOpen, &flow.headers.tuple, &flow.entry) {
-        world.remove(Table::HalfOpen, &flow.entry.partner());
+        world.remove(Table::HalfOpen, &flow.answers);
         return Err(refusal.into());
     }
     world.count_connection(id);
@@ -105,31 +105,31 @@ fn claim<A: Address, W: World<A>>(world: &W, flow: &mut Flow<A>) -> Result<(), O
 #[inline(always)]
 fn try_claim<A: Address, W: World<A>>(
     world: &W,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
     own_address: bool,
 ) -> Result<bool, Outcome> {
-    let mut answer = flow.entry;
-    let answers = flow.entry.partner();
-    if world.find(Table::Established, &answers, &mut answer) {
-        if !answer.state.is_over() {
+    flow.answers = flow.entry.partner();
+    if world.find(Table::Established, &flow.answers, &mut flow.answer) {
+        if !flow.answer.state.is_over() {
             return Ok(false);
         }
-        forget(world, Table::Established, &answers, &answer);
+        flow.forget_other(world, Table::Established);
+        flow.answers = flow.entry.partner();
     }
-    if own_address && world.has_socket(&answers) {
+    if own_address && world.has_socket(&flow.answers) {
         return Ok(false);
     }
-    answer = flow.entry.answer(&flow.headers.tuple);
-    match world.add(Table::HalfOpen, &answers, &answer) {
+    flow.answer = flow.entry.answer(&flow.headers.tuple);
+    match world.add(Table::HalfOpen, &flow.answers, &flow.answer) {
         Ok(()) => Ok(true),
         Err(Refusal::Full) => Err(Outcome::TableFull),
         // Ours from before, whose other half was evicted, or another flow's.
         Err(Refusal::Exists) => {
-            if !world.leads_to(Table::HalfOpen, &answers, &answer.rewritten) {
+            if !world.leads_to(Table::HalfOpen, &flow.answers, &flow.answer.rewritten) {
                 return Ok(false);
             }
-            world.remove(Table::HalfOpen, &answers);
-            world.add(Table::HalfOpen, &answers, &answer)?;
+            world.remove(Table::HalfOpen, &flow.answers);
+            world.add(Table::HalfOpen, &flow.answers, &flow.answer)?;
             Ok(true)
         }
     }
@@ -138,7 +138,7 @@ fn try_claim<A: Address, W: World<A>>(
 /// The `attempt`th port for a flow: spread by its hash, then in wide steps, so that tries neither
 /// crowd nor repeat.
 #[inline(always)]
-const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
+pub(crate) const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
     let spread = hash::reduce(hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)), count as u32);
     Port::new(first.wrapping_add(spread as u16))
 }
@@ -152,17 +152,17 @@ pub(crate) fn establish<A: Address, W: World<A>>(
     world: &W,
     flow: &mut Flow<A>,
 ) -> Result<(), Refusal> {
-    let tuple = &flow.headers.tuple;
-    let answers = flow.entry.partner();
     flow.entry.state = flow.entry.state.with(State::ESTABLISHED);
     flow.entry.last_seen = world.now();
-    world.add(Table::Established, &answers, &flow.entry.answer(tuple))?;
-    if let Err(refusal) = world.add(Table::Established, tuple, &flow.entry) {
-        world.remove(Table::Established, &answers);
+    flow.answers = flow.entry.partner();
+    flow.answer = flow.entry.answer(&flow.headers.tuple);
+    world.add(Table::Established, &flow.answers, &flow.answer)?;
+    if let Err(refusal) = world.add(Table::Established, &flow.headers.tuple, &flow.entry) {
+        world.remove(Table::Established, &flow.answers);
         return Err(refusal);
     }
-    world.remove(Table::HalfOpen, tuple);
-    world.remove(Table::HalfOpen, &answers);
+    world.remove(Table::HalfOpen, &flow.headers.tuple);
+    world.remove(Table::HalfOpen, &flow.answers);
     Ok(())
 }
 
@@ -174,14 +174,14 @@ pub(crate) fn establish<A: Address, W: World<A>>(
 #[inline(always)]
 pub(crate) fn complete<A: Address, W: World<A>>(
     world: &W,
-    flow: &Flow<A>,
+    flow: &mut Flow<A>,
 ) -> Result<bool, Outcome> {
-    let answers = flow.entry.partner();
-    if world.leads_to(Table::HalfOpen, &answers, &flow.headers.tuple.reversed()) {
+    flow.answers = flow.entry.partner();
+    flow.answer = flow.entry.answer(&flow.headers.tuple);
+    if world.leads_to(Table::HalfOpen, &flow.answers, &flow.answer.rewritten) {
         return Ok(true);
     }
-    let answer = flow.entry.answer(&flow.headers.tuple);
-    match world.add(Table::HalfOpen, &answers, &answer) {
+    match world.add(Table::HalfOpen, &flow.answers, &flow.answer) {
         Ok(()) => Ok(true),
         Err(Refusal::Exists) => Ok(false),
         Err(Refusal::Full) => Err(Outcome::TableFull),

@@ -6,6 +6,8 @@
 //! XDP. Compiled for anything but BPF this is an empty program, so that the workspace builds whole.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// Written-out loads, see `kernel::bounds`; the BPF target needs an unstable compiler anyway.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel;

@@ -19,9 +19,9 @@ pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
 ) -> Result<(), Unwritable> {
     let pseudo_header = V::write(packet, &tuple.source, &tuple.destination, hops)?;
     let segment =
-        set_ports(packet, headers.transport, tuple.source_port, tuple.destination_port)?;
+        set_ports(packet, headers.transport(), tuple.source_port, tuple.destination_port)?;
     packet.update(TransportChecksum {
-        offset: headers.transport + checksum_offset(tuple.protocol),
+        offset: headers.transport() + checksum_offset(tuple.protocol),
         zero_is_none: tuple.protocol == Protocol::UDP,
         pseudo_header,
         segment,

@@ -10,3 +10,4 @@ pub mod model;
 pub mod plan;
 pub mod programs;
 pub mod source;
+mod syscall;

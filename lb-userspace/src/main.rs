@@ -1,2 +1,47 @@
-//! The agent's binary. To be written.
-fn main() {}
+//! The binary `weir`: reads the command line, sets up the log, and tells the shell how it went.
+
+use std::process::ExitCode;
+use std::{env, io};
+
+use anyhow::Context;
+use clap::Parser;
+use lb_userspace::cli::{self, Cli, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.log_format;
+    if let Err(error) = log_to_stderr(format) {
+        eprintln!("weir: {error:#}");
+        return ExitCode::from(2);
+    }
+    match cli::main(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            match format {
+                LogFormat::Text => eprintln!("weir: {error:#}"),
+                LogFormat::Json => tracing::error!("{error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs at `info`, unless `WEIR_LOG` says otherwise.
+fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
+    let filter = match env::var("WEIR_LOG") {
+        Ok(directives) => directives.parse::<EnvFilter>().with_context(|| {
+            format!("WEIR_LOG={directives} is no log filter: write info, debug or module=level,..")
+        })?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

@@ -1,1 +1,9 @@
-//! Labs.
+//! What Weir's privileged tests and its demonstration stand on: a lab of network namespaces, real
+//! traffic within it, and the agent as a process.
+
+pub mod agent;
+pub mod lab;
+pub mod manifests;
+pub mod requires;
+pub mod stage;
+pub mod traffic;

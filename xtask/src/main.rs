@@ -1,2 +1,97 @@
-//! Chores. To be written.
-fn main() {}
+//! Weir's chores: `cargo xtask VERB`. Each verb prints the commands it runs and, when one fails,
+//! the next thing to try. What a fresh machine lacks is found or installed on the way.
+
+mod arrows;
+mod build;
+mod check;
+mod command;
+mod test;
+mod tools;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::build::Profile;
+use crate::test::Section;
+
+/// Build, run, test, check and measure Weir.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the BPF object and the agent that carries it.
+    Build {
+        /// Leave one static binary for other machines: target/release/weir.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show Weir at work in a lab of network namespaces; with ARGS, run `weir run ARGS` on this
+    /// machine instead.
+    Run {
+        /// Arguments of `weir run`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Run every test, or the sections asked for. Those in a real kernel need root.
+    Test {
+        /// Sections to run; all of them without it.
+        #[arg(long, value_enum, num_args = 1.., value_delimiter = ',')]
+        only: Vec<Section>,
+        /// Run tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Check format, lints and the arrows of the design.
+    Check,
+    /// Measure what a packet costs: `cargo xtask bench packets`.
+    Bench {
+        /// Which benchmark.
+        #[arg(default_value = "packets")]
+        name: String,
+        /// Arguments of the benchmark.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Build { release: true } => {
+            let weir = build::agent(Profile::Release)?;
+            eprintln!("built {}", weir.display());
+            Ok(())
+        }
+        Verb::Build { release: false } => {
+            let weir = build::agent(Profile::Debug)?;
+            eprintln!("built {}", weir.display());
+            Ok(())
+        }
+        Verb::Run { arguments } if arguments.is_empty() => build::demonstrate(),
+        Verb::Run { arguments } => build::run_here(&arguments),
+        Verb::Test { only, filter } => test::run(&only, filter.as_deref()),
+        Verb::Check => check::everything(),
+        Verb::Bench { name, arguments } => build::measure(&name, &arguments),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

@@ -12,6 +12,8 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, ServiceLabel};
 use lb_common::settings::Settings;
 
+use lb_ebpf::balance::Flows;
+
 use super::route::CachedHop;
 
 #[map]
@@ -52,6 +54,10 @@ static NEXT_HOPS_V4: PerCpuArray<CachedHop<V4>> =
 #[map]
 static NEXT_HOPS_V6: PerCpuArray<CachedHop<V6>> =
     PerCpuArray::with_max_entries(super::route::HOPS, 0);
+
+/// Room for the walk that this CPU is on.
+#[map]
+pub static FLOWS: PerCpuArray<Flows> = PerCpuArray::with_max_entries(1, 0);
 
 /// The maps of one family.
 pub trait FamilyMaps: Address {

@@ -19,7 +19,7 @@ use super::maps::DEVICES;
 use super::world::{Kernel, nanoseconds};
 
 /// Ways remembered per CPU and family.
-pub const HOPS: u32 = 4096;
+pub const HOPS: u32 = 1024;
 
 /// How long a way is remembered, in nanoseconds.
 const LIFETIME: u64 = 100_000_000;
@@ -27,17 +27,20 @@ const LIFETIME: u64 = 100_000_000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// A remembered way.
+/// A remembered way. The helper's own parameters are part of it: it fills them where they stay, and
+/// the BPF stack is spared their 64 bytes.
 #[repr(C)]
 pub struct CachedHop<A> {
     /// Until when, in coarse nanoseconds since boot; 0 for a way that is not to be remembered.
     until: u64,
-    destination: A,
-    device: u32,
+    /// Question and answer of the look-up.
+    lookup: Lookup,
+    /// Largest packet, in bytes; 0 if not known.
     mtu: u32,
-    link: [u8; 12],
-    /// XDP may send to that device.
+    /// XDP may send to the device.
     xdp_sends: u32,
+    /// The address asked for: the look-up replaces its own by that of the next hop.
+    destination: A,
 }
 
 /// Where the way to `destination` is remembered.
@@ -57,27 +60,26 @@ pub fn to<A: Address>(kernel: &Kernel, destination: &A, cached: &mut CachedHop<A
     if !kernel.resolves && (!remembered || cached.xdp_sends == 0) {
         return Route::Unknown;
     }
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = cached.link;
-    let link = Link { destination: [a, b, c, d, e, f], source: [g, h, i, j, k, l] };
-    Route::Known(NextHop {
-        device: cached.device,
-        mtu: cached.mtu,
-        link: if remembered { Some(link) } else { None },
-    })
+    let Lookup { ifindex, dmac, smac, .. } = cached.lookup;
+    let link = remembered.then_some(Link { destination: dmac, source: smac });
+    Route::Known(NextHop { device: ifindex, mtu: cached.mtu, link })
 }
 
 /// Asks the routing table, and remembers the answer if the neighbour is resolved. Returns whether
-/// there is a way. Apart from the walk, so that its 64 bytes of parameters are on the stack only
-/// here.
-#[inline(never)]
+/// there is a way.
+#[inline(always)]
 fn look_up<A: Address>(
     kernel: &Kernel,
     destination: &A,
     cached: &mut CachedHop<A>,
     now: u64,
 ) -> bool {
+    cached.destination = *destination;
+    cached.until = 0;
+    cached.mtu = 0;
+    let lookup = &mut cached.lookup;
     // SAFETY: every field is an integer or a union of integers, for which zero is a value.
-    let mut lookup: Lookup = unsafe { mem::zeroed() };
+    *lookup = unsafe { mem::zeroed() };
     lookup.ifindex = kernel.device;
     // Not zero, so that the answer holds the route's MTU.
     lookup.__bindgen_anon_1.tot_len = 1;
@@ -94,16 +96,10 @@ fn look_up<A: Address>(
     }
     let size = size_of::<Lookup>() as i32;
     // SAFETY: the context is this program's own, and the parameters are as long as stated.
-    let answer = unsafe { bpf_fib_lookup(kernel.context, &raw mut lookup, size, 0) } as u32;
-    cached.destination = *destination;
-    cached.device = lookup.ifindex;
+    let answer = unsafe { bpf_fib_lookup(kernel.context, &raw mut *lookup, size, 0) } as u32;
     if answer != BPF_FIB_LKUP_RET_SUCCESS {
-        cached.until = 0;
-        cached.mtu = 0;
         return answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     }
-    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (lookup.dmac, lookup.smac);
-    cached.link = [a, b, c, d, e, f, g, h, i, j, k, l];
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
     cached.mtu = u32::from(unsafe { lookup.__bindgen_anon_1.mtu_result });
     let device = DEVICES.get_ptr(lookup.ifindex);

@@ -1,5 +1,6 @@
 //! TC: the full program, at ingress and egress of every device.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
 };
@@ -8,14 +9,14 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use aya_ebpf::EbpfContext;
 use lb_common::connection::Place;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::checksum::Difference;
 use lb_ebpf::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
 
-use super::world::{Kernel, count};
+use super::bounds;
+use super::world::{Kernel, count, flows};
 
 /// Flags that `bpf_l4_csum_replace` needs for IPv6, set by the agent: `BPF_F_IPV6` where the kernel
 /// knows it (6.16 and later), else none.
@@ -51,7 +52,8 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     let kernel = Kernel { context: context.as_ptr(), device, resolves: true };
     let mut packet = Skb { skb };
     packet.pull();
-    let walked = balance(&mut packet, &kernel, hook);
+    let Some(flows) = flows() else { return TC_ACT_UNSPEC };
+    let walked = balance(&mut packet, &kernel, hook, flows);
     count(walked.outcome);
     // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
     let verdict = unsafe {
@@ -78,8 +80,8 @@ impl Skb {
     fn pull(&mut self) {
         // SAFETY: the context is valid, and the helper takes any length up to the packet's.
         unsafe {
-            let (data, end, length) = ((*self.skb).data, (*self.skb).data_end, (*self.skb).len);
-            let readable = end.wrapping_sub(data);
+            let length = (*self.skb).len;
+            let readable = bounds::skb_length(self.skb) as u32;
             if readable < HEADERS && readable < length {
                 let wanted = if length < HEADERS { length } else { HEADERS };
                 // Refused, the headers that are missing end the walk as malformed.
@@ -92,14 +94,8 @@ impl Skb {
 impl Packet for Skb {
     #[inline(always)]
     fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        // SAFETY: the bounds are read anew each time, as helpers may move the data; the verifier
-        // checks that no byte outside them is touched. The returned borrow is the only one.
-        unsafe {
-            let data = (*self.skb).data as usize;
-            let end = (*self.skb).data_end as usize;
-            let start = data + offset;
-            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
-        }
+        // SAFETY: the context is this program's, and the borrow of `self` is the only one.
+        unsafe { bounds::of_skb(self.skb, offset) }
     }
 
     #[inline(always)]

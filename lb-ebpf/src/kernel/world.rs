@@ -1,6 +1,7 @@
 //! The seams of `lb_ebpf::tables`, over BPF maps and helpers.
 
 use core::ffi::c_void;
+use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
@@ -11,11 +12,12 @@ use lb_common::filter::Position;
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow};
 use lb_common::settings::Settings;
+use lb_ebpf::balance::Flows;
 use lb_ebpf::tables::{Connections, Node, Refusal, Route, Table, Tables};
 
-use super::maps::{DEVICES, FILTER, FamilyMaps, OUTCOMES, SETTINGS, SLOTS};
+use super::maps::{DEVICES, FILTER, FLOWS, FamilyMaps, OUTCOMES, SETTINGS, SLOTS};
 use super::route::{self, CachedHop};
-use super::socket::{self, SocketTuple};
+use super::socket;
 
 /// `EEXIST`, as the update helper returns it.
 const EXISTS: i32 = -17;
@@ -36,6 +38,14 @@ pub struct Kernel {
 pub fn nanoseconds() -> u64 {
     // SAFETY: the helper takes nothing and reads a clock.
     unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// Room for this program run's walk.
+#[inline(always)]
+pub fn flows<'a>() -> Option<&'a mut Flows> {
+    // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
+    // CPU do not interrupt each other. It is asked for once per run.
+    FLOWS.get_ptr_mut(0).map(|flows| unsafe { &mut *flows })
 }
 
 /// Counts how a walk ended.
@@ -91,13 +101,7 @@ macro_rules! on {
 
 impl<A: FamilyMaps> Connections<A> for Kernel {
     #[inline(always)]
-    fn see(
-        &self,
-        table: Table,
-        tuple: &Tuple<A>,
-        now: Ticks,
-        entry: &mut Connection<A>,
-    ) -> bool {
+    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
         let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
         // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
         // write `state` or `last_seen` meanwhile: whole aligned words, any value of which is good.
@@ -105,7 +109,7 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
             if (*found).last_seen != now {
                 (*found).last_seen = now;
             }
-            *entry = *found;
+            ptr::copy_nonoverlapping(found, entry, 1);
         }
         true
     }
@@ -114,7 +118,7 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
     fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
         let Some(found) = on!(table, get_ptr(tuple)) else { return false };
         // SAFETY: as in `see`.
-        unsafe { *entry = *found };
+        unsafe { ptr::copy_nonoverlapping(found, entry, 1) };
         true
     }
 
@@ -171,7 +175,7 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
     }
 }
 
-impl<A: FamilyMaps + SocketTuple> Node<A> for Kernel {
+impl<A: FamilyMaps> Node<A> for Kernel {
     #[inline(always)]
     fn now(&self) -> Ticks {
         Ticks::from_nanoseconds(nanoseconds())
@@ -198,4 +202,3 @@ impl<A: FamilyMaps + SocketTuple> Node<A> for Kernel {
         socket::exists(self, tuple)
     }
 }
-

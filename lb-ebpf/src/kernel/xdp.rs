@@ -1,17 +1,18 @@
 //! XDP on network-facing devices: finishes what it can at once, and leaves the rest, untouched, to
 //! the full program at TC.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use aya_ebpf::EbpfContext;
 use lb_common::connection::Place;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::packet::{LINK_HEADER, Packet};
 
-use super::world::{Kernel, count};
+use super::bounds;
+use super::world::{Kernel, count, flows};
 
 /// XDP of a network-facing device.
 #[xdp]
@@ -20,7 +21,8 @@ pub fn network_xdp(context: XdpContext) -> u32 {
     let device = unsafe { (*context.ctx).ingress_ifindex };
     let kernel = Kernel { context: context.as_ptr(), device, resolves: false };
     let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
-    let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook);
+    let Some(flows) = flows() else { return xdp_action::XDP_PASS };
+    let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook, flows);
     count(walked.outcome);
     match walked.onward {
         Onward::On => xdp_action::XDP_PASS,
@@ -43,20 +45,14 @@ struct Frame {
 impl Packet for Frame {
     #[inline(always)]
     fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        // SAFETY: the verifier checks that no byte outside the bounds is touched. The returned
-        // borrow is the only one.
-        unsafe {
-            let data = (*self.context).data as usize;
-            let end = (*self.context).data_end as usize;
-            let start = data + offset;
-            if start + N > end { None } else { Some(&mut *(start as *mut [u8; N])) }
-        }
+        // SAFETY: the context is this program's, and the borrow of `self` is the only one.
+        unsafe { bounds::of_frame(self.context, offset) }
     }
 
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the context is valid.
-        unsafe { (*self.context).data_end.wrapping_sub((*self.context).data) }
+        unsafe { bounds::frame_length(self.context) as u32 }
     }
 
     #[inline(always)]

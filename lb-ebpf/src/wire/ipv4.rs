@@ -3,7 +3,7 @@
 use lb_common::address::{Protocol, V4};
 use lb_common::outcome::Outcome;
 
-use super::{Carried, Headers, IpVersion};
+use super::{Headers, IpVersion, read_transport};
 use crate::checksum::Difference;
 use crate::packet::{LINK_HEADER, Packet, Unwritable};
 
@@ -20,7 +20,7 @@ impl IpVersion for Ipv4 {
     type Address = V4;
 
     #[inline(always)]
-    fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<V4>, Outcome> {
+    fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
         let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
         let [first, _, _, _, _, _, fragment_high, fragment_low, hops, protocol, ..] = *header;
         if first >> 4 != 4 || first & 0xf < 5 {
@@ -29,13 +29,14 @@ impl IpVersion for Ipv4 {
         if u16::from_be_bytes([fragment_high, fragment_low]) & FRAGMENTED != 0 {
             return Err(Outcome::Fragment);
         }
-        let (source, destination) = addresses(header);
+        (headers.tuple.source, headers.tuple.destination) = addresses(header);
+        headers.hops = hops;
         let transport = if first & 0xf == 5 {
             LINK_HEADER + HEADER
         } else {
             LINK_HEADER + ((first & 0xf) as usize) * 4
         };
-        Carried { source, destination, protocol: Protocol(protocol), transport, hops }.read(packet)
+        read_transport(packet, headers, Protocol(protocol), transport)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use lb_common::address::{Address, Protocol, V6};
 use lb_common::outcome::Outcome;
 
-use super::{Carried, Headers, IpVersion};
+use super::{Headers, IpVersion, read_transport};
 use crate::checksum::Difference;
 use crate::packet::{LINK_HEADER, Packet, Unwritable};
 
@@ -28,7 +28,7 @@ impl IpVersion for Ipv6 {
     type Address = V6;
 
     #[inline(always)]
-    fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<V6>, Outcome> {
+    fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V6>) -> Result<(), Outcome> {
         let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
         let [first, _, _, _, _, _, next_header, hops, ..] = *header;
         if first >> 4 != 6 {
@@ -41,10 +41,9 @@ impl IpVersion for Ipv6 {
             }
             _ => {}
         }
-        let (source, destination) = addresses(header);
-        let transport = LINK_HEADER + HEADER;
-        Carried { source, destination, protocol: Protocol(next_header), transport, hops }
-            .read(packet)
+        (headers.tuple.source, headers.tuple.destination) = addresses(header);
+        headers.hops = hops;
+        read_transport(packet, headers, Protocol(next_header), LINK_HEADER + HEADER)
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ mod ipv4;
 mod ipv6;
 mod transport;
 
-use lb_common::address::{Address, Family, Port, Protocol, Tuple};
+use lb_common::address::{Address, Family, Protocol, Tuple};
 use lb_common::outcome::Outcome;
 
 pub use ipv4::Ipv4;
@@ -28,11 +28,27 @@ pub struct Headers<A> {
     /// Source, destination, protocol.
     pub tuple: Tuple<A>,
     /// Where the transport header begins, in bytes from the start of the frame.
-    pub transport: usize,
+    transport: u32,
     /// TCP's flags; none for UDP.
     pub flags: TcpFlags,
     /// Hops the packet may still make, this one included.
     pub hops: u8,
+}
+
+impl<A: Address> Headers<A> {
+    /// Headers of no packet: room to read some into.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { tuple: Tuple::empty(), transport: 0, flags: TcpFlags::default(), hops: 0 }
+    }
+
+    /// Where the transport header begins, in bytes from the start of the frame: 74 at the most. The
+    /// bound is stated for the verifier, which forgets it where headers are kept in a map.
+    #[inline(always)]
+    #[must_use]
+    pub const fn transport(&self) -> usize {
+        (self.transport & 0x7f) as usize
+    }
 }
 
 /// One IP version.
@@ -40,11 +56,14 @@ pub trait IpVersion {
     /// Its addresses.
     type Address: Address;
 
-    /// Reads the headers of a packet that may be balanced.
+    /// Reads the headers of a packet that may be balanced into `headers`.
     ///
     /// # Errors
     /// The outcome of a packet that may not, or not yet.
-    fn read<P: Packet + ?Sized>(packet: &mut P) -> Result<Headers<Self::Address>, Outcome>;
+    fn read<P: Packet + ?Sized>(
+        packet: &mut P,
+        headers: &mut Headers<Self::Address>,
+    ) -> Result<(), Outcome>;
 
     /// Sets both addresses, takes `hops` from the hop limit, and keeps the IP header's own checksum
     /// true. Returns what has changed under the pseudo-header.
@@ -70,40 +89,27 @@ pub fn family<P: Packet + ?Sized>(packet: &mut P) -> Option<Family> {
     }
 }
 
-/// What an IP header says of the rest.
-struct Carried<A> {
-    source: A,
-    destination: A,
+/// Reads on into the transport header, once the IP header has filled the rest in.
+#[inline(always)]
+fn read_transport<A: Address, P: Packet + ?Sized>(
+    packet: &mut P,
+    headers: &mut Headers<A>,
     protocol: Protocol,
-    transport: usize,
-    hops: u8,
-}
-
-impl<A: Address> Carried<A> {
-    /// Reads on into the transport header.
-    #[inline(always)]
-    fn read<P: Packet + ?Sized>(self, packet: &mut P) -> Result<Headers<A>, Outcome> {
-        let (source_port, destination_port, flags) = match self.protocol {
-            Protocol::TCP => transport::tcp(packet, self.transport),
-            Protocol::UDP => transport::udp(packet, self.transport),
-            Protocol::ICMP | Protocol::ICMPV6 => {
-                return Err(icmp::outcome(packet, self.protocol, self.transport));
-            }
-            _ => return Err(Outcome::NotTransport),
+    offset: usize,
+) -> Result<(), Outcome> {
+    let (ports, flags) = match protocol {
+        Protocol::TCP => transport::tcp(packet, offset),
+        Protocol::UDP => transport::udp(packet, offset),
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            return Err(icmp::outcome(packet, protocol, offset));
         }
-        .ok_or(Outcome::Malformed)?;
-        let (source_port, destination_port): (Port, Port) = (source_port, destination_port);
-        Ok(Headers {
-            tuple: Tuple::new(
-                self.source,
-                source_port,
-                self.destination,
-                destination_port,
-                self.protocol,
-            ),
-            transport: self.transport,
-            flags,
-            hops: self.hops,
-        })
+        _ => return Err(Outcome::NotTransport),
     }
+    .ok_or(Outcome::Malformed)?;
+    headers.tuple.source_port = ports.source();
+    headers.tuple.destination_port = ports.destination();
+    headers.tuple.protocol = protocol;
+    headers.transport = offset as u32;
+    headers.flags = flags;
+    Ok(())
 }

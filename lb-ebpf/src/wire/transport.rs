@@ -1,6 +1,6 @@
 //! TCP (RFC 9293) and UDP (RFC 768): ports, flags, and where the checksum stands.
 
-use lb_common::address::{Port, Protocol};
+use lb_common::address::{Port, Ports, Protocol};
 
 use crate::checksum::Difference;
 use crate::packet::{Packet, Unwritable};
@@ -39,16 +39,16 @@ impl TcpFlags {
 
 /// Ports and flags of the TCP header at `offset`; `None` if it is cut short.
 #[inline(always)]
-pub fn tcp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Port, Port, TcpFlags)> {
-    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, _, flags, ..] = *packet.header::<20>(offset)?;
-    Some((Port([s0, s1]), Port([d0, d1]), TcpFlags(flags)))
+pub fn tcp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Ports, TcpFlags)> {
+    let [a, b, c, d, _, _, _, _, _, _, _, _, _, flags, ..] = *packet.header::<20>(offset)?;
+    Some((Ports([a, b, c, d]), TcpFlags(flags)))
 }
 
 /// Ports of the UDP header at `offset`; `None` if it is cut short.
 #[inline(always)]
-pub fn udp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Port, Port, TcpFlags)> {
-    let [s0, s1, d0, d1, ..] = *packet.header::<8>(offset)?;
-    Some((Port([s0, s1]), Port([d0, d1]), TcpFlags::default()))
+pub fn udp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Ports, TcpFlags)> {
+    let [a, b, c, d, ..] = *packet.header::<8>(offset)?;
+    Some((Ports([a, b, c, d]), TcpFlags::default()))
 }
 
 /// Sets both ports of the header at `offset`; returns what has changed.

@@ -104,10 +104,7 @@ impl Agent {
     pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
         Self {
             cluster: Cluster::default(),
-            here: ThisNode {
-                name: name.into(),
-                devices: Vec::new(),
-            },
+            here: ThisNode { name: name.into(), devices: Vec::new() },
             knows_devices: false,
             settings,
             contents,
@@ -192,22 +189,14 @@ impl Agent {
         }
         self.is_behind = false;
         let unreferenced = std::mem::take(&mut self.unreferenced);
-        let plan = plan(
-            &self.cluster,
-            &self.here,
-            &self.settings,
-            &self.contents,
-            &unreferenced,
-        );
+        let plan = plan(&self.cluster, &self.here, &self.settings, &self.contents, &unreferenced);
         let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
         let mut effects = self.remark(plan.remarks, |agent| &mut agent.from_plan);
         if operations.is_empty() {
             effects.extend(self.settled());
         } else {
-            self.writing = Some(Writing {
-                operations: Arc::clone(&operations),
-                is_crowded: plan.crowded,
-            });
+            self.writing =
+                Some(Writing { operations: Arc::clone(&operations), is_crowded: plan.crowded });
             effects.push(Effect::Write(operations));
         }
         effects
@@ -238,11 +227,7 @@ impl Agent {
     /// The kernel holds a plan.
     fn settled(&mut self) -> Vec<Effect> {
         self.failures = 0;
-        if std::mem::replace(&mut self.is_ready, true) {
-            Vec::new()
-        } else {
-            vec![Effect::Ready]
-        }
+        if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
     }
 
     /// What a sweep has found, or is about to find, of a backend no longer counts once it serves
@@ -250,10 +235,8 @@ impl Agent {
     fn spare_those_in_use(&mut self) {
         let (v4, v6) = (&self.contents.v4.backends, &self.contents.v6.backends);
         for set in self.suspects.iter_mut().chain([&mut self.unreferenced]) {
-            set.v4
-                .retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
-            set.v6
-                .retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
+            set.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
+            set.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
         }
     }
 
@@ -286,9 +269,7 @@ impl Agent {
     ) -> Vec<Effect> {
         remarks.sort_unstable();
         let before = std::mem::replace(kept(self), remarks);
-        let new = kept(self)
-            .iter()
-            .filter(|remark| before.binary_search(remark).is_err());
+        let new = kept(self).iter().filter(|remark| before.binary_search(remark).is_err());
         new.cloned().map(Effect::Remark).collect()
     }
 }

@@ -1,1 +1,79 @@
-//! To be written.
+//! What people type: one file per verb, each with its `Args` and what it does with them. Nothing
+//! here decides anything about packets or plans; a verb parses, asks, and prints.
+
+pub mod check;
+pub mod detach;
+pub mod explain;
+pub mod run;
+pub mod show;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use lb_common::layout;
+
+/// Balances a node's Kubernetes Services in the kernel, in place of kube-proxy.
+#[derive(Parser, Debug)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Logs go to stderr; WEIR_LOG sets how much (error, warn, info, debug, trace, or \
+                  module=level,..), info if unset.\n\
+                  Exit status: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    /// How log lines are written
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs. A verb's arm is added here and in [`main`] when its `run` is there.
+#[derive(Subcommand, Debug)]
+pub enum Verb {}
+
+/// Does what the command line asks.
+///
+/// # Errors
+///
+/// What kept it from being done, ending with what to do.
+pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.verb {}
+}
+
+/// How log lines are written.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Where pins live: shared by every verb that touches what is in the kernel.
+#[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
+pub struct Pins {
+    /// Directory within a bpffs mount; pins live in weir/ below it
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+}
+
+impl Pins {
+    /// The directory of this build's pins, which carries the layout's version.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        pin_directory(&self.bpffs)
+    }
+}
+
+/// The directory below `bpffs` that holds the pins of this build's layout.
+#[must_use]
+pub fn pin_directory(bpffs: &Path) -> PathBuf {
+    bpffs.join("weir").join(format!("v{}", layout::VERSION))
+}

@@ -161,10 +161,7 @@ impl Contents {
     /// mistakes another backend for it.
     #[must_use]
     pub fn retired(&self) -> BackendSet {
-        BackendSet {
-            v4: self.v4.retired(&self.slots),
-            v6: self.v6.retired(&self.slots),
-        }
+        BackendSet { v4: self.v4.retired(&self.slots), v6: self.v6.retired(&self.slots) }
     }
 }
 
@@ -172,19 +169,13 @@ impl BackendSet {
     /// Those that `others` has too.
     #[must_use]
     pub fn among(&self, others: &Self) -> Self {
-        Self {
-            v4: &self.v4 & &others.v4,
-            v6: &self.v6 & &others.v6,
-        }
+        Self { v4: &self.v4 & &others.v4, v6: &self.v6 & &others.v6 }
     }
 
     /// Those that `others` has not.
     #[must_use]
     pub fn without(&self, others: &Self) -> Self {
-        Self {
-            v4: &self.v4 - &others.v4,
-            v6: &self.v6 - &others.v6,
-        }
+        Self { v4: &self.v4 - &others.v4, v6: &self.v6 - &others.v6 }
     }
 
     /// Whether there are none.
@@ -225,11 +216,7 @@ impl<A: Address> FamilyContents<A> {
             return retired;
         }
         let bases: BTreeSet<u32> = self.pools().map(|(_, pool)| pool.base).collect();
-        for id in bases
-            .iter()
-            .filter_map(|base| slots.get(base))
-            .flat_map(|s| s.iter())
-        {
+        for id in bases.iter().filter_map(|base| slots.get(base)).flat_map(|s| s.iter()) {
             retired.remove(id);
         }
         retired
@@ -253,10 +240,7 @@ impl Default for Contents {
 
 impl<A> Default for FamilyContents<A> {
     fn default() -> Self {
-        Self {
-            frontends: BTreeMap::new(),
-            backends: BTreeMap::new(),
-        }
+        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
     }
 }
 

@@ -33,10 +33,7 @@ impl FaultyStore {
     /// Empty maps whose failures follow from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self {
-            inner: MemoryStore::default(),
-            random: seed,
-        }
+        Self { inner: MemoryStore::default(), random: seed }
     }
 
     fn fails(&mut self) -> bool {

@@ -1,8 +1,10 @@
 //! What the maps hold, as a value ([`contents`]); the writes that lead from one such value to
 //! another ([`diff`]); and where they are written ([`MapStore`]).
 
+mod batch;
 pub mod contents;
 pub mod diff;
+pub mod kernel;
 pub mod memory;
 mod text;
 pub mod world;
@@ -54,15 +56,8 @@ impl MapError {
     #[must_use]
     pub fn new(map: &lb_common::maps::Map, operation: &'static str, cause: std::io::Error) -> Self {
         match (cause.raw_os_error(), size_flag(map.capacity)) {
-            (Some(libc::E2BIG), Some(flag)) => Self::Full {
-                map: map.name,
-                flag,
-            },
-            _ => Self::Refused {
-                map: map.name,
-                operation,
-                cause,
-            },
+            (Some(libc::E2BIG), Some(flag)) => Self::Full { map: map.name, flag },
+            _ => Self::Refused { map: map.name, operation, cause },
         }
     }
 }

@@ -20,10 +20,7 @@ impl fmt::Display for Contents {
         frontends(f, &self.v4)?;
         frontends(f, &self.v6)?;
         for (base, slots) in &self.slots {
-            let pool = Pool {
-                base: *base,
-                length: slots.len() as u32,
-            };
+            let pool = Pool { base: *base, length: slots.len() as u32 };
             writeln!(f, "slots {}{}", range(pool), Shares::of(slots))?;
         }
         backends(f, &self.v4)?;
@@ -35,11 +32,9 @@ impl fmt::Display for Contents {
         }
         let (first, count) = (self.settings.first_source_port, self.settings.source_ports);
         match count.checked_sub(1) {
-            Some(more) => writeln!(
-                f,
-                "source-ports {first}-{}",
-                u32::from(first) + u32::from(more)
-            ),
+            Some(more) => {
+                writeln!(f, "source-ports {first}-{}", u32::from(first) + u32::from(more))
+            }
             None => writeln!(f, "source-ports none"),
         }
     }
@@ -47,12 +42,7 @@ impl fmt::Display for Contents {
 
 fn frontends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
     for (frontend, row) in &rows.frontends {
-        writeln!(
-            f,
-            "frontend {frontend} service {}{}",
-            row.service,
-            pools(row)
-        )?;
+        writeln!(f, "frontend {frontend} service {}{}", row.service, pools(row))?;
     }
     Ok(())
 }
@@ -94,9 +84,7 @@ impl Shares {
 
 impl fmt::Display for Shares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|(id, share)| write!(f, " {id}*{share}"))
+        self.0.iter().try_for_each(|(id, share)| write!(f, " {id}*{share}"))
     }
 }
 

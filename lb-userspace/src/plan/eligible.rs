@@ -35,11 +35,9 @@ pub(super) enum Reach {
 pub(super) fn policies(service: &Service, reach: Reach) -> [TrafficPolicy; 3] {
     match reach {
         Reach::Internal => [service.internal_policy; 3],
-        Reach::External => [
-            TrafficPolicy::Cluster,
-            service.external_policy,
-            TrafficPolicy::Cluster,
-        ],
+        Reach::External => {
+            [TrafficPolicy::Cluster, service.external_policy, TrafficPolicy::Cluster]
+        }
     }
 }
 
@@ -84,21 +82,14 @@ fn hinted(endpoints: &[&Endpoint], ready: Vec<usize>, place: &Place<'_>) -> Vec<
     let endpoint = |index: &usize| endpoints.get(*index).copied();
     let narrowed = |is_given: &dyn Fn(&Endpoint) -> bool, is_ours: &dyn Fn(&Endpoint) -> bool| {
         let all = ready.iter().filter_map(endpoint).all(is_given);
-        let ours = ready
-            .iter()
-            .copied()
-            .filter(|i| endpoint(i).is_some_and(is_ours));
+        let ours = ready.iter().copied().filter(|i| endpoint(i).is_some_and(is_ours));
         let ours: Vec<usize> = if all { ours.collect() } else { Vec::new() };
         (!ours.is_empty()).then_some(ours)
     };
-    let by_node = narrowed(&|e| !e.node_hints.is_empty(), &|e| {
-        e.node_hints.contains(place.node)
-    });
+    let by_node = narrowed(&|e| !e.node_hints.is_empty(), &|e| e.node_hints.contains(place.node));
     let by_zone = || {
         let zone = place.zone?;
-        narrowed(&|e| !e.zone_hints.is_empty(), &|e| {
-            e.zone_hints.contains(zone)
-        })
+        narrowed(&|e| !e.zone_hints.is_empty(), &|e| e.zone_hints.contains(zone))
     };
     by_node.or_else(by_zone).unwrap_or_else(|| ready.clone())
 }

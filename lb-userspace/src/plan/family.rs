@@ -65,10 +65,7 @@ impl<'a, A: Address> Family<'a, A> {
     pub(super) fn add(&mut self, claims: &Claims<A>, pools: &mut Pools<'_>) {
         let mut by_port: BTreeMap<usize, Vec<(Frontend<A>, Reach)>> = BTreeMap::new();
         for (frontend, claim) in claims {
-            by_port
-                .entry(claim.port)
-                .or_default()
-                .push((*frontend, claim.reach));
+            by_port.entry(claim.port).or_default().push((*frontend, claim.reach));
         }
         for (index, frontends) in by_port {
             let (port, id) = (self.ground.ports.get(index), self.ground.ids.get(index));
@@ -94,14 +91,9 @@ impl<'a, A: Address> Family<'a, A> {
         };
         for (frontend, reach) in frontends {
             let wanted = policies(port.service, *reach).map(|policy| choice.pool(policy, pools));
-            let before = self
-                .before
-                .frontends
-                .get(frontend)
-                .filter(|row| row.service == id);
+            let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
             if let Some(pools) = or_as_before(wanted, before, pools) {
-                self.frontends
-                    .insert(*frontend, FrontendRow { service: id, pools });
+                self.frontends.insert(*frontend, FrontendRow { service: id, pools });
             }
         }
     }
@@ -109,10 +101,7 @@ impl<'a, A: Address> Family<'a, A> {
     /// Endpoints that take flows now or would if asked have a row, whether a pool names them or not:
     /// so what is known of a backend does not hang on policies and hints.
     fn behind(&mut self, port: &ports::Port<'_>, id: ServiceId) -> Behind<'a> {
-        let mut behind = Behind {
-            endpoints: Vec::new(),
-            members: Vec::new(),
-        };
+        let mut behind = Behind { endpoints: Vec::new(), members: Vec::new() };
         for (at, endpoint) in self.ground.endpoints.of_port::<A>(port) {
             let serves = endpoint.ready || endpoint.serving;
             let is_local = self.ground.place.has(endpoint);
@@ -132,10 +121,7 @@ impl<'a, A: Address> Family<'a, A> {
 
     /// The rows, without those backends that are `free` to go.
     pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
-        FamilyContents {
-            frontends: self.frontends,
-            backends: self.backends.settle(free),
-        }
+        FamilyContents { frontends: self.frontends, backends: self.backends.settle(free) }
     }
 }
 

@@ -56,9 +56,7 @@ pub(super) fn fit<A: Address>(
     // What goes is still there while what comes is written.
     let room = (capacity as usize).saturating_sub(before.len());
     let mut new: Vec<(usize, Frontend<A>)> = Vec::new();
-    let is_new = claimed
-        .iter()
-        .filter(|(frontend, _)| !before.contains_key(frontend));
+    let is_new = claimed.iter().filter(|(frontend, _)| !before.contains_key(frontend));
     new.extend(is_new.map(|(frontend, claim)| (claim.port, *frontend)));
     if new.len() <= room {
         return false;
@@ -92,14 +90,8 @@ fn frontends<A: Address>(port: &ports::Port<'_>, reach: Reach, nodes: &[A]) -> V
         Reach::External => {
             let node_port = port.port.node_port.into_iter();
             let by_node = node_port.flat_map(|number| nodes.iter().map(move |ip| at(*ip, number)));
-            let vips = port
-                .service
-                .load_balancer_ips
-                .iter()
-                .chain(&port.service.external_ips);
-            let by_vip = vips
-                .filter_map(|ip| A::from_ip(*ip))
-                .map(|ip| at(ip, port.port.port));
+            let vips = port.service.load_balancer_ips.iter().chain(&port.service.external_ips);
+            let by_vip = vips.filter_map(|ip| A::from_ip(*ip)).map(|ip| at(ip, port.port.port));
             by_node.chain(by_vip).collect()
         }
     }

@@ -77,31 +77,17 @@ impl<A: Address> Backends<A> {
         for (id, row) in &before.backends {
             let was = known.entry(identity(row)).or_insert(*id);
             // Should an identity stand there twice, the one in use counts.
-            if row.is_serving()
-                && before
-                    .backends
-                    .get(was)
-                    .is_some_and(|row| !row.is_serving())
-            {
+            if row.is_serving() && before.backends.get(was).is_some_and(|row| !row.is_serving()) {
                 *was = *id;
             }
         }
         let idle = |row: &Backend<A>| with_flag(*row, Backend::<A>::SERVING, false);
         Self {
             known,
-            rows: before
-                .backends
-                .iter()
-                .map(|(id, row)| (*id, idle(row)))
-                .collect(),
+            rows: before.backends.iter().map(|(id, row)| (*id, idle(row))).collect(),
             next: 1,
             capacity,
-            generation: before
-                .backends
-                .values()
-                .map(|row| row.generation)
-                .max()
-                .unwrap_or(0),
+            generation: before.backends.values().map(|row| row.generation).max().unwrap_or(0),
             refused: 0,
         }
     }

@@ -29,11 +29,7 @@ pub(super) fn size(backends: usize, each: u32) -> u32 {
 }
 
 fn prime_from(number: u32) -> u32 {
-    let is_prime = |n: &u32| {
-        (2..)
-            .take_while(|d| *d <= *n / *d)
-            .all(|d| !n.is_multiple_of(d))
-    };
+    let is_prime = |n: &u32| (2..).take_while(|d| *d <= *n / *d).all(|d| !n.is_multiple_of(d));
     (number.max(2)..).find(is_prime).unwrap_or(u32::MAX)
 }
 
@@ -68,20 +64,13 @@ struct Order {
 
 impl Order {
     fn new(key: u64, size: u32) -> Self {
-        Self {
-            next: (key >> 32) as u32 % size,
-            step: key as u32 % (size - 1) + 1,
-        }
+        Self { next: (key >> 32) as u32 % size, step: key as u32 % (size - 1) + 1 }
     }
 
     fn advance(&mut self, size: u32) {
         // Both are below `size`: no sum comes near twice as much, and no division is needed.
         let to_end = size - self.next;
-        self.next = if self.step < to_end {
-            self.next + self.step
-        } else {
-            self.step - to_end
-        };
+        self.next = if self.step < to_end { self.next + self.step } else { self.step - to_end };
     }
 }
 

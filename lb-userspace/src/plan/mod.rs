@@ -75,23 +75,13 @@ pub fn plan(
     before: &Contents,
     unreferenced: &BackendSet,
 ) -> Plan {
-    let given = Given {
-        cluster,
-        here,
-        settings,
-        before,
-    };
+    let given = Given { cluster, here, settings, before };
     let mut missing = Missing::default();
     let ports = ports::balanced(cluster, &mut missing.remarks);
     let v4 = claims::<V4>(&given, &ports, &mut missing);
     let v6 = claims::<V6>(&given, &ports, &mut missing);
     let ground = Ground {
-        ids: service_ids(
-            &given,
-            &ports,
-            &[ports_of(&v4), ports_of(&v6)],
-            &mut missing,
-        ),
+        ids: service_ids(&given, &ports, &[ports_of(&v4), ports_of(&v6)], &mut missing),
         ports,
         endpoints: Endpoints::of(cluster),
         place: node::place(cluster, here),
@@ -146,21 +136,14 @@ impl Missing {
         self.is_crowded = true;
         self.remarks.push(Remark {
             about: format!("Node {}", given.here.name),
-            text: format!(
-                "{} has room for {room} entries of {needed}: {next}",
-                map.name
-            ),
+            text: format!("{} has room for {room} entries of {needed}: {next}", map.name),
         });
     }
 
     fn in_plan(mut self, contents: Contents) -> Plan {
         self.remarks.sort_unstable();
         self.remarks.dedup();
-        Plan {
-            contents,
-            remarks: self.remarks,
-            crowded: self.is_crowded,
-        }
+        Plan { contents, remarks: self.remarks, crowded: self.is_crowded }
     }
 }
 
@@ -223,11 +206,7 @@ fn rows<A: Rows>(
     pools: &mut Pools<'_>,
     missing: &mut Missing,
 ) -> FamilyContents<A> {
-    let mut family = Family::of(
-        ground,
-        A::rows(given.before),
-        given.settings.capacities.backends,
-    );
+    let mut family = Family::of(ground, A::rows(given.before), given.settings.capacities.backends);
     family.add(claims, pools);
     if let Some(needed) = family.backends_needed() {
         missing.room(given, A::backends_map(), needed);
@@ -244,9 +223,8 @@ fn labels(
     v6: &FamilyContents<V6>,
 ) -> BTreeMap<ServiceId, ServiceLabel> {
     let labelled = ground.ids.iter().zip(&ground.ports);
-    let mut labels: BTreeMap<ServiceId, ServiceLabel> = labelled
-        .filter_map(|(id, port)| Some(((*id)?, port.label)))
-        .collect();
+    let mut labels: BTreeMap<ServiceId, ServiceLabel> =
+        labelled.filter_map(|(id, port)| Some(((*id)?, port.label))).collect();
     for id in v4.services().chain(v6.services()) {
         if let Some(label) = before.services.get(&id) {
             labels.entry(id).or_insert(*label);

@@ -34,11 +34,7 @@ pub(super) fn devices(cluster: &Cluster, here: &ThisNode, room: usize) -> BTreeM
     let row = |device: &NodeDevice| Device {
         v4: first(device).or(v4).unwrap_or(V4([0; 4])),
         v6: first(device).or(v6).unwrap_or(V6([0; 16])),
-        flags: if device.xdp_sends {
-            Device::XDP_SENDS
-        } else {
-            0
-        },
+        flags: if device.xdp_sends { Device::XDP_SENDS } else { 0 },
     };
     let (network, pods): (Vec<_>, Vec<_>) = here.devices.iter().partition(is_network);
     let devices = network.into_iter().chain(pods).take(room);
@@ -48,10 +44,7 @@ pub(super) fn devices(cluster: &Cluster, here: &ThisNode, room: usize) -> BTreeM
 /// Where this node is, as far as topology goes.
 pub(super) fn place<'a>(cluster: &'a Cluster, here: &'a ThisNode) -> Place<'a> {
     let node = cluster.nodes.get(&here.name);
-    Place {
-        node: &here.name,
-        zone: node.and_then(|node| node.zone.as_deref()),
-    }
+    Place { node: &here.name, zone: node.and_then(|node| node.zone.as_deref()) }
 }
 
 fn primary<A: Address>(cluster: &Cluster, here: &ThisNode) -> Option<A> {

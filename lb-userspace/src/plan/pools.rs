@@ -49,10 +49,7 @@ impl<'a> Pools<'a> {
     pub(super) fn pool(&mut self, had: &[Pool], members: &[Member]) -> Option<Pool> {
         let default = maglev::size(members.len(), maglev::FINE);
         self.needed += u64::from(default);
-        let kept = had
-            .iter()
-            .copied()
-            .filter(|pool| self.is_of(*pool, members));
+        let kept = had.iter().copied().filter(|pool| self.is_of(*pool, members));
         let kept: Vec<Pool> = kept.collect();
         let kept = kept.into_iter().max_by_key(|pool| pool.length);
         let pool = self.best(kept, members);
@@ -90,32 +87,22 @@ impl<'a> Pools<'a> {
         let Some(slots) = self.before.get(&pool.base) else {
             return false;
         };
-        let highest = members
-            .iter()
-            .map(|member| member.id.0 as usize)
-            .max()
-            .unwrap_or(0);
+        let highest = members.iter().map(|member| member.id.0 as usize).max().unwrap_or(0);
         if self.counts.len() <= highest {
             self.counts.resize(highest + 1, 0);
         }
-        members
-            .iter()
-            .for_each(|member| self.counts[member.id.0 as usize] = 1);
-        let all_known = slots
-            .iter()
-            .all(|id| match self.counts.get_mut(id.0 as usize) {
-                Some(count) if *count > 0 => {
-                    *count += 1;
-                    true
-                }
-                _ => false,
-            });
-        let shares = members
-            .iter()
-            .map(|member| std::mem::take(&mut self.counts[member.id.0 as usize]));
-        let (least, most) = shares.fold((u32::MAX, 0), |(least, most), share| {
-            (least.min(share), most.max(share))
+        members.iter().for_each(|member| self.counts[member.id.0 as usize] = 1);
+        let all_known = slots.iter().all(|id| match self.counts.get_mut(id.0 as usize) {
+            Some(count) if *count > 0 => {
+                *count += 1;
+                true
+            }
+            _ => false,
         });
+        let shares =
+            members.iter().map(|member| std::mem::take(&mut self.counts[member.id.0 as usize]));
+        let (least, most) =
+            shares.fold((u32::MAX, 0), |(least, most), share| (least.min(share), most.max(share)));
         slots.len() == pool.length as usize && all_known && least > 1 && most - least <= 1
     }
 
@@ -128,10 +115,7 @@ impl<'a> Pools<'a> {
 fn slots(members: &[Member], length: u32) -> Arc<[BackendId]> {
     let keys: Vec<u64> = members.iter().map(|member| member.key).collect();
     let table = maglev::table(&keys, length);
-    table
-        .into_iter()
-        .map(|index| members[index as usize].id)
-        .collect()
+    table.into_iter().map(|index| members[index as usize].id).collect()
 }
 
 /// The gaps between ranges in use.

@@ -28,32 +28,21 @@ impl Port<'_> {
     /// Its cluster IP of family `A`. A Service has no part in a family that it has none of, whatever
     /// other addresses it has, as kube-proxy sees it.
     pub(super) fn cluster_ip<A: Address>(&self) -> Option<A> {
-        self.service
-            .cluster_ips
-            .iter()
-            .find_map(|ip| A::from_ip(*ip))
+        self.service.cluster_ips.iter().find_map(|ip| A::from_ip(*ip))
     }
 }
 
 impl fmt::Display for Port<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Service {}", self.service.name)?;
-        if self.port.name.is_empty() {
-            Ok(())
-        } else {
-            write!(f, ", port {}", self.port.name)
-        }
+        if self.port.name.is_empty() { Ok(()) } else { write!(f, ", port {}", self.port.name) }
     }
 }
 
 /// All Service ports to balance, by name of Service, then in the Service's order.
 pub(super) fn balanced<'a>(cluster: &'a Cluster, remarks: &mut Vec<Remark>) -> Vec<Port<'a>> {
     let mut ports = Vec::new();
-    for service in cluster
-        .services
-        .values()
-        .filter(|service| !service.other_proxy)
-    {
+    for service in cluster.services.values().filter(|service| !service.other_proxy) {
         if let Some(reason) = not_balanced(service) {
             remarks.push(remark(service, reason));
             continue;
@@ -70,10 +59,7 @@ pub(super) fn balanced<'a>(cluster: &'a Cluster, remarks: &mut Vec<Remark>) -> V
 }
 
 fn remark(service: &Service, text: impl Into<String>) -> Remark {
-    Remark {
-        about: format!("Service {}", service.name),
-        text: text.into(),
-    }
+    Remark { about: format!("Service {}", service.name), text: text.into() }
 }
 
 fn not_balanced(service: &Service) -> Option<&'static str> {
@@ -110,16 +96,9 @@ fn balanced_port<'a>(service: &'a Service, port: &'a ServicePort) -> Result<Port
     }
     let (namespace, name) = (&service.name.namespace, &service.name.name);
     let label = ServiceLabel::new(namespace, name, &port.name, port.protocol).ok_or_else(|| {
-        format!(
-            "port {} is not balanced: a name is longer than 63 bytes; shorten it",
-            port.port
-        )
+        format!("port {} is not balanced: a name is longer than 63 bytes; shorten it", port.port)
     })?;
-    Ok(Port {
-        service,
-        port,
-        label,
-    })
+    Ok(Port { service, port, label })
 }
 
 /// The slices of every Service.

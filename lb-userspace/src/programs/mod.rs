@@ -1,1 +1,11 @@
-//! To be written.
+//! What runs in the kernel: the object ([`object`]), where its programs are attached ([`attach`]),
+//! on which devices ([`devices`]), and where all that lives while no agent does ([`pins`]).
+
+pub mod attach;
+mod clsact;
+pub mod devices;
+pub mod hooks;
+pub mod netlink;
+pub mod object;
+pub mod pins;
+pub mod ports;

@@ -1,1 +1,63 @@
-//! To be written.
+//! Where the cluster's objects come from. A source tells of Services, EndpointSlices and Nodes as
+//! [`Change`]s of the model, and of what it could not read or honour as [`Problem`]s. Kubernetes'
+//! own types end here: nothing outside this folder names them.
+
+mod convert;
+mod manifests;
+mod problem;
+
+use tokio::sync::mpsc::Sender;
+
+use crate::model::Change;
+
+pub use manifests::Manifests;
+pub use problem::{Place, Problem};
+
+/// What a source tells.
+#[derive(Clone, PartialEq, Debug)]
+pub enum SourceEvent {
+    /// Something happened in the cluster; in this order.
+    Changes(Vec<Change>),
+    /// All that cannot be read or honoured now: this list takes the place of the one before.
+    Problems(Vec<Problem>),
+}
+
+/// A place that objects come from.
+#[derive(Debug)]
+pub enum Source {
+    /// Files.
+    Manifests(Manifests),
+}
+
+impl Source {
+    /// Tells everything there is, then [`Change::Synced`], then every change, until nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// The source is lost and nothing more will come.
+    pub async fn run(self, events: Sender<SourceEvent>) -> Result<(), SourceError> {
+        match self {
+            Self::Manifests(manifests) => manifests.run(events).await,
+        }
+    }
+}
+
+/// Why a source cannot be used.
+#[derive(thiserror::Error, Debug)]
+pub enum SourceError {
+    /// A path of `--manifests` that leads nowhere.
+    #[error(
+        "{} cannot be opened ({cause}): give --manifests a file or directory that is there and \
+         may be read",
+        path.display()
+    )]
+    Path {
+        /// The path as given.
+        path: std::path::PathBuf,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The task that reads files was ended by a panic.
+    #[error("the reading of manifests ended unexpectedly ({0}): restart weir and report this")]
+    Reading(#[from] tokio::task::JoinError),
+}

@@ -28,16 +28,10 @@ fn run(agent: &mut Agent, store: &mut FaultyStore, event: Event) -> Vec<Effect> 
 fn write(store: &mut FaultyStore, operations: &[Operation]) -> Event {
     for (done, operation) in operations.iter().enumerate() {
         if let Err(error) = store.apply(operation) {
-            return Event::Written {
-                done,
-                result: Err(error),
-            };
+            return Event::Written { done, result: Err(error) };
         }
     }
-    Event::Written {
-        done: operations.len(),
-        result: Ok(()),
-    }
+    Event::Written { done: operations.len(), result: Ok(()) }
 }
 
 /// Sweeps connection tables that are empty.
@@ -49,15 +43,9 @@ fn sweep(agent: &mut Agent, store: &mut FaultyStore) {
 /// What leads from one cluster to another.
 fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     let mut changes = Vec::new();
-    let gone = from
-        .services
-        .keys()
-        .filter(|name| !to.services.contains_key(name));
+    let gone = from.services.keys().filter(|name| !to.services.contains_key(name));
     changes.extend(gone.cloned().map(Change::ServiceGone));
-    let gone = from
-        .slices
-        .keys()
-        .filter(|name| !to.slices.contains_key(name));
+    let gone = from.slices.keys().filter(|name| !to.slices.contains_key(name));
     changes.extend(gone.cloned().map(Change::SliceGone));
     changes.extend(to.services.values().cloned().map(Change::Service));
     changes.extend(to.slices.values().cloned().map(Change::Slice));

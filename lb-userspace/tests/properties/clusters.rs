@@ -26,12 +26,7 @@ pub fn here() -> ThisNode {
     ThisNode {
         name: HERE.to_owned(),
         devices: vec![
-            device(
-                1,
-                "eth0",
-                DeviceRole::Network,
-                &["192.0.2.1", "2001:db8::1"],
-            ),
+            device(1, "eth0", DeviceRole::Network, &["192.0.2.1", "2001:db8::1"]),
             device(7, "veth7", DeviceRole::Pod, &[]),
         ],
     }
@@ -61,13 +56,7 @@ pub fn tight() -> impl Strategy<Value = Settings> {
     (1u32..6, 1u32..12, 1u32..900, 2u32..14).prop_map(|(services, frontends, slots, backends)| {
         let mut settings = settings();
         let rest = settings.capacities;
-        settings.capacities = Capacities {
-            services,
-            frontends,
-            slots,
-            backends,
-            ..rest
-        };
+        settings.capacities = Capacities { services, frontends, slots, backends, ..rest };
         settings
     })
 }
@@ -75,10 +64,7 @@ pub fn tight() -> impl Strategy<Value = Settings> {
 pub fn cluster() -> impl Strategy<Value = Cluster> {
     let services = prop::collection::btree_map(0u8..4, service_and_slices(), 0..4);
     (services, any::<bool>()).prop_map(|(services, has_zone)| {
-        let mut cluster = Cluster {
-            synced: true,
-            ..Cluster::default()
-        };
+        let mut cluster = Cluster { synced: true, ..Cluster::default() };
         let node = Node {
             name: HERE.to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
@@ -109,42 +95,34 @@ fn service_and_slices() -> impl Strategy<Value = (Service, Vec<EndpointSlice>)> 
 fn service() -> impl Strategy<Value = Service> {
     let ports = prop::collection::btree_map(0u16..3, (protocol(), prop::option::of(0u16..4)), 1..3);
     let vips = prop::collection::btree_set(0u8..3, 0..2);
-    (
-        ports,
-        vips,
-        policy(),
-        policy(),
-        any::<bool>(),
-        any::<bool>(),
+    (ports, vips, policy(), policy(), any::<bool>(), any::<bool>()).prop_map(
+        |(ports, vips, internal_policy, external_policy, dual, other_proxy)| Service {
+            name: Name::new("", ""),
+            kind: ServiceType::NodePort,
+            cluster_ips: vec!["::".parse().unwrap(); if dual { 2 } else { 1 }],
+            headless: false,
+            other_proxy: other_proxy && vips.is_empty(),
+            ports: ports
+                .into_iter()
+                .map(|(number, (protocol, node_port))| ServicePort {
+                    name: format!("port-{number}"),
+                    protocol,
+                    port: 80 + number,
+                    node_port: node_port.map(|number| 30_000 + number),
+                })
+                .collect(),
+            external_ips: vips
+                .iter()
+                .map(|ip| format!("198.51.100.{ip}").parse().unwrap())
+                .collect(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: Vec::new(),
+            internal_policy,
+            external_policy,
+            affinity: Affinity::None,
+            selector: BTreeMap::new(),
+        },
     )
-        .prop_map(
-            |(ports, vips, internal_policy, external_policy, dual, other_proxy)| Service {
-                name: Name::new("", ""),
-                kind: ServiceType::NodePort,
-                cluster_ips: vec!["::".parse().unwrap(); if dual { 2 } else { 1 }],
-                headless: false,
-                other_proxy: other_proxy && vips.is_empty(),
-                ports: ports
-                    .into_iter()
-                    .map(|(number, (protocol, node_port))| ServicePort {
-                        name: format!("port-{number}"),
-                        protocol,
-                        port: 80 + number,
-                        node_port: node_port.map(|number| 30_000 + number),
-                    })
-                    .collect(),
-                external_ips: vips
-                    .iter()
-                    .map(|ip| format!("198.51.100.{ip}").parse().unwrap())
-                    .collect(),
-                load_balancer_ips: Vec::new(),
-                source_ranges: Vec::new(),
-                internal_policy,
-                external_policy,
-                affinity: Affinity::None,
-                selector: BTreeMap::new(),
-            },
-        )
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {
@@ -166,10 +144,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
             .collect(),
         endpoints: endpoints
             .into_iter()
-            .map(|(number, endpoint)| Endpoint {
-                address: pod(family, number),
-                ..endpoint
-            })
+            .map(|(number, endpoint)| Endpoint { address: pod(family, number), ..endpoint })
             .collect(),
     })
 }
@@ -186,35 +161,24 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     let condition = || prop::bool::weighted(0.7);
     let hints = || prop::collection::btree_set(0u8..2, 0..2);
     let node = prop::option::weighted(0.9, any::<bool>());
-    (
-        condition(),
-        condition(),
-        prop::bool::weighted(0.2),
-        node,
-        hints(),
-        hints(),
+    (condition(), condition(), prop::bool::weighted(0.2), node, hints(), hints()).prop_map(
+        |(ready, serving, terminating, node, zones, nodes)| Endpoint {
+            address: IpAddr::from([0; 4]),
+            ready: ready && !terminating,
+            serving,
+            terminating,
+            node: node.map(|here| if here { HERE } else { "elsewhere" }.to_owned()),
+            zone_hints: names("zone-", &zones),
+            node_hints: nodes
+                .iter()
+                .map(|i| [HERE, "elsewhere"][usize::from(*i)].to_owned())
+                .collect(),
+        },
     )
-        .prop_map(
-            |(ready, serving, terminating, node, zones, nodes)| Endpoint {
-                address: IpAddr::from([0; 4]),
-                ready: ready && !terminating,
-                serving,
-                terminating,
-                node: node.map(|here| if here { HERE } else { "elsewhere" }.to_owned()),
-                zone_hints: names("zone-", &zones),
-                node_hints: nodes
-                    .iter()
-                    .map(|i| [HERE, "elsewhere"][usize::from(*i)].to_owned())
-                    .collect(),
-            },
-        )
 }
 
 fn names(prefix: &str, numbers: &BTreeSet<u8>) -> BTreeSet<String> {
-    numbers
-        .iter()
-        .map(|number| format!("{prefix}{number}"))
-        .collect()
+    numbers.iter().map(|number| format!("{prefix}{number}")).collect()
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {

@@ -53,10 +53,7 @@ fn check_filter<A: Rows>(contents: &Contents, frontend: &Frontend<A>) {
     let frontend = (frontend.address, frontend.port, frontend.protocol);
     for (address, port, protocol) in backends.chain([frontend]) {
         let position = lb_common::filter::position(&address, port, protocol);
-        assert!(
-            Tables::<A>::may_concern(contents, position),
-            "the filter hides {address}:{port}"
-        );
+        assert!(Tables::<A>::may_concern(contents, position), "the filter hides {address}:{port}");
     }
 }
 

@@ -18,13 +18,7 @@ use crate::clusters::{cluster, here, settings, tight};
 pub fn settle(cluster: &Cluster, settings: &Settings, before: &Contents) -> Plan {
     let mut contents = before.clone();
     for _ in 0..20 {
-        let plan = plan(
-            cluster,
-            &here(),
-            settings,
-            &contents,
-            &BackendSet::default(),
-        );
+        let plan = plan(cluster, &here(), settings, &contents, &BackendSet::default());
         let operations = diff(&contents, &plan.contents);
         if operations.is_empty() || !plan.crowded {
             return plan;
@@ -39,10 +33,7 @@ pub fn settle(cluster: &Cluster, settings: &Settings, before: &Contents) -> Plan
 
 fn check_room(contents: &Contents, settings: &Settings) {
     let room = settings.capacities;
-    assert!(
-        contents.services.len() <= room.services as usize,
-        "services"
-    );
+    assert!(contents.services.len() <= room.services as usize, "services");
     let mut end = 0;
     for (base, slots) in &contents.slots {
         assert!(*base >= end, "pools overlap at {base}");
@@ -57,31 +48,19 @@ fn check_family_room<A: Address>(rows: &FamilyContents<A>, settings: &Settings) 
     let room = settings.capacities;
     assert!(rows.frontends.len() <= room.frontends as usize, "frontends");
     let ids = rows.backends.keys();
-    assert!(
-        ids.clone().all(|id| (1..room.backends).contains(&id.0)),
-        "backends {ids:?}"
-    );
+    assert!(ids.clone().all(|id| (1..room.backends).contains(&id.0)), "backends {ids:?}");
 }
 
 /// The contents as the kernel's maps give them back: of the slots only what a frontend names.
 fn read_back(contents: &Contents) -> Contents {
     let flat =
         |index: u32| lb_ebpf::tables::Tables::<lb_common::address::V4>::slot(contents, index);
-    let pools = contents
-        .v4
-        .pools()
-        .chain(contents.v6.pools())
-        .map(|(_, pool)| pool);
+    let pools = contents.v4.pools().chain(contents.v6.pools()).map(|(_, pool)| pool);
     let slots = |pool: Pool| -> Arc<[BackendId]> {
-        (pool.base..pool.base + pool.length)
-            .map(|index| flat(index).unwrap())
-            .collect()
+        (pool.base..pool.base + pool.length).map(|index| flat(index).unwrap()).collect()
     };
     let slots: BTreeMap<_, _> = pools.map(|pool| (pool.base, slots(pool))).collect();
-    Contents {
-        slots,
-        ..contents.clone()
-    }
+    Contents { slots, ..contents.clone() }
 }
 
 fn owners<A: Address>(rows: &FamilyContents<A>) -> BTreeMap<u32, BTreeSet<ServiceId>> {
@@ -97,10 +76,7 @@ fn backends<A: Rows>(
 ) -> BTreeMap<(ServiceId, A, Port, Protocol), (BackendId, u32)> {
     let rows = A::rows(contents).backends.iter();
     rows.map(|(id, row)| {
-        (
-            (row.service, row.address, row.port, row.protocol),
-            (*id, row.generation),
-        )
+        ((row.service, row.address, row.port, row.protocol), (*id, row.generation))
     })
     .collect()
 }

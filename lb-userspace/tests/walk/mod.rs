@@ -40,15 +40,11 @@ impl Ended {
         let place = match (self.destination, self.source) {
             (SocketAddr::V4(from), SocketAddr::V4(to)) => {
                 let (from, to) = (V4(from.ip().octets()), V4(to.ip().octets()));
-                connections
-                    .get(&self.answered(from, to, protocol))
-                    .map(|entry| entry.place())
+                connections.get(&self.answered(from, to, protocol)).map(|entry| entry.place())
             }
             (SocketAddr::V6(from), SocketAddr::V6(to)) => {
                 let (from, to) = (V6(from.ip().octets()), V6(to.ip().octets()));
-                connections
-                    .get(&self.answered(from, to, protocol))
-                    .map(|entry| entry.place())
+                connections.get(&self.answered(from, to, protocol)).map(|entry| entry.place())
             }
             _ => None,
         };
@@ -73,9 +69,7 @@ pub fn one_way_out() -> Surroundings {
     let everywhere = ["0.0.0.0/0", "::/0"];
     Surroundings {
         now: Ticks(1000),
-        routes: everywhere
-            .map(|prefix| (prefix.parse().unwrap(), 1))
-            .to_vec(),
+        routes: everywhere.map(|prefix| (prefix.parse().unwrap(), 1)).to_vec(),
     }
 }
 
@@ -86,24 +80,12 @@ pub fn send(
     surroundings: &Surroundings,
     sent: &Sent,
 ) -> Ended {
-    let world = World {
-        contents,
-        connections,
-        surroundings,
-    };
-    let hook = Hook {
-        place: sent.place,
-        class: sent.class,
-        goes_on: true,
-    };
+    let world = World { contents, connections, surroundings };
+    let hook = Hook { place: sent.place, class: sent.class, goes_on: true };
     let mut bytes = frame(sent);
     let walked = balance(bytes.as_mut_slice(), &world, hook);
     let (source, destination) = addresses(&bytes);
-    Ended {
-        outcome: walked.outcome,
-        source,
-        destination,
-    }
+    Ended { outcome: walked.outcome, source, destination }
 }
 
 fn frame(sent: &Sent) -> Vec<u8> {
@@ -138,14 +120,12 @@ fn addresses(bytes: &[u8]) -> (SocketAddr, SocketAddr) {
         other => panic!("neither TCP nor UDP: {other:?}"),
     };
     match headers.net {
-        Some(NetHeaders::Ipv4(ip, _)) => (
-            (ip.source, source).into(),
-            (ip.destination, destination).into(),
-        ),
-        Some(NetHeaders::Ipv6(ip, _)) => (
-            (ip.source, source).into(),
-            (ip.destination, destination).into(),
-        ),
+        Some(NetHeaders::Ipv4(ip, _)) => {
+            ((ip.source, source).into(), (ip.destination, destination).into())
+        }
+        Some(NetHeaders::Ipv6(ip, _)) => {
+            ((ip.source, source).into(), (ip.destination, destination).into())
+        }
         other => panic!("not IP: {other:?}"),
     }
 }

@@ -1,0 +1,206 @@
+//! `weir run`: what it takes.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::Pins;
+use crate::config::{Config, DeviceNames, NodePortAddresses, TableSizes, XdpMode, capacities};
+
+/// Balances this node's traffic until stopped; what is in the kernel goes on without it.
+#[derive(clap::Args, Clone, PartialEq, Debug)]
+#[command(after_help = "\
+Examples:
+  weir run --manifests services.yaml
+      Find the devices, balance what the file says, follow its changes.
+  weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
+      All files of a directory; endpoints whose nodeName is node-1 are this node's.
+  kubectl get services,endpointslices,nodes -A -o yaml > cluster.yaml
+      What a cluster holds, as weir run --manifests takes it.
+
+Stopped by any signal, it leaves programs and maps in place: traffic goes on, and the next start
+takes over from there. `weir detach` removes them.")]
+pub struct Args {
+    /// File of Service, EndpointSlice, Node, Pod and List objects (YAML or JSON, several documents),
+    /// or a directory of such files; may be given several times. Changes are picked up
+    #[arg(long, value_name = "FILE|DIR", required = true)]
+    pub manifests: Vec<PathBuf>,
+    /// Name of this node, as its Node object has it [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Devices that lead outside, by name or pattern [default: those with the default route or a
+    /// node address, and tunnels]
+    #[arg(long, value_name = "GLOB,..")]
+    pub network_devices: Option<DeviceNames>,
+    /// Devices that lead to pods, by name or pattern [default: veth and netkit devices whose peer is
+    /// in another network namespace]
+    #[arg(long, value_name = "GLOB,..")]
+    pub pod_devices: Option<DeviceNames>,
+    /// Which network devices get XDP in front of TC
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub xdp: XdpMode,
+    /// Addresses of this node at which node ports answer: `primary`, or prefixes. A family that is
+    /// not mentioned is not restricted
+    #[arg(long, default_value_t, value_name = "primary|CIDR,..")]
+    pub nodeport_addresses: NodePortAddresses,
+    /// What and how much fits in the maps.
+    #[command(flatten, next_help_heading = "Sizes")]
+    pub sizes: Sizes,
+    /// Where pins live.
+    #[command(flatten)]
+    pub pins: Pins,
+}
+
+/// How much fits in the maps. They are made once: a size that differs from that of the pinned maps
+/// takes effect after `weir detach`.
+#[derive(clap::Args, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sizes {
+    /// Flows per address family that can be established at once [default: 0.25 % of the memory,
+    /// 32768 to 1048576]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub connection_table_size: Option<u32>,
+    /// Frontends (address, port, protocol) per address family, and Service ports [default: 65536]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub frontend_table_size: Option<u32>,
+    /// Backends (address, port, protocol) per address family [default: 32768]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub backend_table_size: Option<u32>,
+    /// Slots of all pools together [default: by the memory, 262144 to 4194304]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub slot_table_size: Option<u32>,
+}
+
+/// A table of fewer entries could not hold a small cluster; one of more would not fit in 32 bits
+/// once it is counted in bytes.
+fn size() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1024..=1 << 26)
+}
+
+impl Args {
+    /// The settings these flags stand for on this node.
+    ///
+    /// # Errors
+    ///
+    /// The host's name or memory could not be read.
+    pub fn config(self) -> anyhow::Result<Config> {
+        let node_name = match self.node_name {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        let sizes = TableSizes {
+            connections: self.sizes.connection_table_size,
+            frontends: self.sizes.frontend_table_size,
+            backends: self.sizes.backend_table_size,
+            slots: self.sizes.slot_table_size,
+        };
+        Ok(Config {
+            manifests: self.manifests,
+            node_name,
+            network_devices: self.network_devices,
+            pod_devices: self.pod_devices,
+            xdp: self.xdp,
+            pin_directory: self.pins.directory(),
+            nodeport_addresses: self.nodeport_addresses,
+            capacities: capacities(sizes, memory()?),
+        })
+    }
+}
+
+/// The host's name in lower case, as the kubelet names a node by default.
+fn host_name() -> anyhow::Result<String> {
+    const FILE: &str = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(FILE).with_context(|| {
+        format!("{FILE} cannot be read: give this node's name with --node-name")
+    })?;
+    Ok(name.trim().to_lowercase())
+}
+
+/// Bytes of memory this machine has.
+fn memory() -> anyhow::Result<u64> {
+    const FILE: &str = "/proc/meminfo";
+    let text = std::fs::read_to_string(FILE)
+        .with_context(|| format!("{FILE} cannot be read: mount /proc"))?;
+    memory_of(&text)
+        .with_context(|| format!("{FILE} has no line MemTotal: mount /proc of this kernel"))
+}
+
+fn memory_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, String> {
+        Line::try_parse_from(["weir"].into_iter().chain(words.split_whitespace()))
+            .map(|line| line.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_setting_but_the_source_has_a_default() {
+        let config = parse("--manifests a.yaml").unwrap().config().unwrap();
+        assert_eq!(config.manifests, [PathBuf::from("a.yaml")]);
+        assert!(!config.node_name.is_empty());
+        assert_eq!(config.network_devices, None);
+        assert_eq!(config.xdp, XdpMode::Auto);
+        assert_eq!(config.nodeport_addresses, NodePortAddresses::Primary);
+        assert!(config.pin_directory.starts_with("/sys/fs/bpf/weir"));
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let config = parse(
+            "--manifests a --manifests b --node-name n --network-devices eth0,ens* \
+             --pod-devices veth* --xdp off --nodeport-addresses 10.0.0.0/8,fd00::/8 \
+             --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
+        )
+        .unwrap()
+        .config()
+        .unwrap();
+        assert_eq!(config.manifests.len(), 2);
+        assert_eq!(config.node_name, "n");
+        assert!(config.network_devices.unwrap().contains("ens1"));
+        assert!(config.pod_devices.unwrap().contains("veth7"));
+        assert_eq!(config.xdp, XdpMode::Off);
+        assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8,fd00::/8");
+        assert_eq!(config.capacities.connections, 80_000);
+        assert_eq!(config.capacities.frontends, 2000);
+        assert!(config.pin_directory.starts_with("/run/bpf/weir"));
+    }
+
+    #[test]
+    fn a_run_without_a_source_is_refused_by_the_flag_that_is_missing() {
+        assert!(parse("").unwrap_err().contains("--manifests"));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_to_write() {
+        for (words, hint) in [
+            ("--manifests a --xdp fast", "auto, native, generic, off"),
+            ("--manifests a --network-devices eth0,", "as in eth0,ens*"),
+            ("--manifests a --nodeport-addresses all", "ADDRESS/LENGTH"),
+            ("--manifests a --slot-table-size 5", "1024"),
+        ] {
+            let error = parse(words).unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_in_kibibytes() {
+        assert_eq!(memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"), Some(24 * 1024));
+        assert_eq!(memory_of("MemFree: 1 kB\n"), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! How many entries each map has: what the operator says, else by the node's memory.
+
+use lb_common::maps::Capacities;
+
+/// Bytes that a flow takes in the connection tables of both families together: two entries in each,
+/// at a key, a value and some 50 bytes of the kernel's own.
+const FLOW_BYTES: u64 = 512;
+
+/// Bytes of a slot.
+const SLOT_BYTES: u64 = 4;
+
+/// The part of a node's memory that the connection tables may take by default, and the slots again:
+/// a quarter of a percent.
+const MEMORY_PART: u64 = 400;
+
+/// The sizes that an operator may set; `None` leaves them to the node's memory or the default.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TableSizes {
+    /// Flows per family that can be established at once.
+    pub connections: Option<u32>,
+    /// Frontends per family; as many Service ports.
+    pub frontends: Option<u32>,
+    /// Backends per family.
+    pub backends: Option<u32>,
+    /// Slots of all pools together.
+    pub slots: Option<u32>,
+}
+
+/// The entries of each map on a node with `memory` bytes, where `sizes` does not say otherwise.
+///
+/// Connections take 0.25 % of the memory, between 32,768 and 1,048,576 flows per family; half-open
+/// flows a quarter of that, 32,768 entries at least; 65,536 frontends, 32,768 backends; slots
+/// between 262,144 and 4,194,304.
+#[must_use]
+pub fn capacities(sizes: TableSizes, memory: u64) -> Capacities {
+    let flows =
+        sizes.connections.unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
+    let connections = flows.saturating_mul(2);
+    let frontends = sizes.frontends.unwrap_or(1 << 16);
+    Capacities {
+        services: frontends,
+        frontends,
+        slots: sizes.slots.unwrap_or_else(|| by_memory(memory, SLOT_BYTES, 1 << 18, 1 << 22)),
+        backends: sizes.backends.unwrap_or(1 << 15),
+        connections,
+        half_open: (connections / 4).max(1 << 15),
+    }
+}
+
+fn by_memory(memory: u64, bytes: u64, least: u32, most: u32) -> u32 {
+    u32::try_from(memory / MEMORY_PART / bytes).unwrap_or(most).clamp(least, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn connections_grow_with_memory_between_their_bounds() {
+        let flows = |memory| capacities(TableSizes::default(), memory).connections / 2;
+        assert_eq!(flows(0), 1 << 15);
+        assert_eq!(flows(2 * GIB), 1 << 15);
+        assert_eq!(flows(24 * GIB), 125_829);
+        assert_eq!(flows(4096 * GIB), 1 << 20);
+        assert_eq!(flows(u64::MAX), 1 << 20);
+    }
+
+    #[test]
+    fn half_open_flows_get_a_quarter_of_the_connections_and_never_too_few() {
+        let small = capacities(TableSizes::default(), GIB);
+        assert_eq!(small.half_open, 1 << 15);
+        let large = capacities(TableSizes::default(), 4096 * GIB);
+        assert_eq!(large.half_open, large.connections / 4);
+    }
+
+    #[test]
+    fn what_the_operator_says_is_taken_as_said() {
+        let sizes = TableSizes {
+            connections: Some(1000),
+            frontends: Some(2000),
+            backends: Some(3000),
+            slots: Some(4000),
+        };
+        assert_eq!(
+            capacities(sizes, 24 * GIB),
+            Capacities {
+                services: 2000,
+                frontends: 2000,
+                slots: 4000,
+                backends: 3000,
+                connections: 2000,
+                half_open: 1 << 15,
+            }
+        );
+    }
+}

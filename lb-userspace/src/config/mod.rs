@@ -1,0 +1,50 @@
+//! The settings of a run, validated: what the agent may rely on. The command line fills them; each
+//! value is of a type that cannot be wrong, so nothing is checked twice.
+
+mod capacities;
+mod devices;
+mod node_ports;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use lb_common::maps::Capacities;
+
+pub use capacities::{TableSizes, capacities};
+pub use devices::DeviceNames;
+pub use node_ports::NodePortAddresses;
+
+/// Everything `weir run` was told, or decided for itself where it was told nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Files and directories of Kubernetes objects; at least one.
+    pub manifests: Vec<PathBuf>,
+    /// This node's name, as its Node object and endpoints' `nodeName` have it.
+    pub node_name: String,
+    /// Devices that lead outside; `None` to find them.
+    pub network_devices: Option<DeviceNames>,
+    /// Devices that lead to pods; `None` to find them.
+    pub pod_devices: Option<DeviceNames>,
+    /// Which devices XDP may take.
+    pub xdp: XdpMode,
+    /// Where this build's pins live: `weir/v<layout version>` within a bpffs mount.
+    pub pin_directory: PathBuf,
+    /// Addresses of this node at which node ports answer.
+    pub nodeport_addresses: NodePortAddresses,
+    /// How many entries each map has.
+    pub capacities: Capacities,
+}
+
+/// Which network devices get XDP in front of TC. TC is on every device whatever this says.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum XdpMode {
+    /// Natively where the driver can and frames sent back out of the device arrive; never on veth
+    #[default]
+    Auto,
+    /// Natively on every network device; one whose driver cannot is left to TC
+    Native,
+    /// Generically on every network device: slower than TC alone, for trying things out
+    Generic,
+    /// On none
+    Off,
+}

@@ -1,0 +1,201 @@
+//! The contents in the kernel's maps, opened by their pins: the store that the agent writes, and
+//! what `weir show` reads.
+
+use std::collections::BTreeMap;
+
+use bytemuck::{Pod, Zeroable, cast};
+use lb_common::address::{Address, V4, V6};
+use lb_common::backend::{Backend, BackendId, Traffic};
+use lb_common::device::Device;
+use lb_common::maps::{self, Map};
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::settings::Settings;
+
+use super::batch::{PerCpuTable, Table};
+use super::contents::{Contents, FamilyContents};
+use super::{MapError, MapStore, Operation};
+use crate::programs::pins::Pins;
+
+/// `u64`s in a row of `TRAFFIC_*`.
+const TRAFFIC_WORDS: usize = size_of::<Traffic>() / size_of::<u64>();
+
+/// The kernel's maps.
+pub struct KernelStore {
+    services: Table<u32, ServiceLabel>,
+    v4: FamilyTables<V4>,
+    v6: FamilyTables<V6>,
+    slots: Table<u32, u32>,
+    filter: Table<u32, u64>,
+    devices: Table<u32, Device>,
+    settings: Table<u32, Settings>,
+    outcomes: PerCpuTable<1>,
+}
+
+/// Those of one family.
+struct FamilyTables<A> {
+    frontends: Table<Frontend<A>, FrontendRow>,
+    backends: Table<u32, Backend<A>>,
+    traffic: PerCpuTable<TRAFFIC_WORDS>,
+}
+
+impl KernelStore {
+    /// Opens the maps that an agent has made.
+    ///
+    /// # Errors
+    /// One of them is not there, or is another version's.
+    pub fn open(pins: &Pins) -> Result<Self, MapError> {
+        Ok(Self {
+            services: Table::open(pins, &maps::SERVICES)?,
+            v4: FamilyTables::open(
+                pins,
+                [&maps::FRONTENDS_V4, &maps::BACKENDS_V4, &maps::TRAFFIC_V4],
+            )?,
+            v6: FamilyTables::open(
+                pins,
+                [&maps::FRONTENDS_V6, &maps::BACKENDS_V6, &maps::TRAFFIC_V6],
+            )?,
+            slots: Table::open(pins, &maps::SLOTS)?,
+            filter: Table::open(pins, &maps::FILTER)?,
+            devices: Table::open(pins, &maps::DEVICES)?,
+            settings: Table::open(pins, &maps::SETTINGS)?,
+            outcomes: PerCpuTable::open(pins, &maps::OUTCOMES)?,
+        })
+    }
+
+    /// How many packets ended in `outcome`.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn outcomes(&self, outcome: Outcome) -> Result<u64, MapError> {
+        self.outcomes.sum(outcome as u32).map(|[packets]| packets)
+    }
+
+    /// What went to and came from an IPv4 backend.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn traffic_v4(&self, backend: BackendId) -> Result<Traffic, MapError> {
+        self.v4.traffic.sum(backend.0).map(traffic)
+    }
+
+    /// What went to and came from an IPv6 backend.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn traffic_v6(&self, backend: BackendId) -> Result<Traffic, MapError> {
+        self.v6.traffic.sum(backend.0).map(traffic)
+    }
+
+    /// The slots of every pool that frontends name.
+    fn read_slots(&self, contents: &mut Contents) -> Result<(), MapError> {
+        let (v4, v6) = (&contents.v4.frontends, &contents.v6.frontends);
+        let mut ranges: BTreeMap<u32, u32> = BTreeMap::new();
+        for pool in v4.values().chain(v6.values()).flat_map(|row| row.pools) {
+            if pool.length > 0 {
+                let length = ranges.entry(pool.base).or_default();
+                *length = pool.length.max(*length);
+            }
+        }
+        for (base, length) in ranges {
+            let slots = self.slots.range(base, length)?;
+            let backends = slots.into_iter().map(BackendId).collect();
+            contents.slots.insert(base, backends);
+        }
+        Ok(())
+    }
+
+    fn write_slots(&self, base: u32, backends: &[BackendId]) -> Result<(), MapError> {
+        let indices: Vec<u32> = (base..).take(backends.len()).collect();
+        self.slots.set_all(&indices, bytemuck::cast_slice(backends))
+    }
+}
+
+impl MapStore for KernelStore {
+    fn read(&self) -> Result<Contents, MapError> {
+        let mut contents = Contents {
+            v4: self.v4.read()?,
+            v6: self.v6.read()?,
+            settings: self.settings.get(&0)?.unwrap_or(Zeroable::zeroed()),
+            ..Contents::default()
+        };
+        self.services.for_each(|id, label| {
+            contents.services.insert(ServiceId(id), label);
+        })?;
+        self.filter.for_each(|word, bits| {
+            if bits != 0 {
+                contents.filter.insert(word, bits);
+            }
+        })?;
+        self.devices.for_each(|index, device| {
+            contents.devices.insert(index, device);
+        })?;
+        self.read_slots(&mut contents)?;
+        Ok(contents)
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), MapError> {
+        match operation {
+            Operation::Service(id, label) => write(&self.services, id.0, *label),
+            Operation::FrontendV4(frontend, row) => write(&self.v4.frontends, *frontend, *row),
+            Operation::FrontendV6(frontend, row) => write(&self.v6.frontends, *frontend, *row),
+            Operation::BackendV4(id, row) => self.v4.write_backend(*id, *row),
+            Operation::BackendV6(id, row) => self.v6.write_backend(*id, *row),
+            Operation::Slots { base, backends } => self.write_slots(*base, backends),
+            Operation::Filter { word, bits } => self.filter.set(*word, *bits),
+            Operation::Device(index, device) => write(&self.devices, *index, *device),
+            Operation::Settings(settings) => self.settings.set(0, *settings),
+        }
+    }
+}
+
+impl<A: Address> FamilyTables<A>
+where
+    Frontend<A>: Pod,
+    Backend<A>: Pod,
+{
+    fn open(
+        pins: &Pins,
+        [frontends, backends, traffic]: [&'static Map; 3],
+    ) -> Result<Self, MapError> {
+        Ok(Self {
+            frontends: Table::open(pins, frontends)?,
+            backends: Table::open(pins, backends)?,
+            traffic: PerCpuTable::open(pins, traffic)?,
+        })
+    }
+
+    fn read(&self) -> Result<FamilyContents<A>, MapError> {
+        let mut contents = FamilyContents::default();
+        self.frontends.for_each(|frontend, row| {
+            contents.frontends.insert(frontend, row);
+        })?;
+        self.backends.for_each(|id, row| {
+            if row.generation != 0 {
+                contents.backends.insert(BackendId(id), row);
+            }
+        })?;
+        Ok(contents)
+    }
+
+    /// Writes a backend's row; one that is new under this id begins to count from zero.
+    fn write_backend(&mut self, id: BackendId, row: Option<Backend<A>>) -> Result<(), MapError> {
+        let row = row.unwrap_or(Zeroable::zeroed());
+        let before = self.backends.get(&id.0)?;
+        if before.is_none_or(|before| before.generation != row.generation) {
+            self.traffic.clear(id.0)?;
+        }
+        self.backends.set(id.0, row)
+    }
+}
+
+fn write<K: Pod, V: Pod>(table: &Table<K, V>, key: K, value: Option<V>) -> Result<(), MapError> {
+    match value {
+        Some(value) => table.set(key, value),
+        None => table.remove(key),
+    }
+}
+
+fn traffic(words: [u64; TRAFFIC_WORDS]) -> Traffic {
+    cast(words)
+}

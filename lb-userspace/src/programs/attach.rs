@@ -1,0 +1,364 @@
+//! Brings the programs onto the devices and keeps them there. Links are pinned, so what is attached
+//! stays when the agent goes; the next one takes each link over and replaces its program in one
+//! step, without a packet in between. Every device is on its own: what fails at one is told, tried
+//! again, and changes nothing at another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{TcAttachOptions, TcError};
+use aya::programs::xdp::{XdpError, XdpMode as AttachMode};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
+use aya::util::KernelVersion;
+use aya::{Ebpf, pin};
+use lb_common::maps::Capacities;
+
+use super::clsact;
+use super::devices::Device;
+use super::hooks::{self, Hook};
+use super::object::{Object, ObjectError, Program};
+use super::pins::{PinError, Pins};
+use crate::config::XdpMode;
+use crate::model::{DeviceRole, NodeDevice};
+use crate::syscall;
+
+/// The programs, and where they are.
+#[derive(Debug)]
+pub struct Attachments {
+    object: Object,
+    pins: Pins,
+    xdp: XdpMode,
+    tc: Tc,
+    /// What this agent has attached or taken over.
+    done: BTreeMap<(u32, Hook), Program>,
+    /// Devices whose driver has refused XDP, and why.
+    refused: BTreeMap<u32, String>,
+}
+
+/// How programs are attached at TC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tc {
+    /// By links, since Linux 6.6: pinned, replaced in one step, in an order with those of others.
+    Tcx,
+    /// By filters of a clsact qdisc, which stay until they are removed.
+    Clsact,
+}
+
+impl Tc {
+    /// What this kernel has.
+    #[must_use]
+    pub fn of_this_kernel() -> Self {
+        match KernelVersion::current() {
+            Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Tcx,
+            Ok(_) | Err(_) => Self::Clsact,
+        }
+    }
+}
+
+/// What became of one device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attached {
+    /// The device.
+    pub device: Device,
+    /// Where our programs are on it.
+    pub hooks: Vec<Hook>,
+    /// Why XDP is not among them.
+    pub without_xdp: Option<String>,
+    /// What is not as it should be, and what to do.
+    pub problems: Vec<String>,
+}
+
+impl Attached {
+    /// The device as the plan sees it.
+    #[must_use]
+    pub fn to_node_device(&self) -> Option<NodeDevice> {
+        self.device.to_node_device(self.hooks.contains(&Hook::XdpNative))
+    }
+}
+
+/// Why a program could not be attached or detached.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Pin(#[from] pin::PinError),
+    #[error(transparent)]
+    Tc(#[from] TcError),
+    #[error(transparent)]
+    File(#[from] io::Error),
+    #[error("the object has no program {0}")]
+    Missing(&'static str),
+}
+
+impl AttachError {
+    /// The kernel's answer, where it was the kernel that refused.
+    fn code(&self) -> Option<i32> {
+        match self {
+            Self::Program(ProgramError::SyscallError(error))
+            | Self::Link(LinkError::SyscallError(error))
+            | Self::Pin(pin::PinError::SyscallError(error)) => error.io_error.raw_os_error(),
+            Self::Program(ProgramError::TcError(error)) | Self::Tc(error) => clsact::code(error),
+            Self::Program(ProgramError::XdpError(XdpError::NetlinkError(error)))
+            | Self::Program(ProgramError::NetlinkError(error)) => error.raw_os_error(),
+            Self::Program(ProgramError::UnknownInterface { .. }) => Some(libc::ENODEV),
+            Self::File(error) => error.raw_os_error(),
+            Self::Program(_) | Self::Link(_) | Self::Pin(_) | Self::Missing(_) => None,
+        }
+    }
+
+    /// The device went away meanwhile; the kernel has said so or is about to.
+    fn is_gone(&self) -> bool {
+        matches!(self.code(), Some(libc::ENODEV | libc::ENXIO))
+    }
+}
+
+impl Attachments {
+    /// Loads the programs onto the maps in `pins`; attaches nothing yet.
+    ///
+    /// # Errors
+    /// Every [`ObjectError`].
+    pub fn load(
+        pins: Pins,
+        capacities: &Capacities,
+        xdp: XdpMode,
+        tc: Tc,
+    ) -> Result<Self, ObjectError> {
+        Ok(Self {
+            object: Object::load(&pins, capacities)?,
+            pins,
+            xdp,
+            tc,
+            done: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        })
+    }
+
+    /// Makes what is attached what `devices` call for, and nothing else: attaches, replaces what an
+    /// earlier agent attached, and detaches what has no place any more.
+    ///
+    /// # Errors
+    /// The pins could not be listed. What one device does not take stands in its [`Attached`].
+    pub fn bring(&mut self, devices: &[Device]) -> Result<Vec<Attached>, PinError> {
+        let present: BTreeSet<u32> = devices.iter().map(|d| d.link.index).collect();
+        self.done.retain(|(index, _), _| present.contains(index));
+        self.refused.retain(|index, _| present.contains(index));
+        let mut pinned: BTreeMap<u32, Vec<Hook>> = BTreeMap::new();
+        for (index, hook) in self.pins.all_links()? {
+            pinned.entry(index).or_default().push(hook);
+        }
+        for index in pinned.keys().filter(|index| !present.contains(index)) {
+            for hook in pinned.get(index).into_iter().flatten() {
+                // The link is dead with its device: nothing is left to detach.
+                let path = self.pins.link(*index, *hook);
+                fs::remove_file(&path).map_err(|error| PinError::File { path, error })?;
+            }
+        }
+        let none = Vec::new();
+        let pinned = |index| pinned.get(&index).unwrap_or(&none);
+        Ok(devices.iter().map(|device| self.bring_one(device, pinned(device.link.index))).collect())
+    }
+
+    /// Forgets what is known to be attached: the next [`Attachments::bring`] replaces every
+    /// program, which heals what others detached, and tries XDP again where it was refused.
+    pub fn forget(&mut self) {
+        self.done.clear();
+        self.refused.clear();
+    }
+
+    fn bring_one(&mut self, device: &Device, pinned: &[Hook]) -> Attached {
+        let index = device.link.index;
+        let mut attached = Attached {
+            device: device.clone(),
+            hooks: Vec::new(),
+            without_xdp: None,
+            problems: Vec::new(),
+        };
+        let (wanted, without_xdp) = self.wanted(device);
+        attached.without_xdp = without_xdp;
+        let stale = pinned.iter().filter(|hook| !wanted.contains_key(hook));
+        for hook in stale {
+            if let Err(error) = self.detach(index, *hook) {
+                attached.problems.push(format!(
+                    "{hook} of {} cannot be detached: {error}; it is tried again",
+                    device.link.name
+                ));
+            }
+        }
+        if self.tc == Tc::Clsact && device.role.is_none() {
+            attached
+                .problems
+                .extend(clsact::remove(&device.link.name).err().map(|e| e.to_string()));
+        }
+        for (hook, program) in wanted {
+            match self.attach(device, hook, program) {
+                Ok(()) => attached.hooks.push(hook),
+                Err(error) if error.is_gone() => {}
+                Err(error) if hook.is_xdp() => self.note_refused_xdp(&mut attached, &error),
+                Err(error) => attached.problems.push(format!(
+                    "{hook} of {} cannot be taken: {error}; it is tried again, `weir check` says \
+                     what may be missing",
+                    device.link.name
+                )),
+            }
+        }
+        attached
+    }
+
+    /// The hooks of a device and the program for each, and why XDP is not among them.
+    fn wanted(&self, device: &Device) -> (BTreeMap<Hook, Program>, Option<String>) {
+        let ingress = match device.role {
+            None => return (BTreeMap::new(), None),
+            Some(DeviceRole::Pod) => Program::FromPod,
+            Some(DeviceRole::Network) => Program::FromNetwork,
+        };
+        let mut wanted =
+            BTreeMap::from([(Hook::Ingress, ingress), (Hook::Egress, Program::ToDevice)]);
+        let without_xdp = match hooks::xdp(device, self.xdp) {
+            Err(reason) => Some(reason.to_owned()),
+            Ok(hook) => {
+                let unloaded = self.object.without_xdp.as_ref().map(ToString::to_string);
+                let reason = unloaded.or_else(|| self.refused.get(&device.link.index).cloned());
+                if reason.is_none() {
+                    wanted.insert(hook, Program::NetworkXdp);
+                }
+                reason
+            }
+        };
+        (wanted, without_xdp)
+    }
+
+    fn note_refused_xdp(&mut self, attached: &mut Attached, error: &AttachError) {
+        let name = &attached.device.link.name;
+        let reason = match error.code() {
+            Some(libc::EOPNOTSUPP) => format!("the driver of {name} has no native XDP: TC alone"),
+            Some(libc::EBUSY | libc::EEXIST) => {
+                format!("another XDP program is on {name} (`ip link show {name}`): TC alone")
+            }
+            Some(_) | None => format!("{name} did not take XDP: {error}; TC alone"),
+        };
+        if self.xdp != XdpMode::Auto {
+            attached
+                .problems
+                .push(format!("{reason}; --xdp auto or off asks for no more than that"));
+        }
+        self.refused.insert(attached.device.link.index, reason.clone());
+        attached.without_xdp = Some(reason);
+    }
+
+    fn attach(&mut self, device: &Device, hook: Hook, program: Program) -> Result<(), AttachError> {
+        let index = device.link.index;
+        let pin = self.pins.link(index, hook);
+        let by_link = hook.is_xdp() || self.tc == Tc::Tcx;
+        let is_there = !by_link || pin.exists();
+        if is_there && self.done.get(&(index, hook)) == Some(&program) {
+            return Ok(());
+        }
+        let ebpf = &mut self.object.ebpf;
+        if !by_link {
+            clsact::attach(tc_program(ebpf, program)?, &device.link.name, tc_type(hook))?;
+        } else if is_there && replace(ebpf, program, &pin)? {
+            // Taken over from an earlier agent.
+        } else {
+            let link = match hook {
+                Hook::Ingress | Hook::Egress => attach_tcx(ebpf, program, device, hook)?,
+                Hook::XdpNative => attach_xdp(ebpf, program, index, AttachMode::Driver)?,
+                Hook::XdpGeneric => attach_xdp(ebpf, program, index, AttachMode::Skb)?,
+            };
+            // The pin holds the link from here on.
+            drop(link.pin(&pin)?);
+        }
+        self.done.insert((index, hook), program);
+        Ok(())
+    }
+
+    fn detach(&mut self, index: u32, hook: Hook) -> io::Result<()> {
+        self.done.remove(&(index, hook));
+        let pin = self.pins.link(index, hook);
+        match syscall::detach_pinned_link(&pin) {
+            // Its device is gone, and with it what was attached.
+            Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        fs::remove_file(pin)
+    }
+}
+
+/// Puts `program` in the place of the one that the link pinned at `pin` runs; `false` if that link
+/// is of a device that is gone, whose pin is then removed.
+fn replace(ebpf: &mut Ebpf, program: Program, pin: &std::path::Path) -> Result<bool, AttachError> {
+    let replaced = (|| {
+        let link = FdLink::from(PinnedLink::from_pin(pin)?);
+        if program == Program::NetworkXdp {
+            let program = xdp_program(ebpf, program)?;
+            let id = program.attach_to_link(link.try_into()?)?;
+            drop(program.take_link(id)?);
+        } else {
+            let program = tc_program(ebpf, program)?;
+            let id = program.attach_to_link(link.try_into()?)?;
+            drop(program.take_link(id)?);
+        }
+        Ok(())
+    })();
+    match replaced {
+        Ok(()) => Ok(true),
+        Err(error @ AttachError::Program(_)) if error.code() == Some(libc::ENOLINK) => {
+            fs::remove_file(pin)?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// First on the way in and last on the way out, so that programs of others, such as a network
+/// plugin's policies, see pods' real addresses on both ways.
+fn attach_tcx(
+    ebpf: &mut Ebpf,
+    program: Program,
+    device: &Device,
+    hook: Hook,
+) -> Result<FdLink, AttachError> {
+    let order = match hook {
+        Hook::Egress => LinkOrder::last(),
+        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => LinkOrder::first(),
+    };
+    let program = tc_program(ebpf, program)?;
+    let id = program.attach_with_options(
+        &device.link.name,
+        tc_type(hook),
+        TcAttachOptions::TcxOrder(order),
+    )?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+fn attach_xdp(
+    ebpf: &mut Ebpf,
+    program: Program,
+    index: u32,
+    mode: AttachMode,
+) -> Result<FdLink, AttachError> {
+    let program = xdp_program(ebpf, program)?;
+    let id = program.attach_to_if_index(index, mode)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+const fn tc_type(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::Egress => TcAttachType::Egress,
+        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => TcAttachType::Ingress,
+    }
+}
+
+fn tc_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, AttachError> {
+    let found = ebpf.program_mut(program.name());
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
+}
+
+fn xdp_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, AttachError> {
+    let found = ebpf.program_mut(program.name());
+    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
+}

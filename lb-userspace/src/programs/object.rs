@@ -1,0 +1,186 @@
+//! The BPF object: where its bytes come from, and how it is loaded onto pinned maps.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+
+use aya::programs::ProgramError;
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use lb_common::maps::{self, Capacities};
+
+use super::pins::{PinError, Pins};
+
+/// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
+/// IPv6 address, which other than an IPv4 one has no sum of its own to make up for it in the frame.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Why the programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// There is no object.
+    #[error(
+        "this weir was built without the BPF object: build it with `cargo xtask build`, or name \
+         the object file in WEIR_EBPF_OBJECT"
+    )]
+    Missing,
+    /// The file that should hold the object cannot be read.
+    #[error("the BPF object {path} cannot be read: {error}; build it with `cargo xtask build`")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The maps that are pinned do not fit.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// The object or its maps were refused.
+    #[error("the kernel did not take the maps: {0}; `weir check` says what is missing")]
+    Maps(EbpfError),
+    /// A program was refused.
+    #[error(
+        "the kernel did not take the program {name}: {cause}; `weir check` says what is missing"
+    )]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The last lines of what the kernel says.
+        cause: String,
+    },
+}
+
+/// The programs by their names in the object.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Program {
+    /// TC, ingress of pod-facing devices.
+    FromPod,
+    /// TC, ingress of network-facing devices.
+    FromNetwork,
+    /// TC, egress of either.
+    ToDevice,
+    /// XDP of network-facing devices.
+    NetworkXdp,
+}
+
+impl Program {
+    /// Those every device needs.
+    pub const TC: [Self; 3] = [Self::FromPod, Self::FromNetwork, Self::ToDevice];
+
+    /// The name in the object.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromPod => "from_pod",
+            Self::FromNetwork => "from_network",
+            Self::ToDevice => "to_device",
+            Self::NetworkXdp => "network_xdp",
+        }
+    }
+}
+
+/// The object in the kernel: its maps are pinned, its programs loaded and attached nowhere yet.
+#[derive(Debug)]
+pub struct Object {
+    /// The programs.
+    pub ebpf: Ebpf,
+    /// Why the XDP program is not among them, if the kernel refused that one alone; TC does
+    /// everything without it.
+    pub without_xdp: Option<ObjectError>,
+}
+
+impl Object {
+    /// Loads the object onto the maps in `pins`, which are made where they are missing.
+    ///
+    /// # Errors
+    /// Every [`ObjectError`]; maps that were pinned before are as they were.
+    pub fn load(pins: &Pins, capacities: &Capacities) -> Result<Self, ObjectError> {
+        let bytes = bytes()?;
+        pins.create()?;
+        pins.compare(capacities)?;
+        let checksum_flags = checksum_flags();
+        let mut loader = EbpfLoader::new();
+        loader.override_global("CHECKSUM_FLAGS", &checksum_flags, true);
+        for map in maps::ALL {
+            loader.map_max_entries(map.name, capacities.entries(map.capacity));
+            loader.map_pin_path(map.name, pins.map(map));
+        }
+        let mut ebpf = loader.load(&bytes).map_err(ObjectError::Maps)?;
+        for program in Program::TC {
+            load(&mut ebpf, program)?;
+        }
+        let without_xdp = load(&mut ebpf, Program::NetworkXdp).err();
+        Ok(Self { ebpf, without_xdp })
+    }
+}
+
+/// The object's bytes: embedded at build time, else read from the file that `WEIR_EBPF_OBJECT`
+/// names.
+fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
+    #[cfg(embedded_object)]
+    return Ok(Cow::Borrowed(aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"))));
+    #[cfg(not(embedded_object))]
+    {
+        let path = std::env::var_os("WEIR_EBPF_OBJECT").ok_or(ObjectError::Missing)?;
+        let path = PathBuf::from(path);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(error) => Err(ObjectError::Unreadable { path, error }),
+        }
+    }
+}
+
+/// The flags that this kernel's `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is
+/// of Linux 6.16 (commit ead7f9b8de65) and a kernel without it refuses the whole call, hence the
+/// version decides; a kernel that was given the fix later goes without it, as it did before.
+fn checksum_flags() -> u64 {
+    match KernelVersion::current() {
+        Ok(version) if version >= KernelVersion::new(6, 16, 0) => BPF_F_IPV6,
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), ObjectError> {
+    let name = program.name();
+    let refused =
+        |error: ProgramError| ObjectError::Program { name, cause: last_lines(&error.to_string()) };
+    let found = ebpf
+        .program_mut(name)
+        .ok_or(ObjectError::Program { name, cause: "it is not in the object".into() })?;
+    match program {
+        Program::FromPod | Program::FromNetwork | Program::ToDevice => {
+            let program: &mut aya::programs::SchedClassifier = found.try_into().map_err(refused)?;
+            program.load().map_err(refused)
+        }
+        Program::NetworkXdp => {
+            let program: &mut aya::programs::Xdp = found.try_into().map_err(refused)?;
+            program.load().map_err(refused)
+        }
+    }
+}
+
+/// The verifier's log can be megabytes; what it refused stands at its end.
+fn last_lines(text: &str) -> String {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let skipped = lines.len().saturating_sub(LINES);
+    let end = lines.get(skipped..).unwrap_or_default().join("\n");
+    match (skipped, lines.first()) {
+        (1.., Some(first)) => format!("{first}\n[{} lines]\n{end}", skipped.saturating_sub(1)),
+        (_, _) => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_first_line_and_the_end_are_told() {
+        let log: String = (0..100).map(|i| format!("line {i}\n")).collect();
+        let told = last_lines(&log);
+        assert!(told.starts_with("line 0\n[79 lines]\nline 80\n"), "{told}");
+        assert!(told.ends_with("line 99"));
+        assert_eq!(last_lines("one\ntwo\n"), "one\ntwo");
+    }
+}

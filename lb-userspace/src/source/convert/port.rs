@@ -1,0 +1,41 @@
+//! Port numbers and protocols as the API server checks them.
+
+use lb_common::address::Protocol;
+
+use super::Remarks;
+
+/// The port `value` of `field`, or a remark why there is none.
+pub(crate) fn number(field: &str, value: i32, remarks: &mut Remarks) -> Option<u16> {
+    let number = u16::try_from(value).ok().filter(|number| *number != 0);
+    if number.is_none() {
+        remarks.add(format!(
+            "{field} {value} is no port and is left out: write a number from 1 to 65535"
+        ));
+    }
+    number
+}
+
+/// The protocol `value` of `field`, TCP if it is absent, or a remark why there is none.
+pub(crate) fn protocol(
+    field: &str,
+    value: Option<&str>,
+    remarks: &mut Remarks,
+) -> Option<Protocol> {
+    match value {
+        None | Some("" | "TCP") => Some(Protocol::TCP),
+        Some("UDP") => Some(Protocol::UDP),
+        Some("SCTP") => {
+            remarks.add(format!(
+                "{field} is SCTP, which Weir does not balance: the port is left out; leave it to \
+                 kube-proxy if you need it"
+            ));
+            None
+        }
+        Some(other) => {
+            remarks.add(format!(
+                "{field} {other:?} is no protocol and the port is left out: write TCP or UDP"
+            ));
+            None
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! EndpointSlice.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::discovery::v1 as discovery;
+use lb_common::address::Family;
+
+use super::{Remarks, address, has_label, label_value, name, port};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Remark};
+
+/// The label that names a slice's Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// The label of slices that are not for proxies.
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// The slice that `object` describes, or `None` if it is for no proxy; and what of it is not
+/// honoured.
+pub(crate) fn slice(object: &discovery::EndpointSlice) -> (Option<EndpointSlice>, Vec<Remark>) {
+    let own = name(&object.metadata);
+    let mut remarks = Remarks::about("EndpointSlice", &own);
+    let family = family(&object.address_type, &mut remarks);
+    let service = service_name(object, &own, &mut remarks);
+    let slice = family.zip(service).map(|(family, service)| EndpointSlice {
+        name: own,
+        service,
+        family,
+        headless: has_label(&object.metadata, HEADLESS_LABEL),
+        ports: ports(object, &mut remarks),
+        endpoints: object
+            .endpoints
+            .iter()
+            .flatten()
+            .filter_map(|written| endpoint(written, family, &mut remarks))
+            .collect(),
+    });
+    (slice, remarks.into_list())
+}
+
+fn family(address_type: &str, remarks: &mut Remarks) -> Option<Family> {
+    match address_type {
+        "IPv4" => Some(Family::V4),
+        "IPv6" => Some(Family::V6),
+        "FQDN" => {
+            remarks.add(
+                "its addresses are DNS names, which no proxy sends packets to: it is left out; give \
+                 the Service endpoints with IP addresses",
+            );
+            None
+        }
+        other => {
+            remarks.add(format!(
+                "addressType {other:?} is none and the slice is left out: write IPv4 or IPv6"
+            ));
+            None
+        }
+    }
+}
+
+fn service_name(
+    object: &discovery::EndpointSlice,
+    own: &Name,
+    remarks: &mut Remarks,
+) -> Option<Name> {
+    let label = label_value(&object.metadata, SERVICE_LABEL).filter(|value| !value.is_empty());
+    if label.is_none() {
+        remarks.add(format!(
+            "it belongs to no Service and is left out: name one in the label {SERVICE_LABEL}"
+        ));
+    }
+    label.map(|service| Name::new(&own.namespace, service))
+}
+
+fn ports(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Vec<EndpointPort> {
+    let mut ports = Vec::new();
+    for written in object.ports.iter().flatten() {
+        let Some(number) = written.port.filter(|number| *number != 0) else {
+            remarks.add(
+                "a port without a number means all ports, which no proxy balances: it is left out; \
+                 give it a number",
+            );
+            continue;
+        };
+        let protocol = port::protocol("ports.protocol", written.protocol.as_deref(), remarks);
+        let port = port::number("ports.port", number, remarks);
+        if let (Some(protocol), Some(port)) = (protocol, port) {
+            ports.push(EndpointPort {
+                name: written.name.clone().unwrap_or_default(),
+                protocol,
+                port,
+            });
+        }
+    }
+    ports
+}
+
+fn endpoint(
+    written: &discovery::Endpoint,
+    family: Family,
+    remarks: &mut Remarks,
+) -> Option<Endpoint> {
+    let Some(text) = written.addresses.first() else {
+        remarks.add("an endpoint without addresses is left out: give it one");
+        return None;
+    };
+    let address = address::usable("endpoints.addresses", text, remarks)?;
+    if Family::of(&address) != family {
+        remarks.add(format!(
+            "address family mismatch: endpoint {address} is not {family} as addressType says, and is \
+             left out; put it into a slice of its own family"
+        ));
+        return None;
+    }
+    let conditions = written.conditions.clone().unwrap_or_default();
+    let hints = written.hints.clone().unwrap_or_default();
+    let names = |hints: Vec<String>| hints.into_iter().collect::<BTreeSet<_>>();
+    Some(Endpoint {
+        address,
+        ready: conditions.ready.unwrap_or(true),
+        serving: conditions.serving.unwrap_or(true),
+        terminating: conditions.terminating.unwrap_or(false),
+        node: written.node_name.clone(),
+        zone_hints: names(hints.for_zones.into_iter().flatten().map(|hint| hint.name).collect()),
+        node_hints: names(hints.for_nodes.into_iter().flatten().map(|hint| hint.name).collect()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::address::Protocol;
+
+    use super::*;
+
+    fn convert(yaml: &str) -> (Option<EndpointSlice>, Vec<String>) {
+        let (slice, remarks) = slice(&serde_saphyr::from_str(yaml).unwrap());
+        (slice, remarks.into_iter().map(|remark| remark.text).collect())
+    }
+
+    #[test]
+    fn what_is_absent_is_filled_in_as_the_api_server_does() {
+        let (slice, remarks) = convert(
+            "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.1.1, 10.244.1.2]}]
+",
+        );
+        assert_eq!(remarks, [""; 0]);
+        let slice = slice.unwrap();
+        assert_eq!(slice.name, Name::new("default", "web-1"));
+        assert_eq!(slice.service, Name::new("default", "web"));
+        assert_eq!(
+            slice.ports,
+            [EndpointPort { name: String::new(), protocol: Protocol::TCP, port: 80 }]
+        );
+        let [endpoint] = slice.endpoints.as_slice() else {
+            panic!("one endpoint, of the first address alone");
+        };
+        assert!(endpoint.ready && endpoint.serving && !endpoint.terminating);
+        assert_eq!(endpoint.node, None);
+        assert!(!slice.headless);
+    }
+
+    #[test]
+    fn conditions_node_and_hints_are_taken_as_written() {
+        let (slice, _) = convert(
+            "metadata:
+  name: web-1
+  namespace: shop
+  labels: {kubernetes.io/service-name: web, service.kubernetes.io/headless: ''}
+addressType: IPv6
+endpoints:
+- addresses: ['fd00::1']
+  nodeName: node-1
+  conditions: {ready: false, serving: true, terminating: true}
+  hints: {forZones: [{name: b}, {name: a}], forNodes: [{name: node-1}]}
+",
+        );
+        let slice = slice.unwrap();
+        assert!(slice.headless);
+        assert_eq!(slice.service, Name::new("shop", "web"));
+        let endpoint = &slice.endpoints[0];
+        assert!(!endpoint.ready && endpoint.serving && endpoint.terminating);
+        assert_eq!(endpoint.node.as_deref(), Some("node-1"));
+        assert_eq!(endpoint.zone_hints, ["a", "b"].map(String::from).into());
+        assert_eq!(endpoint.node_hints, ["node-1"].map(String::from).into());
+    }
+
+    #[test]
+    fn an_endpoint_of_the_other_family_or_with_a_bad_address_is_left_out() {
+        let (slice, remarks) = convert(
+            "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints:
+- {addresses: ['fd00::1']}
+- {addresses: [10.244.1.300]}
+- {addresses: []}
+- {addresses: [10.244.001.010]}
+",
+        );
+        assert_eq!(slice.unwrap().endpoints.len(), 1);
+        assert_eq!(remarks.len(), 3);
+        assert!(remarks[0].starts_with("address family mismatch: endpoint fd00::1 is not IPv4"));
+        assert!(remarks[1].contains("\"10.244.1.300\" is no IP address"));
+        assert!(remarks[2].contains("without addresses"));
+    }
+
+    #[test]
+    fn ports_that_cannot_be_balanced_are_left_out() {
+        let (slice, remarks) = convert(
+            "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: all}, {port: 0}, {port: 65536}, {port: -1}, {port: 9, protocol: SCTP}, {port: 9, protocol: tcp}, {port: 53, protocol: UDP}]
+endpoints: []
+",
+        );
+        assert_eq!(slice.unwrap().ports.len(), 1);
+        assert_eq!(remarks.len(), 6);
+        assert!(remarks[2].contains("from 1 to 65535"));
+        assert!(remarks[4].contains("SCTP, which Weir does not balance"));
+        assert!(remarks[5].contains("write TCP or UDP"));
+    }
+
+    #[test]
+    fn a_slice_that_no_proxy_can_use_is_left_out_with_what_to_do() {
+        for (yaml, hint) in [
+            (
+                "metadata: {name: a}\naddressType: IPv4\nendpoints: []\n",
+                "kubernetes.io/service-name",
+            ),
+            (
+                "metadata: {name: a, labels: {kubernetes.io/service-name: web}}\naddressType: FQDN\nendpoints: []\n",
+                "DNS names",
+            ),
+            (
+                "metadata: {name: a, labels: {kubernetes.io/service-name: web}}\naddressType: ipv4\nendpoints: []\n",
+                "write IPv4 or IPv6",
+            ),
+        ] {
+            let (slice, remarks) = convert(yaml);
+            assert_eq!(slice, None);
+            assert!(remarks[0].contains(hint), "{remarks:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! From the objects of all files to the cluster they describe, and from one such cluster to the
+//! next. Pure: reading, watching and remembering happen elsewhere.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::document::Contents;
+use super::object::{Kind, Object};
+use super::pods;
+use crate::model::{Change, Cluster, Name, Remark, Service};
+use crate::source::{Place, Problem, convert};
+
+/// The cluster that these files describe, and what of it cannot be honoured. Of two objects of the
+/// same kind and name the first counts.
+pub(super) fn cluster<'a>(
+    files: impl IntoIterator<Item = (&'a Arc<Path>, &'a Contents)>,
+) -> (Cluster, Vec<Problem>) {
+    let mut reading = Reading::default();
+    for (file, contents) in files {
+        for (line, object) in &contents.objects {
+            reading.object(Place::line(file, *line), object);
+        }
+        reading.skipped(file, &contents.skipped);
+    }
+    reading.slices_of_pods();
+    (reading.cluster, reading.problems)
+}
+
+/// What changed from one cluster to the next.
+pub(super) fn changes(before: &Cluster, after: &Cluster) -> Vec<Change> {
+    let mut changes = Vec::new();
+    changes.extend(new(&before.services, &after.services).map(Change::Service));
+    changes.extend(new(&before.slices, &after.slices).map(Change::Slice));
+    changes.extend(new(&before.nodes, &after.nodes).map(Change::Node));
+    changes.extend(gone(&before.services, &after.services).map(Change::ServiceGone));
+    changes.extend(gone(&before.slices, &after.slices).map(Change::SliceGone));
+    changes.extend(gone(&before.nodes, &after.nodes).map(Change::NodeGone));
+    changes
+}
+
+fn new<'a, K: Ord, V: PartialEq + Clone>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = V> {
+    let is_new = |(key, value): &(&K, &V)| before.get(key) != Some(value);
+    after.iter().filter(is_new).map(|(_, value)| value.clone())
+}
+
+fn gone<'a, K: Ord + Clone, V>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = K> {
+    before.keys().filter(|key| !after.contains_key(key)).cloned()
+}
+
+/// The cluster as far as it is read.
+#[derive(Default)]
+struct Reading<'a> {
+    cluster: Cluster,
+    problems: Vec<Problem>,
+    /// Where each object stands.
+    seen: BTreeMap<(Kind, Name), Place>,
+    /// Pods by namespace.
+    pods: BTreeMap<String, Vec<&'a core::Pod>>,
+    /// Services that select pods, in Kubernetes' form.
+    selecting: Vec<(Place, &'a core::Service)>,
+}
+
+impl<'a> Reading<'a> {
+    fn object(&mut self, place: Place, object: &'a Object) {
+        let name = object.name();
+        match self.seen.entry((object.kind(), name.clone())) {
+            Entry::Vacant(entry) => entry.insert(place.clone()),
+            Entry::Occupied(first) => {
+                let text = format!(
+                    "stands in {} already, which counts: remove one of the two",
+                    first.get()
+                );
+                let remark = Remark { about: about(object, &name), text };
+                self.remark(&place, [remark]);
+                return;
+            }
+        };
+        match object {
+            Object::Service(object) => {
+                let (service, remarks) = convert::service(object);
+                self.remark(&place, remarks);
+                if !service.selector.is_empty() {
+                    self.selecting.push((place, object));
+                }
+                self.cluster.services.insert(name, service);
+            }
+            Object::Slice(object) => {
+                let (slice, remarks) = convert::slice(object);
+                self.remark(&place, remarks);
+                self.cluster.slices.extend(slice.map(|slice| (name, slice)));
+            }
+            Object::Node(object) => {
+                let (node, remarks) = convert::node(object);
+                self.remark(&place, remarks);
+                self.cluster.nodes.insert(name.name, node);
+            }
+            Object::Pod(pod) => self.pods.entry(name.namespace).or_default().push(pod),
+        }
+    }
+
+    fn remark(&mut self, place: &Place, remarks: impl IntoIterator<Item = Remark>) {
+        self.problems.extend(
+            remarks
+                .into_iter()
+                .map(|remark| Problem::Remark { place: Some(place.clone()), remark }),
+        );
+    }
+
+    /// One problem for each kind, however many objects of it a file has.
+    fn skipped(&mut self, file: &Arc<Path>, skipped: &[(u64, String)]) {
+        let mut kinds: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
+        for (line, kind) in skipped {
+            kinds.entry(kind).or_insert((*line, 0)).1 += 1;
+        }
+        self.problems.extend(kinds.into_iter().map(|(kind, (line, count))| Problem::Skipped {
+            place: Place::line(file, line),
+            kind: kind.into(),
+            count,
+        }));
+    }
+
+    fn slices_of_pods(&mut self) {
+        let served: BTreeSet<Name> =
+            self.cluster.slices.values().map(|slice| slice.service.clone()).collect();
+        for (place, object) in std::mem::take(&mut self.selecting) {
+            let name = convert::name(&object.metadata);
+            let Some(service) =
+                self.cluster.services.get(&name).filter(|_| !served.contains(&name))
+            else {
+                continue;
+            };
+            let (slices, remarks) = pods::slices(service, object, self.pods_beside(service));
+            self.cluster.slices.extend(slices.into_iter().map(|slice| (slice.name.clone(), slice)));
+            self.remark(&place, remarks);
+        }
+    }
+
+    fn pods_beside(&self, service: &Service) -> impl Iterator<Item = &'a core::Pod> {
+        self.pods.get(&service.name.namespace).into_iter().flatten().copied()
+    }
+}
+
+fn about(object: &Object, name: &Name) -> String {
+    match object {
+        Object::Node(_) => format!("Node {}", name.name),
+        Object::Service(_) | Object::Slice(_) | Object::Pod(_) => {
+            format!("{} {name}", object.kind().word())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::manifests::document;
+
+    fn read(files: &[(&str, &str)]) -> (Cluster, Vec<String>) {
+        let files: Vec<(Arc<Path>, Contents)> = files
+            .iter()
+            .map(|(path, text)| (Path::new(path).into(), document::parse(text).unwrap()))
+            .collect();
+        let (cluster, problems) = cluster(files.iter().map(|(path, contents)| (path, contents)));
+        (cluster, problems.iter().map(ToString::to_string).collect())
+    }
+
+    const SERVICE: &str = "kind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{port: 80}]}\n";
+    const POD: &str =
+        "kind: Pod\nmetadata: {name: web-1, labels: {app: web}}\nstatus: {podIP: 10.244.1.1}\n";
+    const SLICE: &str = "kind: EndpointSlice\nmetadata: {name: web-abc, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.244.1.9]}]\n";
+
+    #[test]
+    fn a_selector_that_no_slice_serves_finds_its_pods_in_any_file() {
+        let (cluster, problems) = read(&[("b.yaml", SERVICE), ("a.yaml", POD)]);
+        assert_eq!(problems, [""; 0]);
+        let slices: Vec<_> = cluster.slices.values().collect();
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0].service, Name::new("default", "web"));
+        assert_eq!(slices[0].endpoints[0].address.to_string(), "10.244.1.1");
+    }
+
+    #[test]
+    fn a_slice_that_serves_the_service_keeps_its_pods_out() {
+        let (cluster, _) = read(&[("a.yaml", SERVICE), ("b.yaml", POD), ("c.yaml", SLICE)]);
+        let slices: Vec<_> = cluster.slices.values().collect();
+        assert_eq!(slices.len(), 1);
+        assert_eq!(slices[0].endpoints[0].address.to_string(), "10.244.1.9");
+    }
+
+    #[test]
+    fn pods_of_other_namespaces_are_not_selected() {
+        let elsewhere = POD.replace("name: web-1", "name: web-1, namespace: shop");
+        assert!(read(&[("a.yaml", SERVICE), ("b.yaml", &elsewhere)]).0.slices.is_empty());
+    }
+
+    #[test]
+    fn of_two_equal_objects_the_first_counts_and_the_second_is_told() {
+        let other = SERVICE.replace("10.96.0.1", "10.96.0.2");
+        let (cluster, problems) =
+            read(&[("a.yaml", SERVICE), ("b.yaml", &format!("# c\n{other}"))]);
+        let service = &cluster.services[&Name::new("default", "web")];
+        assert_eq!(service.cluster_ips[0].to_string(), "10.96.0.1");
+        assert_eq!(
+            problems,
+            [
+                "b.yaml:2: Service default/web: stands in a.yaml:1 already, which counts: remove one of the two"
+            ]
+        );
+    }
+
+    #[test]
+    fn remarks_have_the_place_of_their_object() {
+        let (_, problems) = read(&[(
+            "a.yaml",
+            "---\n---\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96}\n",
+        )]);
+        assert_eq!(problems.len(), 1);
+        assert!(
+            problems[0].starts_with("a.yaml:3: Service default/web: spec.clusterIPs \"10.96\"")
+        );
+    }
+
+    #[test]
+    fn kinds_that_are_not_read_are_told_once_for_each_file() {
+        let text = "kind: Deployment\n---\nkind: Ingress\n---\nkind: Deployment\n";
+        assert_eq!(
+            read(&[("a.yaml", text)]).1,
+            [
+                "a.yaml:1: 2 of kind Deployment skipped: Weir reads Service, EndpointSlice, Node, Pod and List",
+                "a.yaml:3: 1 of kind Ingress skipped: Weir reads Service, EndpointSlice, Node, Pod and List",
+            ]
+        );
+    }
+
+    #[test]
+    fn applying_the_changes_from_one_cluster_to_another_leads_there() {
+        let node = "kind: Node\nmetadata: {name: node-1}\n";
+        let clusters = [
+            read(&[]).0,
+            read(&[("a.yaml", SERVICE), ("b.yaml", POD), ("c.yaml", node)]).0,
+            read(&[("a.yaml", SERVICE), ("c.yaml", SLICE)]).0,
+            read(&[("a.yaml", &SERVICE.replace("80", "81")), ("b.yaml", POD)]).0,
+        ];
+        for before in &clusters {
+            for after in &clusters {
+                let mut cluster = before.clone();
+                let changes = changes(before, after);
+                assert_eq!(changes.is_empty(), before == after);
+                for change in changes {
+                    assert!(cluster.apply(change), "a change that changes nothing");
+                }
+                assert_eq!(&cluster, after);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Kubernetes objects from files: YAML or JSON, as kubectl prints them. The files are followed:
+//! after a change everything is read again, and what differs from before is told.
+//!
+//! `snapshot -> files -> cluster`: what the disk holds, the last good state of each file, the
+//! cluster they describe. `document` reads one file's text, `pods` stands in for the EndpointSlice
+//! controller, `watch` says when to look again.
+
+mod cluster;
+mod document;
+mod files;
+mod object;
+mod pods;
+mod snapshot;
+mod watch;
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc::Sender;
+use tokio::task::spawn_blocking;
+
+use self::files::Files;
+use self::snapshot::{Given, Snapshot};
+use self::watch::Watch;
+use super::{Problem, SourceError, SourceEvent};
+use crate::model::{Change, Cluster};
+
+/// Files and directories of Kubernetes objects.
+#[derive(Debug)]
+pub struct Manifests {
+    given: Vec<Given>,
+    watch: Watch,
+    files: Files,
+    /// What has been told, to tell no more than what differs.
+    told: Option<(Cluster, Vec<Problem>)>,
+}
+
+impl Manifests {
+    /// The objects that `paths` hold; nothing is read yet.
+    ///
+    /// # Errors
+    ///
+    /// A path leads nowhere, or to neither a file nor a directory.
+    pub fn open(paths: &[PathBuf]) -> Result<Self, SourceError> {
+        let given = paths.iter().map(|path| Given::open(path)).collect::<Result<_, _>>()?;
+        Ok(Self { given, watch: Watch::new(), files: Files::default(), told: None })
+    }
+
+    pub(super) async fn run(mut self, events: Sender<SourceEvent>) -> Result<(), SourceError> {
+        loop {
+            let (manifests, news) = spawn_blocking(move || self.read()).await?;
+            self = manifests;
+            for event in news {
+                if events.send(event).await.is_err() {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                () = self.watch.changed() => {}
+                () = events.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads everything and says what is new. Watching begins before reading, so that nothing is
+    /// missed in between.
+    fn read(mut self) -> (Self, Vec<SourceEvent>) {
+        self.watch.follow(snapshot::directories(&self.given));
+        self.files.take(Snapshot::take(&self.given));
+        let (cluster, remarks) = cluster::cluster(self.files.contents());
+        let watch = self.watch.problems().iter();
+        let problems: Vec<Problem> =
+            watch.chain(self.files.problems()).cloned().chain(remarks).collect();
+
+        let mut news = Vec::new();
+        let is_first = self.told.is_none();
+        let (cluster_before, problems_before) = self.told.take().unwrap_or_default();
+        if problems != problems_before {
+            news.push(SourceEvent::Problems(problems.clone()));
+        }
+        let mut changes = cluster::changes(&cluster_before, &cluster);
+        if is_first {
+            changes.push(Change::Synced);
+        }
+        if !changes.is_empty() {
+            news.push(SourceEvent::Changes(changes));
+        }
+        self.told = Some((cluster, problems));
+        (self, news)
+    }
+}
+
+#[cfg(test)]
+mod tests;

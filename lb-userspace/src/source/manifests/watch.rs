@@ -1,0 +1,141 @@
+//! Tells when files may have changed. Directories are watched, never files, because editors and
+//! ConfigMap volumes put a new file in the old one's place.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::snapshot;
+use crate::source::{Place, Problem};
+
+/// Files are read again after this long even if nothing was noticed: network file systems tell
+/// nothing.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// After a change, this long without another means that whoever writes is done.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Changes are waited out for no longer than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Watches directories.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// `None` where the kernel gives no watch: then only time tells.
+    watcher: Option<RecommendedWatcher>,
+    noticed: Arc<Noticed>,
+    watched: BTreeSet<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+/// What the watcher's own thread has seen.
+#[derive(Debug, Default)]
+struct Noticed {
+    change: Notify,
+    /// Files written to and not closed since.
+    being_written: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub(super) fn new() -> Self {
+        let noticed = Arc::new(Noticed::default());
+        let theirs = Arc::clone(&noticed);
+        let watcher = notify::recommended_watcher(move |event| theirs.note(event));
+        let (watcher, problems) = match watcher {
+            Ok(watcher) => (Some(watcher), Vec::new()),
+            Err(error) => (None, vec![problem(Path::new("--manifests"), &error)]),
+        };
+        Self { watcher, noticed, watched: BTreeSet::new(), problems }
+    }
+
+    /// Watches `directories` and no others from now on. Those already watched are asked for again:
+    /// another directory may have taken one's place.
+    pub(super) fn follow(&mut self, directories: BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for gone in self.watched.difference(&directories) {
+            // It fails where the directory is gone, and its watch with it.
+            watcher.unwatch(gone).ok();
+        }
+        self.problems = directories
+            .iter()
+            .filter_map(|directory| {
+                let error = watcher.watch(directory, RecursiveMode::NonRecursive).err()?;
+                directory.exists().then(|| problem(directory, &error))
+            })
+            .collect();
+        self.watched = directories;
+    }
+
+    /// What is noticed late.
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Returns once something may have changed and is likely to be complete.
+    pub(super) async fn changed(&self) {
+        if timeout(PERIOD, self.noticed.change.notified()).await.is_err() {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let quiet = if self.noticed.is_being_written() {
+                deadline
+            } else {
+                deadline.min(Instant::now() + QUIET)
+            };
+            if timeout_at(quiet, self.noticed.change.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Noticed {
+    fn note(&self, event: notify::Result<Event>) {
+        let Ok(event) = event else {
+            // Something was missed, so anything may have changed.
+            self.change.notify_one();
+            return;
+        };
+        let mut being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
+                for path in &event.paths {
+                    being_written.remove(path);
+                }
+            }
+            // Our own reading is among these.
+            EventKind::Access(_) => return,
+            EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
+                being_written.extend(event.paths.into_iter().filter(|path| snapshot::counts(path)));
+            }
+            EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => {}
+        }
+        self.change.notify_one();
+    }
+
+    fn is_being_written(&self) -> bool {
+        let being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
+        !being_written.is_empty()
+    }
+}
+
+fn problem(directory: &Path, error: &notify::Error) -> Problem {
+    Problem::Watch {
+        place: Place::whole(directory),
+        reason: format!(
+            "cannot be watched ({error}): changes are noticed every {} s only; raise \
+             fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl",
+            PERIOD.as_secs()
+        ),
+    }
+}

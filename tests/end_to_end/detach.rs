@@ -1,0 +1,49 @@
+//! `weir detach` leaves nothing: no pin, no program on any device, no translation.
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{SchedClassifier, TcAttachType};
+use lb_common::address::Family;
+use nix::sys::signal::Signal;
+use weir_tests::agent::weir;
+use weir_tests::lab::{Node, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::get;
+
+#[test]
+fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
+    let Some(mut stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let agent = stage.agent.take().context("the agent has been taken out")?;
+    agent.end(Signal::SIGTERM)?;
+    let lab = &stage.lab;
+    let client = &lab.node1.pods[1].namespace;
+    let service = Served::Here.offer(lab).cluster_ips().of(Family::V4);
+    let frontend = (service, Offer::PORT).into();
+    get(client, frontend).context("the service before detach, without the agent")?;
+    ensure!(programs_on_devices(&lab.node1)? > 0, "no programs before detach");
+
+    weir(&lab.node1, &["detach"])?;
+    ensure!(programs_on_devices(&lab.node1)? == 0, "programs are left on devices");
+    let left: Vec<_> = std::fs::read_dir(&lab.node1.bpffs)?.collect();
+    ensure!(left.is_empty(), "pins are left: {left:?}");
+    ensure!(get(client, frontend).is_err(), "the service is still translated");
+    weir(&lab.node1, &["detach"]).context("a second detach has nothing to do, and says so")?;
+    Ok(())
+}
+
+/// How many TC and XDP programs the node's devices carry.
+fn programs_on_devices(node: &Node) -> Result<usize> {
+    let tc = node.namespace.run(|| {
+        let mut count = 0;
+        for device in &nix::net::if_::if_nameindex()? {
+            for place in [TcAttachType::Ingress, TcAttachType::Egress] {
+                count += SchedClassifier::query_tcx(device.name().to_str()?, place)?.1.len();
+            }
+        }
+        Ok(count)
+    })?;
+    let links = node.namespace.output("ip", &["-details", "link", "show"])?;
+    Ok(tc + links.matches("prog/xdp").count())
+}

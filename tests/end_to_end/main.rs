@@ -1,0 +1,10 @@
+//! What users are promised, one file per promise, in namespaces with real clients and servers.
+
+mod bad_input;
+mod cluster_ip;
+mod detach;
+mod edits;
+mod many_connections;
+mod node_port;
+mod restarts;
+mod the_lab;

@@ -1,0 +1,67 @@
+//! A client outside reaches a Service at a node's address and the Service's node port. A backend on
+//! that node sees the client's own address; one elsewhere sees the node's, so that it answers there.
+
+use anyhow::{Result, ensure};
+use lb_common::address::{Family, Protocol};
+use weir_tests::lab::{Attachment, Reach, Shape};
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Flow, Origin};
+
+#[test]
+fn node_ports_are_reached_over_routes() -> Result<()> {
+    check(Shape::default(), &[])
+}
+
+#[test]
+fn node_ports_are_reached_without_offloads() -> Result<()> {
+    let shape = Shape { offloads: false, ..Shape::default() };
+    check(shape, &[])
+}
+
+#[test]
+fn node_ports_are_reached_over_bridges() -> Result<()> {
+    let shape = Shape { attachment: Attachment::Bridged, ..Shape::default() };
+    check(shape, &[])
+}
+
+#[test]
+fn node_ports_are_reached_through_an_overlay() -> Result<()> {
+    let shape = Shape { reach: Reach::Overlay, ..Shape::default() };
+    check(shape, &[])
+}
+
+#[test]
+fn node_ports_are_reached_without_xdp() -> Result<()> {
+    check(Shape::default(), &["--xdp", "off"])
+}
+
+#[test]
+fn node_ports_are_reached_with_generic_xdp() -> Result<()> {
+    let shape = Shape { offloads: false, ..Shape::default() };
+    check(shape, &["--xdp", "generic"])
+}
+
+fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
+        return Ok(());
+    };
+    for served in Served::ALL {
+        let offer = served.offer(&stage.lab);
+        for family in Family::ALL {
+            let frontend = (stage.lab.node1.addresses.of(family), offer.node_port()).into();
+            for (protocol, lengths) in LENGTHS {
+                for &length in lengths {
+                    let flow = Flow { origin: Origin::Outside, frontend, protocol };
+                    let answer = flow.send(&stage.lab, length)?;
+                    let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
+                    ensure!(allowed, "{} serves {flow}", answer.pod);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes to send: one, about a packet's worth, and for TCP a megabyte.
+const LENGTHS: [(Protocol, &[usize]); 2] =
+    [(Protocol::TCP, &[1, 1400, 1 << 20]), (Protocol::UDP, &[1, 1300])];

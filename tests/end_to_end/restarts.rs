@@ -1,0 +1,128 @@
+//! The agent may be killed and started again, with another binary too, amid traffic: nothing is lost.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::Family;
+use nix::sys::signal::Signal;
+use weir_tests::agent::{self, Agent};
+use weir_tests::lab::{Lab, Namespace, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Client, get, tick};
+
+#[test]
+fn nothing_is_lost_when_the_agent_is_killed_and_comes_back() -> Result<()> {
+    check(Signal::SIGKILL, |_| agent::binary())
+}
+
+#[test]
+fn nothing_is_lost_when_the_agent_is_told_to_end_and_another_binary_takes_over() -> Result<()> {
+    check(Signal::SIGTERM, another_binary)
+}
+
+fn check(signal: Signal, binary: impl FnOnce(&Lab) -> Result<PathBuf>) -> Result<()> {
+    let Some(mut stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let agent = stage.agent.take().context("the agent has been taken out")?;
+    let Stage { lab, manifests, .. } = &stage;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let talk = |(client, frontend)| {
+            let over = &over;
+            scope.spawn(move || talk_until(client, frontend, over))
+        };
+        let talks: Vec<_> = clients(lab).into_iter().map(talk).collect();
+        let new = (|| -> Result<Agent> {
+            go_on(lab)?;
+            agent.end(signal)?;
+            go_on(lab)?;
+            let new = Agent::start_binary(&binary(lab)?, &lab.node1, manifests, &[])?;
+            go_on(lab)?;
+            Ok(new)
+        })();
+        over.store(true, Ordering::Relaxed);
+        let talked: Result<Vec<()>> = talks.into_iter().map(joined).collect();
+        let log = new?.log();
+        talked.with_context(|| format!("the new agent's log:\n{log}"))?;
+        Ok(())
+    })
+}
+
+fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+type Frontend = (std::net::IpAddr, u16);
+
+/// A pod and the client outside, with what they dial.
+fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
+    let offer = Served::Everywhere.offer(lab);
+    let of_family = |family| {
+        let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT);
+        let node_port = (lab.node1.addresses.of(family), offer.node_port());
+        [(&lab.node1.pods[1].namespace, cluster_ip), (&lab.client, node_port)]
+    };
+    Family::ALL.into_iter().flat_map(of_family).collect()
+}
+
+/// Keeps ten TCP connections busy and a datagram going every millisecond until `over`; all must be
+/// answered, each connection by the same pod throughout.
+fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<()> {
+    let done = || over.load(Ordering::Relaxed);
+    let tally = thread::scope(|scope| {
+        let ticking = scope.spawn(|| tick(client, frontend.into(), Duration::from_millis(1), done));
+        let talked = keep_connections_busy(client, frontend, done);
+        let tally = ticking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        talked.and(tally)
+    })?;
+    ensure!(tally.lost() == 0, "datagrams to {frontend:?} were lost: {tally:?}");
+    ensure!(tally.answers.len() == 1, "a flow moved: {tally:?}");
+    Ok(())
+}
+
+fn keep_connections_busy(
+    client: &Namespace,
+    frontend: Frontend,
+    done: impl Fn() -> bool,
+) -> Result<()> {
+    let connect = |_| {
+        let mut connection = Client::connect(client, frontend.into())?;
+        let pod = connection.exchange(1)?.pod;
+        Ok((connection, pod))
+    };
+    let mut connections = (0..10).map(connect).collect::<Result<Vec<_>>>()?;
+    while !done() {
+        for (connection, pod) in &mut connections {
+            let answer = connection.exchange(2000)?;
+            ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
+        }
+    }
+    Ok(())
+}
+
+/// Lets traffic flow for a second, in which new connections too must be answered.
+fn go_on(lab: &Lab) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        for (client, frontend) in clients(lab) {
+            get(client, frontend.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// The agent's binary with other bytes at its end.
+fn another_binary(lab: &Lab) -> Result<PathBuf> {
+    let mut bytes = std::fs::read(agent::binary()?)?;
+    bytes.extend_from_slice(b"changed");
+    let path = lab.folder().join("weir-changed");
+    std::fs::write(&path, bytes)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}

@@ -1,0 +1,202 @@
+//! The agent as users run it: the binary `weir`, as a process in a node of a lab.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::Node;
+use crate::manifests::Manifests;
+
+/// How long the agent may take to load its programs and say `ready`.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `weir run`. Dropping it kills it, which leaves its programs at work.
+#[derive(Debug)]
+pub struct Agent {
+    process: Child,
+    log: Arc<Log>,
+    ended: bool,
+}
+
+/// What the agent has written to its standard error.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Agent {
+    /// Starts the agent on `node` and waits until it says that it is ready. More `arguments` of
+    /// `weir run` may be given.
+    ///
+    /// # Errors
+    /// If it ends before, or is not ready in time; its log is part of the error.
+    pub fn start(node: &Node, manifests: &Manifests, arguments: &[&str]) -> Result<Self> {
+        Self::start_binary(&binary()?, node, manifests, arguments)
+    }
+
+    /// The same with another binary than the one just built.
+    ///
+    /// # Errors
+    /// If it ends before it is ready, or is not ready in time; its log is part of the error.
+    pub fn start_binary(
+        weir: &Path,
+        node: &Node,
+        manifests: &Manifests,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut process = node
+            .namespace
+            .command(weir)?
+            .arg("run")
+            .arg("--manifests")
+            .arg(manifests.folder())
+            .args(["--node-name", node.name])
+            .arg("--bpffs")
+            .arg(&node.bpffs)
+            .args(arguments)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", weir.display()))?;
+        let log = Arc::new(Log::default());
+        if let Some(stderr) = process.stderr.take() {
+            let log = Arc::clone(&log);
+            thread::spawn(move || log.fill(BufReader::new(stderr)));
+        }
+        let mut agent = Self { process, log, ended: false };
+        agent.wait_for("ready")?;
+        Ok(agent)
+    }
+
+    /// Waits until the agent has logged a line with `words` in it, counted from its start.
+    ///
+    /// # Errors
+    /// If it ends without, or takes too long; its log is part of the error.
+    pub fn wait_for(&mut self, words: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log.has(words, Duration::from_millis(50)) {
+            let ended = self.process.try_wait()?;
+            ensure!(
+                ended.is_none() && Instant::now() < deadline,
+                "weir run {} without saying `{words}`. Its log:\n{}",
+                ended.map_or_else(
+                    || format!("went {PATIENCE:?}"),
+                    |status| format!("ended ({status})")
+                ),
+                self.log()
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks that it has not ended.
+    ///
+    /// # Errors
+    /// If it has; its log is part of the error.
+    pub fn check_running(&mut self) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("weir run ended ({status}). Its log:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lines().join("\n")
+    }
+
+    /// Ends it by `signal` and waits until it has ended.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub fn end(mut self, signal: Signal) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                self.ended = true;
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "weir run goes on after {signal}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        if thread::panicking() {
+            eprintln!("the agent's log:\n{}", self.log());
+        }
+    }
+}
+
+impl Log {
+    fn fill(&self, stderr: impl BufRead) {
+        for line in stderr.lines().map_while(Result::ok) {
+            self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            self.more.notify_all();
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a line has `words` in it, by now or soon.
+    fn has(&self, words: &str, soon: Duration) -> bool {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let without = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(words));
+        self.more
+            .wait_timeout_while(lines, soon, without)
+            .is_ok_and(|(_, waited)| !waited.timed_out())
+    }
+}
+
+/// Runs another `weir` command on `node` to its end and returns what it printed.
+///
+/// # Errors
+/// If it fails; what it complained of is part of the error.
+pub fn weir(node: &Node, arguments: &[&str]) -> Result<String> {
+    let output = node
+        .namespace
+        .command(binary()?)?
+        .args(arguments)
+        .arg("--bpffs")
+        .arg(&node.bpffs)
+        .env("NO_COLOR", "1")
+        .output()?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("`weir {}` failed: {}", arguments.join(" "), complaint.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The agent's binary: the one that `cargo xtask` names, else the one built beside these tests.
+///
+/// # Errors
+/// If there is none.
+pub fn binary() -> Result<PathBuf> {
+    let named = std::env::var_os("WEIR_BIN").map(PathBuf::from);
+    let own = std::env::current_exe()?;
+    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join("weir"));
+    named.into_iter().chain(beside).find(|weir| weir.is_file()).context(
+        "there is no weir to test: run this through `cargo xtask test` or `cargo xtask run`",
+    )
+}

@@ -1,0 +1,68 @@
+//! The table of the demonstration.
+
+use std::collections::BTreeSet;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::score::Score;
+
+/// One line of the table.
+pub struct Row<'a> {
+    /// What the traffic is.
+    pub title: &'a str,
+    /// What came of it.
+    pub score: &'a Score,
+    /// Right answers per second of late.
+    pub rate: f64,
+}
+
+/// The rows as a table for people, with a column for each of `pods` and any other that answered.
+pub fn render(rows: &[Row], pods: &[String]) -> String {
+    let mut columns: BTreeSet<&str> = pods.iter().map(String::as_str).collect();
+    columns.extend(rows.iter().flat_map(|row| row.score.answers.keys().map(String::as_str)));
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_NO_BORDERS);
+    let fixed = ["traffic", "answered", "per second", "failed"];
+    table.set_header(fixed.into_iter().chain(columns.iter().copied()));
+    for row in rows {
+        let fixed = [
+            row.title.to_owned(),
+            row.score.answered().to_string(),
+            format!("{:.0}", row.rate),
+            row.score.failures.to_string(),
+        ];
+        let answers =
+            columns.iter().map(|pod| row.score.answers.get(*pod).copied().unwrap_or(0).to_string());
+        table.add_row(fixed.into_iter().chain(answers));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let complaints: String = rows
+        .iter()
+        .filter_map(|row| row.score.complaint.as_ref())
+        .map(|complaint| format!("last failure: {complaint}\n"))
+        .collect();
+    format!("{table}\n{complaints}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn every_pod_has_a_column_and_failures_are_told() {
+        let score = Score {
+            answers: BTreeMap::from([("web-1".into(), 7), ("web-9".into(), 3)]),
+            failures: 1,
+            complaint: Some("no answer".into()),
+        };
+        let row = Row { title: "pod → web", score: &score, rate: 2.4 };
+        let text = render(&[row], &["web-1".into(), "web-2".into()]);
+        for expected in ["web-2", "web-9", "pod → web", " 10 ", "last failure: no answer"] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+}

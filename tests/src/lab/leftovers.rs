@@ -1,0 +1,180 @@
+//! Leaving nothing behind. A lab is removed when its value is dropped, when its process is told to
+//! end by a signal, and, should the process have been killed outright, at the next lab's start: its
+//! name says which process it belongs to.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::namespace::ip;
+
+/// Where each lab has its folder.
+const LABS: &str = "/run/weir-labs";
+
+/// What every name of a lab begins with.
+const PREFIX: &str = "weir-";
+
+/// A lab's name: `weir-PID-START-NUMBER`, of its process's id and start time, which together never
+/// come twice, and its number within the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Name(String);
+
+/// The labs of this process that a signal must remove.
+static LABS_HERE: Mutex<Vec<Name>> = Mutex::new(Vec::new());
+
+impl Name {
+    /// A name for a new lab of this process. The labs of processes that are gone are removed first.
+    pub(super) fn claim() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static CLEANED: Once = Once::new();
+        let mut cleaned = Ok(());
+        CLEANED.call_once(|| cleaned = remove_leftovers().and_then(|()| remove_on_signals()));
+        cleaned?;
+        let own = std::process::id();
+        let start = start_time(own).context("cannot read /proc/self/stat: is /proc mounted?")?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = Self(format!("{PREFIX}{own}-{start}-{number}"));
+        fs::create_dir_all(name.folder())
+            .with_context(|| format!("cannot make {LABS}: labs need root"))?;
+        labs_here().push(name.clone());
+        Ok(name)
+    }
+
+    /// The lab's folder, for manifests and mounts.
+    pub(super) fn folder(&self) -> PathBuf {
+        Path::new(LABS).join(&self.0)
+    }
+
+    /// The name of the lab's namespace `role`.
+    pub(super) fn namespace(&self, role: &str) -> String {
+        format!("{}-{role}", self.0)
+    }
+
+    /// Removes namespaces, mounts and folder of the lab; what is already gone is no error.
+    pub(super) fn remove(&self) {
+        remove(&self.0);
+        labs_here().retain(|lab| lab != self);
+    }
+}
+
+fn remove(name: &str) {
+    let namespaces = entries("/run/netns").filter(|entry| {
+        let role = entry.strip_prefix(name);
+        role.is_some_and(|role| role.starts_with('-'))
+    });
+    let lines: String = namespaces.map(|namespace| format!("netns delete {namespace}\n")).collect();
+    if !lines.is_empty() {
+        // With -force each line is tried, whatever became of the one before.
+        let _ = ip(&["-force"], &lines);
+    }
+    let folder = Path::new(LABS).join(name);
+    for entry in entries(&folder) {
+        let _ = umount2(&folder.join(entry), MntFlags::MNT_DETACH);
+    }
+    let _ = fs::remove_dir_all(&folder);
+}
+
+fn labs_here() -> MutexGuard<'static, Vec<Name>> {
+    LABS_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the labs whose process is gone.
+fn remove_leftovers() -> Result<()> {
+    let folders: Vec<String> = entries(LABS).collect();
+    for name in entries("/run/netns").chain(folders) {
+        if let Some(lab) = lab_of_dead_process(&name) {
+            remove(lab);
+        }
+    }
+    Ok(())
+}
+
+/// The lab's name at the start of `entry`, if it is one and its process is gone.
+fn lab_of_dead_process(entry: &str) -> Option<&str> {
+    let mut parts = entry.strip_prefix(PREFIX)?.splitn(4, '-');
+    let (process, start) = (parts.next()?.parse().ok()?, parts.next()?);
+    let number = parts.next()?;
+    let _: u64 = start.parse().ok()?;
+    let _: u32 = number.parse().ok()?;
+    let length = PREFIX.len() + format!("{process}-{start}-{number}").len();
+    (start_time(process).as_deref() != Some(start)).then(|| &entry[..length])
+}
+
+/// When `process` began, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)); `None`
+/// if it is gone.
+fn start_time(process: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let after_name = stat.rsplit_once(") ")?.1;
+    after_name.split(' ').nth(19).map(str::to_owned)
+}
+
+fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
+    let read = fs::read_dir(folder).into_iter().flatten().flatten();
+    read.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The end of a pipe that the signal handler writes to.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// Has this process's labs removed when it is told to end.
+fn remove_on_signals() -> Result<()> {
+    let (mut reader, writer) = std::io::pipe()?;
+    WAKE.store(writer.into_raw_fd(), Ordering::Relaxed);
+    thread::spawn(move || {
+        let mut signal = [0];
+        if reader.read_exact(&mut signal).is_ok() {
+            let labs = labs_here().clone();
+            for lab in labs {
+                remove(&lab.0);
+            }
+            std::process::exit(128 + i32::from(signal[0]));
+        }
+    });
+    let action = SigAction::new(SigHandler::Handler(wake), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: `wake` makes one system call that is allowed in signal handlers.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+extern "C" fn wake(signal: i32) {
+    let byte = [signal as u8];
+    // SAFETY: write(2) is async-signal-safe, and the buffer is one byte long.
+    unsafe { libc::write(WAKE.load(Ordering::Relaxed), byte.as_ptr().cast(), 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_of_a_living_process_is_left_alone() {
+        let own = std::process::id();
+        let start = start_time(own).unwrap();
+        assert_eq!(lab_of_dead_process(&format!("weir-{own}-{start}-0-node1")), None);
+    }
+
+    #[test]
+    fn a_lab_whose_process_is_gone_or_has_been_replaced_is_a_leftover() {
+        let own = std::process::id();
+        let entry = format!("weir-{own}-1-12-node1");
+        assert_eq!(lab_of_dead_process(&entry), Some(entry.trim_end_matches("-node1")));
+        assert_eq!(lab_of_dead_process("weir-4294967295-5-0"), Some("weir-4294967295-5-0"));
+    }
+
+    #[test]
+    fn what_is_no_lab_is_none_of_ours() {
+        for entry in ["weir-node", "weir-1-2", "cni-1-2-3", "weir-a-b-c-d"] {
+            assert_eq!(lab_of_dead_process(entry), None, "{entry}");
+        }
+    }
+}

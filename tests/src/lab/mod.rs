@@ -1,0 +1,194 @@
+//! A lab: a client, a network and two nodes with pods, each a network namespace of this machine.
+//!
+//! ```text
+//!  client ──── network ────┬──── node1 ──┬── pod web-1      every line is a veth pair; `network` is
+//!              (a router,  │             ├── pod web-2      a router towards the client and a bridge
+//!               a bridge)  │             └── pod web-3      between the nodes
+//!                          └──── node2 ──┬── pod web-4
+//!                                        └── pod web-5
+//! ```
+//!
+//! Nothing of it outlives the [`Lab`] value, nor the process; see [`leftovers`].
+
+pub mod addresses;
+mod leftovers;
+mod namespace;
+mod wires;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+
+pub use addresses::Addresses;
+pub use namespace::Namespace;
+
+/// What varies between labs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Pods on node1, at most 99.
+    pub pods_here: u8,
+    /// Pods on node2, at most 99.
+    pub pods_elsewhere: u8,
+    /// How pods are attached to their node.
+    pub attachment: Attachment,
+    /// How the nodes reach each other's pods.
+    pub reach: Reach,
+    /// Whether devices leave checksums and segmentation to whoever receives, as veth pairs do by
+    /// default; without, every packet is as it would be on a wire.
+    pub offloads: bool,
+}
+
+/// How pods are attached to their node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attachment {
+    /// A route to each pod, as Calico and Cilium do it.
+    Routed,
+    /// A bridge that all pods of the node are ports of, as the CNI plugin `bridge` and flannel do.
+    Bridged,
+}
+
+/// How the nodes reach each other's pods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// A route to the other node's pods through that node.
+    Direct,
+    /// A vxlan device, with neighbours and forwarding entries written by hand as flannel does.
+    Overlay,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            pods_here: 3,
+            pods_elsewhere: 2,
+            attachment: Attachment::Routed,
+            reach: Reach::Direct,
+            offloads: true,
+        }
+    }
+}
+
+/// A running lab. Dropping it removes everything.
+#[derive(Debug)]
+pub struct Lab {
+    /// What it is like.
+    pub shape: Shape,
+    /// A host outside the cluster.
+    pub client: Namespace,
+    /// The router between client and nodes; a host on the nodes' own network.
+    pub network: Namespace,
+    /// The node that Weir runs on.
+    pub node1: Node,
+    /// Another node.
+    pub node2: Node,
+    name: leftovers::Name,
+}
+
+/// A node and its pods.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name in manifests.
+    pub name: &'static str,
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// Where it lives.
+    pub namespace: Namespace,
+    /// Its pods.
+    pub pods: Vec<Pod>,
+    /// A bpffs of its own.
+    pub bpffs: PathBuf,
+    number: u8,
+}
+
+/// A pod.
+#[derive(Debug)]
+pub struct Pod {
+    /// Its name in manifests.
+    pub name: String,
+    /// The node it is on.
+    pub node: &'static str,
+    /// Its addresses.
+    pub addresses: Addresses,
+    /// Where it lives; its device there is `eth0`.
+    pub namespace: Namespace,
+    /// Its device on the node.
+    pub device: String,
+}
+
+impl Lab {
+    /// Makes a lab.
+    ///
+    /// # Errors
+    /// If the process may not make namespaces, or a tool is missing; nothing is left then.
+    pub fn new(shape: Shape) -> Result<Self> {
+        let name = leftovers::Name::claim()?;
+        let namespace = |role: &str| Namespace::named(name.namespace(role));
+        let lab = Self {
+            shape,
+            client: namespace("client"),
+            network: namespace("network"),
+            node1: Node::new(&name, 1, 0, shape.pods_here),
+            node2: Node::new(&name, 2, shape.pods_here, shape.pods_elsewhere),
+            name,
+        };
+        wires::lay(&lab).context("cannot make a lab of network namespaces")?;
+        for node in [&lab.node1, &lab.node2] {
+            mount_bpffs(&node.bpffs)?;
+        }
+        Ok(lab)
+    }
+
+    /// A folder that is removed with the lab.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.name.folder()
+    }
+
+    /// All pods, node1's first.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.node1.pods.iter().chain(&self.node2.pods)
+    }
+
+    /// Every namespace there is.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let hosts = [&self.client, &self.network, &self.node1.namespace, &self.node2.namespace];
+        hosts.into_iter().chain(self.pods().map(|pod| &pod.namespace))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.name.remove();
+    }
+}
+
+impl Node {
+    fn new(lab: &leftovers::Name, number: u8, pods_before: u8, pods: u8) -> Self {
+        let name = if number == 1 { "node1" } else { "node2" };
+        let pod = |index: u8| {
+            let pod = format!("web-{}", pods_before + index);
+            Pod {
+                node: name,
+                addresses: addresses::pod(number, index),
+                namespace: Namespace::named(lab.namespace(&pod)),
+                device: format!("pod{index}"),
+                name: pod,
+            }
+        };
+        Self {
+            name,
+            addresses: addresses::node(number),
+            namespace: Namespace::named(lab.namespace(name)),
+            pods: (1..=pods).map(pod).collect(),
+            bpffs: lab.folder().join(format!("bpffs-{name}")),
+            number,
+        }
+    }
+}
+
+fn mount_bpffs(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    mount(Some("bpf"), folder, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount a bpffs at {}", folder.display()))
+}

@@ -1,0 +1,36 @@
+//! What a privileged test needs. A test may be skipped only where its user or kernel cannot run it,
+//! and never under `CI`; `cargo xtask test` tells what was skipped.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::lab::{Lab, Shape};
+
+/// A lab for the calling test, or `None` where this user may not make one: the test is then skipped.
+///
+/// # Errors
+/// If the lab cannot be made although it should be.
+///
+/// # Panics
+/// Instead of skipping where the variable `CI` is set.
+pub fn lab(shape: Shape) -> Result<Option<Lab>> {
+    if nix::unistd::geteuid().is_root() {
+        return Lab::new(shape).map(Some);
+    }
+    skip("needs root: run `cargo xtask test` as root");
+    Ok(None)
+}
+
+fn skip(why: &str) {
+    let thread = std::thread::current();
+    // The test runner names a test's thread after the test.
+    let line = format!("{} {why}", thread.name().unwrap_or("a test"));
+    assert!(std::env::var_os("CI").is_none(), "{line}");
+    if let Some(file) = std::env::var_os("WEIR_SKIPPED")
+        && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(file)
+    {
+        let _ = writeln!(file, "{line}");
+    }
+}

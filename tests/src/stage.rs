@@ -1,0 +1,80 @@
+//! A lab with everything in it that most tests need: servers in all pods, Weir on node1, and four
+//! Services that differ in who serves them.
+
+use anyhow::Result;
+
+use crate::agent::Agent;
+use crate::lab::{Lab, Shape};
+use crate::manifests::{Manifests, Offer};
+use crate::requires;
+use crate::traffic::{self, Servers};
+
+/// A lab at work. Fields are dropped in their order: first the agent, last the lab.
+#[derive(Debug)]
+pub struct Stage {
+    /// Weir on node1; `None` while a test has taken it out.
+    pub agent: Option<Agent>,
+    /// The servers of all pods.
+    pub servers: Vec<Servers>,
+    /// What the agent is told.
+    pub manifests: Manifests,
+    /// The lab.
+    pub lab: Lab,
+}
+
+/// Who serves a Service of the stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Served {
+    /// node1's pods.
+    Here,
+    /// node2's pods.
+    Elsewhere,
+    /// node1's first pod alone.
+    ByOne,
+    /// All pods.
+    Everywhere,
+}
+
+impl Served {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Here, Self::Elsewhere, Self::ByOne, Self::Everywhere];
+
+    /// The Service in `lab` that is served so.
+    #[must_use]
+    pub fn offer(self, lab: &Lab) -> Offer<'_> {
+        let (name, number, pods) = match self {
+            Self::Here => ("here", 11, lab.node1.pods.iter().collect()),
+            Self::Elsewhere => ("elsewhere", 12, lab.node2.pods.iter().collect()),
+            Self::ByOne => ("one", 13, lab.node1.pods.iter().take(1).collect()),
+            Self::Everywhere => ("everywhere", 14, lab.pods().collect()),
+        };
+        Offer { name, number, pods }
+    }
+}
+
+impl Stage {
+    /// Makes a lab of this shape and starts everything in it; `None` if the test is to be skipped.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn set(shape: Shape) -> Result<Option<Self>> {
+        Self::set_with(shape, &[])
+    }
+
+    /// The same with more arguments of `weir run`.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn set_with(shape: Shape, arguments: &[&str]) -> Result<Option<Self>> {
+        let Some(lab) = requires::lab(shape)? else {
+            return Ok(None);
+        };
+        let servers = traffic::serve(&lab)?;
+        let manifests = Manifests::nodes(&lab)?;
+        for served in Served::ALL {
+            manifests.offer(&served.offer(&lab))?;
+        }
+        let agent = Agent::start(&lab.node1, &manifests, arguments)?;
+        Ok(Some(Self { agent: Some(agent), servers, manifests, lab }))
+    }
+}

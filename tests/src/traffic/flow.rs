@@ -1,0 +1,98 @@
+//! Flows of the design's table, and what a backend must see of each.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use lb_common::address::{Family, Protocol};
+
+use super::{Answer, Client, ask};
+use crate::lab::{Lab, Namespace, Pod};
+
+/// Who begins a flow.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// A pod of node1.
+    Pod(&'a Pod),
+    /// The client outside the cluster.
+    Outside,
+}
+
+/// A flow to a frontend.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<'a> {
+    /// Who begins it.
+    pub origin: Origin<'a>,
+    /// The frontend's address and port.
+    pub frontend: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+}
+
+impl<'a> Origin<'a> {
+    /// Where it lives.
+    #[must_use]
+    pub const fn namespace(self, lab: &'a Lab) -> &'a Namespace {
+        match self {
+            Self::Pod(pod) => &pod.namespace,
+            Self::Outside => &lab.client,
+        }
+    }
+}
+
+impl Flow<'_> {
+    /// Begins the flow anew, sends `length` bytes (at least one), has them back, and checks what the
+    /// backend saw.
+    ///
+    /// # Errors
+    /// If there is no answer, it is not what was sent, or the backend saw another client than it
+    /// should.
+    pub fn send(&self, lab: &Lab, length: usize) -> Result<Answer> {
+        self.exchange(lab, length).with_context(|| format!("{length} bytes, {self}"))
+    }
+
+    fn exchange(&self, lab: &Lab, length: usize) -> Result<Answer> {
+        let namespace = self.origin.namespace(lab);
+        let answer = match self.protocol {
+            Protocol::TCP => Client::connect(namespace, self.frontend)?.exchange(length)?,
+            Protocol::UDP => ask(namespace, self.frontend, length)?,
+            other => bail!("no client speaks {other}"),
+        };
+        self.check_client(lab, &answer)?;
+        Ok(answer)
+    }
+
+    /// Checks that the backend saw the client the design promises: itself, but for hairpins and for
+    /// flows from outside to a backend on another node.
+    ///
+    /// # Errors
+    /// If it did not; says what was expected.
+    pub fn check_client(&self, lab: &Lab, answer: &Answer) -> Result<()> {
+        let (pod, seen, own) = (&answer.pod, answer.client, answer.own);
+        let here = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
+        let node = lab.node1.addresses.of(Family::of(&self.frontend.ip()));
+        match self.origin {
+            Origin::Pod(client) if client.name == *pod => ensure!(
+                seen.ip() != own.ip(),
+                "{pod} reached itself and saw its own address, which its kernel would not answer"
+            ),
+            Origin::Outside if !here => ensure!(
+                seen.ip() == node,
+                "{pod} saw {seen}, where the node's {node} must stand for {own}"
+            ),
+            Origin::Pod(_) | Origin::Outside => {
+                ensure!(seen == own, "{pod} saw {seen} instead of {own}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Flow<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let origin = match self.origin {
+            Origin::Pod(pod) => &pod.name,
+            Origin::Outside => "outside",
+        };
+        write!(f, "{origin} > {}/{}", self.frontend, self.protocol)
+    }
+}

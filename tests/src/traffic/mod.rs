@@ -1,0 +1,60 @@
+//! Real servers and clients. TCP speaks HTTP/1.1, so that `curl` can join in; UDP speaks one line.
+//! Every answer names the pod it came from and the client's address as that pod saw it.
+
+mod flow;
+mod http;
+mod tcp;
+mod udp;
+
+pub use flow::{Flow, Origin};
+pub use tcp::{Answer, Client, TcpServer, get};
+pub use udp::{Tally, UdpServer, ask, tick};
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::{Lab, Namespace};
+
+/// The port that pods serve HTTP on.
+pub const HTTP_PORT: u16 = 8080;
+
+/// The port that pods echo datagrams on.
+pub const ECHO_PORT: u16 = 7777;
+
+/// How long an answer may take before it counts as lost. Generous: it is reached only by failures.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The servers of one pod; dropping them ends them with their connections.
+#[derive(Debug)]
+pub struct Servers {
+    _tcp: TcpServer,
+    _udp: UdpServer,
+}
+
+impl Servers {
+    /// Starts both servers in `namespace`; their answers name them `name`.
+    ///
+    /// # Errors
+    /// If a port is taken.
+    pub fn start(namespace: &Namespace, name: &str) -> Result<Self> {
+        Ok(Self {
+            _tcp: TcpServer::start(namespace, name, HTTP_PORT)?,
+            _udp: UdpServer::start(namespace, name, ECHO_PORT)?,
+        })
+    }
+}
+
+/// Starts the servers of every pod of `lab`.
+///
+/// # Errors
+/// If one of them cannot start.
+pub fn serve(lab: &Lab) -> Result<Vec<Servers>> {
+    lab.pods().map(|pod| Servers::start(&pod.namespace, &pod.name)).collect()
+}
+
+/// An address as people know it: IPv4 in IPv6's clothes is IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,182 @@
+//! HTTP servers in pods, and clients that check what comes back byte by byte.
+
+use std::io::BufReader;
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::socket::{self, shutdown};
+
+use super::http::Message;
+use super::{PATIENCE, canonical};
+use crate::lab::Namespace;
+
+/// An HTTP server. It answers a body with the same body, and a request without one with a sentence;
+/// headers name the pod and the client.
+#[derive(Debug)]
+pub struct TcpServer {
+    listener: TcpListener,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl TcpServer {
+    /// Starts a server on every address of `namespace` that calls itself `name`.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
+        let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let acceptor = {
+            let (listener, connections) = (listener.try_clone()?, Arc::clone(&connections));
+            let name = name.to_owned();
+            thread::spawn(move || accept(&listener, &name, &connections))
+        };
+        Ok(Self { listener, connections, acceptor: Some(acceptor) })
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        // Wakes the thread that waits in accept(2), on Linux.
+        let _ = shutdown(self.listener.as_raw_fd(), socket::Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        for connection in
+            self.connections.lock().map_or_else(|_| Vec::new(), |mut c| c.split_off(0))
+        {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, name: &str, connections: &Mutex<Vec<TcpStream>>) {
+    while let Ok((stream, client)) = listener.accept() {
+        if let (Ok(copy), Ok(mut connections)) = (stream.try_clone(), connections.lock()) {
+            connections.retain(|connection| connection.peer_addr().is_ok());
+            connections.push(copy);
+        }
+        let name = name.to_owned();
+        // A client that breaks off is the client's affair, and it will say so.
+        thread::spawn(move || answer_all(stream, &name, canonical(client)));
+    }
+}
+
+fn answer_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut requests = BufReader::new(stream.try_clone()?);
+    while let Some(request) = Message::read(&mut requests)? {
+        let sentence = format!("{name} answers {client}\n").into_bytes();
+        let answer = Message {
+            start: "HTTP/1.1 200 OK".into(),
+            headers: vec![("x-pod".into(), name.into()), ("x-client".into(), client.to_string())],
+            body: if request.body.is_empty() { sentence } else { request.body },
+        };
+        answer.write(&mut stream)?;
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+    Ok(())
+}
+
+/// What a server said about itself and its client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The pod that answered.
+    pub pod: String,
+    /// The client's address and port as the pod saw them.
+    pub client: SocketAddr,
+    /// The client's own address and port.
+    pub own: SocketAddr,
+}
+
+/// A client's connection, which may stay open as long as one likes.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    answers: BufReader<TcpStream>,
+    server: SocketAddr,
+}
+
+impl Client {
+    /// Connects from within `namespace`.
+    ///
+    /// # Errors
+    /// If the connection is refused or not accepted within [`PATIENCE`].
+    pub fn connect(namespace: &Namespace, server: SocketAddr) -> Result<Self> {
+        namespace.run(|| Self::connect_here(server))
+    }
+
+    /// Connects from within the calling thread's namespace.
+    ///
+    /// # Errors
+    /// If the connection is refused or not accepted within [`PATIENCE`].
+    pub fn connect_here(server: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, PATIENCE)
+            .with_context(|| format!("no connection to {server} within {PATIENCE:?}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let answers = BufReader::new(stream.try_clone()?);
+        Ok(Self { stream, answers, server })
+    }
+
+    /// Sends `length` bytes and has them sent back; 0 asks for a sentence instead.
+    ///
+    /// # Errors
+    /// If there is no answer within [`PATIENCE`], or it is not what was sent.
+    pub fn exchange(&mut self, length: usize) -> Result<Answer> {
+        let request = Message {
+            start: "POST / HTTP/1.1".into(),
+            headers: vec![("host".into(), self.server.to_string())],
+            body: payload(length, self.stream.local_addr()?.port()),
+        };
+        let mut stream = self.stream.try_clone()?;
+        let answer = thread::scope(|scope| {
+            // Both directions at once: a large body fills the buffers on its way back.
+            let sending = scope.spawn(|| request.write(&mut stream));
+            let answer = Message::read(&mut self.answers)
+                .with_context(|| format!("no answer from {} to {length} bytes", self.server))?
+                .with_context(|| format!("{} closed the connection", self.server))?;
+            sending.join().map_or(Ok(()), |sent| sent)?;
+            anyhow::Ok(answer)
+        })?;
+        ensure!(
+            length == 0 || answer.body == request.body,
+            "{} bytes came back from {} changed",
+            length,
+            self.server
+        );
+        let header =
+            |name| answer.header(name).with_context(|| format!("an answer without {name}"));
+        Ok(Answer {
+            pod: header("x-pod")?.to_owned(),
+            client: header("x-client")?.parse()?,
+            own: canonical(self.stream.local_addr()?),
+        })
+    }
+}
+
+/// Asks once over a connection of its own.
+///
+/// # Errors
+/// If there is no connection or no answer within [`PATIENCE`].
+pub fn get(namespace: &Namespace, server: SocketAddr) -> Result<Answer> {
+    Client::connect(namespace, server)?.exchange(0)
+}
+
+/// Bytes that differ from connection to connection, and from place to place within.
+fn payload(length: usize, seed: u16) -> Vec<u8> {
+    let mut state = u32::from(seed) | 1 << 16;
+    let mut next = || {
+        // Marsaglia's xorshift: any generator would do.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..length).map(|_| next()).collect()
+}

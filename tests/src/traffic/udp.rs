@@ -1,0 +1,208 @@
+//! UDP echo servers in pods, and clients that count what is lost.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::tcp::Answer;
+use super::{PATIENCE, canonical};
+use crate::lab::Namespace;
+
+/// How often a server looks whether it is to end.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// The largest payload of a UDP datagram, in bytes.
+const LARGEST: usize = 65_507;
+
+/// An echo server: to each datagram it answers `NAME CLIENT`, a line feed, and the datagram.
+#[derive(Debug)]
+pub struct UdpServer {
+    ending: Arc<AtomicBool>,
+    echo: Option<JoinHandle<()>>,
+}
+
+impl UdpServer {
+    /// Starts a server on every address of `namespace` that calls itself `name`.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
+        let socket = namespace.run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+        socket.set_read_timeout(Some(GLANCE))?;
+        let ending = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ending);
+        let name = name.to_owned();
+        let echo = thread::spawn(move || {
+            let mut datagram = vec![0; LARGEST];
+            while !told.load(Ordering::Relaxed) {
+                if let Ok((length, client)) = socket.recv_from(&mut datagram) {
+                    let mut answer = format!("{name} {}\n", canonical(client)).into_bytes();
+                    answer.extend_from_slice(&datagram[..length]);
+                    let _ = socket.send_to(&answer, client);
+                }
+            }
+        });
+        Ok(Self { ending, echo: Some(echo) })
+    }
+}
+
+impl Drop for UdpServer {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        if let Some(echo) = self.echo.take() {
+            let _ = echo.join();
+        }
+    }
+}
+
+/// Sends one datagram of `length` bytes from a socket of its own and waits for its echo.
+///
+/// # Errors
+/// If there is no answer within [`PATIENCE`], or it is not what was sent.
+pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Answer> {
+    let socket = connect(namespace, server)?;
+    let sent = vec![0x5a; length];
+    socket.send(&sent).with_context(|| format!("cannot send {length} bytes to {server}"))?;
+    let mut datagram = vec![0; LARGEST];
+    let received = socket
+        .recv(&mut datagram)
+        .with_context(|| format!("no echo from {server} within {PATIENCE:?}"))?;
+    let (pod, client, payload) = read_echo(&datagram[..received])?;
+    ensure!(payload == sent, "{length} bytes came back from {server} changed");
+    Ok(Answer { pod, client, own: canonical(socket.local_addr()?) })
+}
+
+/// What became of a stream of datagrams.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Tally {
+    /// Datagrams sent.
+    pub sent: u32,
+    /// How many of them came back, by the pod that sent them back.
+    pub answers: BTreeMap<String, u32>,
+}
+
+impl Tally {
+    /// Datagrams that did not come back.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.sent.saturating_sub(self.answers.values().sum())
+    }
+}
+
+/// Sends a datagram every `interval` over one socket until `done` says so, and counts the echoes.
+///
+/// # Errors
+/// If the socket cannot be made, or an echo is not what was sent.
+pub fn tick(
+    namespace: &Namespace,
+    server: SocketAddr,
+    interval: Duration,
+    done: impl Fn() -> bool + Send + Sync,
+) -> Result<Tally> {
+    let socket = connect(namespace, server)?;
+    let sending = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let counter = scope.spawn(|| count_echoes(&socket, &sending));
+        let sent = send_ticks(&socket, interval, &done);
+        sending.store(false, Ordering::Relaxed);
+        let answers = match counter.join() {
+            Ok(answers) => answers?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok(Tally { sent: sent?, answers })
+    })
+}
+
+fn send_ticks(socket: &UdpSocket, interval: Duration, done: &impl Fn() -> bool) -> Result<u32> {
+    let mut next = Instant::now();
+    let mut sent: u32 = 0;
+    while !done() {
+        // A refusal is an answer to an earlier datagram, which the tally will miss.
+        match socket.send(&sent.to_be_bytes()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error.into()),
+        }
+        sent += 1;
+        next += interval;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(sent)
+}
+
+/// Counts echoes while more are being sent, and then until none has come for a second.
+fn count_echoes(socket: &UdpSocket, sending: &AtomicBool) -> Result<BTreeMap<String, u32>> {
+    socket.set_read_timeout(Some(GLANCE))?;
+    let mut answers = BTreeMap::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut last = Instant::now();
+    let mut datagram = [0; 256];
+    while sending.load(Ordering::Relaxed) || last.elapsed() < Duration::from_secs(1) {
+        match socket.recv(&mut datagram) {
+            Ok(length) => {
+                let (pod, _, payload) = read_echo(&datagram[..length])?;
+                ensure!(seen.insert(payload.to_vec()), "{pod} sent a datagram back twice");
+                *answers.entry(pod).or_default() += 1;
+                last = Instant::now();
+            }
+            Err(error) if is_no_answer(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(answers)
+}
+
+/// Whether `error` only says that nothing has come, or that the server was not there a moment ago.
+fn is_no_answer(error: &std::io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
+    [ConnectionRefused, TimedOut, WouldBlock].contains(&error.kind())
+}
+
+fn connect(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
+    let socket = namespace.run(|| {
+        let own: SocketAddr = match server {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let socket = UdpSocket::bind(own)?;
+        socket.connect(server)?;
+        Ok(socket)
+    })?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// Pod, client and payload of an echo.
+fn read_echo(datagram: &[u8]) -> Result<(String, SocketAddr, &[u8])> {
+    let Some(end) = datagram.iter().position(|&byte| byte == b'\n') else {
+        bail!("an echo without a first line");
+    };
+    let line = std::str::from_utf8(&datagram[..end])?;
+    let (pod, client) = line.split_once(' ').context("an echo that names no client")?;
+    Ok((pod.to_owned(), client.parse()?, &datagram[end + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_names_pod_and_client() {
+        let (pod, client, payload) = read_echo(b"web-1 [fd00::1]:5\nabc").unwrap();
+        assert_eq!((pod.as_str(), payload), ("web-1", b"abc".as_slice()));
+        assert_eq!(client, "[fd00::1]:5".parse().unwrap());
+        assert!(read_echo(b"abc").is_err());
+    }
+
+    #[test]
+    fn what_did_not_come_back_is_lost() {
+        let tally = Tally { sent: 5, answers: BTreeMap::from([("a".into(), 2), ("b".into(), 1)]) };
+        assert_eq!(tally.lost(), 2);
+    }
+}

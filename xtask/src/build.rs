@@ -1,0 +1,156 @@
+//! Building the BPF object and the agent that carries it, and running what was built.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{become_command, fresh, run};
+use crate::{root, tools};
+
+/// How the agent is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to build: for tests and the lab.
+    Debug,
+    /// One static binary for other machines.
+    Release,
+}
+
+/// The variable by which the agent's build, the tests and the benchmarks are told of the object.
+const OBJECT: &str = "WEIR_EBPF_OBJECT";
+
+/// The variable by which the lab and the end-to-end tests are told of the agent.
+const AGENT: &str = "WEIR_BIN";
+
+/// Builds the BPF object; returns its path.
+pub fn object() -> Result<PathBuf> {
+    let toolchain = tools::bpf_toolchain()?;
+    let flags = [
+        r#"--cfg=bpf_target_arch="x86_64""#,
+        "-Cdebuginfo=2",
+        "-Ctarget-cpu=v3",
+        "-Ctarget-feature=+allows-misaligned-mem-access",
+        "-Clink-arg=--btf",
+    ];
+    // A folder of its own: the object's build then never waits for the lock of the host's.
+    let folder = target().join("bpf");
+    run(
+        fresh(&toolchain.cargo)
+            .current_dir(root())
+            .args(["build", "--release", "--package", "lb-ebpf", "--bins"])
+            .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"])
+            .arg("--target-dir")
+            .arg(&folder)
+            .env("RUSTC", &toolchain.rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")),
+        "If the linker complains, its LLVM may be older than the compiler's: \
+         remove bpf-linker and try again, it is then built anew.",
+    )?;
+    Ok(folder.join("bpfel-unknown-none/release/weir-ebpf"))
+}
+
+/// Builds the object and the agent; returns the agent's path.
+pub fn agent(profile: Profile) -> Result<PathBuf> {
+    let object = object()?;
+    let mut build = cargo();
+    build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
+    let next = "Fix what the compiler names above.";
+    if profile == Profile::Debug {
+        run(&mut build, next)?;
+        return Ok(target().join("debug/weir"));
+    }
+    // With --target the static flag does not reach build scripts, which cannot be linked so.
+    let (host, linking) = host()?;
+    run(
+        build.args(["--release", "--target", &host]).env(linking, "-Ctarget-feature=+crt-static"),
+        next,
+    )?;
+    let built = target().join(&host).join("release/weir");
+    let weir = target().join("release/weir");
+    std::fs::create_dir_all(target().join("release"))?;
+    // Renamed into place, so that a weir that is running keeps its file.
+    let fresh = weir.with_extension("new");
+    std::fs::copy(&built, &fresh)
+        .and_then(|_| std::fs::rename(&fresh, &weir))
+        .with_context(|| format!("cannot write {}", weir.display()))?;
+    Ok(weir)
+}
+
+/// Shows the agent at work in a lab.
+pub fn demonstrate() -> Result<()> {
+    tools::for_the_lab()?;
+    let weir = agent(Profile::Debug)?;
+    run(
+        cargo().args(["build", "--package", "weir-tests", "--bin", "lab"]),
+        "Fix what the compiler names above.",
+    )?;
+    become_command(Command::new(target().join("debug/lab")).env(AGENT, weir))
+}
+
+/// Runs the agent on this machine.
+pub fn run_here(arguments: &[String]) -> Result<()> {
+    let weir = agent(Profile::Release)?;
+    become_command(Command::new(weir).arg("run").args(arguments))
+}
+
+/// Runs a benchmark.
+pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
+    tools::for_the_lab()?;
+    let object = object()?;
+    run(
+        cargo()
+            .args(["bench", "--package", "weir-tests", "--bench", name, "--"])
+            .args(arguments)
+            .env(OBJECT, object),
+        "Benchmarks load programs into the kernel: run them as root.",
+    )
+}
+
+/// The host's cargo, told of the object, which is built first. Every section of the tests is told
+/// of it, so that none builds the agent's library anew.
+pub fn cargo_for_tests() -> Result<Command> {
+    let mut command = cargo();
+    command.env(OBJECT, object()?);
+    Ok(command)
+}
+
+/// The same, told of the agent too.
+pub fn cargo_for_end_to_end() -> Result<Command> {
+    let weir = agent(Profile::Debug)?;
+    let mut command = cargo_for_tests()?;
+    command.env(AGENT, weir);
+    Ok(command)
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> Command {
+    let mut command = fresh(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for kept in ["CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "RUSTUP_TOOLCHAIN"] {
+        if let Some(value) = env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command.current_dir(root());
+    command
+}
+
+/// Where builds go.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The machine's own target, and the variable that holds flags for it.
+fn host() -> Result<(String, String)> {
+    let verbose = crate::command::answer(fresh("rustc").arg("-vV"))
+        .context("cannot run `rustc -vV`. Install Rust by rustup, then try again.")?;
+    let host = verbose
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("`rustc -vV` names no host")?;
+    let variable = host.to_uppercase().replace('-', "_");
+    Ok((host.to_owned(), format!("CARGO_TARGET_{variable}_RUSTFLAGS")))
+}

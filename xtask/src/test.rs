@@ -1,0 +1,191 @@
+//! Running the tests, section by section, with a count and a time for each.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::build::{cargo_for_end_to_end, cargo_for_tests};
+use crate::command::run_reading;
+use crate::tools;
+
+/// A part of the tests, by what it needs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Unit tests and properties: nothing.
+    Unit,
+    /// Objects in; remarks, contents and packets out: nothing.
+    Scenarios,
+    /// The programs in this machine's kernel: root.
+    Kernel,
+    /// Real clients and servers in network namespaces: root.
+    EndToEnd,
+}
+
+/// What came of one section.
+struct Report {
+    name: &'static str,
+    counts: Counts,
+    succeeded: bool,
+    took: Duration,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs the sections of `only` (all if it names none), each to its end, and then tells what came of
+/// them.
+pub fn run(only: &[Section], filter: Option<&str>) -> Result<()> {
+    let started = Instant::now();
+    let skips = env::temp_dir().join(format!("weir-skipped-{}", std::process::id()));
+    let mut reports = Vec::new();
+    for &section in Section::value_variants() {
+        if only.is_empty() || only.contains(&section) {
+            reports.push(run_section(section, filter, &skips)?);
+        }
+    }
+    let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
+    let _ = std::fs::remove_file(&skips);
+    conclude(&reports, &skipped, started.elapsed())
+}
+
+fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Result<Report> {
+    let (name, mut command) = command(section)?;
+    eprintln!("== {name}");
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    command.env("WEIR_SKIPPED", skips).args(filter);
+    let succeeded = run_reading(&mut command, |line| counts.add(line))?;
+    Ok(Report { name, counts, succeeded, took: started.elapsed() })
+}
+
+fn command(section: Section) -> Result<(&'static str, Command)> {
+    let mut command = match section {
+        Section::Unit | Section::Scenarios | Section::Kernel => cargo_for_tests()?,
+        Section::EndToEnd => {
+            tools::for_the_lab()?;
+            cargo_for_end_to_end()?
+        }
+    };
+    command.args(["test", "--no-fail-fast"]);
+    let name = match section {
+        Section::Unit => {
+            command.args(["--workspace", "--lib", "--bins"]);
+            "unit tests and properties"
+        }
+        Section::Scenarios => {
+            command.args(["--package", "lb-userspace", "--test", "*"]);
+            "scenarios"
+        }
+        Section::Kernel => {
+            command.args(["--package", "weir-tests", "--test", "kernel"]);
+            "the programs in this kernel"
+        }
+        Section::EndToEnd => {
+            command.args(["--package", "weir-tests", "--test", "end_to_end"]);
+            "end to end"
+        }
+    };
+    Ok((name, command))
+}
+
+fn conclude(reports: &[Report], skipped: &str, took: Duration) -> Result<()> {
+    eprintln!();
+    for report in reports {
+        let verdict = if report.succeeded { "ok" } else { "FAILED" };
+        let Counts { passed, failed, .. } = report.counts;
+        eprintln!(
+            "{:28} {verdict:6} {passed:4} passed {failed:4} failed {:6.1} s",
+            report.name,
+            report.took.as_secs_f64()
+        );
+    }
+    let skips = skipped.lines().count() as u64;
+    for line in skipped.lines() {
+        eprintln!("skipped: {line}");
+    }
+    eprintln!("in {:.0} s", took.as_secs_f64());
+    let total = reports.iter().fold(Counts::default(), |sum, report| Counts {
+        passed: sum.passed + report.counts.passed,
+        failed: sum.failed + report.counts.failed,
+        ignored: sum.ignored + report.counts.ignored,
+    });
+    println!(
+        "{} passed, {} failed, {} skipped",
+        total.passed.saturating_sub(skips),
+        total.failed,
+        total.ignored + skips
+    );
+    judge(reports, total, skips)
+}
+
+fn judge(reports: &[Report], total: Counts, skips: u64) -> Result<()> {
+    if let Some(report) = reports.iter().find(|report| !report.succeeded) {
+        bail!(
+            "{} failed: the names stand above under `failures:`. \
+             `cargo xtask test --only SECTION NAME` runs one of them.",
+            report.name
+        );
+    }
+    if env::var_os("CI").is_some() && skips + total.ignored > 0 {
+        bail!("tests were skipped, which CI does not accept: give it what they say they need.");
+    }
+    if total.passed == 0 {
+        bail!("no test ran: the filter fits none. Leave it out, or choose another section.");
+    }
+    Ok(())
+}
+
+impl Counts {
+    /// Takes in a line of a test binary's output if it is its summary.
+    fn add(&mut self, line: &str) {
+        let Some((_, counts)) =
+            line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". "))
+        else {
+            return;
+        };
+        for part in counts.split("; ") {
+            let mut words = part.split(' ');
+            let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+            match words.next() {
+                Some("passed") => self.passed += number,
+                Some("failed") => self.failed += number,
+                Some("ignored") => self.ignored += number,
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summaries_of_test_binaries_add_up() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s");
+        counts.add("test a_sentence ... ok");
+        counts
+            .add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!(counts, Counts { passed: 5, failed: 4, ignored: 1 });
+    }
+
+    #[test]
+    fn a_run_in_which_no_test_ran_is_a_failure() {
+        let report = Report {
+            name: "unit tests",
+            counts: Counts::default(),
+            succeeded: true,
+            took: Duration::ZERO,
+        };
+        assert!(judge(&[report], Counts::default(), 0).is_err());
+    }
+}

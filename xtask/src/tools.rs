@@ -1,0 +1,228 @@
+//! What the build and the lab need from the machine, found or installed: a Rust toolchain that can
+//! build `core` for BPF, bpf-linker with the same LLVM, and a few Debian packages.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command::{answer, fresh, run};
+
+/// The bpf-linker that the project is built with.
+const LINKER_VERSION: &str = "0.13.0";
+
+/// The oldest compiler that builds the workspace, as in the workspace's Cargo.toml.
+const OLDEST_RUST: (u32, u32) = (1, 95);
+
+/// A Rust toolchain that has the source of `core`, and its linker for BPF.
+pub struct BpfToolchain {
+    /// Its cargo.
+    pub cargo: PathBuf,
+    /// Its compiler.
+    pub rustc: PathBuf,
+    /// bpf-linker, whose LLVM is at least the compiler's.
+    pub linker: PathBuf,
+}
+
+/// Finds what builds the BPF object, installing what is missing.
+pub fn bpf_toolchain() -> Result<BpfToolchain> {
+    let (cargo, rustc, llvm) = match find_compiler() {
+        Some(found) => found,
+        None => install_compiler()?,
+    };
+    let linker = match find_linker() {
+        Some(linker) => linker,
+        None => install_linker(llvm)?,
+    };
+    Ok(BpfToolchain { cargo, rustc, linker })
+}
+
+/// Makes sure that what the lab calls is there: `ip`, `ethtool`, `nsenter` and `curl`.
+pub fn for_the_lab() -> Result<()> {
+    const PROGRAMS: [(&str, &str); 4] =
+        [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| on_path(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install_packages(&missing)
+}
+
+type Compiler = (PathBuf, PathBuf, u32);
+
+/// The first toolchain with the source of `core`: the one in use, rustup's nightly, the system's.
+fn find_compiler() -> Option<Compiler> {
+    let of_rustup = |toolchain: &str| {
+        let rustc = answer(fresh("rustup").args(["which", "--toolchain", toolchain, "rustc"]))?;
+        Some(PathBuf::from(rustc))
+    };
+    let in_use = answer(fresh("rustc").args(["--print", "sysroot"]))
+        .map(|sysroot| Path::new(&sysroot).join("bin/rustc"));
+    [in_use, of_rustup("nightly"), Some("/usr/bin/rustc".into())]
+        .into_iter()
+        .flatten()
+        .find_map(|rustc| can_build_core(&rustc))
+}
+
+/// Whether the toolchain of `rustc` is new enough and has a cargo and the source of `core`.
+fn can_build_core(rustc: &Path) -> Option<Compiler> {
+    let cargo = rustc.with_file_name("cargo");
+    let sysroot = answer(fresh(rustc).args(["--print", "sysroot"]))?;
+    let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml");
+    let (version, llvm) = versions(&answer(fresh(rustc).arg("-vV"))?)?;
+    let usable = source.exists() && cargo.exists() && version >= OLDEST_RUST;
+    usable.then(|| (cargo, rustc.to_owned(), llvm))
+}
+
+/// Rust's version and LLVM's major version, of what `rustc -vV` printed.
+fn versions(verbose: &str) -> Option<((u32, u32), u32)> {
+    let field = |name: &str| {
+        let line = verbose.lines().find_map(|line| line.strip_prefix(name))?;
+        let mut numbers = line.trim().split('.').map(|number| number.parse().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    Some((field("release:")?, field("LLVM version:")?.0))
+}
+
+fn install_compiler() -> Result<Compiler> {
+    eprintln!("No Rust toolchain here has the source of `core`, which BPF programs need.");
+    if on_path("apt-get").is_some() {
+        install_packages(&["rustc-web", "cargo-web", "rust-web-src"])?;
+    } else {
+        run(
+            fresh("rustup").args(["component", "add", "rust-src"]),
+            "Install the source of Rust's library (component rust-src) by hand, then try again.",
+        )?;
+    }
+    match find_compiler() {
+        Some(found) => Ok(found),
+        None => bail!(
+            "still no Rust toolchain of {}.{} or later with the source of `core`. \
+             `rustup component add rust-src` gives one where rustup can download; \
+             on Debian the packages rustc-web, cargo-web and rust-web-src do.",
+            OLDEST_RUST.0,
+            OLDEST_RUST.1
+        ),
+    }
+}
+
+fn find_linker() -> Option<PathBuf> {
+    let installed = cargo_home().map(|home| home.join("bin/bpf-linker"));
+    [on_path("bpf-linker"), installed, Some(own_folder().join("bin/bpf-linker"))]
+        .into_iter()
+        .flatten()
+        .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
+}
+
+/// Builds bpf-linker against LLVM `llvm`, the compiler's own, which takes about a minute.
+fn install_linker(llvm: u32) -> Result<PathBuf> {
+    eprintln!("There is no bpf-linker here: building {LINKER_VERSION} with LLVM {llvm}.");
+    let prefix = PathBuf::from(format!("/usr/lib/llvm-{llvm}"));
+    if !prefix.join("bin/llvm-config").exists() {
+        install_packages(&[
+            &format!("llvm-{llvm}-dev"),
+            &format!("libpolly-{llvm}-dev"),
+            "libzstd-dev",
+            "g++",
+        ])?;
+    }
+    let home = match cargo_home() {
+        Some(home) if is_writable(&home) => home,
+        Some(_) | None => own_folder(),
+    };
+    run(
+        fresh("cargo")
+            .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
+            .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
+            .arg("--root")
+            .arg(&home)
+            .env("LLVM_PREFIX", &prefix),
+        &format!(
+            "bpf-linker needs LLVM {llvm}: check that {} holds it, or put a bpf-linker on the PATH.",
+            prefix.display()
+        ),
+    )?;
+    Ok(home.join("bin/bpf-linker"))
+}
+
+/// Installs Debian packages; where the lists of packages are missing or old they are fetched first.
+fn install_packages(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    if on_path("apt-get").is_none() {
+        bail!(
+            "this machine lacks what the Debian packages {names} hold, and has no apt-get. \
+             Install them its own way, then try again."
+        );
+    }
+    eprintln!("Installing {names}.");
+    let next = format!("Run it as root, or install {names} by hand, then try again.");
+    if run(apt_get("install").args(packages), &next).is_ok() {
+        return Ok(());
+    }
+    run(&mut apt_get("update"), "Check /etc/apt/sources.list and the network.")?;
+    run(apt_get("install").args(packages), &next)
+}
+
+fn apt_get(verb: &str) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(["-q", "-y", "-o", "DPkg::Lock::Timeout=300", verb])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    if verb == "install" {
+        command.arg("--no-install-recommends");
+    }
+    command
+}
+
+/// The file that `program` names on the PATH or among the system's own programs.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
+
+/// Where tools go if cargo's own folder cannot be written.
+fn own_folder() -> PathBuf {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    cache.or_else(home).unwrap_or_else(env::temp_dir).join("weir")
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let probe = folder.join(format!(".weir-{}", std::process::id()));
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&probe, ""));
+    let _ = std::fs::remove_file(&probe);
+    written.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_says_its_own_version_and_its_llvm_s() {
+        let verbose = "rustc 1.96.0 (ac68faa20 2026-05-25)\nhost: x86_64-unknown-linux-gnu\n\
+                       release: 1.96.0\nLLVM version: 22.1.8";
+        assert_eq!(versions(verbose), Some(((1, 96), 22)));
+        assert_eq!(versions("release: 1.98.0-nightly\nLLVM version: 23.0"), Some(((1, 98), 23)));
+        assert_eq!(versions("rustc 1.96.0"), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_not_writable() {
+        assert!(!is_writable(Path::new("/proc/weir")));
+    }
+}
