@@ -4,6 +4,10 @@
 //! Start, change, failure, tampering and retry are one path: plan, diff against what the maps hold,
 //! write. What a write did not reach is simply still different when the next plan is made.
 
+pub mod place;
+pub mod run;
+pub mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 

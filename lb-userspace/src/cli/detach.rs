@@ -1,6 +1,16 @@
-//! `weir detach`: what it takes.
+//! `weir detach`: what it takes, and the removal of everything of Weir's.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
 
 use super::Pins;
+use crate::agent::place::Place;
+use crate::programs::attach;
+use crate::programs::netlink::Netlink;
+use crate::programs::pins;
 
 /// Stops translating: removes every program, link and pin of Weir's from this node.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -14,4 +24,71 @@ pub struct Args {
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Removed {
+    links: usize,
+    maps: usize,
+    filters: usize,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("nothing of Weir's was here");
+        }
+        let Self { links, maps, filters } = self;
+        write!(f, "removed {links} links and {maps} maps")?;
+        if *filters > 0 {
+            write!(f, ", and filters on {filters} devices")?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes every program, link and pin of Weir's, of every version.
+///
+/// # Errors
+///
+/// An agent is at work, or something could not be removed; what was removed before stays removed.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let directory = args.pins.directory();
+    let place = Place::take(&directory)?;
+    let filters = remove_filters()?;
+    let pinned = pins::Pins::at(&directory).remove_all()?;
+    let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
+    place.remove()?;
+    let removed = Removed { links, maps: pinned.len() - links, filters };
+    println!("{removed}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the filters that stand in for links on older kernels; returns from how many devices.
+fn remove_filters() -> anyhow::Result<usize> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("devices cannot be asked for: report this")?;
+    let links = runtime.block_on(async { Netlink::open()?.links().await })?;
+    let mut devices = 0;
+    for link in links {
+        let removed = attach::remove_filters(&link.name);
+        let removed = removed.with_context(|| {
+            format!("filters of {} stay; `tc filter show` lists them", link.name)
+        })?;
+        devices += usize::from(removed);
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_told_and_so_is_that_there_was_nothing() {
+        let some = Removed { links: 4, maps: 16, filters: 0 };
+        assert_eq!(some.to_string(), "removed 4 links and 16 maps");
+        assert_eq!(Removed::default().to_string(), "nothing of Weir's was here");
+    }
 }

@@ -35,7 +35,12 @@ pub struct Cli {
 
 /// The verbs. A verb's arm is added here and in [`main`] when its `run` is there.
 #[derive(Subcommand, Debug)]
-pub enum Verb {}
+pub enum Verb {
+    /// Balances this node's traffic until stopped
+    Run(run::Args),
+    /// Stops translating: removes every program, link and pin
+    Detach(detach::Args),
+}
 
 /// Does what the command line asks.
 ///
@@ -43,7 +48,10 @@ pub enum Verb {}
 ///
 /// What kept it from being done, ending with what to do.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.verb {}
+    match cli.verb {
+        Verb::Run(args) => run::run(args),
+        Verb::Detach(args) => detach::run(&args),
+    }
 }
 
 /// How log lines are written.

@@ -1,10 +1,13 @@
-//! `weir run`: what it takes.
+//! `weir run`: what it takes, and the agent's start.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::runtime::Builder;
 
 use super::Pins;
+use crate::agent;
 use crate::config::{Config, DeviceNames, NodePortAddresses, TableSizes, XdpMode, capacities};
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
@@ -104,6 +107,22 @@ impl Args {
             capacities: capacities(sizes, memory()?),
         })
     }
+}
+
+/// Runs the agent until it is stopped.
+///
+/// # Errors
+///
+/// It could not start, or had to stop; what was in the kernel before still is.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
+    let result = runtime.block_on(agent::run::run(config));
+    // A sweep may be under way; nobody waits for it.
+    runtime.shutdown_background();
+    result?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The host's name in lower case, as the kubelet names a node by default.

@@ -42,24 +42,23 @@ impl<K: Pod, V: Pod> Table<K, V> {
         Ok(Self { data, map, entry: PhantomData })
     }
 
-    /// Hands every entry to `see`, a chunk at a time. Of a map that is written meanwhile, an entry
-    /// that is there all the time is seen; others may be.
+    /// Hands every entry to `see`, a chunk at a time; entries may be removed meanwhile. Of a map
+    /// that is written meanwhile, an entry that is there all the time is seen; others may be.
     ///
     /// # Errors
-    /// The kernel's answer.
-    pub fn for_each(&self, mut see: impl FnMut(K, V)) -> Result<(), MapError> {
+    /// The kernel's answer, or what `see` answers.
+    pub fn for_each(
+        &self,
+        mut see: impl FnMut(K, V) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
         let mut room = CHUNK;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut position = None;
         loop {
             keys.resize(room, K::zeroed());
             values.resize(room, V::zeroed());
-            let next = match self.read(position, &mut keys, &mut values) {
-                Ok((read, next)) => {
-                    let entries = keys.iter().zip(&values);
-                    entries.take(read).for_each(|(key, value)| see(*key, *value));
-                    next
-                }
+            let (read, next) = match self.read(position, &mut keys, &mut values) {
+                Ok(answer) => answer,
                 // A bucket of a hash has more entries than there is room for: it is read again.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     room *= 2;
@@ -67,11 +66,27 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 }
                 Err(error) => return Err(self.failed("read", error)),
             };
+            for (key, value) in keys.iter().zip(&values).take(read) {
+                see(*key, *value)?;
+            }
             let Some(next) = next else {
                 return Ok(());
             };
             position = Some(next);
         }
+    }
+
+    /// Every entry at once, for maps of which the agent holds a copy anyway.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
+        let mut entries = Vec::new();
+        self.for_each(|key, value| {
+            entries.push((key, value));
+            Ok(())
+        })?;
+        Ok(entries)
     }
 
     /// The value under `key`.

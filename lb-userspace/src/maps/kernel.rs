@@ -119,17 +119,11 @@ impl MapStore for KernelStore {
             settings: self.settings.get(&0)?.unwrap_or(Zeroable::zeroed()),
             ..Contents::default()
         };
-        self.services.for_each(|id, label| {
-            contents.services.insert(ServiceId(id), label);
-        })?;
-        self.filter.for_each(|word, bits| {
-            if bits != 0 {
-                contents.filter.insert(word, bits);
-            }
-        })?;
-        self.devices.for_each(|index, device| {
-            contents.devices.insert(index, device);
-        })?;
+        let services = self.services.entries()?.into_iter();
+        contents.services = services.map(|(id, label)| (ServiceId(id), label)).collect();
+        let filter = self.filter.entries()?.into_iter();
+        contents.filter = filter.filter(|(_, bits)| *bits != 0).collect();
+        contents.devices = self.devices.entries()?.into_iter().collect();
         self.read_slots(&mut contents)?;
         Ok(contents)
     }
@@ -166,16 +160,14 @@ where
     }
 
     fn read(&self) -> Result<FamilyContents<A>, MapError> {
-        let mut contents = FamilyContents::default();
-        self.frontends.for_each(|frontend, row| {
-            contents.frontends.insert(frontend, row);
-        })?;
-        self.backends.for_each(|id, row| {
-            if row.generation != 0 {
-                contents.backends.insert(BackendId(id), row);
-            }
-        })?;
-        Ok(contents)
+        let backends = self.backends.entries()?.into_iter();
+        Ok(FamilyContents {
+            frontends: self.frontends.entries()?.into_iter().collect(),
+            backends: backends
+                .filter(|(_, row)| row.generation != 0)
+                .map(|(id, row)| (BackendId(id), row))
+                .collect(),
+        })
     }
 
     /// Writes a backend's row; one that is new under this id begins to count from zero.

@@ -2,12 +2,12 @@
 //! another ([`diff`]); and where they are written ([`MapStore`]).
 
 mod batch;
+pub mod connections;
 pub mod contents;
 pub mod diff;
 pub mod kernel;
 pub mod memory;
 mod text;
-pub mod world;
 
 pub use contents::{BackendSet, Contents, FamilyContents};
 pub use diff::{Operation, diff};

@@ -1,5 +1,6 @@
 //! This node as its devices show it; what the cluster says of it stands in [`super::Node`].
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// This node.
@@ -33,4 +34,13 @@ pub enum DeviceRole {
     Pod,
     /// Anything outside this node, tunnels included.
     Network,
+}
+
+impl fmt::Display for DeviceRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "a pod",
+            Self::Network => "the network",
+        })
+    }
 }

@@ -4,8 +4,7 @@
 //! again, and changes nothing at another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::{fmt, fs, io};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{TcAttachOptions, TcError};
@@ -54,6 +53,15 @@ impl Tc {
             Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Tcx,
             Ok(_) | Err(_) => Self::Clsact,
         }
+    }
+}
+
+impl fmt::Display for Tc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        })
     }
 }
 
@@ -154,8 +162,7 @@ impl Attachments {
         for index in pinned.keys().filter(|index| !present.contains(index)) {
             for hook in pinned.get(index).into_iter().flatten() {
                 // The link is dead with its device: nothing is left to detach.
-                let path = self.pins.link(*index, *hook);
-                fs::remove_file(&path).map_err(|error| PinError::File { path, error })?;
+                self.pins.remove_link(*index, *hook)?;
             }
         }
         let none = Vec::new();
@@ -286,6 +293,15 @@ impl Attachments {
         }
         fs::remove_file(pin)
     }
+}
+
+/// Removes what stands in for links on older kernels from the device called `name`; returns whether
+/// there was something.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn remove_filters(name: &str) -> Result<bool, TcError> {
+    clsact::remove(name)
 }
 
 /// Puts `program` in the place of the one that the link pinned at `pin` runs; `false` if that link

@@ -25,6 +25,8 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
+use tokio::time::{Instant, sleep_until};
+
 use super::devices::Link;
 
 /// How long news are gathered before they are told: a pod's device comes with a dozen.
@@ -57,6 +59,8 @@ pub enum NetlinkError {
 pub struct Netlink {
     handle: Handle,
     news: UnboundedReceiver<News>,
+    /// When the news that have come are to be told.
+    settles: Option<Instant>,
 }
 
 type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
@@ -76,21 +80,24 @@ impl Netlink {
         ])
         .map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle, news })
+        Ok(Self { handle, news, settles: None })
     }
 
-    /// Waits until something has changed that may matter, and for what comes along with it.
+    /// Waits until something has changed that may matter, and for what comes along with it. The
+    /// future may be dropped and made anew; nothing is missed.
     ///
     /// # Errors
     /// [`NetlinkError::Closed`]
     pub async fn changed(&mut self) -> Result<(), NetlinkError> {
-        loop {
-            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
-            if matters(&message) {
-                break;
+        let settled = loop {
+            if let Some(time) = self.settles {
+                break time;
             }
-        }
-        tokio::time::sleep(SETTLE).await;
+            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
+            self.settles = matters(&message).then(|| Instant::now() + SETTLE);
+        };
+        sleep_until(settled).await;
+        self.settles = None;
         while self.news.try_recv().is_ok() {}
         Ok(())
     }

@@ -12,6 +12,7 @@ use lb_common::maps::{self, Capacities, Kind};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::hooks::Hook;
+use crate::syscall;
 
 /// Why pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -234,6 +235,18 @@ impl Pins {
             .collect())
     }
 
+    /// Removes the pin of a link, if it is there.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn remove_link(&self, device: u32, hook: Hook) -> Result<(), PinError> {
+        let pin = self.link(device, hook);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(&pin, error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Removes every pin of every version, links first; returns what was removed.
     ///
     /// # Errors
@@ -244,6 +257,10 @@ impl Pins {
             for folder in ["links", "maps"] {
                 let folder = version.join(folder);
                 for pin in entries(&folder)? {
+                    if is_link(&pin) {
+                        // Its pin removed, a link would live on until a kernel thread gets to it.
+                        let _ = syscall::detach_pinned_link(&pin);
+                    }
                     fs::remove_file(&pin).map_err(|error| file(&pin, error))?;
                     removed.push(pin);
                 }
@@ -279,6 +296,12 @@ impl Pins {
     fn links(&self) -> PathBuf {
         self.directory.join("links")
     }
+}
+
+/// Whether a removed pin was a link's.
+#[must_use]
+pub fn is_link(pin: &Path) -> bool {
+    pin.parent().is_some_and(|folder| folder.ends_with("links"))
 }
 
 /// Whether `path` is on a BPF file system.

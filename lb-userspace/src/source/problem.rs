@@ -71,6 +71,20 @@ pub enum Problem {
     },
 }
 
+impl From<&Problem> for Remark {
+    /// The same about the object or, where it is no object's, about the place.
+    fn from(problem: &Problem) -> Self {
+        let (place, text) = match problem {
+            Problem::Remark { remark, .. } => return remark.clone(),
+            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
+                (place, reason.clone())
+            }
+            Problem::Skipped { place, kind, count } => (place, skipped(kind, *count)),
+        };
+        Self { about: place.to_string(), text }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -83,11 +97,13 @@ impl fmt::Display for Problem {
                 }
                 remark.fmt(f)
             }
-            Self::Skipped { place, kind, count } => write!(
-                f,
-                "{place}: {count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, \
-                 Pod and List"
-            ),
+            Self::Skipped { place, kind, count } => {
+                write!(f, "{place}: {}", skipped(kind, *count))
+            }
         }
     }
+}
+
+fn skipped(kind: &str, count: usize) -> String {
+    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
 }

@@ -1,0 +1,177 @@
+//! The agent's place on the node: a directory of its own below `/run/weir`, by whose lock one agent
+//! at a time works on a pin directory, and where it says how it is.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::status::Status;
+
+/// Below this every agent has its place.
+const HOME: &str = "/run/weir";
+
+/// Why an agent has no place.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// Another agent works on the same pins.
+    #[error(
+        "weir run is at work on {pins} already{}; stop it first", 
+        process.map(|id| format!(" (process {id})")).unwrap_or_default()
+    )]
+    Taken {
+        /// Its pins.
+        pins: PathBuf,
+        /// Its process, if it has said so.
+        process: Option<u32>,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error("{path}: {error}; weir keeps its lock and its status there: run it as root")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+}
+
+/// A place that is ours while this value lives. What stands in it stays.
+#[derive(Debug)]
+pub struct Place {
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Place {
+    /// Takes the place of the agent that works on `pins`.
+    ///
+    /// # Errors
+    /// [`PlaceError`]
+    pub fn take(pins: &Path) -> Result<Self, PlaceError> {
+        Self::take_below(Path::new(HOME), pins)
+    }
+
+    fn take_below(home: &Path, pins: &Path) -> Result<Self, PlaceError> {
+        let directory = directory(home, pins);
+        fs::create_dir_all(&directory).map_err(|error| file(&directory, error))?;
+        let path = directory.join("lock");
+        let lock = File::create(&path).map_err(|error| file(&path, error))?;
+        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { directory, _lock: lock }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(PlaceError::Taken {
+                pins: pins.into(),
+                process: read(&directory).ok().map(|status| status.process),
+            }),
+            Err((_, error)) => Err(file(&path, error.into())),
+        }
+    }
+
+    /// Says how the agent is, in one step: a reader sees the old or the new status.
+    ///
+    /// # Errors
+    /// [`PlaceError::File`]
+    pub fn say(&self, status: &Status) -> Result<(), PlaceError> {
+        let path = self.directory.join("status.json");
+        let next = self.directory.join("status.json.next");
+        let write = || {
+            let mut file = File::create(&next)?;
+            serde_json::to_writer_pretty(&mut file, status)?;
+            file.write_all(b"\n")?;
+            fs::rename(&next, &path)
+        };
+        write().map_err(|error: io::Error| file(&path, error))
+    }
+
+    /// Gives the place up and removes it.
+    ///
+    /// # Errors
+    /// [`PlaceError::File`]
+    pub fn remove(self) -> Result<(), PlaceError> {
+        fs::remove_dir_all(&self.directory).map_err(|error| file(&self.directory, error))
+    }
+}
+
+/// What the agent that works, or last worked, on `pins` has said; `None` if there was none.
+///
+/// # Errors
+/// [`PlaceError::File`]
+pub fn status(pins: &Path) -> Result<Option<Status>, PlaceError> {
+    let directory = directory(Path::new(HOME), pins);
+    match read(&directory) {
+        Ok(status) => Ok(Some(status)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file(&directory.join("status.json"), error)),
+    }
+}
+
+fn read(directory: &Path) -> io::Result<Status> {
+    let text = fs::read(directory.join("status.json"))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// The directory for the pins below `<bpffs>/weir`, whichever the layout's version: a name in which
+/// every slash of that path is a dash, as systemd names units after paths.
+fn directory(home: &Path, pins: &Path) -> PathBuf {
+    let bpffs = pins.ancestors().nth(2).unwrap_or(pins);
+    let path = bpffs.to_string_lossy();
+    let name: String = path
+        .trim_matches('/')
+        .chars()
+        .map(|c| match c {
+            '/' => "-".to_owned(),
+            '-' => "\\x2d".to_owned(),
+            c => c.to_string(),
+        })
+        .collect();
+    home.join(if name.is_empty() { "-" } else { &name })
+}
+
+fn file(path: &Path, error: io::Error) -> PlaceError {
+    PlaceError::File { path: path.into(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(ready: bool) -> Status {
+        Status { process: 7, ready, ..Status::default() }
+    }
+
+    #[test]
+    fn a_second_agent_on_the_same_pins_is_refused_and_told_of_the_first() {
+        let home = tempfile::tempdir().unwrap();
+        let pins = Path::new("/sys/fs/bpf/weir/v1");
+        let place = Place::take_below(home.path(), pins).unwrap();
+        place.say(&status(false)).unwrap();
+        let error = Place::take_below(home.path(), pins).unwrap_err();
+        assert!(error.to_string().contains("(process 7); stop it"), "{error}");
+        Place::take_below(home.path(), Path::new("/other/weir/v1")).unwrap();
+        drop(place);
+        Place::take_below(home.path(), pins).unwrap();
+    }
+
+    #[test]
+    fn the_latest_status_is_read_until_the_place_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let pins = Path::new("/sys/fs/bpf/weir/v1");
+        let place = Place::take_below(home.path(), pins).unwrap();
+        let directory = directory(home.path(), pins);
+        for ready in [false, true] {
+            place.say(&status(ready)).unwrap();
+            assert_eq!(read(&directory).unwrap(), status(ready));
+        }
+        place.remove().unwrap();
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn different_bpffs_have_different_places_and_versions_share_one() {
+        let of = |pins: &str| directory(Path::new(HOME), Path::new(pins));
+        assert_eq!(of("/sys/fs/bpf/weir/v1"), Path::new("/run/weir/sys-fs-bpf"));
+        assert_eq!(of("/sys/fs/bpf/weir/v1"), of("/sys/fs/bpf/weir/v2"));
+        assert_ne!(of("/a/b-c/weir/v1"), of("/a/b/c/weir/v1"));
+    }
+}
