@@ -138,7 +138,7 @@ fn try_claim<A: Address, W: World<A>>(
 /// The `attempt`th port for a flow: spread by its hash, then in wide steps, so that tries neither
 /// crowd nor repeat.
 #[inline(always)]
-const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
+pub(crate) const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
     let spread = hash::reduce(hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)), count as u32);
     Port::new(first.wrapping_add(spread as u16))
 }

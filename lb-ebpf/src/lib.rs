@@ -5,19 +5,21 @@
 //! begins its connection, `choose` picks a backend, `connect` writes the entries, `rewrite` changes
 //! the packet. What a walk may touch stands behind three seams: [`packet::Packet`] for bytes,
 //! [`tables`] for rows, entries and the node around it. Nothing here knows which hook it runs in;
-//! `kernel/`, compiled for BPF alone, does.
+//! `kernel/`, compiled for BPF alone, does. Off BPF the library has two more modules: [`memory`], a
+//! world in ordinary collections, and `cases`, the packets that say what is promised.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", no_std)]
 #![forbid(unsafe_code)]
 
 pub mod balance;
+#[cfg(feature = "cases")]
+pub mod cases;
 pub mod checksum;
 mod choose;
 mod connect;
+#[cfg(not(target_arch = "bpf"))]
+pub mod memory;
 pub mod packet;
 mod rewrite;
 pub mod tables;
 pub mod wire;
-
-#[cfg(test)]
-mod tests;

@@ -88,3 +88,21 @@ impl Pins {
 pub fn pin_directory(bpffs: &Path) -> PathBuf {
     bpffs.join("weir").join(format!("v{}", layout::VERSION))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_pin_directory_carries_the_layout_s_version() {
+        let directory = pin_directory(Path::new("/run/bpf"));
+        assert_eq!(directory, Path::new(&format!("/run/bpf/weir/v{}", layout::VERSION)));
+    }
+}

@@ -76,9 +76,9 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     }
     written(&before.devices, &after.devices, Operation::Device, &mut operations);
     written(&before.services, &after.services, Operation::Service, &mut operations);
+    filter_widened(before, after, &mut operations);
     backends_that_come::<V4>(before, after, &mut operations);
     backends_that_come::<V6>(before, after, &mut operations);
-    filter_widened(before, after, &mut operations);
     slots_filled(before, after, &mut operations);
     // From here on, what came is in use ...
     let (b, a) = (before, after);

@@ -38,7 +38,7 @@ impl FaultyStore {
 
     fn fails(&mut self) -> bool {
         self.random = lb_common::hash::bytes(self.random, b"next");
-        self.random % 10 == 0
+        self.random.is_multiple_of(10)
     }
 }
 

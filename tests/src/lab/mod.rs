@@ -15,9 +15,11 @@ mod leftovers;
 mod namespace;
 mod wires;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lb_common::address::Family;
 use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
@@ -164,6 +166,13 @@ impl Drop for Lab {
 }
 
 impl Node {
+    /// Whether `address` is one of the node's own that its peers know.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        let of = |own: Addresses| own.of(Family::of(&address)) == address;
+        of(self.addresses) || of(addresses::overlay(self.number))
+    }
+
     fn new(lab: &leftovers::Name, number: u8, pods_before: u8, pods: u8) -> Self {
         let name = if number == 1 { "node1" } else { "node2" };
         let pod = |index: u8| {

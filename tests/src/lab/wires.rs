@@ -207,11 +207,10 @@ fn route_to_pods(node: &Node, via: Addresses, more: &str) -> String {
     )
 }
 
-/// A vxlan device to the other node, each node standing in it under the first address of its pods'
-/// range (IPv6: the second, as the first is every router's).
+/// A vxlan device to the other node.
 fn overlay(node: &Node, other: &Node) -> String {
-    let own = overlay_address(node);
-    let theirs = overlay_address(other);
+    let own = addresses::overlay(node.number);
+    let theirs = addresses::overlay(other.number);
     let (mac, their_mac) = (overlay_mac(node), overlay_mac(other));
     format!(
         "link add vxlan0 address {mac} type vxlan id 1 local {} dev eth0 dstport 8472 nolearning
@@ -231,10 +230,6 @@ fn forward_overlay(node: &Node, other: &Node) -> Result<()> {
     let entry = ["fdb", "add", &mac, "dev", "vxlan0", "dst", &end, "self", "permanent"];
     node.namespace.output("bridge", &entry)?;
     Ok(())
-}
-
-fn overlay_address(node: &Node) -> Addresses {
-    Addresses { v4: addresses::pod(node.number, 0).v4, v6: addresses::pod(node.number, 255).v6 }
 }
 
 fn overlay_mac(node: &Node) -> String {

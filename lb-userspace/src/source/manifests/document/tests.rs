@@ -136,6 +136,12 @@ fn an_object_that_does_not_say_what_or_who_it_is_is_a_mistake() {
 }
 
 #[test]
+fn the_state_of_the_largest_cluster_is_no_more_than_is_allowed() {
+    // 150,000 endpoints as kubectl prints them, at some forty nodes each.
+    assert!(options().budget.unwrap().max_nodes > 150_000 * 40);
+}
+
+#[test]
 fn an_alias_bomb_is_refused() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for i in 1..12 {

@@ -1,0 +1,314 @@
+//! A world in memory, for tests and for `weir explain`: the same traits as the kernel's, over
+//! ordinary collections. It imitates one habit of the kernel's: a way that is asked for the first
+//! time is not fit for XDP, and is used by TC with the neighbour left to the kernel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::backend::{Backend, BackendId, Traffic};
+use lb_common::connection::{Connection, State, Ticks};
+use lb_common::filter::{self, Position};
+use lb_common::service::{Frontend, FrontendRow};
+use lb_common::settings::Settings;
+
+use crate::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
+
+/// The agent's rows, connections of both families, and the node around them.
+#[derive(Debug)]
+pub struct World<T> {
+    /// The rows that the agent writes.
+    pub tables: T,
+    /// Connections and ways of IPv4.
+    pub v4: Half<V4>,
+    /// Connections and ways of IPv6.
+    pub v6: Half<V6>,
+    /// The time.
+    pub now: Cell<Ticks>,
+    /// Whether the hook resolves neighbours, as TC does and XDP does not.
+    pub resolves: Cell<bool>,
+}
+
+/// What a world holds of one family.
+#[derive(Debug)]
+pub struct Half<A> {
+    established: RefCell<BTreeMap<Tuple<A>, Connection<A>>>,
+    half_open: RefCell<BTreeMap<Tuple<A>, Connection<A>>>,
+    /// Most entries that the table of established connections takes.
+    pub capacity: Cell<usize>,
+    /// Counts per backend.
+    pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
+    /// The ways there are, by destination.
+    pub routes: BTreeMap<A, NextHop>,
+    /// Ways that have been asked for.
+    asked: RefCell<BTreeSet<A>>,
+    /// Addresses of devices, by interface index.
+    pub own_addresses: BTreeMap<u32, A>,
+    /// Tuples for which the node has a socket.
+    pub sockets: BTreeSet<Tuple<A>>,
+}
+
+impl<A: Address> Default for Half<A> {
+    fn default() -> Self {
+        Self {
+            established: RefCell::default(),
+            half_open: RefCell::default(),
+            capacity: Cell::new(usize::MAX),
+            traffic: RefCell::default(),
+            routes: BTreeMap::new(),
+            asked: RefCell::default(),
+            own_addresses: BTreeMap::new(),
+            sockets: BTreeSet::new(),
+        }
+    }
+}
+
+impl<A: Address> Half<A> {
+    /// A copy of all entries of a table.
+    #[must_use]
+    pub fn entries(&self, table: Table) -> BTreeMap<Tuple<A>, Connection<A>> {
+        self.table(table).borrow().clone()
+    }
+
+    /// Removes one half-open entry, as the kernel does where it needs the room.
+    pub fn evict(&self, tuple: &Tuple<A>) {
+        self.half_open.borrow_mut().remove(tuple);
+    }
+
+    const fn table(&self, table: Table) -> &RefCell<BTreeMap<Tuple<A>, Connection<A>>> {
+        match table {
+            Table::Established => &self.established,
+            Table::HalfOpen => &self.half_open,
+        }
+    }
+}
+
+impl<T> World<T> {
+    /// A world of these rows, without connections or ways, at tick 1.
+    #[must_use]
+    pub fn new(tables: T) -> Self {
+        Self {
+            tables,
+            v4: Half::default(),
+            v6: Half::default(),
+            now: Cell::new(Ticks(1)),
+            resolves: Cell::new(true),
+        }
+    }
+}
+
+/// A family that a world holds a half of.
+pub trait InMemory: Address {
+    /// That half.
+    fn of<T>(world: &World<T>) -> &Half<Self>;
+}
+
+impl InMemory for V4 {
+    fn of<T>(world: &World<T>) -> &Half<Self> {
+        &world.v4
+    }
+}
+
+impl InMemory for V6 {
+    fn of<T>(world: &World<T>) -> &Half<Self> {
+        &world.v6
+    }
+}
+
+impl<A: InMemory, T: Tables<A>> Tables<A> for World<T> {
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        self.tables.frontend(frontend)
+    }
+
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        Tables::<A>::slot(&self.tables, index)
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        self.tables.backend(id)
+    }
+
+    fn may_concern(&self, position: Position) -> bool {
+        Tables::<A>::may_concern(&self.tables, position)
+    }
+
+    fn settings(&self) -> Settings {
+        Tables::<A>::settings(&self.tables)
+    }
+}
+
+impl<A: InMemory, T> Connections<A> for World<T> {
+    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
+        let mut entries = A::of(self).table(table).borrow_mut();
+        let Some(found) = entries.get_mut(tuple) else { return false };
+        found.last_seen = now;
+        *entry = *found;
+        true
+    }
+
+    fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
+        let entries = A::of(self).table(table).borrow();
+        let Some(found) = entries.get(tuple) else { return false };
+        *entry = *found;
+        true
+    }
+
+    fn leads_to(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+        let entries = A::of(self).table(table).borrow();
+        entries.get(tuple).is_some_and(|found| found.rewritten == *rewritten)
+    }
+
+    fn add(&self, table: Table, tuple: &Tuple<A>, entry: &Connection<A>) -> Result<(), Refusal> {
+        let half = A::of(self);
+        let mut entries = half.table(table).borrow_mut();
+        if entries.contains_key(tuple) {
+            return Err(Refusal::Exists);
+        }
+        if table == Table::Established && entries.len() >= half.capacity.get() {
+            return Err(Refusal::Full);
+        }
+        entries.insert(*tuple, *entry);
+        Ok(())
+    }
+
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State) {
+        if let Some(found) = A::of(self).table(table).borrow_mut().get_mut(tuple) {
+            found.state = state;
+        }
+    }
+
+    fn remove(&self, table: Table, tuple: &Tuple<A>) {
+        A::of(self).table(table).borrow_mut().remove(tuple);
+    }
+
+    fn count_connection(&self, backend: BackendId) {
+        A::of(self).traffic.borrow_mut().entry(backend).or_default().connections += 1;
+    }
+
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64) {
+        let mut traffic = A::of(self).traffic.borrow_mut();
+        let counts = traffic.entry(backend).or_default();
+        if reply {
+            counts.reply_packets += 1;
+            counts.reply_bytes += bytes;
+        } else {
+            counts.packets += 1;
+            counts.bytes += bytes;
+        }
+    }
+}
+
+impl<A: InMemory, T> Node<A> for World<T> {
+    fn now(&self) -> Ticks {
+        self.now.get()
+    }
+
+    fn route(&self, destination: &A) -> Route {
+        let half = A::of(self);
+        let resolves = self.resolves.get();
+        let Some(next_hop) = half.routes.get(destination) else {
+            return if resolves { Route::Unreachable } else { Route::Unknown };
+        };
+        let first = half.asked.borrow_mut().insert(*destination);
+        match (first, resolves) {
+            (true, true) => Route::Known(NextHop { link: None, ..*next_hop }),
+            (true, false) => Route::Unknown,
+            (false, _) => Route::Known(*next_hop),
+        }
+    }
+
+    fn own_address(&self, device: u32) -> A {
+        A::of(self).own_addresses.get(&device).copied().unwrap_or(A::zeroed())
+    }
+
+    fn has_socket(&self, tuple: &Tuple<A>) -> bool {
+        A::of(self).sockets.contains(tuple)
+    }
+}
+
+/// The agent's rows in plain collections, for cases that need no agent.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// Rows of IPv4.
+    pub v4: FamilyRows<V4>,
+    /// Rows of IPv6.
+    pub v6: FamilyRows<V6>,
+    /// Slots.
+    pub slots: Vec<BackendId>,
+    /// Source ports for translated flows, first and count.
+    pub source_ports: (u16, u16),
+}
+
+/// Rows of one family.
+#[derive(Clone, Debug)]
+pub struct FamilyRows<A> {
+    /// Frontends.
+    pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
+    /// Backends.
+    pub backends: BTreeMap<BackendId, Backend<A>>,
+}
+
+impl<A: Address> Default for FamilyRows<A> {
+    fn default() -> Self {
+        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
+    }
+}
+
+impl<A: Address> FamilyRows<A> {
+    /// Positions of the filter's bits for these rows.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let frontends = self.frontends.keys();
+        let backends = self.backends.values();
+        frontends
+            .map(|f| filter::position(&f.address, f.port, f.protocol))
+            .chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
+    }
+}
+
+impl Rows {
+    /// Takes the endpoint behind the backends of this number away, in both families.
+    pub fn retire(&mut self, number: u32) {
+        if let Some(row) = self.v4.backends.get_mut(&BackendId(number)) {
+            row.flags &= !Backend::<V4>::SERVING;
+        }
+        if let Some(row) = self.v6.backends.get_mut(&BackendId(number)) {
+            row.flags &= !Backend::<V6>::SERVING;
+        }
+    }
+
+    /// Rows of `A`'s family.
+    fn of<A: Address>(&self) -> &FamilyRows<A> {
+        // One of the two is of type `A`; the cast is checked.
+        let rows: &dyn std::any::Any = match A::FAMILY {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        match rows.downcast_ref() {
+            Some(rows) => rows,
+            None => unreachable!("an address type is of its own family"),
+        }
+    }
+}
+
+impl<A: Address> Tables<A> for Rows {
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        self.of::<A>().frontends.get(frontend).copied()
+    }
+
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        self.slots.get(index as usize).copied()
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        self.of::<A>().backends.get(&id).copied()
+    }
+
+    fn may_concern(&self, position: Position) -> bool {
+        self.v4.positions().chain(self.v6.positions()).any(|set| set == position)
+    }
+
+    fn settings(&self) -> Settings {
+        let (first_source_port, source_ports) = self.source_ports;
+        Settings { first_source_port, source_ports }
+    }
+}

@@ -1,0 +1,84 @@
+//! Every packet case, in memory.
+
+use lb_common::address::Family;
+use lb_common::outcome::Ending;
+use lb_ebpf::balance::{Flows, Onward, Walked, balance};
+use lb_ebpf::cases::lab::{self, Lab};
+use lb_ebpf::cases::{Case, Program, Step, frame, list};
+use lb_ebpf::memory::{Rows, World};
+
+/// Interface index of the network device.
+const DEVICE: u32 = 7;
+
+fn world(case: &Case) -> World<Rows> {
+    let mut world = lab::world(DEVICE);
+    if let Some(count) = case.setting.source_ports {
+        world.tables.source_ports.1 = count;
+    }
+    if let Some(capacity) = case.setting.capacity {
+        world.v4.capacity.set(capacity as usize);
+        world.v6.capacity.set(capacity as usize);
+    }
+    let lab = Lab { family: case.family };
+    let own = lab.node(lab::SOCKET_PORT);
+    let backend = lab.pod(lab::Pod::Elsewhere, lab::BACKEND_PORT);
+    match case.family {
+        Family::V4 => world.v4.sockets.insert(frame::tuple(backend, own, case.protocol)),
+        Family::V6 => world.v6.sockets.insert(frame::tuple(backend, own, case.protocol)),
+    };
+    world
+}
+
+fn walk(world: &World<Rows>, program: Program, bytes: &mut [u8]) -> Walked {
+    world.resolves.set(program != Program::NetworkXdp);
+    balance(bytes, world, program.hook(), &mut Flows::new())
+}
+
+fn run(case: &Case) {
+    let mut world = world(case);
+    for (number, step) in case.steps.iter().enumerate() {
+        let place =
+            format!("{} ({}, {}), step {number}", case.sentence, case.family, case.protocol);
+        match step {
+            Step::Packet { program, frame: before, outcome, onward, leaves } => {
+                let mut after = before.clone();
+                let walked = walk(&world, *program, &mut after);
+                assert_eq!(walked, Walked { outcome: *outcome, onward: *onward }, "{place}");
+                verify(&place, before, &after, walked, *leaves);
+            }
+            Step::Retire(pod) => world.tables.retire(*pod as u32),
+            Step::Evict(from, to) => match case.family {
+                Family::V4 => world.v4.evict(&frame::tuple(*from, *to, case.protocol)),
+                Family::V6 => world.v6.evict(&frame::tuple(*from, *to, case.protocol)),
+            },
+        }
+    }
+}
+
+fn verify(
+    place: &str,
+    before: &[u8],
+    after: &[u8],
+    walked: Walked,
+    leaves: Option<(std::net::SocketAddr, std::net::SocketAddr)>,
+) {
+    match walked.outcome.ending() {
+        Ending::Translated => {
+            assert_eq!(frame::ends(after), leaves, "{place}");
+            frame::check(after).unwrap_or_else(|wrong| panic!("{place}: {wrong}"));
+            let routed = matches!(walked.onward, Onward::Out(_) | Onward::Resolve(_));
+            assert_eq!(frame::hops(after), frame::HOPS - u8::from(routed), "{place}");
+            assert!(after.ends_with(b"a payload of an odd length."), "{place}");
+        }
+        Ending::Passed | Ending::Dropped => assert_eq!(before, after, "{place}: changed"),
+    }
+}
+
+#[test]
+fn every_case_holds_in_memory() {
+    let cases = list::all(DEVICE);
+    assert!(cases.len() > 100, "{} cases", cases.len());
+    for case in &cases {
+        run(case);
+    }
+}

@@ -1,0 +1,11 @@
+//! What holds for all clusters: the invariants of plan, diff and agent.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+#[path = "../walk/mod.rs"]
+mod walk;
+
+mod agent;
+mod clusters;
+mod order;
+mod plans;
