@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::place::{Place, PlaceError};
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -198,7 +198,7 @@ impl Body {
                 }
             }
             SourceEvent::Problems(problems) => {
-                let remarks = problems.iter().map(Remark::from).collect();
+                let remarks = problems.into_iter().map(Remark::from).collect();
                 self.carry(Event::Source(remarks));
             }
         }
@@ -311,12 +311,7 @@ impl Body {
 
 fn settings(config: &Config) -> plan::Settings {
     plan::Settings {
-        nodeport_addresses: match &config.nodeport_addresses {
-            config::NodePortAddresses::Primary => plan::NodePortAddresses::Primary,
-            config::NodePortAddresses::Within(ranges) => {
-                plan::NodePortAddresses::Within(ranges.clone())
-            }
-        },
+        nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         source_ports: ports::of_this_node(),
     }

@@ -7,13 +7,9 @@ use anyhow::Context;
 use tokio::runtime::Builder;
 
 use super::Pins;
-<<<<<<< HEAD
 use crate::agent;
-use crate::config::{Config, DeviceNames, NodePortAddresses, TableSizes, XdpMode, capacities};
-=======
 use crate::config::{Config, DeviceNames, TableSizes, XdpMode, capacities};
 use crate::plan::NodePortAddresses;
->>>>>>> h-source
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
 #[derive(clap::Args, Clone, PartialEq, Debug)]

@@ -74,65 +74,25 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     if before.settings != after.settings {
         operations.push(Operation::Settings(after.settings));
     }
-    written(
-        &before.devices,
-        &after.devices,
-        Operation::Device,
-        &mut operations,
-    );
-    written(
-        &before.services,
-        &after.services,
-        Operation::Service,
-        &mut operations,
-    );
+    written(&before.devices, &after.devices, Operation::Device, &mut operations);
+    written(&before.services, &after.services, Operation::Service, &mut operations);
     filter_widened(before, after, &mut operations);
     backends_that_come::<V4>(before, after, &mut operations);
     backends_that_come::<V6>(before, after, &mut operations);
     slots_filled(before, after, &mut operations);
     // From here on, what came is in use ...
     let (b, a) = (before, after);
-    written(
-        &b.v4.frontends,
-        &a.v4.frontends,
-        V4::write_frontend,
-        &mut operations,
-    );
-    written(
-        &b.v6.frontends,
-        &a.v6.frontends,
-        V6::write_frontend,
-        &mut operations,
-    );
-    removed(
-        &b.v4.frontends,
-        &a.v4.frontends,
-        V4::write_frontend,
-        &mut operations,
-    );
-    removed(
-        &b.v6.frontends,
-        &a.v6.frontends,
-        V6::write_frontend,
-        &mut operations,
-    );
+    written(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
+    written(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
+    removed(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
+    removed(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
     // ... and what goes is in use no more.
     slots_freed(before, after, &mut operations);
     backends_that_go::<V4>(before, after, &mut operations);
     backends_that_go::<V6>(before, after, &mut operations);
     filter_narrowed(before, after, &mut operations);
-    removed(
-        &before.services,
-        &after.services,
-        Operation::Service,
-        &mut operations,
-    );
-    removed(
-        &before.devices,
-        &after.devices,
-        Operation::Device,
-        &mut operations,
-    );
+    removed(&before.services, &after.services, Operation::Service, &mut operations);
+    removed(&before.devices, &after.devices, Operation::Device, &mut operations);
     operations
 }
 
@@ -142,9 +102,7 @@ fn written<K: Ord + Copy, V: PartialEq + Copy>(
     operation: impl Fn(K, Option<V>) -> Operation,
     operations: &mut Vec<Operation>,
 ) {
-    let differing = after
-        .iter()
-        .filter(|(key, value)| before.get(key) != Some(value));
+    let differing = after.iter().filter(|(key, value)| before.get(key) != Some(value));
     operations.extend(differing.map(|(key, value)| operation(*key, Some(*value))));
 }
 
@@ -162,10 +120,7 @@ fn removed<K: Ord + Copy, V>(
 fn backends_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
     for (id, row) in after {
-        if before
-            .get(id)
-            .is_none_or(|old| old != row && !retires(old, row))
-        {
+        if before.get(id).is_none_or(|old| old != row && !retires(old, row)) {
             into.push(A::write_backend(*id, Some(*row)));
         }
     }
@@ -211,10 +166,7 @@ fn slots_filled(before: &Contents, after: &Contents, operations: &mut Vec<Operat
         let same = |old: &Arc<[BackendId]>| Arc::ptr_eq(old, slots) || old == slots;
         if !before.slots.get(base).is_some_and(same) {
             let backends = Arc::clone(slots);
-            operations.push(Operation::Slots {
-                base: *base,
-                backends,
-            });
+            operations.push(Operation::Slots { base: *base, backends });
         }
     }
 }
@@ -223,9 +175,6 @@ fn slots_freed(before: &Contents, after: &Contents, operations: &mut Vec<Operati
     let kept: BTreeSet<&u32> = after.slots.keys().collect();
     for base in before.slots.keys().filter(|base| !kept.contains(base)) {
         let backends = Arc::from([]);
-        operations.push(Operation::Slots {
-            base: *base,
-            backends,
-        });
+        operations.push(Operation::Slots { base: *base, backends });
     }
 }

@@ -72,9 +72,7 @@ impl MemoryConnections {
     pub fn get<A: Remembered>(&self, tuple: &Tuple<A>) -> Option<Connection<A>> {
         let entries = A::entries(self).borrow();
         let tables = [Table::Established, Table::HalfOpen];
-        tables
-            .iter()
-            .find_map(|table| entries.get(&(*table, *tuple)).copied())
+        tables.iter().find_map(|table| entries.get(&(*table, *tuple)).copied())
     }
 
     /// Puts an entry there, whatever was there.
@@ -85,11 +83,7 @@ impl MemoryConnections {
     /// The backends that entries of this family refer to.
     #[must_use]
     pub fn backends<A: Remembered>(&self) -> Vec<BackendId> {
-        A::entries(self)
-            .borrow()
-            .values()
-            .map(|entry| entry.backend)
-            .collect()
+        A::entries(self).borrow().values().map(|entry| entry.backend).collect()
     }
 }
 
@@ -135,9 +129,7 @@ impl<A: Remembered> Connections<A> for World<'_> {
 
     fn leads_to(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
         let entries = A::entries(self.connections).borrow();
-        entries
-            .get(&(table, *tuple))
-            .is_some_and(|found| found.rewritten == *rewritten)
+        entries.get(&(table, *tuple)).is_some_and(|found| found.rewritten == *rewritten)
     }
 
     fn add(&self, table: Table, tuple: &Tuple<A>, entry: &Connection<A>) -> Result<(), Refusal> {
@@ -157,9 +149,7 @@ impl<A: Remembered> Connections<A> for World<'_> {
     }
 
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
-        A::entries(self.connections)
-            .borrow_mut()
-            .remove(&(table, *tuple));
+        A::entries(self.connections).borrow_mut().remove(&(table, *tuple));
     }
 
     /// Traffic is not counted here.
@@ -193,18 +183,12 @@ impl<A: Rows> Node<A> for World<'_> {
 
 impl Surroundings {
     fn route(&self, destination: IpAddr) -> Route {
-        let leads = self
-            .routes
-            .iter()
-            .filter(|(prefix, _)| prefix.contains(&destination));
+        let leads = self.routes.iter().filter(|(prefix, _)| prefix.contains(&destination));
         match leads.max_by_key(|(prefix, _)| prefix.prefix_len()) {
             Some((_, device)) => Route::Known(NextHop {
                 device: *device,
                 mtu: 0,
-                link: Some(Link {
-                    destination: [2, 0, 0, 0, 0, 2],
-                    source: [2, 0, 0, 0, 0, 1],
-                }),
+                link: Some(Link { destination: [2, 0, 0, 0, 0, 2], source: [2, 0, 0, 0, 0, 1] }),
             }),
             None => Route::Unreachable,
         }

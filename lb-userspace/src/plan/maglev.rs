@@ -29,11 +29,7 @@ pub(super) fn size(backends: usize, each: u32) -> u32 {
 }
 
 fn prime_from(number: u32) -> u32 {
-    let is_prime = |n: &u32| {
-        (2..)
-            .take_while(|d| *d <= *n / *d)
-            .all(|d| !n.is_multiple_of(d))
-    };
+    let is_prime = |n: &u32| (2..).take_while(|d| *d <= *n / *d).all(|d| !n.is_multiple_of(d));
     (number.max(2)..).find(is_prime).unwrap_or(u32::MAX)
 }
 

@@ -71,22 +71,6 @@ pub enum Problem {
     },
 }
 
-<<<<<<< HEAD
-impl From<&Problem> for Remark {
-    /// The same about the object or, where it is no object's, about the place.
-    fn from(problem: &Problem) -> Self {
-        let (place, text) = match problem {
-            Problem::Remark { remark, .. } => return remark.clone(),
-            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
-                (place, reason.clone())
-            }
-            Problem::Skipped { place, kind, count } => (place, skipped(kind, *count)),
-        };
-        Self { about: place.to_string(), text }
-    }
-}
-
-=======
 impl From<Problem> for Remark {
     /// As the agent keeps and shows it: about the object where there is one, else about the place.
     fn from(problem: Problem) -> Self {
@@ -108,7 +92,6 @@ fn skipped(kind: &str, count: usize) -> String {
     format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
 }
 
->>>>>>> h-source
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,10 +111,6 @@ impl fmt::Display for Problem {
     }
 }
 
-<<<<<<< HEAD
-fn skipped(kind: &str, count: usize) -> String {
-    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
-=======
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +133,4 @@ mod tests {
         assert_eq!(problem.to_string(), "a.yaml: why");
         assert_eq!(Remark::from(problem).to_string(), "a.yaml: why");
     }
->>>>>>> h-source
 }

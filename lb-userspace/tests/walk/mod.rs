@@ -7,7 +7,7 @@ use lb_common::address::{Address, Port, Protocol, Tuple, V4, V6};
 use lb_common::connection::{Place, Ticks};
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
-use lb_ebpf::balance::{Hook, balance};
+use lb_ebpf::balance::{Flows, Hook, balance};
 use lb_userspace::maps::Contents;
 use lb_userspace::maps::world::{MemoryConnections, Surroundings, World};
 
@@ -83,7 +83,7 @@ pub fn send(
     let world = World { contents, connections, surroundings };
     let hook = Hook { place: sent.place, class: sent.class, goes_on: true };
     let mut bytes = frame(sent);
-    let walked = balance(bytes.as_mut_slice(), &world, hook);
+    let walked = balance(bytes.as_mut_slice(), &world, hook, &mut Flows::new());
     let (source, destination) = addresses(&bytes);
     Ended { outcome: walked.outcome, source, destination }
 }
