@@ -38,6 +38,8 @@ pub struct Cli {
 pub enum Verb {
     /// Balances this node's traffic until stopped
     Run(run::Args),
+    /// Says whether this kernel and this node will do, and if not, what to change
+    Check(check::Args),
     /// Stops translating: removes every program, link and pin
     Detach(detach::Args),
 }
@@ -50,6 +52,7 @@ pub enum Verb {
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Run(args) => run::run(args),
+        Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
     }
 }
