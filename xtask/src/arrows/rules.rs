@@ -62,7 +62,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         files: &[AGENT],
         except: &["lb-userspace/src/source/"],
-        names: &["k8s_openapi", "kube", "serde_saphyr"],
+        names: &["k8s_openapi", "kube"],
         but: &[],
         instead: "Kubernetes' types end at lb-userspace/src/source; give `model` a field and fill it \
             in source/convert.rs.",
