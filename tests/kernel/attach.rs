@@ -15,7 +15,7 @@ use lb_userspace::programs::object::ObjectError;
 use lb_userspace::programs::pins::PinError;
 use weir_tests::lab::{Lab, Node};
 
-use super::{SMALL, lab, pins};
+use super::bare::{SMALL, lab, pins};
 
 const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
 

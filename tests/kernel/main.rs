@@ -1,31 +1,8 @@
-//! The programs and maps in this machine's kernel: each test has a lab of its own and drives the
-//! agent's parts in it, without the agent.
+//! What must hold in a real kernel: packet by packet, and of what the agent puts there.
 
+mod agreement;
 mod attach;
+mod bare;
+mod budgets;
 mod maps;
-
-use anyhow::Result;
-use lb_common::maps::Capacities;
-use lb_userspace::cli::pin_directory;
-use lb_userspace::programs::pins::Pins;
-use weir_tests::lab::{Lab, Node, Shape};
-use weir_tests::requires;
-
-/// Small maps: they are made in no time.
-const SMALL: Capacities = Capacities {
-    services: 1024,
-    frontends: 1024,
-    slots: 4096,
-    backends: 1024,
-    connections: 8192,
-    half_open: 8192,
-};
-
-/// A lab with one pod on the node, which is all these tests need.
-fn lab() -> Result<Option<Lab>> {
-    requires::lab(Shape { pods_here: 1, pods_elsewhere: 0, ..Shape::default() })
-}
-
-fn pins(node: &Node) -> Pins {
-    Pins::at(&pin_directory(&node.bpffs))
-}
+mod place;

@@ -18,7 +18,7 @@ use lb_userspace::maps::{Contents, MapError, MapStore, Operation, diff};
 use lb_userspace::programs::object::Object;
 use lb_userspace::programs::pins::Pins;
 
-use super::{SMALL, lab, pins};
+use super::bare::{SMALL, lab, pins};
 
 /// Runs `test` on maps of its own.
 fn on_maps(test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {

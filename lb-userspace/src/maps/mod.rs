@@ -8,7 +8,6 @@ pub mod diff;
 pub mod kernel;
 pub mod memory;
 mod text;
-pub mod world;
 
 pub use contents::{BackendSet, Contents, FamilyContents};
 pub use diff::{Operation, diff};
