@@ -69,6 +69,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         files: &[AGENT],
+        except: &["lb-userspace/src/source/", "lb-userspace/src/cli/"],
+        names: &["serde_saphyr"],
+        but: &[],
+        instead: "YAML is read by lb-userspace/src/source and printed by lb-userspace/src/cli; \
+            hand them values.",
+    },
+    Rule {
+        files: &[AGENT],
         except: &[
             "lb-userspace/src/maps/kernel",
             "lb-userspace/src/maps/batch",
