@@ -1,33 +1,12 @@
 //! Every packet case, in memory.
 
-use lb_common::address::Family;
 use lb_common::outcome::Ending;
 use lb_ebpf::balance::{Flows, Onward, Walked, balance};
-use lb_ebpf::cases::lab::{self, Lab};
 use lb_ebpf::cases::{Case, Program, Step, frame, list};
 use lb_ebpf::memory::{Rows, World};
 
 /// Interface index of the network device.
 const DEVICE: u32 = 7;
-
-fn world(case: &Case) -> World<Rows> {
-    let mut world = lab::world(DEVICE);
-    if let Some(count) = case.setting.source_ports {
-        world.tables.source_ports.1 = count;
-    }
-    if let Some(capacity) = case.setting.capacity {
-        world.v4.capacity.set(capacity as usize);
-        world.v6.capacity.set(capacity as usize);
-    }
-    let lab = Lab { family: case.family };
-    let own = lab.node(lab::SOCKET_PORT);
-    let backend = lab.pod(lab::Pod::Elsewhere, lab::BACKEND_PORT);
-    match case.family {
-        Family::V4 => world.v4.sockets.insert(frame::tuple(backend, own, case.protocol)),
-        Family::V6 => world.v6.sockets.insert(frame::tuple(backend, own, case.protocol)),
-    };
-    world
-}
 
 fn walk(world: &World<Rows>, program: Program, bytes: &mut [u8]) -> Walked {
     world.resolves.set(program != Program::NetworkXdp);
@@ -35,7 +14,7 @@ fn walk(world: &World<Rows>, program: Program, bytes: &mut [u8]) -> Walked {
 }
 
 fn run(case: &Case) {
-    let mut world = world(case);
+    let mut world = case.world(DEVICE);
     for (number, step) in case.steps.iter().enumerate() {
         let place =
             format!("{} ({}, {}), step {number}", case.sentence, case.family, case.protocol);
@@ -47,10 +26,7 @@ fn run(case: &Case) {
                 verify(&place, before, &after, walked, *leaves);
             }
             Step::Retire(pod) => world.tables.retire(*pod as u32),
-            Step::Evict(from, to) => match case.family {
-                Family::V4 => world.v4.evict(&frame::tuple(*from, *to, case.protocol)),
-                Family::V6 => world.v6.evict(&frame::tuple(*from, *to, case.protocol)),
-            },
+            Step::Evict(from, to) => case.evict(&world, *from, *to),
         }
     }
 }

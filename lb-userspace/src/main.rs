@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::{env, io};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use lb_userspace::cli::{self, Cli, LogFormat};
 use tracing_subscriber::EnvFilter;
@@ -30,8 +30,11 @@ fn main() -> ExitCode {
 /// Logs at `info`, unless `WEIR_LOG` says otherwise.
 fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
     let filter = match env::var("WEIR_LOG") {
-        Ok(directives) => directives.parse::<EnvFilter>().with_context(|| {
-            format!("WEIR_LOG={directives} is no log filter: write info, debug or module=level,..")
+        Ok(directives) => directives.parse::<EnvFilter>().map_err(|error| {
+            anyhow!(
+                "WEIR_LOG={directives} is no log filter ({error}): write info, debug or \
+                 module=level,.."
+            )
         })?,
         Err(_) => EnvFilter::new("info"),
     };

@@ -36,7 +36,7 @@ fn a_folder_that_is_not_there_is_named() -> Result<()> {
 
 #[test]
 fn a_bpffs_that_is_none_is_named() -> Result<()> {
-    refused(&["--manifests", "/dev/null", "--bpffs", "/proc"], "/proc")
+    refused(&["--manifests", "/etc/hostname", "--bpffs", "/proc"], "/proc")
 }
 
 #[test]

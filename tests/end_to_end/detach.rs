@@ -1,5 +1,7 @@
 //! `weir detach` leaves nothing: no pin, no program on any device, no translation.
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use lb_common::address::Family;
@@ -26,11 +28,22 @@ fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
 
     weir(&lab.node1, &["detach"])?;
     ensure!(programs_on_devices(&lab.node1)? == 0, "programs are left on devices");
-    let left: Vec<_> = std::fs::read_dir(&lab.node1.bpffs)?.collect();
+    let left = pins(&lab.node1)?;
     ensure!(left.is_empty(), "pins are left: {left:?}");
     ensure!(get(client, frontend).is_err(), "the service is still translated");
     weir(&lab.node1, &["detach"]).context("a second detach has nothing to do, and says so")?;
     Ok(())
+}
+
+/// What is in the node's bpffs, but for the two files that the kernel itself puts into each.
+fn pins(node: &Node) -> Result<Vec<OsString>> {
+    let own = |name: &OsString| name == "progs.debug" || name == "maps.debug";
+    let mut pins = Vec::new();
+    for entry in std::fs::read_dir(&node.bpffs)? {
+        pins.push(entry?.file_name());
+    }
+    pins.retain(|name| !own(name));
+    Ok(pins)
 }
 
 /// How many TC and XDP programs the node's devices carry.

@@ -1,8 +1,10 @@
 //! What users are promised, one file per promise, in namespaces with real clients and servers.
 
 mod bad_input;
+mod clashes;
 mod cluster_ip;
 mod detach;
+mod devices;
 mod edits;
 mod many_connections;
 mod node_port;

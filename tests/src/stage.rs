@@ -1,13 +1,16 @@
 //! A lab with everything in it that most tests need: servers in all pods, Weir on node1, and four
 //! Services that differ in who serves them.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
+use lb_common::address::Family;
 
 use crate::agent::Agent;
 use crate::lab::{Lab, Shape};
 use crate::manifests::{Manifests, Offer};
 use crate::requires;
-use crate::traffic::{self, Servers};
+use crate::traffic::{self, Servers, get};
 
 /// A lab at work. Fields are dropped in their order: first the agent, last the lab.
 #[derive(Debug)]
@@ -76,5 +79,26 @@ impl Stage {
         }
         let agent = Agent::start(&lab.node1, &manifests, arguments)?;
         Ok(Some(Self { agent: Some(agent), servers, manifests, lab }))
+    }
+
+    /// Adds a Service and waits until one of its ClusterIPs answers a pod of node1.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub fn add(&self, offer: &Offer) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        self.manifests.offer(offer)?;
+        let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match get(&self.lab.node1.pods[0].namespace, frontend) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    let name = offer.name;
+                    return Err(error.context(format!("{name} is not served after {PATIENCE:?}")));
+                }
+                Err(_) => {}
+            }
+        }
     }
 }

@@ -72,10 +72,11 @@ fn print(command: &Command) {
     eprintln!("$ {}", line(command));
 }
 
-/// The command as one would type it, with the variables it sets.
+/// The command as one would type it, with the variables it sets that are not set already.
 fn line(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
-        let value = value?.to_string_lossy().replace('\x1f', "\\x1f");
+        let value = value.filter(|value| std::env::var_os(name).as_deref() != Some(*value))?;
+        let value = value.to_string_lossy().replace('\x1f', "\\x1f");
         Some(format!("{}={}", name.to_string_lossy(), quoted(&value)))
     });
     let words = std::iter::once(command.get_program()).chain(command.get_args());

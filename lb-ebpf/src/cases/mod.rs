@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod lab;
 pub mod list;
+pub mod mutation;
 
 use std::net::SocketAddr;
 
@@ -17,6 +18,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 
 use crate::balance::{Hook, Onward};
+use crate::memory::{Rows, World};
 
 /// The program that a packet is given to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,4 +102,47 @@ pub enum Step {
     Retire(lab::Pod),
     /// The kernel evicts the half-open entry of these packets.
     Evict(SocketAddr, SocketAddr),
+}
+
+impl Case {
+    /// The case's world in memory. `device` is the network device's interface index.
+    #[must_use]
+    pub fn world(&self, device: u32) -> World<Rows> {
+        let mut world = world_with_sockets(device);
+        if let Some(count) = self.setting.source_ports {
+            world.tables.source_ports.1 = count;
+        }
+        if let Some(capacity) = self.setting.capacity {
+            world.v4.capacity.set(capacity as usize);
+            world.v6.capacity.set(capacity as usize);
+        }
+        world
+    }
+
+    /// Removes the half-open entry of these packets from `world`.
+    pub fn evict(&self, world: &World<Rows>, from: SocketAddr, to: SocketAddr) {
+        match self.family {
+            Family::V4 => world.v4.evict(&frame::tuple(from, to, self.protocol)),
+            Family::V6 => world.v6.evict(&frame::tuple(from, to, self.protocol)),
+        }
+    }
+}
+
+/// The lab in memory, with sockets of the node on [`lab::SOCKET_PORT`] as the pod elsewhere sees
+/// them.
+#[must_use]
+pub fn world_with_sockets(device: u32) -> World<Rows> {
+    let mut world = lab::world(device);
+    for family in Family::ALL {
+        let lab = lab::Lab { family };
+        let own = lab.node(lab::SOCKET_PORT);
+        let backend = lab.pod(lab::Pod::Elsewhere, lab::BACKEND_PORT);
+        for protocol in [Protocol::TCP, Protocol::UDP] {
+            match family {
+                Family::V4 => world.v4.sockets.insert(frame::tuple(backend, own, protocol)),
+                Family::V6 => world.v6.sockets.insert(frame::tuple(backend, own, protocol)),
+            };
+        }
+    }
+    world
 }

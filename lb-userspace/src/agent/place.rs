@@ -1,8 +1,10 @@
 //! The agent's place on the node: a directory of its own below `/run/weir`, by whose lock one agent
 //! at a time works on a pin directory, and where it says how it is.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -56,16 +58,18 @@ impl Place {
     fn take_below(home: &Path, pins: &Path) -> Result<Self, PlaceError> {
         let directory = directory(home, pins);
         fs::create_dir_all(&directory).map_err(|error| file(&directory, error))?;
-        let path = directory.join("lock");
-        let lock = File::create(&path).map_err(|error| file(&path, error))?;
-        match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { directory, _lock: lock }),
-            Err((_, Errno::EWOULDBLOCK)) => Err(PlaceError::Taken {
+        remove_orphans(home);
+        let Some(lock) = lock(&directory)? else {
+            return Err(PlaceError::Taken {
                 pins: pins.into(),
                 process: read(&directory).ok().map(|status| status.process),
-            }),
-            Err((_, error)) => Err(file(&path, error.into())),
-        }
+            });
+        };
+        let bpffs = bpffs(pins).as_os_str().as_bytes();
+        lock.set_len(0)
+            .and_then(|()| (&*lock).write_all(bpffs))
+            .map_err(|error| file(&directory, error))?;
+        Ok(Self { directory, _lock: lock })
     }
 
     /// Says how the agent is, in one step: a reader sees the old or the new status.
@@ -106,6 +110,39 @@ pub fn status(pins: &Path) -> Result<Option<Status>, PlaceError> {
     }
 }
 
+/// The lock of a place, unless somebody has it.
+fn lock(directory: &Path) -> Result<Option<Flock<File>>, PlaceError> {
+    let path = directory.join("lock");
+    let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+    let lock = open.map_err(|error| file(&path, error))?;
+    match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(file(&path, error.into())),
+    }
+}
+
+/// Removes the places of agents that are gone together with their BPF file system, as those of
+/// labs are. What cannot be removed is left to the next agent.
+fn remove_orphans(home: &Path) {
+    for directory in fs::read_dir(home).into_iter().flatten().flatten() {
+        let directory = directory.path();
+        let Ok(bpffs) = fs::read(directory.join("lock")) else {
+            continue;
+        };
+        // Unwritten yet: its agent is about to.
+        let is_orphan = !bpffs.is_empty() && !Path::new(OsStr::from_bytes(&bpffs)).exists();
+        if is_orphan && matches!(lock(&directory), Ok(Some(_))) {
+            let _ = fs::remove_dir_all(&directory);
+        }
+    }
+}
+
+/// The directory given as `--bpffs`.
+fn bpffs(pins: &Path) -> &Path {
+    pins.ancestors().nth(2).unwrap_or(pins)
+}
+
 fn read(directory: &Path) -> io::Result<Status> {
     let text = fs::read(directory.join("status.json"))?;
     Ok(serde_json::from_slice(&text)?)
@@ -114,8 +151,7 @@ fn read(directory: &Path) -> io::Result<Status> {
 /// The directory for the pins below `<bpffs>/weir`, whichever the layout's version: a name in which
 /// every slash of that path is a dash, as systemd names units after paths.
 fn directory(home: &Path, pins: &Path) -> PathBuf {
-    let bpffs = pins.ancestors().nth(2).unwrap_or(pins);
-    let path = bpffs.to_string_lossy();
+    let path = bpffs(pins).to_string_lossy();
     let name: String = path
         .trim_matches('/')
         .chars()
@@ -165,6 +201,22 @@ mod tests {
         }
         place.remove().unwrap();
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn the_place_of_an_agent_that_is_gone_with_its_bpffs_is_removed_by_the_next_agent() {
+        let home = tempfile::tempdir().unwrap();
+        let (stays, goes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = |bpffs: &Path| directory(home.path(), &bpffs.join("weir/v1"));
+        let take = |bpffs: &Path| Place::take_below(home.path(), &bpffs.join("weir/v1"));
+        let gone = goes.path().to_owned();
+        for bpffs in [stays.path(), &gone] {
+            drop(take(bpffs).unwrap());
+        }
+        goes.close().unwrap();
+        drop(take(&stays.path().join("other")).unwrap());
+        assert!(place(stays.path()).exists());
+        assert!(!place(&gone).exists());
     }
 
     #[test]

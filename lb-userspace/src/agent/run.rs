@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::place::{Place, PlaceError};
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -28,6 +28,7 @@ use crate::programs::netlink::{Netlink, NetlinkError};
 use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::ports;
+use crate::programs::requirements::{Level, Node};
 use crate::source::{Manifests, Source, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten: half of the shortest timeout is soon enough.
@@ -39,6 +40,16 @@ const REREAD_EVERY: Duration = Duration::from_secs(180);
 /// Why the agent could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The node does not do.
+    #[error("{about}: {found}; {advice}")]
+    Node {
+        /// What it is about.
+        about: String,
+        /// What there is.
+        found: String,
+        /// What to change.
+        advice: String,
+    },
     /// It has no place.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -123,12 +134,13 @@ struct Body {
 impl Body {
     /// Takes over what is in the kernel, or makes it.
     async fn start(config: &Config) -> Result<Self, RunError> {
+        let pins = Pins::at(&config.pin_directory);
+        check_node(&pins)?;
         let place = Place::take(&config.pin_directory)?;
         let netlink = Netlink::open()?;
         let selection =
             Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
         check_names(&netlink, &selection).await?;
-        let pins = Pins::at(&config.pin_directory);
         let tc = Tc::of_this_kernel();
         let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
         let store = KernelStore::open(&pins)?;
@@ -198,7 +210,7 @@ impl Body {
                 }
             }
             SourceEvent::Problems(problems) => {
-                let remarks = problems.iter().map(Remark::from).collect();
+                let remarks = problems.into_iter().map(Remark::from).collect();
                 self.carry(Event::Source(remarks));
             }
         }
@@ -311,15 +323,23 @@ impl Body {
 
 fn settings(config: &Config) -> plan::Settings {
     plan::Settings {
-        nodeport_addresses: match &config.nodeport_addresses {
-            config::NodePortAddresses::Primary => plan::NodePortAddresses::Primary,
-            config::NodePortAddresses::Within(ranges) => {
-                plan::NodePortAddresses::Within(ranges.clone())
-            }
-        },
+        nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         source_ports: ports::of_this_node(),
     }
+}
+
+/// Refuses to start where the programs could not be loaded; the rest is `weir check`'s to say.
+fn check_node(pins: &Pins) -> Result<(), RunError> {
+    let findings = Node::here(pins.bpffs()).judge();
+    let failed = findings.into_iter().find(|finding| finding.level == Level::Fail);
+    failed.map_or(Ok(()), |finding| {
+        Err(RunError::Node {
+            about: finding.about,
+            found: finding.found,
+            advice: finding.advice.unwrap_or_default(),
+        })
+    })
 }
 
 /// A device that a flag names in full has to be there; a pattern may fit one that comes later.

@@ -1,8 +1,18 @@
-//! `weir check`: what it takes.
+//! `weir check`: what it takes, and what it prints.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use comfy_table::{ContentArrangement, Table, presets};
+use tokio::runtime::Builder;
 
 use super::Pins;
 use super::show::Output;
-use crate::config::DeviceNames;
+use crate::config::{DeviceNames, XdpMode};
+use crate::programs::devices::{Device, Link, Selection, classify};
+use crate::programs::hooks;
+use crate::programs::netlink::Netlink;
+use crate::programs::requirements::{Finding, Level, Node};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -25,4 +35,132 @@ pub struct Args {
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,
+}
+
+/// Judges this node and prints how each requirement is met.
+///
+/// # Errors
+///
+/// The judgement could not be printed.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut findings = Node::here(&args.pins.bpffs).judge();
+    let selection =
+        Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };
+    findings.extend(match links() {
+        Ok(links) => of_devices(&links, &selection),
+        Err(error) => vec![Finding::fail("devices", format!("{error:#}"), "see above")],
+    });
+    print(&findings, args.output)?;
+    let fails = findings.iter().any(|finding| finding.level == Level::Fail);
+    Ok(ExitCode::from(u8::from(fails)))
+}
+
+fn links() -> anyhow::Result<Vec<Link>> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("devices cannot be asked for: report this")?;
+    Ok(runtime.block_on(async { Netlink::open()?.links().await })?)
+}
+
+/// The devices with a role, and names in flags that fit none.
+fn of_devices(links: &[Link], selection: &Selection) -> Vec<Finding> {
+    let devices = classify(links, selection);
+    let mut findings: Vec<Finding> = devices.iter().filter_map(of_device).collect();
+    if findings.is_empty() {
+        findings.push(Finding::warn(
+            "devices",
+            "none faces the network or a pod",
+            "name them with --network-devices and --pod-devices",
+        ));
+    }
+    for (flag, name) in selection.unmatched(links) {
+        let advice = "name one that `ip link` shows";
+        findings.push(if name.contains(['*', '?', '[']) {
+            Finding::warn(flag, format!("no device fits {name}"), advice)
+        } else {
+            Finding::fail(flag, format!("there is no device {name}"), advice)
+        });
+    }
+    findings
+}
+
+fn of_device(device: &Device) -> Option<Finding> {
+    let role = device.role?;
+    let xdp = match hooks::xdp(device, XdpMode::Auto) {
+        Ok(_) => "XDP where the driver has it, and TC",
+        Err(_) => "TC",
+    };
+    let found = format!("faces {role}: {}; {xdp}", device.reason);
+    Some(Finding::ok(&device.link.name, found))
+}
+
+fn print(findings: &[Finding], output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(findings)?),
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&findings)?),
+        Output::Table | Output::Wide => println!("{}", table(findings, output)),
+    }
+    Ok(())
+}
+
+fn table(findings: &[Finding], output: Output) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["", "WHAT", "FOUND", "WHAT TO CHANGE"]);
+    if output == Output::Table {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        let advice = finding.advice.as_deref().unwrap_or_default();
+        table.add_row([level, &finding.about, &finding.found, advice]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eth0() -> Link {
+        Link {
+            index: 2,
+            name: "eth0".into(),
+            is_ethernet: true,
+            has_default_route: true,
+            ..Link::default()
+        }
+    }
+
+    #[test]
+    fn devices_with_a_role_are_listed_and_their_absence_is_warned_of() {
+        let found = of_devices(&[eth0()], &Selection::default());
+        let [finding] = found.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(finding.level, Level::Ok);
+        assert!(finding.found.contains("the default route leaves by it"));
+        let [none] = of_devices(&[], &Selection::default()).try_into().unwrap();
+        assert_eq!(none.level, Level::Warn);
+    }
+
+    #[test]
+    fn a_device_that_a_flag_names_and_that_is_not_there_fails() {
+        let of = |names: &str| {
+            let selection = Selection { network: Some(names.parse().unwrap()), pods: None };
+            of_devices(&[eth0()], &selection).into_iter().map(|f| f.level).max()
+        };
+        assert_eq!(of("eth0"), Some(Level::Ok));
+        assert_eq!(of("eth0,eth7"), Some(Level::Fail));
+        assert_eq!(of("eth0,wan*"), Some(Level::Warn));
+    }
+
+    #[test]
+    fn the_table_says_what_to_change() {
+        let findings = [Finding::fail("bpffs", "none", "mount one")];
+        let text = table(&findings, Output::Wide).to_string();
+        assert!(text.contains("FAIL") && text.contains("mount one"), "{text}");
+    }
 }

@@ -38,6 +38,8 @@ pub struct Cli {
 pub enum Verb {
     /// Balances this node's traffic until stopped
     Run(run::Args),
+    /// Says whether this kernel and this node will do, and if not, what to change
+    Check(check::Args),
     /// Stops translating: removes every program, link and pin
     Detach(detach::Args),
 }
@@ -50,6 +52,7 @@ pub enum Verb {
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Run(args) => run::run(args),
+        Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
     }
 }
@@ -84,4 +87,22 @@ impl Pins {
 #[must_use]
 pub fn pin_directory(bpffs: &Path) -> PathBuf {
     bpffs.join("weir").join(format!("v{}", layout::VERSION))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_pin_directory_carries_the_layout_s_version() {
+        let directory = pin_directory(Path::new("/run/bpf"));
+        assert_eq!(directory, Path::new(&format!("/run/bpf/weir/v{}", layout::VERSION)));
+    }
 }

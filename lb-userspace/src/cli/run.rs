@@ -8,7 +8,8 @@ use tokio::runtime::Builder;
 
 use super::Pins;
 use crate::agent;
-use crate::config::{Config, DeviceNames, NodePortAddresses, TableSizes, XdpMode, capacities};
+use crate::config::{Config, DeviceNames, TableSizes, XdpMode, capacities};
+use crate::plan::NodePortAddresses;
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
@@ -42,16 +43,17 @@ pub struct Args {
     /// Which network devices get XDP in front of TC
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub xdp: XdpMode,
-    /// Addresses of this node at which node ports answer: `primary`, or prefixes. A family that is
-    /// not mentioned is not restricted
+    /// Addresses of this node at which node ports answer: `primary` (in each family the Node object's
+    /// first, else the first network device's), or prefixes; a family without a prefix is not
+    /// restricted
     #[arg(long, default_value_t, value_name = "primary|CIDR,..")]
     pub nodeport_addresses: NodePortAddresses,
-    /// What and how much fits in the maps.
-    #[command(flatten, next_help_heading = "Sizes")]
-    pub sizes: Sizes,
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,
+    /// How much fits in the maps.
+    #[command(flatten, next_help_heading = "Sizes")]
+    pub sizes: Sizes,
 }
 
 /// How much fits in the maps. They are made once: a size that differs from that of the pinned maps

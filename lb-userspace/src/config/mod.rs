@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use lb_common::maps::Capacities;
 
+use crate::plan::NodePortAddresses;
+
 pub use capacities::{TableSizes, capacities};
 pub use devices::DeviceNames;
-pub use node_ports::NodePortAddresses;
+pub use node_ports::NodePortAddressesError;
 
 /// Everything `weir run` was told, or decided for itself where it was told nothing.
 #[derive(Clone, PartialEq, Debug)]

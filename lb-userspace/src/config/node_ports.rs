@@ -1,68 +1,9 @@
-//! At which of the node's addresses node ports answer.
+//! `--nodeport-addresses` as text: `primary`, or prefixes separated by commas.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use ipnet::IpNet;
-use lb_common::address::Family;
-
-/// `--nodeport-addresses`, as kube-proxy means it.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub enum NodePortAddresses {
-    /// The node's primary address of each family, from its Node object.
-    #[default]
-    Primary,
-    /// Addresses within these prefixes.
-    Within(Vec<IpNet>),
-}
-
-impl NodePortAddresses {
-    /// Those of the node's own addresses (`own`) at which node ports answer, where `primary` are
-    /// its Node object's addresses, the first of a family being the primary one.
-    ///
-    /// A family of which nothing is said (no prefix of it, or no primary address) is not
-    /// restricted: that is kube-proxy's rule, and what `primary` means without a Node object.
-    /// Loopback addresses are never among them.
-    #[must_use]
-    pub fn choose(&self, own: &[IpAddr], primary: &[IpAddr]) -> Vec<IpAddr> {
-        own.iter()
-            .copied()
-            .filter(|address| !address.is_loopback() && self.includes(address, primary))
-            .collect()
-    }
-
-    fn includes(&self, address: &IpAddr, primary: &[IpAddr]) -> bool {
-        let family = Family::of(address);
-        match self {
-            Self::Primary => primary
-                .iter()
-                .find(|primary| Family::of(primary) == family)
-                .is_none_or(|primary| primary == address),
-            Self::Within(prefixes) => {
-                let mut of_family = prefixes
-                    .iter()
-                    .filter(|prefix| Family::of(&prefix.addr()) == family)
-                    .peekable();
-                of_family.peek().is_none() || of_family.any(|prefix| prefix.contains(address))
-            }
-        }
-    }
-}
-
-impl fmt::Display for NodePortAddresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Primary => f.write_str("primary"),
-            Self::Within(prefixes) => {
-                for (i, prefix) in prefixes.iter().enumerate() {
-                    write!(f, "{}{prefix}", if i == 0 { "" } else { "," })?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
+use crate::plan::NodePortAddresses;
 
 /// Text that names no addresses.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
@@ -88,11 +29,25 @@ impl FromStr for NodePortAddresses {
         if parts.contains(&"primary") {
             return Err(NodePortAddressesError::Mixed);
         }
-        parts
-            .into_iter()
-            .map(|part| part.parse().map_err(|_| NodePortAddressesError::Prefix(part.into())))
-            .collect::<Result<_, _>>()
-            .map(Self::Within)
+        let prefix = |part: &str| {
+            let prefix = part.parse().map_err(|_| NodePortAddressesError::Prefix(part.into()));
+            prefix.map(|prefix: ipnet::IpNet| prefix.trunc())
+        };
+        parts.into_iter().map(prefix).collect::<Result<_, _>>().map(Self::Within)
+    }
+}
+
+impl fmt::Display for NodePortAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary => f.write_str("primary"),
+            Self::Within(prefixes) => {
+                for (i, prefix) in prefixes.iter().enumerate() {
+                    write!(f, "{}{prefix}", if i == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
     }
 }
 
@@ -100,38 +55,13 @@ impl FromStr for NodePortAddresses {
 mod tests {
     use super::*;
 
-    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[track_caller]
-    fn check(setting: &str, primary: &[&str], chosen: &[&str]) {
-        let own = addresses(&["127.0.0.1", "192.0.2.1", "192.0.2.2", "10.0.0.1", "::1", "fd00::1"]);
-        let setting: NodePortAddresses = setting.parse().unwrap();
-        assert_eq!(setting.choose(&own, &addresses(primary)), addresses(chosen));
-    }
-
     #[test]
-    fn primary_is_the_first_address_of_each_family() {
-        check("primary", &["192.0.2.2", "10.0.0.1", "fd00::1"], &["192.0.2.2", "fd00::1"]);
-    }
-
-    #[test]
-    fn a_family_without_a_primary_address_is_not_restricted() {
-        check("primary", &["192.0.2.2"], &["192.0.2.2", "fd00::1"]);
-        check("primary", &[], &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"]);
-    }
-
-    #[test]
-    fn a_family_without_a_prefix_is_not_restricted() {
-        check("10.0.0.0/8", &[], &["10.0.0.1", "fd00::1"]);
-        check("10.0.0.0/8,fd01::/64", &[], &["10.0.0.1"]);
-    }
-
-    #[test]
-    fn node_ports_never_answer_on_loopback() {
-        check("127.0.0.0/8,::1/128", &[], &[]);
-        check("0.0.0.0/0", &[], &["192.0.2.1", "192.0.2.2", "10.0.0.1", "fd00::1"]);
+    fn what_is_written_is_what_is_read() {
+        for text in ["primary", "10.0.0.0/8", "192.0.2.0/24,fd00::/64"] {
+            assert_eq!(text.parse::<NodePortAddresses>().unwrap().to_string(), text);
+        }
+        let loose: NodePortAddresses = "192.0.2.7/24, fd00::1/64".parse().unwrap();
+        assert_eq!(loose.to_string(), "192.0.2.0/24,fd00::/64");
     }
 
     #[test]

@@ -9,3 +9,4 @@ pub mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ports;
+pub mod requirements;

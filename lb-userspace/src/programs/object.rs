@@ -116,7 +116,7 @@ impl Object {
 
 /// The object's bytes: embedded at build time, else read from the file that `WEIR_EBPF_OBJECT`
 /// names.
-fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
+pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
     #[cfg(embedded_object)]
     return Ok(Cow::Borrowed(aya::include_bytes_aligned!(env!("WEIR_EBPF_OBJECT"))));
     #[cfg(not(embedded_object))]
@@ -133,7 +133,7 @@ fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
 /// The flags that this kernel's `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is
 /// of Linux 6.16 (commit ead7f9b8de65) and a kernel without it refuses the whole call, hence the
 /// version decides; a kernel that was given the fix later goes without it, as it did before.
-fn checksum_flags() -> u64 {
+pub fn checksum_flags() -> u64 {
     match KernelVersion::current() {
         Ok(version) if version >= KernelVersion::new(6, 16, 0) => BPF_F_IPV6,
         Ok(_) | Err(_) => 0,

@@ -158,8 +158,7 @@ impl Pins {
     pub fn create(&self) -> Result<(), PinError> {
         let existing = self.directory.ancestors().find(|path| path.exists());
         if !existing.is_some_and(is_bpffs) {
-            let bpffs = self.home().parent().unwrap_or(&self.directory);
-            return Err(PinError::NotBpffs(bpffs.into()));
+            return Err(PinError::NotBpffs(self.bpffs().into()));
         }
         for directory in [self.maps(), self.links()] {
             fs::create_dir_all(&directory).map_err(|error| file(&directory, error))?;
@@ -282,6 +281,12 @@ impl Pins {
                 .is_some_and(|number| number.parse::<u32>().is_ok())
         });
         Ok(versions)
+    }
+
+    /// The directory given as `--bpffs`.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        self.home().parent().unwrap_or(&self.directory)
     }
 
     /// `<bpffs>/weir`

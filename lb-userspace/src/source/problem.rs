@@ -71,18 +71,25 @@ pub enum Problem {
     },
 }
 
-impl From<&Problem> for Remark {
-    /// The same about the object or, where it is no object's, about the place.
-    fn from(problem: &Problem) -> Self {
-        let (place, text) = match problem {
-            Problem::Remark { remark, .. } => return remark.clone(),
-            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
-                (place, reason.clone())
+impl From<Problem> for Remark {
+    /// As the agent keeps and shows it: about the object where there is one, else about the place.
+    fn from(problem: Problem) -> Self {
+        let (about, text) = match problem {
+            Problem::Remark { place, remark } => {
+                let place = place.map_or(String::new(), |place| format!(" ({place})"));
+                (remark.about, remark.text + &place)
             }
-            Problem::Skipped { place, kind, count } => (place, skipped(kind, *count)),
+            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
+                (place.to_string(), reason)
+            }
+            Problem::Skipped { place, kind, count } => (place.to_string(), skipped(&kind, count)),
         };
-        Self { about: place.to_string(), text }
+        Self { about, text }
     }
+}
+
+fn skipped(kind: &str, count: usize) -> String {
+    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
 }
 
 impl fmt::Display for Problem {
@@ -104,6 +111,26 @@ impl fmt::Display for Problem {
     }
 }
 
-fn skipped(kind: &str, count: usize) -> String {
-    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_about_an_object_stays_about_it_and_names_its_place() {
+        let problem = Problem::Remark {
+            place: Some(Place::line(&Path::new("a.yaml").into(), 3)),
+            remark: Remark { about: "Service default/web".into(), text: "do this".into() },
+        };
+        assert_eq!(problem.to_string(), "a.yaml:3: Service default/web: do this");
+        let remark = Remark::from(problem);
+        assert_eq!(remark.about, "Service default/web");
+        assert_eq!(remark.text, "do this (a.yaml:3)");
+    }
+
+    #[test]
+    fn a_problem_with_a_file_is_a_remark_about_the_file() {
+        let problem = Problem::Unreadable { place: Place::whole("a.yaml"), reason: "why".into() };
+        assert_eq!(problem.to_string(), "a.yaml: why");
+        assert_eq!(Remark::from(problem).to_string(), "a.yaml: why");
+    }
 }

@@ -50,6 +50,13 @@ pub fn node(number: u8) -> Addresses {
     }
 }
 
+/// The address that node `number` has in an overlay: the first of its pods' range in IPv4, where that
+/// is nobody's; number 255 in IPv6, where the first is every router's.
+#[must_use]
+pub fn overlay(number: u8) -> Addresses {
+    Addresses { v4: pod(number, 0).v4, v6: pod(number, 255).v6 }
+}
+
 /// The address of pod `pod` of node `node`, both counted from 1. Pod 0 stands for the node's range.
 #[must_use]
 pub fn pod(node: u8, pod: u8) -> Addresses {

@@ -13,11 +13,14 @@
 pub mod addresses;
 mod leftovers;
 mod namespace;
+mod pods;
 mod wires;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lb_common::address::Family;
 use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
@@ -139,6 +142,32 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Starts another pod on node1, the last of its pods then.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn start_pod(&mut self) -> Result<()> {
+        let index = self.node1.pods.len() as u8 + 1;
+        let pod = self.node1.pod(&self.name, index, self.pods().count() as u8 + 1);
+        wires::make(&[&pod.namespace])?;
+        pods::attach(self.shape, &self.node1, &pod)?;
+        if !self.shape.offloads {
+            wires::without_offloads(&pod.namespace)?;
+        }
+        self.node1.pods.push(pod);
+        Ok(())
+    }
+
+    /// Removes the last of node1's pods and the device it was attached by. Its sockets must be
+    /// closed before: they would keep both alive.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn stop_pod(&mut self) -> Result<()> {
+        let pod = self.node1.pods.pop().context("node1 has no pod to stop")?;
+        namespace::ip(&[], &format!("netns delete {}", pod.namespace.name()))
+    }
+
     /// A folder that is removed with the lab.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
@@ -164,25 +193,36 @@ impl Drop for Lab {
 }
 
 impl Node {
+    /// Whether `address` is one of the node's own that its peers know.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        let of = |own: Addresses| own.of(Family::of(&address)) == address;
+        of(self.addresses) || of(addresses::overlay(self.number))
+    }
+
     fn new(lab: &leftovers::Name, number: u8, pods_before: u8, pods: u8) -> Self {
         let name = if number == 1 { "node1" } else { "node2" };
-        let pod = |index: u8| {
-            let pod = format!("web-{}", pods_before + index);
-            Pod {
-                node: name,
-                addresses: addresses::pod(number, index),
-                namespace: Namespace::named(lab.namespace(&pod)),
-                device: format!("pod{index}"),
-                name: pod,
-            }
-        };
-        Self {
+        let mut node = Self {
             name,
             addresses: addresses::node(number),
             namespace: Namespace::named(lab.namespace(name)),
-            pods: (1..=pods).map(pod).collect(),
+            pods: Vec::new(),
             bpffs: lab.folder().join(format!("bpffs-{name}")),
             number,
+        };
+        node.pods = (1..=pods).map(|index| node.pod(lab, index, pods_before + index)).collect();
+        node
+    }
+
+    /// The node's pod `index`, which is the lab's pod `number`.
+    fn pod(&self, lab: &leftovers::Name, index: u8, number: u8) -> Pod {
+        let name = format!("web-{number}");
+        Pod {
+            node: self.name,
+            addresses: addresses::pod(self.number, index),
+            namespace: Namespace::named(lab.namespace(&name)),
+            device: format!("pod{index}"),
+            name,
         }
     }
 }

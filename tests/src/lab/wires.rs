@@ -1,13 +1,11 @@
 //! Laying a lab's wires: devices, addresses, routes. Everything is said in `ip`'s own words, a batch
 //! per namespace.
 
-use std::fmt::Write;
-
 use anyhow::Result;
 
 use super::addresses::{self, CLIENT, CLIENT_GATEWAY, NODE_GATEWAY};
 use super::namespace::ip;
-use super::{Addresses, Attachment, Lab, Namespace, Node, Reach};
+use super::{Addresses, Attachment, Lab, Namespace, Node, Reach, pods};
 
 /// Makes the namespaces of `lab` and connects them.
 pub(super) fn lay(lab: &Lab) -> Result<()> {
@@ -17,9 +15,7 @@ pub(super) fn lay(lab: &Lab) -> Result<()> {
     lab.network.ip(&network(lab))?;
     for (node, other) in [(&lab.node1, &lab.node2), (&lab.node2, &lab.node1)] {
         node.namespace.ip(&self::node(lab, node, other))?;
-        for pod in &node.pods {
-            pod.namespace.ip(&self::pod(lab, node, pod))?;
-        }
+        node.pods.iter().try_for_each(|pod| pods::attach(lab.shape, node, pod))?;
     }
     if lab.shape.reach == Reach::Overlay {
         forward_overlay(&lab.node1, &lab.node2)?;
@@ -32,42 +28,46 @@ pub(super) fn lay(lab: &Lab) -> Result<()> {
 }
 
 fn make_namespaces(lab: &Lab) -> Result<()> {
-    let lines: String =
-        lab.namespaces().map(|namespace| format!("netns add {}\n", namespace.name())).collect();
-    ip(&[], &lines)?;
+    let namespaces: Vec<_> = lab.namespaces().collect();
+    make(&namespaces)?;
     for router in [&lab.network, &lab.node1.namespace, &lab.node2.namespace] {
         router.set(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
-    }
-    // Before there are devices: they take what `default` says when they are made.
-    for namespace in lab.namespaces() {
-        namespace.set(&[
-            ("net/ipv4/conf/all/rp_filter", "0"),
-            ("net/ipv4/conf/default/rp_filter", "0"),
-            ("net/ipv4/conf/all/send_redirects", "0"),
-            ("net/ipv4/conf/default/send_redirects", "0"),
-            ("net/ipv6/conf/all/accept_dad", "0"),
-            ("net/ipv6/conf/default/accept_dad", "0"),
-        ])?;
+        // Forwarding sets these anew.
+        router.set(&PLAIN)?;
     }
     Ok(())
 }
 
-/// Makes every veth pair, each end straight in its namespace.
+/// Makes namespaces in which packets go where routes say and addresses are usable at once.
+pub(super) fn make(namespaces: &[&Namespace]) -> Result<()> {
+    let add = |namespace: &&Namespace| format!("netns add {}\n", namespace.name());
+    ip(&[], &namespaces.iter().map(add).collect::<String>())?;
+    // Before there are devices: they take what `default` says when they are made.
+    namespaces.iter().try_for_each(|namespace| namespace.set(&PLAIN))
+}
+
+const PLAIN: [(&str, &str); 6] = [
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+];
+
+/// Connects client and nodes to the network.
 fn connect(lab: &Lab) -> Result<()> {
-    let mut lines = String::new();
-    let mut pair = |end: &str, here: &Namespace, other_end: &str, there: &Namespace| {
-        let (here, there) = (here.name(), there.name());
-        lines +=
-            &format!("link add {end} netns {here} type veth peer name {other_end} netns {there}\n");
-    };
-    pair("eth0", &lab.client, "client", &lab.network);
-    for node in [&lab.node1, &lab.node2] {
-        pair("eth0", &node.namespace, node.name, &lab.network);
-        for pod in &node.pods {
-            pair("eth0", &pod.namespace, &pod.device, &node.namespace);
-        }
-    }
+    let (node1, node2) = (&lab.node1, &lab.node2);
+    let lines = pair("eth0", &lab.client, "client", &lab.network)
+        + &pair("eth0", &node1.namespace, node1.name, &lab.network)
+        + &pair("eth0", &node2.namespace, node2.name, &lab.network);
     ip(&[], &lines)
+}
+
+/// A veth pair, each end straight in its namespace.
+pub(super) fn pair(end: &str, here: &Namespace, other_end: &str, there: &Namespace) -> String {
+    let (here, there) = (here.name(), there.name());
+    format!("link add {end} netns {here} type veth peer name {other_end} netns {there}\n")
 }
 
 fn client() -> String {
@@ -120,83 +120,14 @@ fn node(lab: &Lab, node: &Node, other: &Node) -> String {
         NODE_GATEWAY.v4, NODE_GATEWAY.v6
     );
     lines += &match lab.shape.attachment {
-        Attachment::Routed => routes_to_own_pods(node),
-        Attachment::Bridged => bridge_of_own_pods(node),
+        Attachment::Routed => String::new(),
+        Attachment::Bridged => pods::bridge(node),
     };
     lines += &match lab.shape.reach {
         Reach::Direct => route_to_pods(other, other.addresses, ""),
         Reach::Overlay => overlay(node, other),
     };
     lines
-}
-
-/// The address a pod's node has on the pod's own link, as Calico gives it.
-const LINK_GATEWAY: &str = "169.254.1.1";
-
-fn routes_to_own_pods(node: &Node) -> String {
-    let mut lines = String::new();
-    for pod in &node.pods {
-        let Addresses { v4, v6 } = pod.addresses;
-        let device = &pod.device;
-        let _ = write!(
-            lines,
-            "link set {device} up
-             addr add {LINK_GATEWAY}/32 dev {device} scope link
-             addr add fe80::1/64 dev {device}
-             route add {v4}/32 dev {device}
-             route add {v6}/128 dev {device}
-            "
-        );
-    }
-    lines
-}
-
-/// The address of a bridged node in its own pods' range.
-fn bridge_address(node: &Node) -> Addresses {
-    addresses::pod(node.number, 254)
-}
-
-fn bridge_of_own_pods(node: &Node) -> String {
-    let Addresses { v4, v6 } = bridge_address(node);
-    let mut lines = format!(
-        "link add cni0 type bridge
-         link set cni0 up
-         addr add {v4}/24 dev cni0
-         addr add {v6}/64 dev cni0
-        "
-    );
-    for pod in &node.pods {
-        let _ = writeln!(lines, "link set {} master cni0 up", pod.device);
-    }
-    lines
-}
-
-fn pod(lab: &Lab, node: &Node, pod: &super::Pod) -> String {
-    let Addresses { v4, v6 } = pod.addresses;
-    // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
-    let mtu = if lab.shape.reach == Reach::Overlay { 1450 } else { 1500 };
-    let up = format!("link set lo up\nlink set eth0 mtu {mtu} up\n");
-    match lab.shape.attachment {
-        Attachment::Routed => format!(
-            "{up}
-             addr add {v4}/32 dev eth0
-             addr add {v6}/128 dev eth0
-             route add {LINK_GATEWAY} dev eth0 scope link
-             route add default via {LINK_GATEWAY} dev eth0
-             route add default via fe80::1 dev eth0
-            "
-        ),
-        Attachment::Bridged => format!(
-            "{up}
-             addr add {v4}/24 dev eth0
-             addr add {v6}/64 dev eth0
-             route add default via {}
-             route add default via {}
-            ",
-            bridge_address(node).v4,
-            bridge_address(node).v6
-        ),
-    }
 }
 
 fn route_to_pods(node: &Node, via: Addresses, more: &str) -> String {
@@ -207,11 +138,10 @@ fn route_to_pods(node: &Node, via: Addresses, more: &str) -> String {
     )
 }
 
-/// A vxlan device to the other node, each node standing in it under the first address of its pods'
-/// range (IPv6: the second, as the first is every router's).
+/// A vxlan device to the other node.
 fn overlay(node: &Node, other: &Node) -> String {
-    let own = overlay_address(node);
-    let theirs = overlay_address(other);
+    let own = addresses::overlay(node.number);
+    let theirs = addresses::overlay(other.number);
     let (mac, their_mac) = (overlay_mac(node), overlay_mac(other));
     format!(
         "link add vxlan0 address {mac} type vxlan id 1 local {} dev eth0 dstport 8472 nolearning
@@ -233,16 +163,12 @@ fn forward_overlay(node: &Node, other: &Node) -> Result<()> {
     Ok(())
 }
 
-fn overlay_address(node: &Node) -> Addresses {
-    Addresses { v4: addresses::pod(node.number, 0).v4, v6: addresses::pod(node.number, 255).v6 }
-}
-
 fn overlay_mac(node: &Node) -> String {
     format!("02:00:00:00:00:{:02x}", node.number)
 }
 
 /// Makes every packet of the namespace's devices as it would be on a wire.
-fn without_offloads(namespace: &Namespace) -> Result<()> {
+pub(super) fn without_offloads(namespace: &Namespace) -> Result<()> {
     let devices = namespace.output("ip", &["-brief", "link", "show", "type", "veth"])?;
     for line in devices.lines() {
         let device = line.split(['@', ' ']).next().unwrap_or_default();

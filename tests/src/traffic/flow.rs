@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_common::address::{Family, Protocol};
+use lb_common::address::Protocol;
 
 use super::{Answer, Client, ask};
 use crate::lab::{Lab, Namespace, Pod};
@@ -69,15 +69,14 @@ impl Flow<'_> {
     pub fn check_client(&self, lab: &Lab, answer: &Answer) -> Result<()> {
         let (pod, seen, own) = (&answer.pod, answer.client, answer.own);
         let here = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
-        let node = lab.node1.addresses.of(Family::of(&self.frontend.ip()));
         match self.origin {
             Origin::Pod(client) if client.name == *pod => ensure!(
                 seen.ip() != own.ip(),
                 "{pod} reached itself and saw its own address, which its kernel would not answer"
             ),
             Origin::Outside if !here => ensure!(
-                seen.ip() == node,
-                "{pod} saw {seen}, where the node's {node} must stand for {own}"
+                lab.node1.owns(seen.ip()),
+                "{pod} saw {seen}, where an address of node1 must stand for {own}"
             ),
             Origin::Pod(_) | Origin::Outside => {
                 ensure!(seen == own, "{pod} saw {seen} instead of {own}");

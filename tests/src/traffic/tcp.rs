@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{self, shutdown};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrStorage, shutdown, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::http::Message;
 use super::{PATIENCE, canonical};
@@ -117,6 +120,38 @@ impl Client {
     pub fn connect_here(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)
             .with_context(|| format!("no connection to {server} within {PATIENCE:?}"))?;
+        Self::over(stream, server)
+    }
+
+    /// Connects from within `namespace` and from the address and port `own`, which other connections
+    /// may come from too.
+    ///
+    /// # Errors
+    /// If the port is taken, or the connection is refused or not accepted within [`PATIENCE`].
+    pub fn connect_from(
+        namespace: &Namespace,
+        own: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<Self> {
+        let family = match own {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket =
+            namespace.run(|| Ok(socket::socket(family, SockType::Stream, flags, None)?))?;
+        socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        // On Linux the time-out for sending is the one for connecting, too.
+        let patience = TimeVal::seconds(PATIENCE.as_secs().cast_signed());
+        socket::setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(own))
+            .with_context(|| format!("cannot send from {own}"))?;
+        socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(server))
+            .with_context(|| format!("no connection from {own} to {server}"))?;
+        Self::over(socket.into(), server)
+    }
+
+    fn over(stream: TcpStream, server: SocketAddr) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

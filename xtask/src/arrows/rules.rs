@@ -13,7 +13,7 @@ pub struct Rule {
 
 /// What to do instead of `unsafe` outside its few places.
 pub const INSTEAD_OF_UNSAFE: &str = "Unsafe code lives in lb-ebpf/src/kernel, lb-ebpf/src/main.rs, \
-    lb-common/src/layout.rs and lb-userspace/src/maps/batch.rs; put a safe function there and call it.";
+    lb-common/src/layout.rs and lb-userspace/src/syscall.rs; put a safe function there and call it.";
 
 const PURE: [&str; 5] = [
     "lb-userspace/src/model/",
@@ -119,22 +119,37 @@ pub const RULES: &[Rule] = &[
         files: &["lb-userspace/src/plan/"],
         except: &[],
         names: &["crate"],
-        but: &["crate::plan", "crate::model", "crate::maps::contents", "crate::maps::Contents"],
-        instead: "`plan` knows the model and maps::contents alone; hand it the rest as an argument.",
+        but: &["crate::plan", "crate::model", "crate::maps"],
+        instead: "`plan` knows the model and the maps' contents alone; hand it the rest as an argument.",
+    },
+    Rule {
+        files: &["lb-userspace/src/plan/"],
+        except: &[],
+        names: &[
+            "crate::maps::batch",
+            "crate::maps::diff",
+            "crate::maps::kernel",
+            "crate::maps::memory",
+            "crate::maps::MapStore",
+        ],
+        but: &[],
+        instead: "`plan` says what the maps should hold, never how it gets there; use maps::contents.",
     },
     Rule {
         files: &["lb-userspace/src/maps/"],
         except: &[],
         names: &["crate"],
-        but: &["crate::maps"],
-        instead: "`maps` knows lb-common alone; what is to be written comes as Operations.",
+        but: &["crate::maps", "crate::syscall", "crate::programs::pins"],
+        instead: "`maps` knows lb-common, system calls and where pins are; what is to be written comes \
+            as Operations.",
     },
     Rule {
         files: &["lb-userspace/src/programs/"],
         except: &[],
         names: &["crate"],
-        but: &["crate::programs", "crate::maps"],
-        instead: "`programs` loads and attaches; what decides which, lives in `agent`.",
+        but: &["crate::programs", "crate::config", "crate::model", "crate::syscall"],
+        instead: "`programs` loads and attaches what settings say; what is in the maps is `maps`' \
+            affair, and when to do what is `agent`'s.",
     },
     Rule {
         files: &["lb-userspace/src/agent/"],
@@ -179,7 +194,7 @@ pub fn may_be_unsafe(file: &str) -> bool {
         "lb-ebpf/src/kernel/",
         "lb-ebpf/src/main.rs",
         "lb-common/src/layout.rs",
-        "lb-userspace/src/maps/batch.rs",
+        "lb-userspace/src/syscall.rs",
         "tests/",
     ]
     .iter()

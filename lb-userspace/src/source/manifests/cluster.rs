@@ -179,6 +179,19 @@ mod tests {
     const SLICE: &str = "kind: EndpointSlice\nmetadata: {name: web-abc, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.244.1.9]}]\n";
 
     #[test]
+    fn what_kubectl_prints_is_honoured_whole() {
+        let (cluster, problems) = read(&[("a.yaml", include_str!("document/kubectl.yaml"))]);
+        assert_eq!(problems, [""; 0]);
+        let web = Name::new("shop", "web");
+        assert_eq!(cluster.services[&web].cluster_ips.len(), 2);
+        assert_eq!(cluster.services[&web].ports[0].node_port, Some(31080));
+        let slice = &cluster.slices[&Name::new("shop", "web-lqvr4")];
+        assert_eq!((&slice.service, slice.endpoints[0].node.as_deref()), (&web, Some("node-1")));
+        assert_eq!(cluster.slices.len(), 1);
+        assert_eq!(cluster.nodes["node-1"].zone.as_deref(), Some("zone-a"));
+    }
+
+    #[test]
     fn a_selector_that_no_slice_serves_finds_its_pods_in_any_file() {
         let (cluster, problems) = read(&[("b.yaml", SERVICE), ("a.yaml", POD)]);
         assert_eq!(problems, [""; 0]);

@@ -29,24 +29,19 @@ impl Listener {
     }
 
     /// Listens until what was told is as it should be.
-    #[track_caller]
-    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
-        async move {
-            while !is_so(self) {
-                let event = timeout(Duration::from_secs(20), self.events.recv()).await;
-                match event
-                    .unwrap_or_else(|_| panic!("{what}: {:?} {:?}", self.names(), self.problems))
-                {
-                    Some(SourceEvent::Changes(changes)) => {
-                        for change in changes {
-                            self.cluster.apply(change);
-                        }
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
+            match timeout(Duration::from_secs(20), self.events.recv()).await {
+                Ok(Some(SourceEvent::Changes(changes))) => {
+                    for change in changes {
+                        self.cluster.apply(change);
                     }
-                    Some(SourceEvent::Problems(problems)) => {
-                        self.problems = problems.iter().map(ToString::to_string).collect();
-                    }
-                    None => panic!("{what}: the source ended"),
                 }
+                Ok(Some(SourceEvent::Problems(problems))) => {
+                    self.problems = problems.iter().map(ToString::to_string).collect();
+                }
+                Ok(None) => panic!("{what}: the source ended"),
+                Err(_) => panic!("not {what}: {:?} {:?}", self.names(), self.problems),
             }
         }
     }

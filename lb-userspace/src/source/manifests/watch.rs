@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -93,6 +93,7 @@ impl Watch {
                 deadline.min(Instant::now() + QUIET)
             };
             if timeout_at(quiet, self.noticed.change.notified()).await.is_err() {
+                self.noticed.being_written().clear();
                 return;
             }
         }
@@ -106,26 +107,31 @@ impl Noticed {
             self.change.notify_one();
             return;
         };
-        let mut being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut being_written = self.being_written();
         match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                being_written.extend(event.paths.into_iter().filter(|path| snapshot::counts(path)));
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => {
                 for path in &event.paths {
                     being_written.remove(path);
                 }
             }
             // Our own reading is among these.
             EventKind::Access(_) => return,
-            EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
-                being_written.extend(event.paths.into_iter().filter(|path| snapshot::counts(path)));
-            }
             EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => {}
         }
         self.change.notify_one();
     }
 
     fn is_being_written(&self) -> bool {
-        let being_written = self.being_written.lock().unwrap_or_else(PoisonError::into_inner);
-        !being_written.is_empty()
+        !self.being_written().is_empty()
+    }
+
+    fn being_written(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.being_written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,5 +143,57 @@ fn problem(directory: &Path, error: &notify::Error) -> Problem {
              fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl",
             PERIOD.as_secs()
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use notify::event::{CreateKind, DataChange, RemoveKind, RenameMode};
+
+    use super::*;
+
+    const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    const CLOSE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    const REMOVE: EventKind = EventKind::Remove(RemoveKind::File);
+    const RENAME: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+
+    fn noticed(kinds: &[EventKind], path: &str) -> Noticed {
+        let noticed = Noticed::default();
+        for kind in kinds {
+            noticed.note(Ok(Event::new(*kind).add_path(path.into())));
+        }
+        noticed
+    }
+
+    fn is_change(noticed: &Noticed) -> bool {
+        noticed.change.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn reading_is_no_change() {
+        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        assert!(!is_change(&noticed(&[open, close], "a.yaml")));
+    }
+
+    #[test]
+    fn everything_else_is_a_change_and_so_is_what_was_missed() {
+        let create = EventKind::Create(CreateKind::File);
+        for kind in [create, WRITE, CLOSE, REMOVE, RENAME, EventKind::Other] {
+            assert!(is_change(&noticed(&[kind], "a.yaml")), "{kind:?}");
+        }
+        let missed = Noticed::default();
+        missed.note(Err(notify::Error::generic("queue overflow")));
+        assert!(is_change(&missed));
+    }
+
+    #[test]
+    fn a_manifest_is_being_written_until_it_is_closed_removed_or_renamed() {
+        assert!(noticed(&[WRITE, WRITE], "a.yaml").is_being_written());
+        for end in [CLOSE, REMOVE, RENAME] {
+            assert!(!noticed(&[WRITE, end], "a.yaml").is_being_written(), "{end:?}");
+        }
+        assert!(!noticed(&[WRITE], "agent.log").is_being_written());
     }
 }

@@ -21,7 +21,7 @@ pub fn render(rows: &[Row], pods: &[String]) -> String {
     let mut columns: BTreeSet<&str> = pods.iter().map(String::as_str).collect();
     columns.extend(rows.iter().flat_map(|row| row.score.answers.keys().map(String::as_str)));
     let mut table = Table::new();
-    table.load_style(presets::ASCII_NO_BORDERS);
+    table.load_style(presets::UTF8_FULL_CONDENSED);
     let fixed = ["traffic", "answered", "per second", "failed"];
     table.set_header(fixed.into_iter().chain(columns.iter().copied()));
     for row in rows {

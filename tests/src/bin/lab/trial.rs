@@ -50,7 +50,10 @@ fn send_all(lab: &Lab, loads: &[Load]) -> Vec<Score> {
     let send = |load: &Load| {
         let mut score = Score::default();
         for _ in 0..REQUESTS {
-            score.add(load.flow.send(lab, 1));
+            // A few failures tell as much as many, and sooner.
+            if score.failures < 3 {
+                score.add(load.flow.send(lab, 1));
+            }
         }
         score
     };

@@ -75,13 +75,7 @@ fn kind(written: Option<&str>, remarks: &mut Remarks) -> ServiceType {
 fn cluster_ips(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Vec<IpAddr> {
     let several = strings(&spec.cluster_ips);
     let one = spec.cluster_ip.as_deref().filter(|_| spec.cluster_ips.is_none());
-    let mut texts = several.chain(one).filter(|text| !text.is_empty()).peekable();
-    if texts.peek().is_none() {
-        remarks.add(
-            "it has no clusterIP and is not balanced on one: without a cluster nobody hands them \
-             out, so write one into spec.clusterIP",
-        );
-    }
+    let texts = several.chain(one).filter(|text| !text.is_empty());
     let mut addresses = address::list("spec.clusterIPs", texts, remarks);
     let mut families: Vec<Family> = Vec::new();
     addresses.retain(|address| {

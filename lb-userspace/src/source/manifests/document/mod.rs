@@ -162,8 +162,8 @@ impl Document<'_> {
     }
 }
 
-/// As large as a cluster's whole state may be; aliases stay limited, so that a small file cannot
-/// grow large. Snippets are left out because the log shows the line.
+/// As large as a cluster's whole state may be; but aliases, which kubectl never writes, may not make
+/// a small file large. Snippets are left out because a problem has the line already.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -172,6 +172,7 @@ fn options() -> Options {
             max_total_scalar_bytes: 1 << 32,
             max_total_comment_bytes: 1 << 32,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
         with_snippet: false,
     }
 }

@@ -65,6 +65,19 @@ fn documents_and_items_of_lists_are_found_with_their_lines() {
 }
 
 #[test]
+fn what_kubectl_prints_is_read_whole() {
+    assert_eq!(
+        objects(include_str!("kubectl.yaml")),
+        [
+            "3 Service shop/web",
+            "65 EndpointSlice shop/web-lqvr4",
+            "112 Pod shop/web-6d4cf56db6-x2kqv",
+            "199 Node /node-1",
+        ]
+    );
+}
+
+#[test]
 fn json_is_read_too() {
     let text = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"List\",\n\t\"items\": [\n\t\t{\"kind\": \"Service\", \"apiVersion\": \"v1\", \"metadata\": {\"name\": \"web\"}}\n\t]\n}\n";
     assert_eq!(objects(text), ["5 Service default/web"]);
@@ -133,6 +146,12 @@ fn an_object_that_does_not_say_what_or_who_it_is_is_a_mistake() {
     );
     assert_eq!(mistake("just words\n").0, 1);
     assert_eq!(mistake("- kind: Pod\n").0, 1);
+}
+
+#[test]
+fn the_state_of_the_largest_cluster_is_no_more_than_is_allowed() {
+    // 150,000 endpoints as kubectl prints them, at some forty nodes each.
+    assert!(options().budget.unwrap().max_nodes > 150_000 * 40);
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! The fuzzer's packets: frames of the lab, cut, stretched and overwritten, and plain noise. A seed
+//! names a packet for ever, so that memory and kernel can be given the same.
+
+use lb_common::address::{Family, Protocol};
+
+use super::Program;
+use super::frame::{self, Kind};
+use super::lab::{BACKEND_PORT, Dial, Lab, Pod};
+
+/// A packet, and the program that sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// The program.
+    pub program: Program,
+    /// Its bytes.
+    pub frame: Vec<u8>,
+}
+
+/// The packet of `seed`.
+#[must_use]
+pub fn of(seed: u64) -> Sent {
+    let mut dice = Dice(seed);
+    let program = *dice.pick(&[
+        Program::FromPod,
+        Program::FromNetwork,
+        Program::ToDevice,
+        Program::NetworkXdp,
+    ]);
+    let mut frame = if dice.below(16) == 0 { noise(&mut dice) } else { sensible(&mut dice) };
+    for _ in 0..*dice.pick(&[0, 0, 1, 1, 2, 8]) {
+        mutate(&mut dice, &mut frame);
+    }
+    Sent { program, frame }
+}
+
+/// A frame that a node of the lab might see.
+fn sensible(dice: &mut Dice) -> Vec<u8> {
+    let lab = Lab { family: *dice.pick(&Family::ALL) };
+    let protocol = *dice.pick(&[Protocol::TCP, Protocol::UDP]);
+    // Few ports, so that flows meet again.
+    let port = 40_000 + dice.below(4) as u16;
+    let clients = [lab.client(port), lab.neighbour(port), lab.pod(Pod::Here, port)];
+    let client = *dice.pick(&clients);
+    let dial = *dice.pick(&[
+        Dial::Here,
+        Dial::HereToo,
+        Dial::Elsewhere,
+        Dial::ElsewhereToo,
+        Dial::Nobody,
+        Dial::NobodyHere,
+        Dial::Broken,
+        Dial::Nothing,
+    ]);
+    let frontend = lab.dial(dial);
+    let backend = lab.pod(*dice.pick(&[Pod::Here, Pod::Elsewhere]), BACKEND_PORT);
+    let translated = lab.node(lab.source_port(client, frontend, protocol, 0));
+    let (from, to) = *dice.pick(&[
+        (client, frontend),
+        (client, frontend),
+        (backend, client),
+        (backend, translated),
+        (client, backend),
+    ]);
+    let kind =
+        *dice.pick(&[Kind::Open, Kind::Accept, Kind::Data, Kind::Data, Kind::Close, Kind::Reset]);
+    let payload = vec![dice.below(256) as u8; *dice.pick(&[0, 1, 2, 31, 512])];
+    frame::frame(from, to, protocol, kind, &payload)
+}
+
+fn noise(dice: &mut Dice) -> Vec<u8> {
+    (0..14 + dice.below(120)).map(|_| dice.below(256) as u8).collect()
+}
+
+fn mutate(dice: &mut Dice, frame: &mut Vec<u8>) {
+    let length = frame.len() as u64;
+    match dice.below(6) {
+        0 => frame.truncate(14 + dice.below(length.max(15) - 14) as usize),
+        1 => frame.extend((0..dice.below(64)).map(|i| i as u8)),
+        // Mostly headers: payload is never looked at.
+        2..=4 => {
+            let at = dice.below(length.min(74).max(1)) as usize;
+            let byte = dice.below(256) as u8;
+            if let Some(target) = frame.get_mut(at) {
+                *target = byte;
+            }
+        }
+        _ => {
+            let at = dice.below(length.max(1)) as usize;
+            if let Some(target) = frame.get_mut(at) {
+                *target ^= 1 << dice.below(8);
+            }
+        }
+    }
+}
+
+/// Random numbers that a seed names: SplitMix64 (Steele, Lea, Flood, 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+}

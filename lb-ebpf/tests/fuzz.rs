@@ -1,0 +1,47 @@
+//! The packet fuzzer, in memory: whatever comes, no walk panics, none makes a right checksum wrong,
+//! and what is not translated is left as it was. The kernel is given the same seeds by the agreement
+//! tests.
+
+use lb_common::outcome::Ending;
+use lb_ebpf::balance::{Flows, balance};
+use lb_ebpf::cases::{Program, frame, mutation, world_with_sockets};
+use lb_ebpf::memory::{Rows, World};
+use proptest::prelude::*;
+
+fn walk(world: &World<Rows>, program: Program, before: &[u8]) {
+    let mut after = before.to_vec();
+    world.resolves.set(program != Program::NetworkXdp);
+    let walked = balance(after.as_mut_slice(), world, program.hook(), &mut Flows::new());
+    match walked.outcome.ending() {
+        Ending::Passed | Ending::Dropped => assert_eq!(before, after, "{walked:?}"),
+        Ending::Translated => {
+            assert_eq!(before.len(), after.len());
+            if frame::check(before).is_ok() {
+                frame::check(&after).unwrap_or_else(|wrong| panic!("{walked:?}: {wrong}"));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn flows_of_arbitrary_packets_keep_every_promise(first in 0u64..1 << 40) {
+        let world = world_with_sockets(7);
+        for seed in first..first + 200 {
+            let mutation::Sent { program, frame } = mutation::of(seed);
+            walk(&world, program, &frame);
+        }
+    }
+
+    #[test]
+    fn noise_keeps_every_promise(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let world = world_with_sockets(7);
+        for program in
+            [Program::FromPod, Program::FromNetwork, Program::ToDevice, Program::NetworkXdp]
+        {
+            walk(&world, program, &bytes);
+        }
+    }
+}

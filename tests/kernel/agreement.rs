@@ -1,0 +1,140 @@
+//! The host and the kernel run the same program: every packet case ends in the kernel as it does in
+//! memory, with the same outcome and the same bytes, and so does every packet of the fuzzer.
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Tuple, V4, V6};
+use lb_common::connection::Connection;
+use lb_common::outcome::Ending;
+use lb_ebpf::balance::{Flows, Onward, Walked, balance};
+use lb_ebpf::cases::{Case, Program, Step, frame, list, mutation};
+use lb_ebpf::memory::{Rows, World};
+use weir_tests::kernel::{Answer, Programs, alone};
+
+use crate::place::{self, Maps};
+
+/// Entries of the maps in which a case needs to find the table full.
+const CROWDED: u32 = 1;
+
+#[test]
+fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
+    alone(|| {
+        let place = place::build()?;
+        let mut usual = Programs::load(|_| 1024)?;
+        let mut crowded =
+            Programs::load(|map| if map.starts_with("CONNECTIONS") { CROWDED } else { 1024 })?;
+        for case in list::all(place.device) {
+            let programs = if case.setting.capacity.is_some() { &mut crowded } else { &mut usual };
+            run(programs, &case, place.device).with_context(|| {
+                format!("{} ({}, {})", case.sentence, case.family, case.protocol)
+            })?;
+        }
+        Ok(())
+    })
+}
+
+fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
+    let mut world = case.world(device);
+    place::furnish(programs, &world.tables, device)?;
+    place::tidy(programs, &world.tables)?;
+    for (number, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::Packet { program, frame, .. } => {
+                agree(programs, &world, *program, device, frame)
+                    .with_context(|| format!("step {number}"))?;
+            }
+            Step::Retire(pod) => {
+                world.tables.retire(*pod as u32);
+                place::furnish(programs, &world.tables, device)?;
+            }
+            Step::Evict(from, to) => {
+                case.evict(&world, *from, *to);
+                match case.family {
+                    Family::V4 => evict::<V4>(programs, frame::tuple(*from, *to, case.protocol))?,
+                    Family::V6 => evict::<V6>(programs, frame::tuple(*from, *to, case.protocol))?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn evict<A: Maps>(programs: &mut Programs, tuple: Tuple<A>) -> Result<()>
+where
+    Tuple<A>: bytemuck::Pod,
+    Connection<A>: bytemuck::Pod,
+{
+    programs.take::<_, Connection<A>>(A::HALF_OPEN, tuple)
+}
+
+/// Walks a frame in memory and in the kernel, and compares.
+fn agree(
+    programs: &mut Programs,
+    world: &World<Rows>,
+    program: Program,
+    device: u32,
+    frame: &[u8],
+) -> Result<()> {
+    if !is_taken(program, frame) {
+        return Ok(());
+    }
+    let mut expected = frame.to_vec();
+    world.resolves.set(program != Program::NetworkXdp);
+    let walked = balance(expected.as_mut_slice(), world, program.hook(), &mut Flows::new());
+    let Answer { verdict, outcome, frame } = programs.give(program, device, frame)?;
+    ensure!(outcome == walked.outcome, "kernel: {outcome}, memory: {}", walked.outcome);
+    let wanted = self::verdict(program, device, walked);
+    ensure!(verdict == wanted, "verdict {verdict}, not {wanted}, after {outcome}");
+    if walked.outcome.ending() != Ending::Dropped {
+        ensure!(frame == expected, "{outcome}: the bytes differ\n{frame:02x?}\n{expected:02x?}");
+    }
+    Ok(())
+}
+
+/// Whether the kernel takes this frame for a test run. It takes none shorter than an Ethernet header,
+/// and to TC none whose IP header is cut short (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
+fn is_taken(program: Program, frame: &[u8]) -> bool {
+    let shortest = match frame.get(12..14) {
+        None => return false,
+        Some([0x08, 0x00]) if program != Program::NetworkXdp => 14 + 20,
+        Some([0x86, 0xdd]) if program != Program::NetworkXdp => 14 + 40,
+        Some(_) => 14,
+    };
+    frame.len() >= shortest
+}
+
+/// The return value that goes with the end of a walk.
+fn verdict(program: Program, device: u32, walked: Walked) -> i32 {
+    if program == Program::NetworkXdp {
+        match walked.onward {
+            Onward::Drop => 1,
+            Onward::On => 2,
+            Onward::Back => 3,
+            Onward::Out(out) if out == device => 3,
+            Onward::Out(_) => 4,
+            Onward::Resolve(_) => 0,
+        }
+    } else {
+        match walked.onward {
+            Onward::On => -1,
+            Onward::Drop => 2,
+            Onward::Out(_) | Onward::Resolve(_) | Onward::Back => 7,
+        }
+    }
+}
+
+#[test]
+fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
+    alone(|| {
+        let place = place::build()?;
+        let mut programs = Programs::load(|_| 65_536)?;
+        let world = lb_ebpf::cases::world_with_sockets(place.device);
+        place::furnish(&mut programs, &world.tables, place.device)?;
+        place::tidy(&mut programs, &world.tables)?;
+        for seed in 0..20_000 {
+            let mutation::Sent { program, frame } = mutation::of(seed);
+            agree(&mut programs, &world, program, place.device, &frame)
+                .with_context(|| format!("seed {seed}, {program:?}, {frame:02x?}"))?;
+        }
+        Ok(())
+    })
+}

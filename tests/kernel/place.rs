@@ -1,0 +1,137 @@
+//! The cases' place, built in the kernel: devices, routes, neighbours and sockets as
+//! `lb_ebpf::cases::lab` describes them, and its rows in the maps.
+
+use std::net::{IpAddr, TcpListener, UdpSocket};
+
+use anyhow::Result;
+use lb_common::address::Tuple;
+use lb_common::address::{Address, Family, V4, V6};
+use lb_common::backend::Backend;
+use lb_common::connection::Connection;
+use lb_common::device::Device;
+use lb_common::filter;
+use lb_common::service::{Frontend, FrontendRow};
+use lb_common::settings::Settings;
+use lb_ebpf::cases::lab::{self, Lab, Pod};
+use lb_ebpf::memory::{FamilyRows, Rows};
+use weir_tests::kernel::{Programs, ip};
+
+/// The node's network device, and what keeps its ports taken.
+pub struct Place {
+    /// Interface index of the network device.
+    pub device: u32,
+    _sockets: Vec<Socket>,
+}
+
+enum Socket {
+    Tcp { _listener: TcpListener },
+    Udp { _socket: UdpSocket },
+}
+
+/// Builds the place in the calling thread's namespace.
+pub fn build() -> Result<Place> {
+    let link = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+    let (node, router) = (link(lab::NODE_LINK), link(lab::ROUTER_LINK));
+    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{setting}"), "1")?;
+    }
+    ip("link set lo up")?;
+    ip(&format!("link add net0 address {node} type veth peer name far0 address {router}"))?;
+    ip(&format!("link set net0 mtu {} up", lab::MTU))?;
+    ip("link set far0 up")?;
+    let mut sockets = Vec::new();
+    for (family, via) in [(Family::V4, "192.0.2.2"), (Family::V6, "2001:db8:2::2")] {
+        let lab = Lab { family };
+        let width = if family == Family::V4 { "24" } else { "64 nodad" };
+        ip(&format!("address add dev net0 {}/{width}", lab.node(0).ip()))?;
+        ip(&format!("neighbour add {via} lladdr {router} dev net0 nud permanent"))?;
+        for at in [lab.client(0), lab.pod(Pod::Elsewhere, 0)] {
+            ip(&format!("route add {} via {via}", at.ip()))?;
+        }
+        let own = lab.node(lab::SOCKET_PORT);
+        sockets.push(Socket::Tcp { _listener: TcpListener::bind(own)? });
+        sockets.push(Socket::Udp { _socket: UdpSocket::bind(own)? });
+    }
+    let device = nix::net::if_::if_nametoindex("net0")?;
+    Ok(Place { device, _sockets: sockets })
+}
+
+/// The maps of a family.
+pub trait Maps: Address {
+    const FRONTENDS: &'static str;
+    const BACKENDS: &'static str;
+    const CONNECTIONS: &'static str;
+    const HALF_OPEN: &'static str;
+}
+
+impl Maps for V4 {
+    const FRONTENDS: &'static str = "FRONTENDS_V4";
+    const BACKENDS: &'static str = "BACKENDS_V4";
+    const CONNECTIONS: &'static str = "CONNECTIONS_V4";
+    const HALF_OPEN: &'static str = "HALF_OPEN_V4";
+}
+
+impl Maps for V6 {
+    const FRONTENDS: &'static str = "FRONTENDS_V6";
+    const BACKENDS: &'static str = "BACKENDS_V6";
+    const CONNECTIONS: &'static str = "CONNECTIONS_V6";
+    const HALF_OPEN: &'static str = "HALF_OPEN_V6";
+}
+
+/// Writes the rows that do not change from case to case.
+pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
+    family(programs, &rows.v4)?;
+    family(programs, &rows.v6)?;
+    for (slot, id) in rows.slots.iter().enumerate() {
+        programs.set("SLOTS", u32::try_from(slot)?, id.0)?;
+    }
+    let mut words = std::collections::BTreeMap::new();
+    for position in rows.v4.positions().chain(rows.v6.positions()) {
+        *words.entry(position.word).or_insert(0u64) |= position.mask;
+    }
+    assert!(words.keys().all(|word| *word < filter::WORDS));
+    for (word, bits) in words {
+        programs.set("FILTER", word, bits)?;
+    }
+    let own = |family| Lab { family }.node(0).ip();
+    let row = Device { v4: at(own(Family::V4)), v6: at(own(Family::V6)), flags: Device::XDP_SENDS };
+    programs.put("DEVICES", device, row)
+}
+
+/// Puts everything back that a case may have changed.
+pub fn tidy(programs: &mut Programs, rows: &Rows) -> Result<()> {
+    let (first_source_port, source_ports) = rows.source_ports;
+    programs.set("SETTINGS", 0, Settings { first_source_port, source_ports })?;
+    family(programs, &rows.v4)?;
+    family(programs, &rows.v6)?;
+    tidy_family::<V4>(programs)?;
+    tidy_family::<V6>(programs)?;
+    programs.forget_routes()
+}
+
+fn tidy_family<A: Maps>(programs: &mut Programs) -> Result<()>
+where
+    Tuple<A>: bytemuck::Pod,
+    Connection<A>: bytemuck::Pod,
+{
+    programs.clear::<Tuple<A>, Connection<A>>(A::CONNECTIONS)?;
+    programs.clear::<Tuple<A>, Connection<A>>(A::HALF_OPEN)
+}
+
+fn family<A: Maps>(programs: &mut Programs, rows: &FamilyRows<A>) -> Result<()>
+where
+    Frontend<A>: bytemuck::Pod,
+    Backend<A>: bytemuck::Pod,
+{
+    for (frontend, row) in &rows.frontends {
+        programs.put::<Frontend<A>, FrontendRow>(A::FRONTENDS, *frontend, *row)?;
+    }
+    for (id, row) in &rows.backends {
+        programs.set(A::BACKENDS, id.0, *row)?;
+    }
+    Ok(())
+}
+
+fn at<A: Address>(ip: IpAddr) -> A {
+    lab::address(ip)
+}

@@ -1,0 +1,255 @@
+//! The programs in the kernel, with maps of their own and attached nowhere: frames are given to them
+//! with `BPF_PROG_TEST_RUN`, within a network namespace that nobody else sees.
+
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues};
+use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use lb_common::maps::Capacity;
+use lb_common::outcome::Outcome;
+use lb_ebpf::cases::Program;
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+
+/// Runs `work` on a thread of its own, in a network namespace of its own and on one CPU; the
+/// namespace goes with the thread.
+///
+/// # Errors
+/// If the namespace cannot be made, or `work` fails.
+pub fn alone<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+            // The programs' caches are per CPU: what one packet teaches the next must find.
+            let mut cpus = CpuSet::new();
+            cpus.set(0)?;
+            sched_setaffinity(Pid::from_raw(0), &cpus)?;
+            work()
+        });
+        match worker.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Carries out an `ip` command in the calling thread's namespace.
+///
+/// # Errors
+/// If it fails; what it says is part of the error.
+pub fn ip(command: &str) -> Result<()> {
+    let output = Command::new("ip").args(command.split_whitespace()).output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`ip {command}`: {complaint}");
+    Ok(())
+}
+
+/// A value that maps hold as bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Plain<T>(pub T);
+
+// SAFETY: `bytemuck::Pod` asks for all that `aya::Pod` does, and the wrapper adds nothing.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
+
+/// How a program answered a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The program's return value.
+    pub verdict: i32,
+    /// What it counted.
+    pub outcome: Outcome,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The loaded programs.
+pub struct Programs {
+    ebpf: Ebpf,
+    /// Outcomes counted so far, to tell the next.
+    counted: Vec<u64>,
+}
+
+impl Programs {
+    /// Loads all programs, with maps of `entries` where they have no fixed size.
+    ///
+    /// # Errors
+    /// If there is no object, or the kernel refuses it.
+    pub fn load(entries: impl Fn(&str) -> u32) -> Result<Self> {
+        let object = lb_userspace::programs::object::bytes()?;
+        let checksum_flags = lb_userspace::programs::object::checksum_flags();
+        let an_hour: u64 = 3_600_000_000_000;
+        let mut loader = EbpfLoader::new();
+        for map in lb_common::maps::ALL {
+            let count = match map.capacity {
+                Capacity::Fixed(count) => count,
+                _ => entries(map.name),
+            };
+            loader.map_max_entries(map.name, count);
+        }
+        let mut ebpf = loader
+            .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
+            .override_global("ROUTE_LIFETIME", &an_hour, true)
+            .load(&object)
+            .context("the kernel refused the maps")?;
+        for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
+            let classifier: &mut SchedClassifier = named(&mut ebpf, program)?.try_into()?;
+            classifier.load().with_context(|| format!("{} is refused", program.name()))?;
+        }
+        let xdp: &mut Xdp = named(&mut ebpf, Program::NetworkXdp)?.try_into()?;
+        xdp.load().context("network_xdp is refused")?;
+        let mut programs = Self { ebpf, counted: Vec::new() };
+        programs.counted = programs.outcomes()?;
+        Ok(programs)
+    }
+
+    /// What the kernel says of a program.
+    ///
+    /// # Errors
+    /// If it says nothing.
+    pub fn info(&self, program: Program) -> Result<ProgramInfo> {
+        let name = program.name();
+        Ok(self.ebpf.program(name).context("no such program")?.info()?)
+    }
+
+    /// Gives `frame` to `program`, as from `device`.
+    ///
+    /// # Errors
+    /// If the kernel will not run it so: a frame without an Ethernet header, for one.
+    pub fn give(&mut self, program: Program, device: u32, frame: &[u8]) -> Result<Answer> {
+        let mut out = vec![0; frame.len() + 256];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        let context = context(program, device, frame.len());
+        options.ctx_in = Some(&context);
+        let result = if program == Program::NetworkXdp {
+            let xdp: &mut Xdp = named(&mut self.ebpf, program)?.try_into()?;
+            xdp.test_run(options)
+        } else {
+            let classifier: &mut SchedClassifier = named(&mut self.ebpf, program)?.try_into()?;
+            classifier.test_run(options)
+        };
+        let result =
+            result.with_context(|| format!("{} bytes to {}", frame.len(), program.name()))?;
+        out.truncate(result.data_size_out as usize);
+        let outcome = self.newly_counted()?;
+        Ok(Answer { verdict: result.return_value as i32, outcome, frame: out })
+    }
+
+    fn newly_counted(&mut self) -> Result<Outcome> {
+        let now = self.outcomes()?;
+        let before = std::mem::replace(&mut self.counted, now.clone());
+        let mut rose = Vec::new();
+        for (outcome, (before, now)) in Outcome::ALL.iter().zip(before.iter().zip(&now)) {
+            if now != before {
+                rose.push((*outcome, now - before));
+            }
+        }
+        match rose.as_slice() {
+            [(outcome, 1)] => Ok(*outcome),
+            other => bail!("a program run must count one outcome once, and counted {other:?}"),
+        }
+    }
+
+    /// How often each outcome was counted, over all CPUs.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn outcomes(&self) -> Result<Vec<u64>> {
+        let map = self.ebpf.map("OUTCOMES").context("no map of outcomes")?;
+        let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        (0..Outcome::COUNT).map(|index| Ok(counts.get(&index, 0)?.iter().sum())).collect()
+    }
+
+    /// Writes an entry of a hash.
+    ///
+    /// # Errors
+    /// If the map is not there or is full.
+    pub fn put<K: bytemuck::Pod, V: bytemuck::Pod>(
+        &mut self,
+        map: &str,
+        key: K,
+        value: V,
+    ) -> Result<()> {
+        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
+        Ok(hash.insert(Plain(key), Plain(value), 0)?)
+    }
+
+    /// Removes an entry of a hash.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn take<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str, key: K) -> Result<()> {
+        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
+        Ok(hash.remove(&Plain(key))?)
+    }
+
+    /// Removes every entry of a hash.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn clear<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str) -> Result<()> {
+        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
+        let keys: Vec<_> = hash.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            hash.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Sets an element of an array.
+    ///
+    /// # Errors
+    /// If there is no such element.
+    pub fn set<V: bytemuck::Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
+        let mut array: Array<_, Plain<V>> = Array::try_from(self.map(map)?)?;
+        Ok(array.set(index, Plain(value), 0)?)
+    }
+
+    /// Lets the programs forget every way they have asked for.
+    ///
+    /// # Errors
+    /// If a map is not there.
+    pub fn forget_routes(&mut self) -> Result<()> {
+        self.blank::<88>("NEXT_HOPS_V4")?;
+        self.blank::<96>("NEXT_HOPS_V6")
+    }
+
+    /// Fills an array per CPU with zeroes.
+    fn blank<const N: usize>(&mut self, map: &str) -> Result<()> {
+        let mut array: PerCpuArray<_, [u8; N]> = PerCpuArray::try_from(self.map(map)?)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        for index in 0..array.len() {
+            array.set(index, PerCpuValues::try_from(vec![[0; N]; cpus])?, 0)?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
+    }
+}
+
+fn named(ebpf: &mut Ebpf, program: Program) -> Result<&mut aya::programs::Program> {
+    let name = program.name();
+    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
+}
+
+/// The context that says which device a frame came by: the beginning of `struct xdp_md` or of
+/// `struct __sk_buff`, include/uapi/linux/bpf.h.
+fn context(program: Program, device: u32, length: usize) -> Vec<u8> {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    let fields: Vec<u32> = if program == Program::NetworkXdp {
+        // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+        vec![0, length, 0, device, 0, 0]
+    } else {
+        // len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto,
+        // priority, ingress_ifindex, ifindex
+        vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, device]
+    };
+    bytemuck::cast_slice(&fields).to_vec()
+}
