@@ -148,7 +148,7 @@ fn events_of(news: &[SourceEvent], directory: &str) -> Vec<Event> {
                 events.extend(changes.iter().cloned().map(Event::Cluster));
             }
             SourceEvent::Problems(problems) => {
-                let remarks = problems.iter().map(Remark::from);
+                let remarks = problems.iter().cloned().map(Remark::from);
                 let named = remarks.map(|remark| Remark {
                     about: remark.about.replace(&format!("{directory}/"), ""),
                     text: remark.text,
