@@ -277,3 +277,6 @@ impl Agent {
         new.cloned().map(Effect::Remark).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
