@@ -95,9 +95,9 @@ fn of_device(device: &Device) -> Option<Finding> {
 
 fn print(findings: &[Finding], output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(findings)?),
-        Output::Yaml => print!("{}", serde_saphyr::to_string(&findings)?),
-        Output::Table | Output::Wide => println!("{}", table(findings, output)),
+        Output::Json => super::print(serde_json::to_string_pretty(findings)?)?,
+        Output::Yaml => super::print(serde_saphyr::to_string(&findings)?.trim_end())?,
+        Output::Table | Output::Wide => super::print(table(findings, output).trim_fmt())?,
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
     place.remove()?;
     let removed = Removed { links, maps: pinned.len() - links, filters };
-    println!("{removed}");
+    super::print(removed)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod run;
 pub mod show;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,6 +55,18 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => run::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
+    }
+}
+
+/// Prints a verb's answer. That nobody reads on is no failure.
+///
+/// # Errors
+///
+/// It could not be printed.
+pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
 }
 

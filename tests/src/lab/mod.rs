@@ -158,13 +158,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Removes the last of node1's pods and the device it was attached by. Its sockets must be
-    /// closed before: they would keep both alive.
+    /// Removes the device of the last of node1's pods, and the pod.
     ///
     /// # Errors
     /// If there is none.
     pub fn stop_pod(&mut self) -> Result<()> {
         let pod = self.node1.pods.pop().context("node1 has no pod to stop")?;
+        // The kernel takes its time to remove a namespace's devices; this one is gone at once.
+        self.node1.namespace.ip(&format!("link delete {}", pod.device))?;
         namespace::ip(&[], &format!("netns delete {}", pod.namespace.name()))
     }
 
