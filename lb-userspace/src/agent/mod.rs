@@ -279,3 +279,6 @@ impl Agent {
         new.cloned().map(Effect::Remark).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
