@@ -110,6 +110,7 @@ impl Body {
     ) -> Result<(), RunError> {
         self.look_at_devices().await?;
         let mut sweeps = every(SWEEP_EVERY);
+        sweeps.reset_immediately();
         let mut rereads = every(REREAD_EVERY);
         loop {
             tokio::select! {
