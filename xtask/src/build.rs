@@ -27,12 +27,16 @@ const AGENT: &str = "WEIR_BIN";
 /// Builds the BPF object; returns its path.
 pub fn object() -> Result<PathBuf> {
     let toolchain = tools::bpf_toolchain()?;
+    // Packets are not aligned, and a load of four bytes must be one: without the target feature it
+    // would be four. Copies and fills of rows are written out rather than calls to byte loops, which
+    // the linker's default prefers.
     let flags = [
         r#"--cfg=bpf_target_arch="x86_64""#,
         "-Cdebuginfo=2",
         "-Ctarget-cpu=v3",
         "-Ctarget-feature=+allows-misaligned-mem-access",
         "-Clink-arg=--btf",
+        "-Clink-arg=--disable-expand-memcpy-in-order",
     ];
     // A folder of its own: the object's build then never waits for the lock of the host's.
     let folder = target().join("bpf");
