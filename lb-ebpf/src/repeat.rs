@@ -6,14 +6,18 @@
 
 /// Bytes of a frame that are written anew: Ethernet, IPv6 and TCP headers fit in, and so does
 /// whatever the programs change.
-pub const HEADERS: usize = 80;
+pub const HEADERS: usize = 8 * WORDS;
+
+/// The same in 64-bit words: written in words, or the programs would wait for bytes to become words
+/// as no packet from a device makes them wait.
+pub const WORDS: usize = 10;
 
 /// A series of repeats: what the harness asks for, and what the wrapper has measured.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Series {
-    /// The frame's headers as flow 0 has them.
-    pub headers: [u8; HEADERS],
+    /// The frame's headers as flow 0 has them, in the machine's byte order.
+    pub headers: [u64; WORDS],
     /// How the others differ.
     pub spread: Spread,
     /// Always zero.

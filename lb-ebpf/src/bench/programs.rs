@@ -124,7 +124,10 @@ fn restore<B: Bytes>(frame: &mut B) -> Option<()> {
     let series = SERIES.get_ptr_mut(0)?;
     // SAFETY: the harness runs one program at a time, and writes while none runs.
     let series = unsafe { &mut *series };
-    *frame.at::<HEADERS>(0)? = series.headers;
+    let bytes = frame.at::<HEADERS>(0)?.as_chunks_mut::<8>().0;
+    for (bytes, word) in bytes.iter_mut().zip(series.headers) {
+        *bytes = word.to_ne_bytes();
+    }
     let repeat = series.next;
     for Word { at, bytes } in series.spread.words(series.spread.flow(repeat)) {
         *frame.at::<2>(at)? = bytes;

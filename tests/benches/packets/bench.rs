@@ -8,7 +8,7 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_ebpf::cases::{Program, frame};
-use lb_ebpf::repeat::{HEADERS, Series, Spread};
+use lb_ebpf::repeat::{HEADERS, Series, Spread, WORDS};
 use weir_tests::kernel::{Plain, context};
 
 /// The variable that names the benchmark's object.
@@ -162,8 +162,9 @@ impl Bench {
         next: u64,
         packets: u32,
     ) -> Result<f64> {
-        let mut headers = [0; HEADERS];
-        headers.copy_from_slice(frame.get(..HEADERS).context("the frame is too short")?);
+        let mut headers = [0; WORDS];
+        bytemuck::bytes_of_mut(&mut headers)
+            .copy_from_slice(frame.get(..HEADERS).context("the frame is too short")?);
         let last = next + u64::from(packets);
         self.series()?.set(
             0,
