@@ -240,8 +240,8 @@ impl Programs {
     /// # Errors
     /// If a map is not there.
     pub fn forget_routes(&mut self) -> Result<()> {
-        self.blank::<88>("NEXT_HOPS_V4")?;
-        self.blank::<96>("NEXT_HOPS_V6")
+        self.blank::<104>("NEXT_HOPS_V4")?;
+        self.blank::<112>("NEXT_HOPS_V6")
     }
 
     /// Fills an array per CPU with zeroes.

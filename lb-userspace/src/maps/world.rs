@@ -110,10 +110,10 @@ impl<A: Rows> Tables<A> for World<'_> {
 }
 
 impl<A: Remembered> Connections<A> for World<'_> {
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
         let mut entries = A::entries(self.connections).borrow_mut();
         entries.get_mut(&(table, *tuple)).is_some_and(|found| {
-            found.last_seen = now;
+            found.last_seen = self.surroundings.now;
             *entry = *found;
             true
         })
@@ -188,7 +188,7 @@ impl Surroundings {
             Some((_, device)) => Route::Known(NextHop {
                 device: *device,
                 mtu: 0,
-                link: Some(Link { destination: [2, 0, 0, 0, 0, 2], source: [2, 0, 0, 0, 0, 1] }),
+                link: Some(Link::new([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1])),
             }),
             None => Route::Unreachable,
         }

@@ -43,10 +43,11 @@ pub struct Addresses {
 
 /// The addresses of `family`.
 pub fn of(family: Family) -> Addresses {
+    // Clients and backends of which no two share a place in the memory of routes.
     let [client, newcomer, frontend, own, router] = match family {
         Family::V4 => ["198.51.100.16", "198.52.0.0", "203.0.113.1", "192.0.2.1", "192.0.2.2"],
         Family::V6 => {
-            ["2001:db8:9::10", "2001:db8:a::", "2001:db8:f::1", "2001:db8:2::1", "2001:db8:2::2"]
+            ["2001:db8:9::20", "2001:db8:a::", "2001:db8:f::1", "2001:db8:2::1", "2001:db8:2::2"]
         }
     }
     .map(address);
