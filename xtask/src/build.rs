@@ -1,7 +1,7 @@
 //! Building the BPF object and the agent that carries it, and running what was built.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -59,7 +59,10 @@ pub fn object() -> Result<PathBuf> {
 
 /// Builds the object and the agent; returns the agent's path.
 pub fn agent(profile: Profile) -> Result<PathBuf> {
-    let object = object()?;
+    agent_carrying(&object()?, profile)
+}
+
+fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
     let next = "Fix what the compiler names above.";
@@ -124,9 +127,10 @@ pub fn cargo_for_tests() -> Result<Command> {
 
 /// The same, told of the agent too.
 pub fn cargo_for_end_to_end() -> Result<Command> {
-    let weir = agent(Profile::Debug)?;
-    let mut command = cargo_for_tests()?;
-    command.env(AGENT, weir);
+    let object = object()?;
+    let weir = agent_carrying(&object, Profile::Debug)?;
+    let mut command = cargo();
+    command.env(OBJECT, object).env(AGENT, weir);
     Ok(command)
 }
 

@@ -15,9 +15,9 @@ use crate::tools;
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Section {
-    /// Unit tests and properties: nothing.
+    /// Unit tests: nothing.
     Unit,
-    /// Objects in; remarks, contents and packets out: nothing.
+    /// Properties, and scenarios (objects in; remarks, contents and packets out): nothing.
     Scenarios,
     /// The programs in this machine's kernel: root.
     Kernel,
@@ -78,11 +78,11 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
     let name = match section {
         Section::Unit => {
             command.args(["--workspace", "--lib", "--bins"]);
-            "unit tests and properties"
+            "unit tests"
         }
         Section::Scenarios => {
             command.args(["--package", "lb-userspace", "--test", "*"]);
-            "scenarios"
+            "properties and scenarios"
         }
         Section::Kernel => {
             command.args(["--package", "weir-tests", "--test", "kernel"]);

@@ -10,6 +10,7 @@ pub mod run;
 mod sample;
 pub mod show;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ pub enum Verb {
     Run(run::Args),
     /// Shows what is in the kernel now
     Show(show::Args),
+    /// Says what would happen to a packet, and why, step by step
+    Explain(explain::Args),
     /// Says whether this kernel and this node will do, and if not, what to change
     Check(check::Args),
     /// Stops translating: removes every program, link and pin
@@ -58,9 +61,19 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Run(args) => run::run(args),
         Verb::Show(args) => show::run(&args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
     }
+}
+
+/// Prints a verb's answer. That nobody reads on is no failure.
+///
+/// # Errors
+///
+/// It could not be printed.
+pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
+    output::readable(writeln!(io::stdout(), "{text}"))
 }
 
 /// How log lines are written.

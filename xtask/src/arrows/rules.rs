@@ -62,10 +62,18 @@ pub const RULES: &[Rule] = &[
     Rule {
         files: &[AGENT],
         except: &["lb-userspace/src/source/"],
-        names: &["k8s_openapi", "kube", "serde_saphyr"],
+        names: &["k8s_openapi", "kube"],
         but: &[],
         instead: "Kubernetes' types end at lb-userspace/src/source; give `model` a field and fill it \
             in source/convert.rs.",
+    },
+    Rule {
+        files: &[AGENT],
+        except: &["lb-userspace/src/source/", "lb-userspace/src/cli/"],
+        names: &["serde_saphyr"],
+        but: &[],
+        instead: "YAML is read by lb-userspace/src/source and printed by lb-userspace/src/cli; \
+            hand them values.",
     },
     Rule {
         files: &[AGENT],

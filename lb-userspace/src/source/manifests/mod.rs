@@ -63,7 +63,8 @@ impl Manifests {
 
     /// Reads everything and says what is new. Watching begins before reading, so that nothing is
     /// missed in between.
-    fn read(mut self) -> (Self, Vec<SourceEvent>) {
+    #[must_use]
+    pub fn read(mut self) -> (Self, Vec<SourceEvent>) {
         self.watch.follow(snapshot::directories(&self.given));
         self.files.take(Snapshot::take(&self.given));
         let (cluster, remarks) = cluster::cluster(self.files.contents());

@@ -1,5 +1,5 @@
 //! The node's devices, addresses and default routes as the kernel tells them, and the news of their
-//! change. What they mean is decided in `devices`.
+//! change. What they mean is decided elsewhere.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -27,7 +27,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::devices::Link;
+use super::Link;
 
 /// How long news are gathered before they are told: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -61,6 +61,17 @@ pub struct Netlink {
     news: UnboundedReceiver<News>,
     /// When the news that have come are to be told.
     settles: Option<Instant>,
+}
+
+/// Where the routing table sends a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To this node itself.
+    Here,
+    /// Out of the device with this interface index.
+    Out(u32),
+    /// Nowhere.
+    None,
 }
 
 type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
@@ -120,6 +131,33 @@ impl Netlink {
         Ok(links)
     }
 
+    /// The way to `destination` by the routing table.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Asked`]
+    pub async fn way(&self, destination: IpAddr) -> Result<Way, NetlinkError> {
+        let question = match destination {
+            IpAddr::V4(ip) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build()
+            }
+            IpAddr::V6(ip) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build()
+            }
+        };
+        let mut answers = Box::pin(self.handle.route().get(question).execute());
+        match answers.try_next().await {
+            Ok(Some(route)) if route.header.kind == RouteType::Unicast => {
+                Ok(leaves_by(&route).first().map_or(Way::None, |device| Way::Out(*device)))
+            }
+            Ok(Some(_)) => Ok(Way::Here),
+            Ok(None) => Ok(Way::None),
+            Err(rtnetlink::Error::NetlinkError(refusal)) if leads_nowhere(refusal.raw_code()) => {
+                Ok(Way::None)
+            }
+            Err(error) => Err(asked("routes")(error)),
+        }
+    }
+
     async fn addresses(&self) -> Result<BTreeMap<u32, Vec<IpNet>>, NetlinkError> {
         let messages: Vec<AddressMessage> = self
             .handle
@@ -159,6 +197,11 @@ impl Netlink {
         }
         Ok(devices)
     }
+}
+
+/// What the kernel answers where no route, or one that forbids, leads to an address.
+fn leads_nowhere(code: i32) -> bool {
+    [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
 }
 
 fn asked(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
