@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::build::{cargo_for_end_to_end, cargo_for_tests};
 use crate::command::run_reading;
-use crate::tools;
+use crate::{go, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub enum Section {
     Unit,
     /// Properties, and scenarios (objects in; remarks, contents and packets out): nothing.
     Scenarios,
+    /// What Helm and kustomize make of deploy/: nothing; Go to render it anew.
+    Deploy,
     /// The programs in this machine's kernel: root.
     Kernel,
     /// Real clients and servers in network namespaces: root.
@@ -69,6 +71,11 @@ fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Resul
 fn command(section: Section) -> Result<(&'static str, Command)> {
     let mut command = match section {
         Section::Unit | Section::Scenarios | Section::Kernel => cargo_for_tests()?,
+        Section::Deploy => {
+            let mut cargo = cargo_for_tests()?;
+            cargo.envs(go::program("tests/deploy/render")?.map(|program| ("WEIR_RENDER", program)));
+            cargo
+        }
         Section::EndToEnd => {
             tools::for_the_lab()?;
             cargo_for_end_to_end()?
@@ -83,6 +90,10 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
         Section::Scenarios => {
             command.args(["--package", "lb-userspace", "--test", "*"]);
             "properties and scenarios"
+        }
+        Section::Deploy => {
+            command.args(["--package", "weir-tests", "--test", "deploy"]);
+            "what is installed"
         }
         Section::Kernel => {
             command.args(["--package", "weir-tests", "--test", "kernel"]);
