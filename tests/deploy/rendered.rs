@@ -129,11 +129,13 @@ fn the_chart_refuses_values_that_cannot_work_and_says_what_to_give() -> Result<(
 }
 
 #[test]
-fn the_chart_the_kustomization_and_the_agent_have_one_version() -> Result<()> {
+fn the_chart_the_kustomization_the_image_and_the_agent_have_one_version() -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let chart = fs::read_to_string(deploy().join("helm/weir/Chart.yaml"))?;
     let base = fs::read_to_string(deploy().join("kustomize/base/kustomization.yaml"))?;
+    let image = fs::read_to_string(deploy().join("Dockerfile"))?;
     for (text, line) in [
+        (&image, format!("\nARG VERSION={version}\n")),
         (&chart, format!("\nversion: {version}\n")),
         (&chart, format!("\nappVersion: {version}\n")),
         (&base, format!("app.kubernetes.io/version: {version}\n")),
