@@ -1,9 +1,13 @@
 //! Which devices face pods, which face the network, and why: a decision on plain facts, so that it
 //! can be tested without a device. `netlink` gathers the facts.
 
+mod netlink;
+
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+
+pub use netlink::{Netlink, NetlinkError};
 
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
@@ -144,7 +148,7 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
         "bridge" => bridge(link, ports),
         "vxlan" | "geneve" | "gretap" | "ip6gretap" | "ipip" | "sit" | "ip6tnl" | "gre"
         | "ip6gre" | "wireguard" => (Some(DeviceRole::Network), "a tunnel to other nodes"),
-        "dummy" | "ifb" | "nlmon" => (None, "nothing arrives by such a device"),
+        "dummy" | "ifb" | "nlmon" | "vrf" => (None, "nothing arrives by such a device"),
         _ if link.has_default_route => {
             (Some(DeviceRole::Network), "the default route leaves by it")
         }
