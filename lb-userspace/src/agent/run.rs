@@ -15,12 +15,13 @@ use tracing::{debug, error, info, warn};
 
 use super::place::{Place, PlaceError};
 use super::status::{DeviceStatus, Status};
-use super::{Agent, Effect, Event};
+use super::{Agent, Effect, Event, servers};
 use crate::config::Config;
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
 use crate::model::{Change, Remark};
+use crate::observe::{BindError, Health, Moment, Observer};
 use crate::plan;
 use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Selection, classify};
@@ -68,6 +69,9 @@ pub enum RunError {
     /// The source is lost.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An address cannot be listened on, and it was asked to be.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A flag names a device that is not there.
     #[error("{flag} names {name}, and there is no such device: name one that `ip link` shows")]
     MissingDevice {
@@ -129,6 +133,7 @@ struct Body {
     flows: Option<KernelFlows>,
     place: Place,
     said: Status,
+    observer: Observer,
 }
 
 impl Body {
@@ -154,6 +159,9 @@ impl Body {
             ..Status::default()
         };
         place.say(&said)?;
+        let health = Health::new(config.servers.late_after, false);
+        let observer = Observer::new(health, Moment::now());
+        servers::start(config, &observer, KernelStore::open(&pins)?).await?;
         Ok(Self {
             agent,
             store,
@@ -167,6 +175,7 @@ impl Body {
             flows: Some(KernelFlows::open(&pins)?),
             place,
             said,
+            observer,
         })
     }
 
@@ -203,11 +212,15 @@ impl Body {
         match event {
             SourceEvent::Changes(changes) => {
                 for change in changes {
+                    if !self.agent.cluster().knows(&change) {
+                        self.observer.heard(&change, Moment::now());
+                    }
                     if change == Change::Synced {
                         debug!("the source has told everything there is");
                     }
                     self.carry(Event::Cluster(change));
                 }
+                self.observer.node(self.agent.cluster().nodes.get(&self.said.node));
             }
             SourceEvent::Problems(problems) => {
                 let remarks = problems.into_iter().map(Remark::from).collect();
@@ -218,6 +231,8 @@ impl Body {
 
     /// Carries an event to the agent, does what it answers, and carries what comes of that.
     fn carry(&mut self, event: Event) {
+        let plans = self.agent.plans();
+        let begun = matches!(event, Event::Tick).then(Instant::now);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for effect in self.agent.on(event) {
@@ -229,6 +244,15 @@ impl Body {
                 }
             }
         }
+        if let Some(begun) = begun {
+            self.observer.planned(begun.elapsed());
+        }
+        if self.agent.plans() > plans {
+            self.observer.applied(Moment::now());
+        }
+        if self.agent.is_behind() {
+            self.observer.behind(Moment::now());
+        }
     }
 
     fn write(&mut self, operations: &[Operation]) -> Event {
@@ -236,6 +260,7 @@ impl Body {
         for operation in operations {
             if let Err(error) = self.store.apply(operation) {
                 warn!("{error}");
+                self.observer.failed(&error);
                 self.failure = Some(error.to_string());
                 return Event::Written { done, result: Err(error) };
             }
@@ -282,6 +307,7 @@ impl Body {
         match swept {
             Ok(sweep) => {
                 debug!(entries = sweep.entries, removed = sweep.removed, "swept");
+                self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
             }
             Err(error) => warn!("{error}"),
@@ -315,6 +341,7 @@ impl Body {
         };
         if status != self.said {
             self.place.say(&status)?;
+            self.observer.counts(status.remarks.len(), status.problems.len());
             self.said = status;
         }
         Ok(())
