@@ -205,8 +205,13 @@ impl Conntrack {
 fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Mistake> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let reason = error.render_with_formatter(&UserMessageFormatter);
-        let line = error.location().map_or(1, |location| location.line());
+        let mut reason = error.render_with_formatter(&UserMessageFormatter);
+        let location = error.location();
+        if let Some(location) = location {
+            let suffix = format!(" at line {}, column {}", location.line(), location.column());
+            reason = reason.strip_suffix(&suffix).unwrap_or(&reason).into();
+        }
+        let line = location.map_or(1, |location| location.line());
         Mistake { line, reason: format!("{reason}: correct it, or leave it out for the default") }
     })
 }

@@ -159,7 +159,7 @@ fn the_connection_table_is_as_large_as_conntracks_would_be() {
 #[test]
 fn a_malformed_file_is_refused_with_the_line_and_what_to_do() {
     for (lines, line, hint) in [
-        ("mode: [", "4:", ""),
+        ("mode: [", "3:", "correct it"),
         ("bindAddressHardFail: perhaps", "3:", "correct it"),
         ("healthzBindAddress: nowhere", "3:", "ADDRESS:PORT"),
         ("mode: ''\nnodePortAddresses:\n- 10.0.0.0/8\n- all", "6:", "ADDRESS/LENGTH"),
