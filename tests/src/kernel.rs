@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::Capacity;
@@ -163,6 +163,22 @@ impl Programs {
         let map = self.ebpf.map("OUTCOMES").context("no map of outcomes")?;
         let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         (0..Outcome::COUNT).map(|index| Ok(counts.get(&index, 0)?.iter().sum())).collect()
+    }
+
+    /// A map as the kernel knows it.
+    ///
+    /// # Errors
+    /// If there is no such map.
+    pub fn map_fd(&self, name: &str) -> Result<&MapFd> {
+        let map = self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)) = map
+        else {
+            bail!("{name} is of a kind that the catalogue does not have");
+        };
+        Ok(data.fd())
     }
 
     /// Writes an entry of a hash.

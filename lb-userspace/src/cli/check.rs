@@ -9,9 +9,9 @@ use tokio::runtime::Builder;
 use super::Pins;
 use super::show::Output;
 use crate::config::{DeviceNames, XdpMode};
+use crate::programs::attach::hooks;
+use crate::programs::devices::Netlink;
 use crate::programs::devices::{Device, Link, Selection, classify};
-use crate::programs::hooks;
-use crate::programs::netlink::Netlink;
 use crate::programs::requirements::{Finding, Level, Node};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.

@@ -2,10 +2,7 @@
 //! on which devices ([`devices`]), and where all that lives while no agent does ([`pins`]).
 
 pub mod attach;
-mod clsact;
 pub mod devices;
-pub mod hooks;
-pub mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ports;

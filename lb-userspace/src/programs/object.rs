@@ -1,12 +1,14 @@
 //! The BPF object: where its bytes come from, and how it is loaded onto pinned maps.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use aya::programs::ProgramError;
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::{self, Capacities};
 
 use super::pins::{PinError, Pins};
@@ -36,8 +38,11 @@ pub enum ObjectError {
     #[error(transparent)]
     Pins(#[from] PinError),
     /// The object or its maps were refused.
-    #[error("the kernel did not take the maps: {0}; `weir check` says what is missing")]
-    Maps(EbpfError),
+    #[error(
+        "the kernel did not take the maps: {0}; `weir check` says what is missing, and smaller tables \
+         (`weir run --help`, Sizes) need less memory"
+    )]
+    Maps(String),
     /// A program was refused.
     #[error(
         "the kernel did not take the program {name}: {cause}; `weir check` says what is missing"
@@ -96,8 +101,20 @@ impl Object {
     /// Every [`ObjectError`]; maps that were pinned before are as they were.
     pub fn load(pins: &Pins, capacities: &Capacities) -> Result<Self, ObjectError> {
         let bytes = bytes()?;
-        pins.create()?;
         pins.compare(capacities)?;
+        pins.create()?;
+        let missing = maps::ALL.iter().map(|map| pins.map(map)).filter(|pin| !pin.exists());
+        let made: Vec<PathBuf> = missing.collect();
+        let loaded = Self::load_onto(pins, capacities, &bytes);
+        if loaded.is_err() {
+            // Maps made halfway, perhaps too large for this node, must not bind the next try. What
+            // cannot be removed is compared with by the next try as any other.
+            made.iter().for_each(|pin| drop(fs::remove_file(pin)));
+        }
+        loaded
+    }
+
+    fn load_onto(pins: &Pins, capacities: &Capacities, bytes: &[u8]) -> Result<Self, ObjectError> {
         let checksum_flags = checksum_flags();
         let mut loader = EbpfLoader::new();
         loader.override_global("CHECKSUM_FLAGS", &checksum_flags, true);
@@ -105,7 +122,7 @@ impl Object {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
-        let mut ebpf = loader.load(&bytes).map_err(ObjectError::Maps)?;
+        let mut ebpf = loader.load(bytes).map_err(|error| ObjectError::Maps(causes(&error)))?;
         for program in Program::TC {
             load(&mut ebpf, program)?;
         }
@@ -123,7 +140,7 @@ pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
     {
         let path = std::env::var_os("WEIR_EBPF_OBJECT").ok_or(ObjectError::Missing)?;
         let path = PathBuf::from(path);
-        match std::fs::read(&path) {
+        match fs::read(&path) {
             Ok(bytes) => Ok(Cow::Owned(bytes)),
             Err(error) => Err(ObjectError::Unreadable { path, error }),
         }
@@ -157,6 +174,20 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), ObjectError> {
             program.load().map_err(refused)
         }
     }
+}
+
+/// An error and what it came from: aya names the kernel's answer only there.
+fn causes(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
 }
 
 /// The verifier's log can be megabytes; what it refused stands at its end.

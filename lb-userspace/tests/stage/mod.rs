@@ -151,7 +151,7 @@ fn events_of(news: &[SourceEvent], directory: &str) -> Vec<Event> {
                 let remarks = problems.iter().cloned().map(Remark::from);
                 let named = remarks.map(|remark| Remark {
                     about: remark.about.replace(&format!("{directory}/"), ""),
-                    text: remark.text,
+                    text: remark.text.replace(&format!("{directory}/"), ""),
                 });
                 events.push(Event::Source(named.collect()));
             }

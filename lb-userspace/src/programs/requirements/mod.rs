@@ -1,13 +1,14 @@
 //! What Weir needs of a node, and what a node had better have: facts gathered in one place, judged
 //! in another, so that every judgement can be tested.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod facts;
+mod finding;
+
+use std::path::PathBuf;
 
 use aya::util::KernelVersion;
-use serde::Serialize;
 
-use super::pins;
+pub use finding::{Finding, Level};
 
 /// The oldest kernel whose features suffice: `bpf_ktime_get_coarse_ns` and memory that is accounted
 /// to control groups came with 5.11; `bpf_redirect_neigh` (5.10) and XDP links (5.9) are older.
@@ -23,52 +24,6 @@ const CAPABILITIES: [(&str, u32); 3] =
 
 /// `CAP_SYS_ADMIN` stands in for `CAP_BPF` and `CAP_PERFMON`.
 const SYS_ADMIN: u32 = 21;
-
-/// How a requirement is met.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Met.
-    Ok,
-    /// Weir runs, but not everything will be as one expects.
-    Warn,
-    /// Weir cannot run.
-    Fail,
-}
-
-/// One requirement, and how this node meets it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Finding {
-    /// What it is about.
-    pub about: String,
-    /// How it is met.
-    pub level: Level,
-    /// What there is.
-    pub found: String,
-    /// What to change, if anything.
-    pub advice: Option<String>,
-}
-
-impl Finding {
-    /// Nothing to change.
-    pub fn ok(about: &str, found: impl Into<String>) -> Self {
-        Self::new(about, Level::Ok, found, None)
-    }
-
-    /// Something that had better be changed.
-    pub fn warn(about: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(about, Level::Warn, found, Some(advice.into()))
-    }
-
-    /// Something that has to be changed.
-    pub fn fail(about: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::new(about, Level::Fail, found, Some(advice.into()))
-    }
-
-    fn new(about: &str, level: Level, found: impl Into<String>, advice: Option<String>) -> Self {
-        Self { about: about.into(), level, found: found.into(), advice }
-    }
-}
 
 /// What a node is, as far as Weir depends on it.
 #[derive(Clone, PartialEq, Debug)]
@@ -94,23 +49,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node we are on, with `bpffs` as the directory for pins.
-    #[must_use]
-    pub fn here(bpffs: &Path) -> Self {
-        let existing = bpffs.ancestors().find(|path| path.exists());
-        Self {
-            kernel: KernelVersion::current().ok(),
-            capabilities: capabilities().unwrap_or_default(),
-            bpffs: bpffs.into(),
-            is_bpffs: existing.is_some_and(pins::is_bpffs),
-            jit: setting("net/core/bpf_jit_enable"),
-            forwarding_v4: setting("net/ipv4/ip_forward"),
-            forwarding_v6: setting("net/ipv6/conf/all/forwarding"),
-            strict_devices: strict_devices(),
-            kube_proxy: kube_proxy(),
-        }
-    }
-
     /// How each requirement is met.
     #[must_use]
     pub fn judge(&self) -> Vec<Finding> {
@@ -224,49 +162,6 @@ fn forwarding(about: &str, name: &str, value: Option<u32>) -> Finding {
         ),
         Some(_) => Finding::ok(about, "on"),
         None => Finding::ok(about, "this kernel does not have the family"),
-    }
-}
-
-fn setting(name: &str) -> Option<u32> {
-    let text = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
-    text.trim().parse().ok()
-}
-
-/// `CapEff` of `/proc/self/status`, see capabilities(7).
-fn capabilities() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
-/// The larger of `all` and a device's own value goes for the device
-/// (`Documentation/networking/ip-sysctl.rst`).
-fn strict_devices() -> Vec<String> {
-    let folder = Path::new("/proc/sys/net/ipv4/conf");
-    let of = |device: &str| setting(&format!("net/ipv4/conf/{device}/rp_filter"));
-    let all = of("all").unwrap_or_default();
-    let mut strict: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|device| !["all", "default", "lo"].contains(&device.as_str()))
-        .filter(|device| of(device).unwrap_or_default().max(all) == 1)
-        .collect();
-    strict.sort();
-    strict
-}
-
-fn kube_proxy() -> Option<&'static str> {
-    let processes = fs::read_dir("/proc").ok()?;
-    let runs = processes
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("comm")).ok())
-        .any(|name| name.trim() == "kube-proxy");
-    if runs {
-        Some("it runs here")
-    } else if Path::new("/proc/sys/net/ipv4/conf/kube-ipvs0").exists() {
-        Some("its device kube-ipvs0 is here")
-    } else {
-        None
     }
 }
 

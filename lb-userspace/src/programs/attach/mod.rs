@@ -3,25 +3,25 @@
 //! step, without a packet in between. Every device is on its own: what fails at one is told, tried
 //! again, and changes nothing at another.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, fs, io};
+mod clsact;
+pub mod hooks;
+mod links;
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{TcAttachOptions, TcError};
-use aya::programs::xdp::{XdpError, XdpMode as AttachMode};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use aya::programs::tc::TcError;
 use aya::util::KernelVersion;
-use aya::{Ebpf, pin};
 use lb_common::maps::Capacities;
 
-use super::clsact;
+pub use hooks::Hook;
+
 use super::devices::Device;
-use super::hooks::{self, Hook};
 use super::object::{Object, ObjectError, Program};
 use super::pins::{PinError, Pins};
 use crate::config::XdpMode;
 use crate::model::{DeviceRole, NodeDevice};
-use crate::syscall;
+use links::AttachError;
 
 /// The programs, and where they are.
 #[derive(Debug)]
@@ -83,45 +83,6 @@ impl Attached {
     #[must_use]
     pub fn to_node_device(&self) -> Option<NodeDevice> {
         self.device.to_node_device(self.hooks.contains(&Hook::XdpNative))
-    }
-}
-
-/// Why a program could not be attached or detached.
-#[derive(Debug, thiserror::Error)]
-enum AttachError {
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error(transparent)]
-    Pin(#[from] pin::PinError),
-    #[error(transparent)]
-    Tc(#[from] TcError),
-    #[error(transparent)]
-    File(#[from] io::Error),
-    #[error("the object has no program {0}")]
-    Missing(&'static str),
-}
-
-impl AttachError {
-    /// The kernel's answer, where it was the kernel that refused.
-    fn code(&self) -> Option<i32> {
-        match self {
-            Self::Program(ProgramError::SyscallError(error))
-            | Self::Link(LinkError::SyscallError(error))
-            | Self::Pin(pin::PinError::SyscallError(error)) => error.io_error.raw_os_error(),
-            Self::Program(ProgramError::TcError(error)) | Self::Tc(error) => clsact::code(error),
-            Self::Program(ProgramError::XdpError(XdpError::NetlinkError(error)))
-            | Self::Program(ProgramError::NetlinkError(error)) => error.raw_os_error(),
-            Self::Program(ProgramError::UnknownInterface { .. }) => Some(libc::ENODEV),
-            Self::File(error) => error.raw_os_error(),
-            Self::Program(_) | Self::Link(_) | Self::Pin(_) | Self::Missing(_) => None,
-        }
-    }
-
-    /// The device went away meanwhile; the kernel has said so or is about to.
-    fn is_gone(&self) -> bool {
-        matches!(self.code(), Some(libc::ENODEV | libc::ENXIO))
     }
 }
 
@@ -187,9 +148,9 @@ impl Attachments {
         };
         let (wanted, without_xdp) = self.wanted(device);
         attached.without_xdp = without_xdp;
-        let stale = pinned.iter().filter(|hook| !wanted.contains_key(hook));
-        for hook in stale {
-            if let Err(error) = self.detach(index, *hook) {
+        for hook in pinned.iter().filter(|hook| !wanted.contains_key(hook)) {
+            self.done.remove(&(index, *hook));
+            if let Err(error) = links::detach(&self.pins.link(index, *hook)) {
                 attached.problems.push(format!(
                     "{hook} of {} cannot be detached: {error}; it is tried again",
                     device.link.name
@@ -258,40 +219,22 @@ impl Attachments {
     }
 
     fn attach(&mut self, device: &Device, hook: Hook, program: Program) -> Result<(), AttachError> {
-        let index = device.link.index;
-        let pin = self.pins.link(index, hook);
+        let key = (device.link.index, hook);
+        let pin = self.pins.link(device.link.index, hook);
         let by_link = hook.is_xdp() || self.tc == Tc::Tcx;
         let is_there = !by_link || pin.exists();
-        if is_there && self.done.get(&(index, hook)) == Some(&program) {
+        if is_there && self.done.get(&key) == Some(&program) {
             return Ok(());
         }
         let ebpf = &mut self.object.ebpf;
-        if !by_link {
-            clsact::attach(tc_program(ebpf, program)?, &device.link.name, tc_type(hook))?;
-        } else if is_there && replace(ebpf, program, &pin)? {
-            // Taken over from an earlier agent.
+        if by_link {
+            links::bring(ebpf, program, &device.link, hook, &pin)?;
         } else {
-            let link = match hook {
-                Hook::Ingress | Hook::Egress => attach_tcx(ebpf, program, device, hook)?,
-                Hook::XdpNative => attach_xdp(ebpf, program, index, AttachMode::Driver)?,
-                Hook::XdpGeneric => attach_xdp(ebpf, program, index, AttachMode::Skb)?,
-            };
-            // The pin holds the link from here on.
-            drop(link.pin(&pin)?);
+            let at = links::tc_type(hook);
+            clsact::attach(links::tc_program(ebpf, program)?, &device.link.name, at)?;
         }
-        self.done.insert((index, hook), program);
+        self.done.insert(key, program);
         Ok(())
-    }
-
-    fn detach(&mut self, index: u32, hook: Hook) -> io::Result<()> {
-        self.done.remove(&(index, hook));
-        let pin = self.pins.link(index, hook);
-        match syscall::detach_pinned_link(&pin) {
-            // Its device is gone, and with it what was attached.
-            Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        fs::remove_file(pin)
     }
 }
 
@@ -302,79 +245,4 @@ impl Attachments {
 /// The kernel's answer.
 pub fn remove_filters(name: &str) -> Result<bool, TcError> {
     clsact::remove(name)
-}
-
-/// Puts `program` in the place of the one that the link pinned at `pin` runs; `false` if that link
-/// is of a device that is gone, whose pin is then removed.
-fn replace(ebpf: &mut Ebpf, program: Program, pin: &std::path::Path) -> Result<bool, AttachError> {
-    let replaced = (|| {
-        let link = FdLink::from(PinnedLink::from_pin(pin)?);
-        if program == Program::NetworkXdp {
-            let program = xdp_program(ebpf, program)?;
-            let id = program.attach_to_link(link.try_into()?)?;
-            drop(program.take_link(id)?);
-        } else {
-            let program = tc_program(ebpf, program)?;
-            let id = program.attach_to_link(link.try_into()?)?;
-            drop(program.take_link(id)?);
-        }
-        Ok(())
-    })();
-    match replaced {
-        Ok(()) => Ok(true),
-        Err(error @ AttachError::Program(_)) if error.code() == Some(libc::ENOLINK) => {
-            fs::remove_file(pin)?;
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// First on the way in and last on the way out, so that programs of others, such as a network
-/// plugin's policies, see pods' real addresses on both ways.
-fn attach_tcx(
-    ebpf: &mut Ebpf,
-    program: Program,
-    device: &Device,
-    hook: Hook,
-) -> Result<FdLink, AttachError> {
-    let order = match hook {
-        Hook::Egress => LinkOrder::last(),
-        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => LinkOrder::first(),
-    };
-    let program = tc_program(ebpf, program)?;
-    let id = program.attach_with_options(
-        &device.link.name,
-        tc_type(hook),
-        TcAttachOptions::TcxOrder(order),
-    )?;
-    Ok(program.take_link(id)?.try_into()?)
-}
-
-fn attach_xdp(
-    ebpf: &mut Ebpf,
-    program: Program,
-    index: u32,
-    mode: AttachMode,
-) -> Result<FdLink, AttachError> {
-    let program = xdp_program(ebpf, program)?;
-    let id = program.attach_to_if_index(index, mode)?;
-    Ok(program.take_link(id)?.try_into()?)
-}
-
-const fn tc_type(hook: Hook) -> TcAttachType {
-    match hook {
-        Hook::Egress => TcAttachType::Egress,
-        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => TcAttachType::Ingress,
-    }
-}
-
-fn tc_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, AttachError> {
-    let found = ebpf.program_mut(program.name());
-    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
-}
-
-fn xdp_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, AttachError> {
-    let found = ebpf.program_mut(program.name());
-    Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }

@@ -1,17 +1,20 @@
 //! Where programs and maps live while no agent does: `<bpffs>/weir/v<version>/maps/<NAME>` and
 //! `links/<interface index>-<hook>`. The version is the layout's; bpffs allows no dots in names.
 
-use std::fmt;
+mod shape;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapInfo, MapType};
+use aya::maps::MapInfo;
 use lb_common::layout;
-use lb_common::maps::{self, Capacities, Kind};
+use lb_common::maps::{self, Capacities};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::hooks::Hook;
+pub use shape::Shape;
+
+use super::attach::Hook;
 use crate::syscall;
 
 /// Why pins cannot be used.
@@ -65,79 +68,6 @@ pub enum PinError {
     },
 }
 
-/// What a map looks like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
-    /// Its kind, `None` if it is one that Weir does not use.
-    pub kind: Option<Kind>,
-    /// Bytes of a key.
-    pub key_size: u32,
-    /// Bytes of a value.
-    pub value_size: u32,
-    /// Its capacity.
-    pub entries: u32,
-}
-
-impl Shape {
-    fn wanted(map: &maps::Map, capacities: &Capacities) -> Self {
-        Self {
-            kind: Some(map.kind),
-            key_size: map.key_size,
-            value_size: map.value_size,
-            entries: capacities.entries(map.capacity),
-        }
-    }
-
-    fn of(info: &MapInfo) -> Self {
-        Self {
-            kind: info.map_type().ok().and_then(kind),
-            key_size: info.key_size(),
-            value_size: info.value_size(),
-            entries: info.max_entries(),
-        }
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Some(Kind::Hash) => "a hash",
-            Some(Kind::LruHash) => "a least-recently-used hash",
-            Some(Kind::Array) => "an array",
-            Some(Kind::PerCpuArray) => "a per-CPU array",
-            None => "of an unknown kind",
-        };
-        write!(
-            f,
-            "{kind} of {} entries, key {} bytes, value {} bytes",
-            self.entries, self.key_size, self.value_size
-        )
-    }
-}
-
-fn kind(map_type: MapType) -> Option<Kind> {
-    [
-        (MapType::Hash, Kind::Hash),
-        (MapType::LruHash, Kind::LruHash),
-        (MapType::Array, Kind::Array),
-        (MapType::PerCpuArray, Kind::PerCpuArray),
-    ]
-    .into_iter()
-    .find_map(|(theirs, ours)| (theirs == map_type).then_some(ours))
-}
-
-/// What is done about a pinned map of another shape than the wanted one.
-fn next_step(there: &Shape, wanted: &Shape) -> &'static str {
-    let same_layout = Shape { entries: wanted.entries, ..*there } == *wanted;
-    if same_layout {
-        "keep the size it has (leave the flags that set map sizes as they were), or run \
-         `weir detach`, which ends translated connections, and then `weir run` again"
-    } else {
-        "it was made by another build of weir: run `weir detach`, which ends translated \
-         connections, and then `weir run` again"
-    }
-}
-
 /// The directory of one layout version on one BPF file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
@@ -186,7 +116,7 @@ impl Pins {
                     path: self.map(map),
                     there,
                     wanted,
-                    next: next_step(&there, &wanted),
+                    next: there.next_step(&wanted),
                 });
             }
         }
@@ -351,15 +281,6 @@ mod tests {
         let error = Pins::at(&directory.path().join("weir/v1")).create().unwrap_err();
         assert!(error.to_string().contains("mount -t bpf"), "{error}");
         assert!(!directory.path().join("weir").exists());
-    }
-
-    #[test]
-    fn a_map_of_another_size_and_one_of_another_layout_get_different_advice() {
-        let wanted = Shape { kind: Some(Kind::Hash), key_size: 8, value_size: 28, entries: 100 };
-        let smaller = Shape { entries: 50, ..wanted };
-        let other = Shape { value_size: 24, ..smaller };
-        assert!(next_step(&smaller, &wanted).starts_with("keep the size"));
-        assert!(next_step(&other, &wanted).contains("another build"));
     }
 
     #[test]

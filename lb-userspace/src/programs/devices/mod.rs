@@ -1,9 +1,13 @@
 //! Which devices face pods, which face the network, and why: a decision on plain facts, so that it
 //! can be tested without a device. `netlink` gathers the facts.
 
+mod netlink;
+
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+
+pub use netlink::{Netlink, NetlinkError};
 
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::devices::Device;
 use crate::config::XdpMode;
 use crate::model::DeviceRole;
+use crate::programs::devices::Device;
 
 /// A place on a device where one of our programs runs. Its name is part of a link's pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -1,5 +1,5 @@
 //! The node's devices, addresses and default routes as the kernel tells them, and the news of their
-//! change. What they mean is decided in `devices`.
+//! change. What they mean is decided elsewhere.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -27,7 +27,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::devices::Link;
+use super::Link;
 
 /// How long news are gathered before they are told: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);

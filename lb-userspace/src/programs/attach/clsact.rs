@@ -10,7 +10,7 @@ use aya::programs::tc::{
 };
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
-use super::object::Program;
+use crate::programs::object::Program;
 
 /// Our filters' handle: one that nobody is given by the kernel, which counts from 1.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7765);
