@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::place::{Place, PlaceError};
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event};
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -29,7 +29,7 @@ use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::ports;
 use crate::programs::requirements::{Level, Node};
-use crate::source::{Manifests, Source, SourceError, SourceEvent};
+use crate::source::{Kubernetes, Manifests, Source, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten: half of the shortest timeout is soon enough.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let source = Source::Manifests(Manifests::open(&config.manifests)?);
+    let source = open(&config).await?;
     let mut body = Body::start(&config).await?;
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
@@ -102,6 +102,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
         result = body.live(news, source) => result,
     }
+}
+
+async fn open(config: &Config) -> Result<Source, SourceError> {
+    Ok(match &config.origin {
+        Origin::Manifests(paths) => Source::Manifests(Manifests::open(paths)?),
+        Origin::Kubernetes(access) => {
+            let kubernetes = Kubernetes::open(access.clone(), &config.node_name).await?;
+            Source::Kubernetes(Box::new(kubernetes))
+        }
+    })
 }
 
 async fn one_of(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
