@@ -17,7 +17,7 @@ use super::place::{Place, PlaceError};
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -84,7 +84,9 @@ impl Body {
             ..Status::default()
         };
         place.say(&said)?;
-        let health = Health::new(config.servers.late_after, false);
+        // Manifests need not hold a Node; an API server has this one until it is deleted.
+        let needs_node = matches!(config.origin, Origin::Kubernetes(_));
+        let health = Health::new(config.servers.late_after, needs_node);
         let observer = Observer::new(health, Moment::now());
         servers::start(config, &observer, KernelStore::open(&pins)?).await?;
         Ok(Self {

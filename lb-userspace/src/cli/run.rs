@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 use tracing::{info, warn};
 
-use super::Pins;
+use super::{Cli, Pins};
 use crate::agent;
 use crate::config::{
-    Config, DeviceNames, KubeProxyFile, Listen, Servers, TableSizes, XdpMode, capacities,
+    Config, DeviceNames, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode, capacities,
 };
 use crate::plan::NodePortAddresses;
+use crate::source::Access;
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
@@ -23,6 +26,8 @@ Examples:
       Find the devices, balance what the file says, follow its changes.
   weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
+  weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
+      Watch the API server at that address, with the kubeconfig's credentials.
   kubectl get services,endpointslices,nodes -A -o yaml > cluster.yaml
       What a cluster holds, as weir run --manifests takes it.
 
@@ -31,8 +36,17 @@ takes over from there. `weir detach` removes them.")]
 pub struct Args {
     /// File of Service, EndpointSlice, Node, Pod and List objects (YAML or JSON, several documents),
     /// or a directory of such files; may be given several times. Changes are picked up
-    #[arg(long, value_name = "FILE|DIR", required = true)]
+    #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
+    /// Kubeconfig of the API server to watch, by its current context; read again when the server no
+    /// longer accepts what it holds [default: the service account, in a pod that has one]
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, in place of the kubeconfig's or the environment's. In a pod it is
+    /// needed: the environment names the ClusterIP of the Service `kubernetes`, to which nothing
+    /// leads before Weir runs
+    #[arg(long, value_name = "URL", conflicts_with = "manifests")]
+    pub master: Option<String>,
     /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is
     /// taken, the rest is named in a warning. Flags win over it
     #[arg(long, value_name = "FILE")]
@@ -101,10 +115,12 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// The configuration file, the host's name or its memory could not be read.
+    /// The configuration file, the host's name or its memory could not be read, or nothing says
+    /// where the objects are.
     pub fn config(self) -> anyhow::Result<Config> {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let given = Given(self.config.as_deref());
+        let origin = self.origin(&given, file.kubeconfig)?;
         let name = given.one(("--node-name", self.node_name), ("hostnameOverride", file.node_name));
         let node_name = match name {
             Some(name) => name,
@@ -142,7 +158,7 @@ impl Args {
             slots: self.sizes.slot_table_size,
         };
         Ok(Config {
-            manifests: self.manifests,
+            origin,
             node_name,
             network_devices: self.network_devices,
             pod_devices: self.pod_devices,
@@ -151,6 +167,31 @@ impl Args {
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
             capacities: capacities(sizes, memory()?),
             servers,
+        })
+    }
+
+    fn origin(&self, given: &Given<'_>, of_file: Option<PathBuf>) -> Result<Origin, clap::Error> {
+        if !self.manifests.is_empty() {
+            let paths = Some(self.manifests.clone());
+            let of_file = of_file.map(|path| vec![path]);
+            given.one(("--manifests", paths), ("clientConnection.kubeconfig", of_file));
+            return Ok(Origin::Manifests(self.manifests.clone()));
+        }
+        let server = self.master.clone();
+        let kubeconfig = given.one(
+            ("--kubeconfig", self.kubeconfig.clone()),
+            ("clientConnection.kubeconfig", of_file),
+        );
+        let access = match kubeconfig {
+            Some(path) => Some(Access { kubeconfig: Some(path), server }),
+            None => Access::of_this_pod(server),
+        };
+        access.map(Origin::Kubernetes).ok_or_else(|| {
+            Cli::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "nothing says where the cluster's objects are: give --kubeconfig FILE, or \
+                 --manifests FILE|DIR, or run in a pod with a service account",
+            )
         })
     }
 }
@@ -191,7 +232,13 @@ impl Given<'_> {
 ///
 /// It could not start, or had to stop; what was in the kernel before still is.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = args.config()?;
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => return Err(error),
+        },
+    };
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
     let result = runtime.block_on(agent::run::run(config));
@@ -246,7 +293,7 @@ mod tests {
     #[test]
     fn every_setting_but_the_source_has_a_default() {
         let config = parse("--manifests a.yaml").unwrap().config().unwrap();
-        assert_eq!(config.manifests, [PathBuf::from("a.yaml")]);
+        assert_eq!(config.origin, Origin::Manifests(vec!["a.yaml".into()]));
         assert!(!config.node_name.is_empty());
         assert_eq!(config.network_devices, None);
         assert_eq!(config.xdp, XdpMode::Auto);
@@ -264,7 +311,7 @@ mod tests {
         .unwrap()
         .config()
         .unwrap();
-        assert_eq!(config.manifests.len(), 2);
+        assert_eq!(config.origin, Origin::Manifests(vec!["a".into(), "b".into()]));
         assert_eq!(config.node_name, "n");
         assert!(config.network_devices.unwrap().contains("ens1"));
         assert!(config.pod_devices.unwrap().contains("veth7"));
@@ -282,6 +329,7 @@ mod tests {
         let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 hostnameOverride: of-the-file
+clientConnection: {kubeconfig: /of/the/file}
 healthzBindAddress: 127.0.0.1:1000
 metricsBindAddress: 127.0.0.1:2000
 iptables: {syncPeriod: 10s}
@@ -299,12 +347,26 @@ nodePortAddresses: [10.0.0.0/8]
         assert_eq!(config.servers.late_after.as_secs(), 20);
         assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8");
         assert_eq!(config.to_json()["weir"]["node-name"], "of-the-flag");
+        let flags = format!("--config {}", path.display());
+        let config = parse(&flags).unwrap().config().unwrap();
+        assert_eq!(config.node_name, "of-the-file");
+        let access = Access { kubeconfig: Some("/of/the/file".into()), server: None };
+        assert_eq!(config.origin, Origin::Kubernetes(access));
         assert_eq!(parse("--manifests a").unwrap().config().unwrap().servers, Servers::default());
     }
 
+    fn a_run_without_a_source_is_refused_by_the_flags_that_are_missing() {
+        let error = parse("").unwrap().config().unwrap_err().to_string();
+        assert!(error.contains("--kubeconfig FILE, or --manifests FILE|DIR"), "{error}");
+        assert!(parse("--manifests a --kubeconfig b").unwrap_err().contains("cannot be used with"));
+    }
+
     #[test]
-    fn a_run_without_a_source_is_refused_by_the_flag_that_is_missing() {
-        assert!(parse("").unwrap_err().contains("--manifests"));
+    fn an_api_server_is_reached_by_a_kubeconfig_or_at_a_given_address() {
+        let config = parse("--kubeconfig k --master https://10.0.0.1:6443").unwrap().config();
+        let access =
+            Access { kubeconfig: Some("k".into()), server: Some("https://10.0.0.1:6443".into()) };
+        assert_eq!(config.unwrap().origin, Origin::Kubernetes(access));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use lb_common::maps::Capacities;
 use serde_json::{Value, json};
 
 use crate::plan::NodePortAddresses;
+use crate::source::Access;
 
 pub use capacities::{TableSizes, capacities};
 pub use devices::DeviceNames;
@@ -24,8 +25,8 @@ pub use node_ports::NodePortAddressesError;
 /// Everything `weir run` was told, or decided for itself where it was told nothing.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Files and directories of Kubernetes objects; at least one.
-    pub manifests: Vec<PathBuf>,
+    /// Where the cluster's objects come from.
+    pub origin: Origin,
     /// This node's name, as its Node object and endpoints' `nodeName` have it.
     pub node_name: String,
     /// Devices that lead outside; `None` to find them.
@@ -50,7 +51,9 @@ impl Config {
     pub fn to_json(&self) -> Value {
         let devices = |names: &Option<DeviceNames>| names.as_ref().map(ToString::to_string);
         json!({"weir": {
-            "manifests": self.manifests,
+            "manifests": self.origin.manifests(),
+            "kubeconfig": self.origin.access().and_then(|access| access.kubeconfig.as_ref()),
+            "master": self.origin.access().and_then(|access| access.server.as_ref()),
             "node-name": self.node_name,
             "network-devices": devices(&self.network_devices),
             "pod-devices": devices(&self.pod_devices),
@@ -64,6 +67,31 @@ impl Config {
             "healthz-bind-address": self.servers.healthz.to_string(),
             "metrics-bind-address": self.servers.metrics.to_string(),
         }})
+    }
+}
+
+/// Where the cluster's objects come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Files and directories of Kubernetes objects; at least one.
+    Manifests(Vec<PathBuf>),
+    /// An API server.
+    Kubernetes(Access),
+}
+
+impl Origin {
+    fn manifests(&self) -> Option<&[PathBuf]> {
+        match self {
+            Self::Manifests(paths) => Some(paths),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
+    fn access(&self) -> Option<&Access> {
+        match self {
+            Self::Manifests(_) => None,
+            Self::Kubernetes(access) => Some(access),
+        }
     }
 }
 
