@@ -355,6 +355,7 @@ nodePortAddresses: [10.0.0.0/8]
         assert_eq!(parse("--manifests a").unwrap().config().unwrap().servers, Servers::default());
     }
 
+    #[test]
     fn a_run_without_a_source_is_refused_by_the_flags_that_are_missing() {
         let error = parse("").unwrap().config().unwrap_err().to_string();
         assert!(error.contains("--kubeconfig FILE, or --manifests FILE|DIR"), "{error}");
