@@ -5,13 +5,14 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
 use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use lb_common::maps::{Capacities, FRONTENDS_V4};
 use lb_userspace::config::XdpMode;
 use lb_userspace::programs::attach::Hook;
 use lb_userspace::programs::attach::{Attached, Attachments, Tc, remove_filters};
 use lb_userspace::programs::devices::Netlink;
 use lb_userspace::programs::devices::{Device, Selection, classify};
-use lb_userspace::programs::object::ObjectError;
+use lb_userspace::programs::object::{ObjectError, checksum_flags};
 use lb_userspace::programs::pins::PinError;
 use weir_tests::lab::{Lab, Node};
 
@@ -212,6 +213,33 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         ensure!(told.contains("1024") && told.contains("2048"), "{told}");
         ensure!(told.contains("FRONTENDS_V4") && told.contains("weir detach"), "{told}");
         ensure!(MapInfo::from_pin(&pin)?.id() == before.id());
+        Ok(())
+    })
+}
+
+#[test]
+fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
+    on_node(|_, node| {
+        let absurd = Capacities { connections: u32::MAX, ..SMALL };
+        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::Tcx);
+        let Err(ObjectError::Maps(told)) = refused else {
+            anyhow::bail!("not refused for its maps: {refused:?}");
+        };
+        ensure!(told.contains("CONNECTIONS_V") && told.contains("os error"), "{told}");
+        for map in lb_common::maps::ALL {
+            ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
+        }
+        bring(node, XdpMode::Off, Tc::Tcx)?;
+        Ok(())
+    })
+}
+
+/// Kernels before 6.16 may know the flag too, by a later correction; from there on all do.
+#[test]
+fn a_kernel_that_takes_the_flag_for_ipv6_checksums_is_known_by_asking_it() -> Result<()> {
+    on_node(|_, _| {
+        let is_sure = KernelVersion::current()? >= KernelVersion::new(6, 16, 0);
+        ensure!(!is_sure || checksum_flags() != 0);
         Ok(())
     })
 }

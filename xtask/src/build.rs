@@ -63,7 +63,10 @@ pub fn agent(profile: Profile) -> Result<PathBuf> {
 }
 
 fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
-    let mut build = cargo();
+    let mut build = match profile {
+        Profile::Debug => cargo(),
+        Profile::Release => fast_cargo(),
+    };
     build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
     let next = "Fix what the compiler names above.";
     if profile == Profile::Debug {
@@ -90,12 +93,11 @@ fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
 /// Shows the agent at work in a lab.
 pub fn demonstrate() -> Result<()> {
     tools::for_the_lab()?;
-    let weir = agent(Profile::Debug)?;
     run(
-        cargo().args(["build", "--package", "weir-tests", "--bin", "lab"]),
+        cargo_for_end_to_end()?.args(["build", "--package", "weir-tests", "--bin", "lab"]),
         "Fix what the compiler names above.",
     )?;
-    become_command(Command::new(target().join("debug/lab")).env(AGENT, weir))
+    become_command(Command::new(target().join("debug/lab")).env(AGENT, target().join("debug/weir")))
 }
 
 /// Runs the agent on this machine.
@@ -109,7 +111,7 @@ pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
     tools::for_the_lab()?;
     let object = object()?;
     run(
-        cargo()
+        fast_cargo()
             .args(["bench", "--package", "weir-tests", "--bench", name, "--"])
             .args(arguments)
             .env(OBJECT, object),
@@ -117,8 +119,8 @@ pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
     )
 }
 
-/// The host's cargo, told of the object, which is built first. Every section of the tests is told
-/// of it, so that none builds the agent's library anew.
+/// The host's cargo, told of the object, which is built first. Every build of the agent's library is
+/// told of it, so that none makes it anew.
 pub fn cargo_for_tests() -> Result<Command> {
     let mut command = cargo();
     command.env(OBJECT, object()?);
@@ -132,6 +134,16 @@ pub fn cargo_for_end_to_end() -> Result<Command> {
     let mut command = cargo();
     command.env(OBJECT, object).env(AGENT, weir);
     Ok(command)
+}
+
+/// The host's cargo for builds that are to run fast. The workspace's release profile is the BPF
+/// object's: of a program in user space it would make minutes of linking, and nothing that shows.
+fn fast_cargo() -> Command {
+    let mut command = cargo();
+    command
+        .env("CARGO_PROFILE_RELEASE_LTO", "thin")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    command
 }
 
 /// The cargo that runs us.

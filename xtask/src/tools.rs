@@ -36,6 +36,7 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
         Some(linker) => linker,
         None => install_linker(llvm)?,
     };
+    eprintln!("BPF objects: {} with LLVM {llvm}, {}", rustc.display(), linker.display());
     Ok(BpfToolchain { cargo, rustc, linker })
 }
 

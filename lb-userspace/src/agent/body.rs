@@ -73,6 +73,7 @@ impl Body {
         check_names(&netlink, &selection).await?;
         let tc = Tc::of_this_kernel();
         let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
         let agent = Agent::new(&config.node_name, settings(config), store.read()?);
         let said = Status {
@@ -118,6 +119,7 @@ impl Body {
     ) -> Result<(), RunError> {
         self.look_at_devices().await?;
         let mut sweeps = every(SWEEP_EVERY);
+        sweeps.reset_immediately();
         let mut rereads = every(REREAD_EVERY);
         loop {
             tokio::select! {

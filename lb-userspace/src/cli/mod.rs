@@ -4,7 +4,10 @@
 pub mod check;
 pub mod detach;
 pub mod explain;
+mod output;
 pub mod run;
+#[cfg(test)]
+mod sample;
 pub mod show;
 
 use std::io::{self, Write};
@@ -39,6 +42,8 @@ pub struct Cli {
 pub enum Verb {
     /// Balances this node's traffic until stopped
     Run(run::Args),
+    /// Shows what is in the kernel now
+    Show(show::Args),
     /// Says whether this kernel and this node will do, and if not, what to change
     Check(check::Args),
     /// Stops translating: removes every program, link and pin
@@ -53,6 +58,7 @@ pub enum Verb {
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
         Verb::Run(args) => run::run(args),
+        Verb::Show(args) => show::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
     }

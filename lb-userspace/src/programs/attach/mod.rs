@@ -107,6 +107,12 @@ impl Attachments {
         })
     }
 
+    /// Why no device has XDP, if the kernel refused that program alone.
+    #[must_use]
+    pub const fn without_xdp(&self) -> Option<&ObjectError> {
+        self.object.without_xdp.as_ref()
+    }
+
     /// Makes what is attached what `devices` call for, and nothing else: attaches, replaces what an
     /// earlier agent attached, and detaches what has no place any more.
     ///

@@ -9,7 +9,7 @@ use lb_common::address::{Family, Port, Protocol, endpoint};
 use lb_common::service::SourceClass;
 
 use super::Pins;
-use super::show::Output;
+use super::output::Output;
 
 /// Says what would happen to a packet, and why, step by step. Sends nothing, changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
