@@ -8,5 +8,6 @@ mod devices;
 mod edits;
 mod many_connections;
 mod node_port;
+mod observe;
 mod restarts;
 mod the_lab;
