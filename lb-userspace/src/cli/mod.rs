@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Balances this node's traffic until stopped
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Shows what is in the kernel now
     Show(show::Args),
     /// Says whether this kernel and this node will do, and if not, what to change
@@ -57,7 +57,7 @@ pub enum Verb {
 /// What kept it from being done, ending with what to do.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(*args),
         Verb::Show(args) => show::run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),

@@ -277,13 +277,11 @@ fn ignored(all: &BTreeMap<String, Value>, mode: Option<&str>) -> Vec<String> {
     let rules = if mode == Some("nftables") { "nftables" } else { "iptables" };
     let mut keys = Vec::new();
     for (key, value) in all.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())) {
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                let inner = inner.iter().filter(|(_, value)| is_set(value));
-                keys.extend(inner.map(|(name, _)| format!("{key}.{name}")));
-            }
-            other if is_set(other) => keys.push(key.clone()),
-            _ => {}
+        if let Value::Object(inner) = value {
+            let inner = inner.iter().filter(|(_, value)| is_set(value));
+            keys.extend(inner.map(|(name, _)| format!("{key}.{name}")));
+        } else if is_set(value) {
+            keys.push(key.clone());
         }
     }
     let read =

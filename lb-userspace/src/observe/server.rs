@@ -113,7 +113,6 @@ struct Probed {
 }
 
 /// `/healthz`, `/livez` and `/readyz`.
-#[must_use]
 pub fn health_routes(
     health: watch::Receiver<Health>,
     metrics: Metrics,
@@ -155,7 +154,6 @@ async fn readyz(State(probed): State<Probed>) -> Response {
 }
 
 /// `/metrics` of `registry`, `/proxyMode`, `/healthz` and `/configz` with these settings.
-#[must_use]
 pub fn metrics_routes(registry: Registry, settings: Value) -> Router {
     let registry = Arc::new(registry);
     Router::new()
