@@ -79,13 +79,14 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             "unit tests"
         }
         Section::Scenarios => {
-            let names = tests_of_the_agent()?;
-            command.args(names.iter().flat_map(|name| ["--test", name]));
-            "properties and scenarios"
+            for name in tests_in("lb-ebpf/tests")?.iter().chain(&tests_in("lb-userspace/tests")?) {
+                command.args(["--test", name]);
+            }
+            "cases, properties, scenarios"
         }
         Section::Deploy => {
-            let renderer = go::program("tests/deploy/render")?;
-            command.args(["--test", "deploy"]).envs(renderer.map(|file| ("WEIR_RENDER", file)));
+            command.envs(go::program("tests/deploy/render")?.map(|path| ("WEIR_RENDER", path)));
+            command.args(["--test", "deploy"]);
             "what is installed"
         }
         Section::Kernel => {
@@ -102,10 +103,10 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
     Ok((name, command))
 }
 
-/// The names of the agent's integration tests, as cargo finds them.
-fn tests_of_the_agent() -> Result<Vec<String>> {
+/// The names of the integration tests in `folder`, as cargo finds them.
+fn tests_in(folder: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(root().join("lb-userspace/tests"))? {
+    for entry in std::fs::read_dir(root().join(folder))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs")
             || path.join("main.rs").exists()

@@ -13,7 +13,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use lb_common::address::{Family, Port};
+use lb_common::address::Family;
 use lb_common::service::SourceClass;
 
 pub use self::ends::{AddressError, Destination, Sender};
