@@ -4,13 +4,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, weir};
-use weir_tests::container::{CAPABILITY_SET, Image};
+use weir_tests::container::{CAPABILITIES, CAPABILITY_SET, Image};
 use weir_tests::lab::Shape;
-use weir_tests::manifests::Offer;
+use weir_tests::manifests::{Manifests, Offer};
+use weir_tests::requires;
 use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin, get};
 
@@ -53,6 +54,28 @@ fn a_pod_that_starts_is_served_by_the_confined_agent() -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(15);
     while let Err(error) = get(&pod.namespace, (service, Offer::PORT).into()) {
         ensure!(Instant::now() < deadline, "{error:#}; the agent's log:\n{}", agent.log());
+    }
+    Ok(())
+}
+
+#[test]
+fn without_any_one_of_them_the_agent_does_not_start_and_check_says_which_is_missing() -> Result<()>
+{
+    let Some(lab) = requires::lab(Shape::default())? else {
+        return Ok(());
+    };
+    let image = Image::build(&lab)?;
+    let manifests = Manifests::nodes(&lab)?;
+    for (name, bit) in CAPABILITIES {
+        let command = || image.command_with(CAPABILITY_SET & !(1 << bit), &lab.node1);
+        let Err(error) = Agent::start_command(command()?, &lab.node1, &manifests, &[]) else {
+            bail!("the agent does without {name}: do not ask for it");
+        };
+        let (log, missing) = (error.to_string(), format!("CAP_{name} missing"));
+        ensure!(log.contains("weir run ended") && log.contains(&missing), "{name}: {log}");
+        let output = command()?.arg("check").arg("--bpffs").arg(&lab.node1.bpffs).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(!output.status.success() && said.contains(&missing), "{name}: {said}");
     }
     Ok(())
 }

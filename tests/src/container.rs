@@ -49,6 +49,14 @@ impl Image {
     /// # Errors
     /// If the node is gone.
     pub fn command(&self, node: &Node) -> Result<Command> {
+        self.command_with(CAPABILITY_SET, node)
+    }
+
+    /// The same with other capabilities, a bit each.
+    ///
+    /// # Errors
+    /// If the node is gone.
+    pub fn command_with(&self, capabilities: u64, node: &Node) -> Result<Command> {
         std::fs::create_dir_all(PLACES)?;
         let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
         let mut command = node.namespace.command(&self.weir)?;
@@ -58,7 +66,7 @@ impl Image {
         unsafe {
             command.pre_exec(move || {
                 make_all_read_only_but(&[&bpffs, Path::new(PLACES)])?;
-                give_up_capabilities(last)?;
+                give_up_all_but(capabilities, last)?;
                 nix::sys::prctl::set_no_new_privs()?;
                 Ok(())
             });
@@ -115,17 +123,17 @@ fn set_attributes(folder: &std::ffi::CStr, set: u64, clear: u64) -> io::Result<(
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Leaves the calling process and whatever it becomes with [`CAPABILITIES`] alone, see
-/// capabilities(7). `last` is the last capability that the kernel knows.
-fn give_up_capabilities(last: u32) -> io::Result<()> {
+/// Leaves the calling process and whatever it becomes with `kept` alone, see capabilities(7). `last`
+/// is the last capability that the kernel knows.
+fn give_up_all_but(kept: u64, last: u32) -> io::Result<()> {
     for capability in 0..=last {
-        if CAPABILITY_SET >> capability & 1 == 0 {
+        if kept >> capability & 1 == 0 {
             // SAFETY: takes numbers alone.
             let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
             nix::errno::Errno::result(result)?;
         }
     }
-    let [low, high] = [CAPABILITY_SET as u32, (CAPABILITY_SET >> 32) as u32];
+    let [low, high] = [kept as u32, (kept >> 32) as u32];
     // `_LINUX_CAPABILITY_VERSION_3` and the calling process; then effective, permitted and
     // inheritable capabilities, first the lower 32 of each.
     let header: [u32; 2] = [0x2008_0522, 0];
