@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::build::cargo_for_tests;
 use crate::command::{run as run_command, run_reading};
-use crate::{root, tools};
+use crate::{go, root, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub enum Section {
     Unit,
     /// Properties, and scenarios (objects in; remarks, contents and packets out): nothing.
     Scenarios,
+    /// What Helm and kustomize make of deploy/: nothing; Go to render it anew.
+    Deploy,
     /// The programs in this machine's kernel: root.
     Kernel,
     /// Real clients and servers in network namespaces: root.
@@ -77,9 +79,15 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             "unit tests"
         }
         Section::Scenarios => {
-            let names = tests_of_the_agent()?;
-            command.args(names.iter().flat_map(|name| ["--test", name]));
-            "properties and scenarios"
+            for name in tests_in("lb-ebpf/tests")?.iter().chain(&tests_in("lb-userspace/tests")?) {
+                command.args(["--test", name]);
+            }
+            "cases, properties, scenarios"
+        }
+        Section::Deploy => {
+            command.envs(go::program("tests/deploy/render")?.map(|path| ("WEIR_RENDER", path)));
+            command.args(["--test", "deploy"]);
+            "what is installed"
         }
         Section::Kernel => {
             command.args(["--test", "kernel"]);
@@ -95,10 +103,10 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
     Ok((name, command))
 }
 
-/// The names of the agent's integration tests, as cargo finds them.
-fn tests_of_the_agent() -> Result<Vec<String>> {
+/// The names of the integration tests in `folder`, as cargo finds them.
+fn tests_in(folder: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(root().join("lb-userspace/tests"))? {
+    for entry in std::fs::read_dir(root().join(folder))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs")
             || path.join("main.rs").exists()

@@ -90,7 +90,7 @@ pub enum LogFormat {
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
     /// Directory within a bpffs mount; pins live in weir/ below it
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    #[arg(long, env = "WEIR_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
 }
 
