@@ -9,6 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use super::tcp::Answer;
 use super::{PATIENCE, canonical};
@@ -34,6 +36,7 @@ impl UdpServer {
     /// If the port is taken.
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
         let socket = namespace.run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+        hold_much(&socket)?;
         socket.set_read_timeout(Some(GLANCE))?;
         let ending = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ending);
@@ -174,8 +177,16 @@ fn connect(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
         socket.connect(server)?;
         Ok(socket)
     })?;
+    hold_much(&socket)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
+}
+
+/// Gives the socket room for seconds of datagrams, so that what a busy machine makes its owner read
+/// late is not taken for lost on the way.
+fn hold_much(socket: &UdpSocket) -> Result<()> {
+    const ROOM: usize = 16 << 20;
+    Ok(setsockopt(socket, RcvBufForce, &ROOM)?)
 }
 
 /// Pod, client and payload of an echo.
