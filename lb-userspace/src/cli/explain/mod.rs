@@ -13,7 +13,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use lb_common::address::{Family, Port};
+use lb_common::address::Family;
 use lb_common::service::SourceClass;
 
 pub use self::ends::{AddressError, Destination, Sender};
@@ -96,12 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => node.class_of(args.sender.address)?,
     };
     let world = Live::new(contents.clone(), &flows, &node);
-    let question = Question {
-        sender: args.sender,
-        destination: args.destination,
-        class,
-        because,
-    };
+    let question = Question { sender: args.sender, destination: args.destination, class, because };
     let story = Story::tell(&world, &node, &contents, &question);
     world.failure()?;
     node.failure()?;

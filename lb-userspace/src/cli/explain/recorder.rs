@@ -115,7 +115,11 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
                         "nothing, for its policy wants an endpoint here and there is none".into()
                     }
                 };
-                format!("yes, of {}; a sender of class {} gets {gets}", self.name(row.service), self.class)
+                format!(
+                    "yes, of {}; a sender of class {} gets {gets}",
+                    self.name(row.service),
+                    self.class
+                )
             },
         );
         self.note(format!("Is {frontend} a frontend?"), answer);
@@ -234,8 +238,7 @@ impl<A: Address, W: Node<A>, N: Around> Node<A> for Recorder<'_, W, N> {
 
     fn own_address(&self, device: u32) -> A {
         let address = self.world.own_address(device);
-        let answer =
-            if address.is_unspecified() { "none".into() } else { address.to_string() };
+        let answer = if address.is_unspecified() { "none".into() } else { address.to_string() };
         self.note(format!("Which address does {} send from?", self.node.device(device)), answer);
         address
     }

@@ -89,9 +89,7 @@ impl Story {
         let teller = Teller { world, node, contents, class: *class, protocol };
         story.end = match (frame, class) {
             (Err(error), _) => error.to_string(),
-            (Ok(mut frame), SourceClass::Host) => {
-                teller.leave(&mut frame, &mut story.walks)
-            }
+            (Ok(mut frame), SourceClass::Host) => teller.leave(&mut frame, &mut story.walks),
             (Ok(mut frame), SourceClass::Pod | SourceClass::Network) => {
                 teller.arrive(&mut frame, &mut story.walks)
             }
@@ -188,8 +186,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
             Way::None => format!("the kernel drops it: no route leads to {}", to.ip()),
             Way::Out(device) => {
                 let name = self.node.device(device);
-                let hook =
-                    Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true };
+                let hook = Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true };
                 match self.walk(frame, hook, format!("on its way out of {name}"), walks) {
                     Onward::On => format!("it leaves by {name}, where the route to it leads"),
                     elsewhere => self.end(elsewhere),
@@ -198,21 +195,13 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         }
     }
 
-    fn walk(
-        &self,
-        frame: &mut [u8],
-        hook: Hook,
-        at: String,
-        walks: &mut Vec<Walk>,
-    ) -> Onward {
+    fn walk(&self, frame: &mut [u8], hook: Hook, at: String, walks: &mut Vec<Walk>) -> Onward {
         let positions = packet::ends(frame).map(|(from, to)| {
-            [("its source", from), ("its destination", to)].map(|(name, end)| {
-                (self.position(end), format!("{name} {end}/{}", self.protocol))
-            })
+            [("its source", from), ("its destination", to)]
+                .map(|(name, end)| (self.position(end), format!("{name} {end}/{}", self.protocol)))
         });
         let positions = positions.into_iter().flatten().collect();
-        let recorder =
-            Recorder::new(self.world, self.node, self.contents, hook.class, positions);
+        let recorder = Recorder::new(self.world, self.node, self.contents, hook.class, positions);
         let walked = balance(frame, &recorder, hook, &mut Flows::new());
         let leaves = match walked.outcome.ending() {
             Ending::Dropped => "not at all".into(),
