@@ -7,13 +7,14 @@ use tracing::info;
 
 use super::body::Body;
 use super::place::PlaceError;
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::maps::MapError;
+use crate::observe::BindError;
 use crate::programs::devices::NetlinkError;
 use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::requirements::{Level, Node};
-use crate::source::{Manifests, Source, SourceError};
+use crate::source::{Kubernetes, Manifests, Source, SourceError};
 
 /// Balances this node's traffic until a signal comes; programs and maps then stay as they are.
 ///
@@ -23,7 +24,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     check_node(&config)?;
-    let source = Source::Manifests(Manifests::open(&config.manifests)?);
+    let source = open(&config).await?;
     let mut body = Body::start(&config).await?;
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
@@ -34,6 +35,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
         result = body.live(news, source) => result,
     }
+}
+
+async fn open(config: &Config) -> Result<Source, SourceError> {
+    Ok(match &config.origin {
+        Origin::Manifests(paths) => Source::Manifests(Manifests::open(paths)?),
+        Origin::Kubernetes(access) => {
+            let kubernetes = Kubernetes::open(access.clone(), &config.node_name).await?;
+            Source::Kubernetes(Box::new(kubernetes))
+        }
+    })
 }
 
 async fn one_of(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
@@ -87,6 +98,9 @@ pub enum RunError {
     /// The source is lost.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An address cannot be listened on, and it was asked to be.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A flag names a device that is not there.
     #[error("{flag} names {name}, and there is no such device: name one that `ip link` shows")]
     MissingDevice {

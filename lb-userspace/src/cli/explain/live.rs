@@ -126,8 +126,8 @@ impl<A: Stored, N> Tables<A> for Live<'_, N> {
 }
 
 impl<A: Stored, N> Connections<A> for Live<'_, N> {
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
-        self.with(table, tuple).see(table, tuple, now, entry)
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
+        self.with(table, tuple).see(table, tuple, entry)
     }
 
     fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {

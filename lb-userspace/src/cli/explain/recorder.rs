@@ -170,8 +170,8 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
 }
 
 impl<A: Address, W: Connections<A>, N: Around> Connections<A> for Recorder<'_, W, N> {
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
-        let found = self.world.see(table, tuple, now, entry);
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
+        let found = self.world.see(table, tuple, entry);
         self.first_or_missing(table, tuple, found.then_some(entry));
         found
     }
