@@ -29,7 +29,7 @@ use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::ports;
 use crate::programs::requirements::{Level, Node};
-use crate::source::{Kubernetes, Manifests, Source, SourceError, SourceEvent};
+use crate::source::{Kubernetes, Manifests, Reporter, Source, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten: half of the shortest timeout is soon enough.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -93,6 +93,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let source = open(&config).await?;
     let mut body = Body::start(&config).await?;
+    body.reporter = source.reporter();
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
     tokio::select! {
@@ -139,6 +140,8 @@ struct Body {
     flows: Option<KernelFlows>,
     place: Place,
     said: Status,
+    /// Who tells the cluster what could not be honoured.
+    reporter: Option<Reporter>,
 }
 
 impl Body {
@@ -177,6 +180,7 @@ impl Body {
             flows: Some(KernelFlows::open(&pins)?),
             place,
             said,
+            reporter: None,
         })
     }
 
@@ -235,7 +239,10 @@ impl Body {
                     Effect::WakeIn(time) => self.wake = Some(Instant::now() + time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
                     Effect::Ready => ready(),
-                    Effect::Remark(remark) => warn!("{remark}"),
+                    Effect::Remark(remark) => {
+                        warn!("{remark}");
+                        self.reporter.iter().for_each(|reporter| reporter.report(&remark));
+                    }
                 }
             }
         }

@@ -29,7 +29,7 @@ pub(super) enum Failure {
     )]
     Unauthorized(String),
     /// 403: they count, but not for this.
-    #[error("it refuses ({0}): grant get, list and watch as Weir's ClusterRole does")]
+    #[error("it refuses ({0}): grant what Weir's ClusterRole grants")]
     Forbidden(String),
     /// Another status that is no success.
     #[error("it answers {status} ({message})")]
@@ -134,7 +134,7 @@ pub(super) async fn page<K: DeserializeOwned + Clone>(
     Ok(Page { metadata: list.metadata, items })
 }
 
-/// Sends an object to be created; whether it was there already.
+/// Sends an object to be created.
 pub(super) async fn create(
     client: &Client,
     request: Request,
