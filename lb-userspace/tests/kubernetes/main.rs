@@ -6,6 +6,7 @@ mod faults;
 mod outages;
 mod reports;
 mod store;
+mod stream;
 mod streams;
 mod told;
 mod usual;

@@ -66,6 +66,16 @@ impl Failure {
         matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
     }
 
+    /// Whether every question would meet the same.
+    pub(super) fn concerns_all(&self) -> bool {
+        match self {
+            Self::Unauthorized(_) | Self::Unreachable(_) | Self::Late(_) | Self::Credentials(_) => {
+                true
+            }
+            Self::Expired | Self::Forbidden(_) | Self::Status { .. } | Self::Unreadable(_) => false,
+        }
+    }
+
     pub(super) fn of_status(status: &Status, header: Option<Duration>) -> Self {
         let message = if status.message.is_empty() { &status.reason } else { &status.message };
         let message = first_line(message);
