@@ -6,3 +6,4 @@ mod bare;
 mod budgets;
 mod maps;
 mod place;
+mod stack;

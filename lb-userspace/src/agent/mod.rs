@@ -4,6 +4,8 @@
 //! Start, change, failure, tampering and retry are one path: plan, diff against what the maps hold,
 //! write. What a write did not reach is simply still different when the next plan is made.
 
+mod body;
+mod news;
 pub mod place;
 pub mod run;
 pub mod status;

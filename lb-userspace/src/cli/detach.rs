@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use super::Pins;
 use crate::agent::place::Place;
 use crate::programs::attach;
-use crate::programs::netlink::Netlink;
+use crate::programs::devices::Netlink;
 use crate::programs::pins;
 
 /// Stops translating: removes every program, link and pin of Weir's from this node.

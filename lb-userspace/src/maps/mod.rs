@@ -39,7 +39,7 @@ pub enum MapError {
         flag: &'static str,
     },
     /// The kernel refused.
-    #[error("cannot {operation} {map}: {cause}; it will be tried again")]
+    #[error("cannot {operation} {map}: {cause}; run `weir check`")]
     Refused {
         /// Name of the map.
         map: &'static str,

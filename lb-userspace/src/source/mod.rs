@@ -30,7 +30,7 @@ pub enum Source {
     /// Files.
     Manifests(Manifests),
     /// An API server.
-    Kubernetes(Box<Kubernetes>),
+    Kubernetes(Kubernetes),
 }
 
 impl Source {

@@ -50,7 +50,7 @@ impl Told {
         let path = directory.path().join("kubeconfig");
         let access = Access { kubeconfig: Some(path), server: None };
         let kubernetes = Kubernetes::open(access, "node-1").await.unwrap();
-        let source = Source::Kubernetes(Box::new(kubernetes.with_patience(patience)));
+        let source = Source::Kubernetes(kubernetes.with_patience(patience));
         let reporter = source.reporter().unwrap();
         let (sender, events) = mpsc::channel(64);
         tokio::spawn(source.run(sender));
