@@ -9,5 +9,6 @@ mod devices;
 mod edits;
 mod many_connections;
 mod node_port;
+mod observe;
 mod restarts;
 mod the_lab;

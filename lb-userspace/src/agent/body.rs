@@ -16,12 +16,13 @@ use super::news;
 use super::place::Place;
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
-use super::{Agent, Effect, Event};
-use crate::config::Config;
+use super::{Agent, Effect, Event, servers};
+use crate::config::{Config, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
 use crate::model::{Change, Remark};
+use crate::observe::{Health, Moment, Observer};
 use crate::plan;
 use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
@@ -62,6 +63,7 @@ pub struct Body {
     said: Status,
     /// Who tells the cluster what could not be honoured.
     reporter: Option<Reporter>,
+    observer: Observer,
 }
 
 impl Body {
@@ -90,6 +92,11 @@ impl Body {
             ..Status::default()
         };
         place.say(&said)?;
+        // Manifests need not hold a Node; an API server has this one until it is deleted.
+        let needs_node = matches!(config.origin, Origin::Kubernetes(_));
+        let health = Health::new(config.servers.late_after, needs_node);
+        let observer = Observer::new(health, Moment::now());
+        servers::start(config, &observer, KernelStore::open(&pins)?).await?;
         Ok(Self {
             agent,
             store,
@@ -106,6 +113,7 @@ impl Body {
             place,
             said,
             reporter,
+            observer,
         })
     }
 
@@ -147,11 +155,15 @@ impl Body {
         match event {
             SourceEvent::Changes(changes) => {
                 for change in changes {
+                    if !self.agent.cluster().knows(&change) {
+                        self.observer.heard(&change, Moment::now());
+                    }
                     if change == Change::Synced {
                         debug!("the source has told everything there is");
                     }
                     self.carry(Event::Cluster(change));
                 }
+                self.observer.node(self.agent.cluster().nodes.get(&self.said.node));
             }
             SourceEvent::Problems(problems) => {
                 let remarks = problems.into_iter().map(Remark::from).collect();
@@ -162,6 +174,8 @@ impl Body {
 
     /// Carries an event to the agent, does what it answers, and carries what comes of that.
     fn carry(&mut self, event: Event) {
+        let (plans, begun) = (self.agent.plans(), Instant::now());
+        let is_tick = matches!(event, Event::Tick);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for effect in self.agent.on(event) {
@@ -175,6 +189,15 @@ impl Body {
                     }
                 }
             }
+        }
+        if is_tick {
+            self.observer.planned(begun.elapsed());
+        }
+        if self.agent.plans() > plans {
+            self.observer.applied(Moment::now());
+        }
+        if self.agent.is_behind() {
+            self.observer.behind(Moment::now());
         }
     }
 
@@ -192,6 +215,7 @@ impl Body {
         let mut done = 0;
         for operation in operations {
             if let Err(error) = self.store.apply(operation) {
+                self.observer.failed(&error);
                 self.failure = Some(error.to_string());
                 self.is_untold = true;
                 return Event::Written { done, result: Err(error) };
@@ -241,6 +265,7 @@ impl Body {
         match swept {
             Ok(sweep) => {
                 debug!(entries = sweep.entries, removed = sweep.removed, "swept");
+                self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
             }
             Err(error) => warn!("{error}"),
@@ -275,6 +300,7 @@ impl Body {
             if let Err(error) = self.place.say(&status) {
                 warn!("{error}");
             }
+            self.observer.counts(status.remarks.len(), status.problems.len());
             self.said = status;
         }
     }

@@ -9,6 +9,7 @@ use super::body::Body;
 use super::place::PlaceError;
 use crate::config::{Config, Origin};
 use crate::maps::MapError;
+use crate::observe::BindError;
 use crate::programs::devices::NetlinkError;
 use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
@@ -97,6 +98,9 @@ pub enum RunError {
     /// The source is lost.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An address cannot be listened on, and it was asked to be.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A flag names a device that is not there.
     #[error("{flag} names {name}, and there is no such device: name one that `ip link` shows")]
     MissingDevice {

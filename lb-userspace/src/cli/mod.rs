@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Balances this node's traffic until stopped
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Shows what is in the kernel now
     Show(show::Args),
     /// Says what would happen to a packet, and why, step by step
@@ -59,7 +59,7 @@ pub enum Verb {
 /// What kept it from being done, ending with what to do.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(*args),
         Verb::Show(args) => show::run(&args),
         Verb::Explain(args) => explain::run(args),
         Verb::Check(args) => check::run(&args),

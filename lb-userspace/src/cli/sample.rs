@@ -18,7 +18,8 @@ use crate::plan::{NodePortAddresses, Settings, plan};
 /// What the maps of that node hold.
 pub fn contents() -> Contents {
     let mut cluster = Cluster { synced: true, ..Cluster::default() };
-    let node = Node { name: "here".into(), addresses: vec![ip("192.0.2.1")], zone: None };
+    let node =
+        Node { name: "here".into(), addresses: vec![ip("192.0.2.1")], zone: None, leaving: false };
     cluster.nodes.insert("here".into(), node);
     serve(
         &mut cluster,
@@ -73,6 +74,7 @@ fn serve(cluster: &mut Cluster, service: Service, addresses: &[&str]) {
         headless: false,
         ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 }],
         endpoints: addresses.iter().map(endpoint).collect(),
+        triggered: None,
     };
     cluster.slices.insert(slice.name.clone(), slice);
     cluster.services.insert(service.name.clone(), service);

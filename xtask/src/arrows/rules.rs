@@ -69,11 +69,15 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         files: &[AGENT],
-        except: &["lb-userspace/src/source/", "lb-userspace/src/cli/"],
+        except: &[
+            "lb-userspace/src/source/",
+            "lb-userspace/src/cli/",
+            "lb-userspace/src/config/kube_proxy",
+        ],
         names: &["serde_saphyr"],
         but: &[],
-        instead: "YAML is read by lb-userspace/src/source and printed by lb-userspace/src/cli; \
-            hand them values.",
+        instead: "YAML is read by lb-userspace/src/source and config/kube_proxy, and printed by \
+            lb-userspace/src/cli; hand them values.",
     },
     Rule {
         files: &[AGENT],
