@@ -28,7 +28,7 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{SourceError, SourceEvent};
+use crate::source::{Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -61,6 +61,8 @@ pub struct Body {
     flows: Option<KernelFlows>,
     place: Place,
     said: Status,
+    /// Who tells the cluster what could not be honoured.
+    reporter: Option<Reporter>,
     observer: Observer,
 }
 
@@ -69,7 +71,7 @@ impl Body {
     ///
     /// # Errors
     /// [`RunError`]; what was in the kernel before still is.
-    pub async fn start(config: &Config) -> Result<Self, RunError> {
+    pub async fn start(config: &Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let place = Place::take(&config.pin_directory)?;
         let netlink = Netlink::open()?;
@@ -110,6 +112,7 @@ impl Body {
             flows: Some(KernelFlows::open(&pins)?),
             place,
             said,
+            reporter,
             observer,
         })
     }
@@ -180,7 +183,10 @@ impl Body {
                     Effect::WakeIn(time) => self.wake_in(time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
                     Effect::Ready => news::ready(),
-                    Effect::Remark(remark) => warn!("{remark}"),
+                    Effect::Remark(remark) => {
+                        warn!("{remark}");
+                        self.reporter.iter().for_each(|reporter| reporter.report(&remark));
+                    }
                 }
             }
         }
