@@ -1,6 +1,8 @@
 //! Programs come onto devices, are replaced in place, follow devices that come and go, and leave
 //! nothing behind.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
@@ -131,6 +133,30 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
         ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
         ensure!(on(&attached, "eth1")?.problems.is_empty(), "{attached:?}");
         ensure!(programs_at_tc("eth1")? == 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_others_detach_comes_back() -> Result<()> {
+    on_node(|_, node| {
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
+        std::fs::remove_file(&pin)?;
+        // The kernel detaches a link without a pin when it gets to it; until then it does not take
+        // the same program again.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let attached = attachments.bring(&devices()?)?;
+            let pod = on(&attached, "pod1")?;
+            if pod.hooks == BOTH {
+                break;
+            }
+            ensure!(pod.problems.iter().any(|told| told.contains("File exists")), "{pod:?}");
+            ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
+        }
+        ensure!(pin.exists());
+        ensure!(programs_at_tc("pod1")? == 2);
         Ok(())
     })
 }

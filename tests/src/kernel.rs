@@ -85,11 +85,9 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let count = match map.capacity {
-                Capacity::Fixed(count) => count,
-                _ => entries(map.name),
-            };
-            loader.map_max_entries(map.name, count);
+            if !matches!(map.capacity, Capacity::Fixed(_)) {
+                loader.map_max_entries(map.name, entries(map.name));
+            }
         }
         let mut ebpf = loader
             .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
@@ -122,12 +120,14 @@ impl Programs {
     /// If it is not loaded.
     pub fn descriptor(&self, program: Program) -> Result<&ProgramFd> {
         let name = program.name();
-        let descriptor = match self.ebpf.program(name).context("no such program")? {
-            aya::programs::Program::Xdp(xdp) => xdp.fd(),
-            aya::programs::Program::SchedClassifier(classifier) => classifier.fd(),
-            other => bail!("{name} is of type {:?}", other.prog_type()),
-        };
-        Ok(descriptor?)
+        let loaded = self.ebpf.program(name).context("no such program")?;
+        if program == Program::NetworkXdp {
+            let xdp: &Xdp = loaded.try_into()?;
+            Ok(xdp.fd()?)
+        } else {
+            let classifier: &SchedClassifier = loaded.try_into()?;
+            Ok(classifier.fd()?)
+        }
     }
 
     /// Gives `frame` to `program`, as from `device`.

@@ -1,7 +1,7 @@
 //! Building the BPF object and the agent that carries it, and running what was built.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -59,24 +59,20 @@ pub fn object() -> Result<PathBuf> {
 
 /// Builds the object and the agent; returns the agent's path.
 pub fn agent(profile: Profile) -> Result<PathBuf> {
-    agent_carrying(&object()?, profile)
-}
-
-fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
-    let mut build = match profile {
-        Profile::Debug => cargo(),
-        Profile::Release => fast_cargo(),
-    };
-    build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
+    let object = object()?;
     let next = "Fix what the compiler names above.";
     if profile == Profile::Debug {
-        run(&mut build, next)?;
+        run(cargo().args(["build", "--workspace", "--bin", "weir"]).env(OBJECT, object), next)?;
         return Ok(target().join("debug/weir"));
     }
     // With --target the static flag does not reach build scripts, which cannot be linked so.
     let (host, linking) = host()?;
     run(
-        build.args(["--release", "--target", &host]).env(linking, "-Ctarget-feature=+crt-static"),
+        fast_cargo()
+            .args(["build", "--package", "lb-userspace", "--bin", "weir"])
+            .args(["--release", "--target", &host])
+            .env(OBJECT, object)
+            .env(linking, "-Ctarget-feature=+crt-static"),
         next,
     )?;
     let built = target().join(&host).join("release/weir");
@@ -94,7 +90,7 @@ fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
 pub fn demonstrate() -> Result<()> {
     tools::for_the_lab()?;
     run(
-        cargo_for_end_to_end()?.args(["build", "--package", "weir-tests", "--bin", "lab"]),
+        cargo_for_tests()?.args(["build", "--workspace", "--bin", "weir", "--bin", "lab"]),
         "Fix what the compiler names above.",
     )?;
     become_command(Command::new(target().join("debug/lab")).env(AGENT, target().join("debug/weir")))
@@ -119,20 +115,11 @@ pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
     )
 }
 
-/// The host's cargo, told of the object, which is built first. Every build of the agent's library is
-/// told of it, so that none makes it anew.
+/// The host's cargo, told of the object, which is built first, and of where the agent will be. Every
+/// build of the agent's library is told of the object, so that none makes it anew.
 pub fn cargo_for_tests() -> Result<Command> {
     let mut command = cargo();
-    command.env(OBJECT, object()?);
-    Ok(command)
-}
-
-/// The same, told of the agent too.
-pub fn cargo_for_end_to_end() -> Result<Command> {
-    let object = object()?;
-    let weir = agent_carrying(&object, Profile::Debug)?;
-    let mut command = cargo();
-    command.env(OBJECT, object).env(AGENT, weir);
+    command.env(OBJECT, object()?).env(AGENT, target().join("debug/weir"));
     Ok(command)
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use tracing::{debug, info, warn};
 
 use super::news;
-use super::place::{Place, PlaceError};
+use super::place::Place;
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
@@ -33,6 +33,9 @@ use crate::source::{SourceError, SourceEvent};
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// How soon devices are looked at again where something was not taken.
+const LOOK_AGAIN_IN: Duration = Duration::from_secs(2);
+
 /// How often maps, devices and links are looked at without news, so that what others changed heals.
 const REREAD_EVERY: Duration = Duration::from_secs(180);
 
@@ -48,6 +51,8 @@ pub struct Body {
     failure: Option<String>,
     /// Whether that is still to be logged, together with when it is tried again.
     is_untold: bool,
+    /// When devices are to be looked at again.
+    look_again: Option<Instant>,
     /// When the next tick is due.
     wake: Option<Instant>,
     /// The sweep under way, which gives the tables back.
@@ -99,6 +104,7 @@ impl Body {
             attached: Vec::new(),
             failure: None,
             is_untold: false,
+            look_again: None,
             wake: None,
             sweeping: None,
             flows: Some(KernelFlows::open(&pins)?),
@@ -117,7 +123,7 @@ impl Body {
         mut news: Receiver<SourceEvent>,
         mut source: JoinHandle<Result<(), SourceError>>,
     ) -> Result<(), RunError> {
-        self.look_at_devices().await?;
+        self.look_at_devices().await;
         let mut sweeps = every(SWEEP_EVERY);
         sweeps.reset_immediately();
         let mut rereads = every(REREAD_EVERY);
@@ -127,17 +133,18 @@ impl Body {
                 ended = &mut source => return Ok(ended??),
                 changed = self.netlink.changed() => {
                     changed?;
-                    self.look_at_devices().await?;
+                    self.look_at_devices().await;
                 }
+                () = due(self.look_again) => self.look_at_devices().await,
                 () = due(self.wake) => {
                     self.wake = None;
                     self.carry(Event::Tick);
                 }
                 _ = sweeps.tick() => self.begin_sweep(),
                 swept = result(&mut self.sweeping) => self.end_sweep(swept?),
-                _ = rereads.tick() => self.reread().await?,
+                _ = rereads.tick() => self.reread().await,
             }
-            self.say()?;
+            self.say();
         }
     }
 
@@ -214,23 +221,25 @@ impl Body {
         Event::Written { done, result: Ok(()) }
     }
 
-    /// Brings programs onto the devices there are, and tells the agent of them.
-    async fn look_at_devices(&mut self) -> Result<(), RunError> {
+    /// Brings programs onto the devices there are, and tells the agent of them. What fails here is
+    /// tried again soon.
+    async fn look_at_devices(&mut self) {
+        self.look_again = Some(Instant::now() + LOOK_AGAIN_IN);
         let links = match self.netlink.links().await {
             Ok(links) => links,
-            Err(error) => {
-                // Devices went away while they were listed: news of that are on their way.
-                warn!("{error}");
-                return Ok(());
-            }
+            Err(error) => return warn!("{error}"),
         };
-        let attached = self.attachments.bring(&classify(&links, &self.selection))?;
+        let attached = match self.attachments.bring(&classify(&links, &self.selection)) {
+            Ok(attached) => attached,
+            Err(error) => return warn!("{error}"),
+        };
+        if attached.iter().all(|attached| attached.problems.is_empty()) {
+            self.look_again = None;
+        }
         news::of_devices(&self.attached, &attached);
-        let devices = attached.iter().filter_map(Attached::to_node_device);
-        let devices = devices.collect();
+        let devices = attached.iter().filter_map(Attached::to_node_device).collect();
         self.attached = attached;
         self.carry(Event::Devices(devices));
-        Ok(())
     }
 
     fn begin_sweep(&mut self) {
@@ -257,9 +266,9 @@ impl Body {
         }
     }
 
-    async fn reread(&mut self) -> Result<(), RunError> {
+    async fn reread(&mut self) {
         self.attachments.forget();
-        self.look_at_devices().await?;
+        self.look_at_devices().await;
         match self.store.read() {
             Ok(contents) => {
                 if contents != *self.agent.contents() {
@@ -269,11 +278,10 @@ impl Body {
             }
             Err(error) => warn!("{error}"),
         }
-        Ok(())
     }
 
-    /// Says how the agent is, if that has changed.
-    fn say(&mut self) -> Result<(), PlaceError> {
+    /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
+    fn say(&mut self) {
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
         let status = Status {
             ready: self.agent.is_ready(),
@@ -283,11 +291,12 @@ impl Body {
             ..self.said.clone()
         };
         if status != self.said {
-            self.place.say(&status)?;
+            if let Err(error) = self.place.say(&status) {
+                warn!("{error}");
+            }
             self.observer.counts(status.remarks.len(), status.problems.len());
             self.said = status;
         }
-        Ok(())
     }
 }
 

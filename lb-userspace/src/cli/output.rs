@@ -98,7 +98,7 @@ pub fn yaml(value: &impl Serialize) -> io::Result<String> {
 
 /// The table's lines without the blanks that fill its last column.
 pub fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    format!("{}\n", table.trim_fmt())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The BPF object: where its bytes come from, and how it is loaded onto pinned maps.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::{self, Capacities};
 
+use super::causes;
 use super::pins::{PinError, Pins};
 use crate::syscall;
 
@@ -182,20 +182,6 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), ObjectError> {
             program.load().map_err(refused)
         }
     }
-}
-
-/// An error and what it came from: aya names the kernel's answer only there.
-fn causes(error: &dyn Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !told.contains(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = error.source();
-    }
-    told
 }
 
 /// The verifier's log can be megabytes; what it refused stands at its end.

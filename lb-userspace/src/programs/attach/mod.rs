@@ -16,6 +16,7 @@ use lb_common::maps::Capacities;
 
 pub use hooks::Hook;
 
+use super::causes;
 use super::devices::Device;
 use super::object::{Object, ObjectError, Program};
 use super::pins::{PinError, Pins};
@@ -174,9 +175,10 @@ impl Attachments {
                 Err(error) if error.is_gone() => {}
                 Err(error) if hook.is_xdp() => self.note_refused_xdp(&mut attached, &error),
                 Err(error) => attached.problems.push(format!(
-                    "{hook} of {} cannot be taken: {error}; it is tried again, `weir check` says \
-                     what may be missing",
-                    device.link.name
+                    "{hook} of {} cannot be taken: {}; it is tried again, `weir check` says what \
+                     may be missing",
+                    device.link.name,
+                    causes(&error)
                 )),
             }
         }
@@ -213,7 +215,7 @@ impl Attachments {
             Some(libc::EBUSY | libc::EEXIST) => {
                 format!("another XDP program is on {name} (`ip link show {name}`): TC alone")
             }
-            Some(_) | None => format!("{name} did not take XDP: {error}; TC alone"),
+            Some(_) | None => format!("{name} did not take XDP: {}; TC alone", causes(error)),
         };
         if self.xdp != XdpMode::Auto {
             attached

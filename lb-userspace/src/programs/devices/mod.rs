@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-pub use netlink::{Netlink, NetlinkError};
+pub use netlink::{Netlink, NetlinkError, Way};
 
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
