@@ -28,7 +28,7 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{SourceError, SourceEvent};
+use crate::source::{Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ pub struct Body {
     place: Place,
     said: Status,
     observer: Observer,
+    /// Who tells the cluster what could not be honoured.
+    reporter: Option<Reporter>,
 }
 
 impl Body {
@@ -69,7 +71,7 @@ impl Body {
     ///
     /// # Errors
     /// [`RunError`]; what was in the kernel before still is.
-    pub async fn start(config: &Config) -> Result<Self, RunError> {
+    pub async fn start(config: &Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let place = Place::take(&config.pin_directory)?;
         let netlink = Netlink::open()?;
@@ -111,6 +113,7 @@ impl Body {
             place,
             said,
             observer,
+            reporter,
         })
     }
 
@@ -180,7 +183,10 @@ impl Body {
                     Effect::WakeIn(time) => self.wake_in(time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
                     Effect::Ready => news::ready(),
-                    Effect::Remark(remark) => warn!("{remark}"),
+                    Effect::Remark(remark) => {
+                        warn!("{remark}");
+                        self.reporter.iter().for_each(|reporter| reporter.report(&remark));
+                    }
                 }
             }
         }

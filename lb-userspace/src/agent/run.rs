@@ -25,7 +25,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     check_node(&config)?;
     let source = open(&config).await?;
-    let mut body = Body::start(&config).await?;
+    let mut body = Body::start(&config, source.reporter()).await?;
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
     tokio::select! {
@@ -42,7 +42,7 @@ async fn open(config: &Config) -> Result<Source, SourceError> {
         Origin::Manifests(paths) => Source::Manifests(Manifests::open(paths)?),
         Origin::Kubernetes(access) => {
             let kubernetes = Kubernetes::open(access.clone(), &config.node_name).await?;
-            Source::Kubernetes(Box::new(kubernetes))
+            Source::Kubernetes(kubernetes)
         }
     })
 }
