@@ -295,7 +295,7 @@ fn is_set(value: &Value) -> bool {
         Value::Null => false,
         Value::Bool(set) => *set,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !["", "0s"].contains(&text.as_str()),
+        Value::String(text) => !["", "0", "0s"].contains(&text.as_str()),
         Value::Array(values) => !values.is_empty(),
         Value::Object(values) => values.values().any(is_set),
     }
