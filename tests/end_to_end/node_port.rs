@@ -38,13 +38,39 @@ fn node_ports_are_reached_without_xdp() -> Result<()> {
 #[test]
 fn node_ports_are_reached_with_generic_xdp() -> Result<()> {
     let shape = Shape { offloads: false, ..Shape::default() };
-    check(shape, &["--xdp", "generic"])
+    check_with_xdp(shape, "generic", "mtu 1500 xdpgeneric ")
+}
+
+#[test]
+fn node_ports_are_reached_with_native_xdp() -> Result<()> {
+    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    check_with_xdp(shape, "native", "mtu 1500 xdp ")
+}
+
+#[test]
+fn node_ports_are_reached_with_native_xdp_through_an_overlay() -> Result<()> {
+    let shape = Shape { offloads: false, cards: true, reach: Reach::Overlay, ..Shape::default() };
+    check_with_xdp(shape, "native", "mtu 1500 xdp ")
 }
 
 fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
     let Some(stage) = Stage::set_with(shape, arguments)? else {
         return Ok(());
     };
+    every_node_port_answers(&stage)
+}
+
+/// The same with XDP on the node's network device, of which `ip link` then says `words`.
+fn check_with_xdp(shape: Shape, mode: &str, words: &str) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, &["--xdp", mode])? else {
+        return Ok(());
+    };
+    let device = stage.lab.node1.namespace.output("ip", &["link", "show", "eth0"])?;
+    ensure!(device.contains(words), "eth0 has no {mode} XDP program: {device}");
+    every_node_port_answers(&stage)
+}
+
+fn every_node_port_answers(stage: &Stage) -> Result<()> {
     for served in Served::ALL {
         let offer = served.offer(&stage.lab);
         for family in Family::ALL {

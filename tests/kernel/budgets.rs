@@ -1,9 +1,16 @@
 //! What the programs may cost the verifier, the stack and the node's memory. Growth shows the day it
 //! happens: raise a figure only with its reason in the commit.
 
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
+
 use anyhow::{Context, Result};
 use lb_ebpf::cases::Program;
+use lb_userspace::config::{TableSizes, capacities};
+use lb_userspace::programs::object;
 use weir_tests::kernel::{Programs, alone};
+
+use crate::stack;
 
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code.
 const BUDGETS: [(Program, u32, u32); 4] = [
@@ -12,6 +19,15 @@ const BUDGETS: [(Program, u32, u32); 4] = [
     (Program::ToDevice, 15_000, 24_000),
     (Program::NetworkXdp, 50_000, 32_000),
 ];
+
+/// Bytes of stack that any one function may use. A walk is at most four calls deep, and the kernel
+/// allows 512 bytes for the whole chain.
+const STACK: u32 = 320;
+
+/// A node's memory, and the share of it, in thousandths, that all maps may take at their default
+/// sizes: what they take empty, which for tables allocated in advance is all they ever take.
+const NODE_MEMORY: u64 = 16 << 30;
+const MAP_MEMORY_PER_MILLE: u64 = 12;
 
 #[test]
 fn programs_stay_within_their_budgets() -> Result<()> {
@@ -27,4 +43,43 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn functions_stay_within_their_stack() -> Result<()> {
+    let depths = stack::by_function(&object::bytes()?)?;
+    assert!(depths.len() >= 4, "the object has functions: {depths:?}");
+    for (function, depth) in depths {
+        println!("{depth:4} {function}");
+        assert!(depth <= STACK, "{function} uses {depth} bytes of stack");
+    }
+    Ok(())
+}
+
+#[test]
+fn maps_stay_within_their_memory() -> Result<()> {
+    alone(|| {
+        let sizes = capacities(TableSizes::default(), NODE_MEMORY);
+        let programs = Programs::load(|name| {
+            let map = lb_common::maps::ALL.iter().find(|map| map.name == name);
+            map.map_or(1, |map| sizes.entries(map.capacity))
+        })?;
+        let mut sum = 0;
+        for map in lb_common::maps::ALL {
+            let bytes = memory(programs.map_fd(map.name)?.as_fd())?;
+            println!("{:>12} bytes: {}", bytes, map.name);
+            sum += bytes;
+        }
+        let allowed = NODE_MEMORY / 1000 * MAP_MEMORY_PER_MILLE;
+        println!("{sum:>12} bytes of {allowed} allowed on a node of {NODE_MEMORY}");
+        assert!(sum <= allowed, "{sum} bytes of maps");
+        Ok(())
+    })
+}
+
+/// What the kernel says a map takes: `memlock` in its `fdinfo`.
+fn memory(map: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let line = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    Ok(line.context("the kernel says nothing of the map's memory")?.trim().parse()?)
 }

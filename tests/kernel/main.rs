@@ -1,5 +1,9 @@
-//! What must hold in a real kernel, packet by packet.
+//! What must hold in a real kernel: packet by packet, and of what the agent puts there.
 
 mod agreement;
+mod attach;
+mod bare;
 mod budgets;
+mod maps;
 mod place;
+mod stack;

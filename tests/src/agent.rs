@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,9 +52,20 @@ impl Agent {
         manifests: &Manifests,
         arguments: &[&str],
     ) -> Result<Self> {
-        let mut process = node
-            .namespace
-            .command(weir)?
+        Self::start_command(node.namespace.command(weir)?, node, manifests, arguments)
+    }
+
+    /// The same with a command that is to become the agent, on `node` already.
+    ///
+    /// # Errors
+    /// If it ends before it is ready, or is not ready in time; its log is part of the error.
+    pub fn start_command(
+        mut weir: Command,
+        node: &Node,
+        manifests: &Manifests,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut process = weir
             .arg("run")
             .arg("--manifests")
             .arg(manifests.folder())
@@ -67,7 +78,7 @@ impl Agent {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", weir.display()))?;
+            .with_context(|| format!("cannot start {}", weir.get_program().display()))?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = process.stderr.take() {
             let log = Arc::clone(&log);
@@ -108,6 +119,12 @@ impl Agent {
             bail!("weir run ended ({status}). Its log:\n{}", self.log());
         }
         Ok(())
+    }
+
+    /// Its process's id.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.

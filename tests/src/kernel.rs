@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::filter::Position;
@@ -85,11 +85,9 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let count = match map.capacity {
-                Capacity::Fixed(count) => count,
-                _ => entries(map.name),
-            };
-            loader.map_max_entries(map.name, count);
+            if !matches!(map.capacity, Capacity::Fixed(_)) {
+                loader.map_max_entries(map.name, entries(map.name));
+            }
         }
         let mut ebpf = loader
             .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
@@ -122,12 +120,14 @@ impl Programs {
     /// If it is not loaded.
     pub fn descriptor(&self, program: Program) -> Result<&ProgramFd> {
         let name = program.name();
-        let descriptor = match self.ebpf.program(name).context("no such program")? {
-            aya::programs::Program::Xdp(xdp) => xdp.fd(),
-            aya::programs::Program::SchedClassifier(classifier) => classifier.fd(),
-            other => bail!("{name} is of type {:?}", other.prog_type()),
-        };
-        Ok(descriptor?)
+        let loaded = self.ebpf.program(name).context("no such program")?;
+        if program == Program::NetworkXdp {
+            let xdp: &Xdp = loaded.try_into()?;
+            Ok(xdp.fd()?)
+        } else {
+            let classifier: &SchedClassifier = loaded.try_into()?;
+            Ok(classifier.fd()?)
+        }
     }
 
     /// Gives `frame` to `program`, as from `device`.
@@ -178,6 +178,22 @@ impl Programs {
         let map = self.ebpf.map("OUTCOMES").context("no map of outcomes")?;
         let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         (0..Outcome::COUNT).map(|index| Ok(counts.get(&index, 0)?.iter().sum())).collect()
+    }
+
+    /// A map as the kernel knows it.
+    ///
+    /// # Errors
+    /// If there is no such map.
+    pub fn map_fd(&self, name: &str) -> Result<&MapFd> {
+        let map = self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)) = map
+        else {
+            bail!("{name} is of a kind that the catalogue does not have");
+        };
+        Ok(data.fd())
     }
 
     /// Writes an entry of a hash.

@@ -2,6 +2,7 @@
 //! traffic within it, and the agent as a process.
 
 pub mod agent;
+pub mod container;
 pub mod kernel;
 pub mod lab;
 pub mod manifests;

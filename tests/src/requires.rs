@@ -23,7 +23,11 @@ pub fn lab(shape: Shape) -> Result<Option<Lab>> {
     Ok(None)
 }
 
-fn skip(why: &str) {
+/// Notes that the calling test is skipped, and why: a clause that says what to do.
+///
+/// # Panics
+/// Instead of skipping where the variable `CI` is set.
+pub fn skip(why: &str) {
     let thread = std::thread::current();
     // The test runner names a test's thread after the test.
     let line = format!("{} {why}", thread.name().unwrap_or("a test"));

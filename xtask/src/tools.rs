@@ -36,6 +36,7 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
         Some(linker) => linker,
         None => install_linker(llvm)?,
     };
+    eprintln!("BPF objects: {} with LLVM {llvm}, {}", rustc.display(), linker.display());
     Ok(BpfToolchain { cargo, rustc, linker })
 }
 
@@ -181,7 +182,7 @@ fn apt_get(verb: &str) -> Command {
 }
 
 /// The file that `program` names on the PATH or among the system's own programs.
-fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -194,8 +195,8 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Where tools go if cargo's own folder cannot be written.
-fn own_folder() -> PathBuf {
+/// A folder of the user's for what is built once for all clones.
+pub fn own_folder() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     cache.or_else(home).unwrap_or_else(env::temp_dir).join("weir")

@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use super::Pins;
 use crate::agent::place::Place;
 use crate::programs::attach;
-use crate::programs::netlink::Netlink;
+use crate::programs::devices::Netlink;
 use crate::programs::pins;
 
 /// Stops translating: removes every program, link and pin of Weir's from this node.
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
     place.remove()?;
     let removed = Removed { links, maps: pinned.len() - links, filters };
-    println!("{removed}");
+    super::print(removed)?;
     Ok(ExitCode::SUCCESS)
 }
 

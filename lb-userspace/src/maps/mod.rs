@@ -39,7 +39,7 @@ pub enum MapError {
         flag: &'static str,
     },
     /// The kernel refused.
-    #[error("cannot {operation} {map}: {cause}; it will be tried again")]
+    #[error("cannot {operation} {map}: {cause}; run `weir check`")]
     Refused {
         /// Name of the map.
         map: &'static str,
@@ -51,6 +51,14 @@ pub enum MapError {
 }
 
 impl MapError {
+    /// Name of the map.
+    #[must_use]
+    pub const fn map(&self) -> &'static str {
+        match self {
+            Self::Full { map, .. } | Self::Refused { map, .. } => map,
+        }
+    }
+
     /// The error for an operation on `map` that ended with `cause`. A map without room for one more
     /// entry answers `E2BIG`.
     #[must_use]
@@ -73,5 +81,38 @@ pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static s
         Capacity::Slots => Some("--slot-table-size"),
         Capacity::Backends => Some("--backend-table-size"),
         Capacity::Connections | Capacity::HalfOpen => Some("--connection-table-size"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_full_map_names_the_flag_to_raise() {
+        for (map, flag) in [
+            (lb_common::maps::FRONTENDS_V4, "--frontend-table-size"),
+            (lb_common::maps::SERVICES, "--frontend-table-size"),
+            (lb_common::maps::BACKENDS_V6, "--backend-table-size"),
+            (lb_common::maps::SLOTS, "--slot-table-size"),
+            (lb_common::maps::CONNECTIONS_V4, "--connection-table-size"),
+        ] {
+            let full = Error::from_raw_os_error(libc::E2BIG);
+            let text = MapError::new(&map, "write a row of", full).to_string();
+            assert_eq!(text, format!("{} is full: restart weir with a larger {flag}", map.name));
+        }
+    }
+
+    #[test]
+    fn another_refusal_names_map_operation_and_cause() {
+        let refused = Error::from_raw_os_error(libc::EPERM);
+        let error = MapError::new(&lb_common::maps::SLOTS, "write a range of", refused);
+        let text = error.to_string();
+        assert!(
+            text.starts_with("cannot write a range of SLOTS: Operation not permitted"),
+            "{text}"
+        );
     }
 }

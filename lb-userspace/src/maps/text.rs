@@ -1,6 +1,7 @@
 //! The one text form of contents: a line for each entry, in the order of the maps' catalogue. Of
 //! the filter, which follows from the other entries, only the number of bits is shown; of a pool,
-//! how many slots each backend has.
+//! how many slots each backend has. Generations are not shown: they depend on how often a write failed
+//! on the way, and nothing else does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,12 +97,9 @@ fn backends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) ->
     };
     for (id, row) in &rows.backends {
         let at = endpoint(row.address.to_ip(), row.port);
-        let (protocol, service, generation) = (row.protocol, row.service, row.generation);
+        let (protocol, service) = (row.protocol, row.service);
         let state = state(row);
-        writeln!(
-            f,
-            "backend {family}/{id} {at}/{protocol} service {service} generation {generation} {state}"
-        )?;
+        writeln!(f, "backend {family}/{id} {at}/{protocol} service {service} {state}")?;
     }
     Ok(())
 }

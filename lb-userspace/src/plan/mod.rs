@@ -86,7 +86,7 @@ pub fn plan(
         endpoints: Endpoints::of(cluster),
         place: node::place(cluster, here),
     };
-    let mut pools = Pools::of(&before.slots, settings.capacities.slots);
+    let mut pools = Pools::of(before, settings.capacities.slots);
     let free = if unreferenced.is_empty() {
         BackendSet::default()
     } else {

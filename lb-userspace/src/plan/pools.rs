@@ -2,13 +2,14 @@
 //! range; a new one gets a range that nothing in the maps uses, so it can be written while packets
 //! still go by the old one, and a frontend is switched over in one write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use lb_common::backend::BackendId;
 use lb_common::service::Pool;
 
 use super::maglev;
+use crate::maps::Contents;
 
 /// A backend of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,11 +19,19 @@ pub(super) struct Member {
     pub(super) key: u64,
 }
 
+/// How many slots each backend gets, best first, and which part of the array (one in so many) is
+/// kept free of such tables, so that the last Services are not without any because the first have
+/// them large.
+const LEVELS: [(u32, u32); 3] =
+    [(maglev::FINE, 4), (maglev::COARSE, 16), (maglev::LEAST, u32::MAX)];
+
 /// The slot array.
 pub(super) struct Pools<'a> {
     before: &'a BTreeMap<u32, Arc<[BackendId]>>,
     after: BTreeMap<u32, Arc<[BackendId]>>,
     free: Free,
+    /// Ranges that were written and no frontend names: what a failed write has left, ready for use.
+    spare: BTreeMap<&'a [BackendId], u32>,
     /// By backend id, for counting; all zero between uses.
     counts: Vec<u32>,
     /// Slots of all pools, each at its default size.
@@ -32,12 +41,16 @@ pub(super) struct Pools<'a> {
 }
 
 impl<'a> Pools<'a> {
-    /// An array of `capacity` slots that holds `before`.
-    pub(super) fn of(before: &'a BTreeMap<u32, Arc<[BackendId]>>, capacity: u32) -> Self {
+    /// The array of `before`, for `capacity` slots.
+    pub(super) fn of(before: &'a Contents, capacity: u32) -> Self {
+        let pools = before.v4.pools().chain(before.v6.pools());
+        let named: HashSet<u32> = pools.map(|(_, pool)| pool.base).collect();
+        let spare = before.slots.iter().filter(|(base, _)| !named.contains(base));
         Self {
-            before,
+            before: &before.slots,
             after: BTreeMap::new(),
-            free: Free::beside(before, capacity),
+            free: Free::beside(&before.slots, capacity),
+            spare: spare.map(|(base, slots)| (&**slots, *base)).collect(),
             counts: Vec::new(),
             needed: 0,
             is_short: false,
@@ -58,17 +71,27 @@ impl<'a> Pools<'a> {
     }
 
     fn best(&mut self, kept: Option<Pool>, members: &[Member]) -> Option<Pool> {
-        for each in [maglev::FINE, maglev::COARSE, maglev::LEAST] {
+        for (each, reserve) in LEVELS {
             let length = maglev::size(members.len(), each);
             if let Some(kept) = kept.filter(|pool| pool.length >= length) {
                 return self.keep(kept);
             }
-            if let Some(base) = self.free.take(length) {
-                self.after.insert(base, slots(members, length));
-                return Some(Pool { base, length });
+            if let Some(pool) = self.make(members, length, reserve) {
+                return Some(pool);
             }
         }
         None
+    }
+
+    fn make(&mut self, members: &[Member], length: u32, reserve: u32) -> Option<Pool> {
+        // No table is made for which there cannot be a range.
+        if self.spare.is_empty() && !self.free.has(length, reserve) {
+            return None;
+        }
+        let slots = slots(members, length);
+        let base = self.spare.remove(&*slots).or_else(|| self.free.take(length, reserve))?;
+        self.after.insert(base, slots);
+        Some(Pool { base, length })
     }
 
     /// Keeps a pool as it was; `None` if it was not there.
@@ -122,33 +145,48 @@ fn slots(members: &[Member], length: u32) -> Arc<[BackendId]> {
 struct Free {
     /// Length and first slot.
     gaps: BTreeSet<(u32, u32)>,
+    /// Slots in all gaps.
+    left: u32,
+    capacity: u32,
 }
 
 impl Free {
     fn beside(used: &BTreeMap<u32, Arc<[BackendId]>>, capacity: u32) -> Self {
-        let mut gaps = BTreeSet::new();
+        let mut free = Self { gaps: BTreeSet::new(), left: 0, capacity };
         let mut from = 0;
         for (base, slots) in used {
-            if *base > from {
-                gaps.insert((base - from, from));
-            }
+            free.add(from, *base);
             // Ranges overlap only if somebody else wrote to the maps.
             from = from.max(base.saturating_add(slots.len() as u32));
         }
-        if capacity > from {
-            gaps.insert((capacity - from, from));
+        free.add(from, capacity);
+        free
+    }
+
+    fn add(&mut self, from: u32, to: u32) {
+        if from < to {
+            self.gaps.insert((to - from, from));
+            self.left += to - from;
         }
-        Self { gaps }
+    }
+
+    /// Whether there are `length` slots in a row, and one in `reserve` of all slots besides.
+    fn has(&self, length: u32, reserve: u32) -> bool {
+        let besides = self.left.checked_sub(length);
+        besides.is_some_and(|besides| besides >= self.capacity / reserve)
+            && self.gaps.range((length, 0)..).next().is_some()
     }
 
     /// The first `length` slots of the smallest gap that has as many: large gaps are left for large
-    /// pools.
-    fn take(&mut self, length: u32) -> Option<u32> {
+    /// pools. `None` without the `reserve`.
+    fn take(&mut self, length: u32, reserve: u32) -> Option<u32> {
+        if !self.has(length, reserve) {
+            return None;
+        }
         let (gap, base) = self.gaps.range((length, 0)..).next().copied()?;
         self.gaps.remove(&(gap, base));
-        if gap > length {
-            self.gaps.insert((gap - length, base + length));
-        }
+        self.left -= gap;
+        self.add(base + length, base + gap);
         Some(base)
     }
 }

@@ -1,18 +1,20 @@
 //! The BPF object: where its bytes come from, and how it is loaded onto pinned maps.
 
 use std::borrow::Cow;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use aya::programs::ProgramError;
-use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::{self, Capacities};
 
+use super::causes;
 use super::pins::{PinError, Pins};
+use crate::syscall;
 
 /// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
-/// IPv6 address, which other than an IPv4 one has no sum of its own to make up for it in the frame.
+/// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.
 const BPF_F_IPV6: u64 = 1 << 7;
 
 /// Why the programs could not be loaded.
@@ -36,8 +38,11 @@ pub enum ObjectError {
     #[error(transparent)]
     Pins(#[from] PinError),
     /// The object or its maps were refused.
-    #[error("the kernel did not take the maps: {0}; `weir check` says what is missing")]
-    Maps(EbpfError),
+    #[error(
+        "the kernel did not take the maps: {0}; `weir check` says what is missing, and smaller tables \
+         (`weir run --help`, Sizes) need less memory"
+    )]
+    Maps(String),
     /// A program was refused.
     #[error(
         "the kernel did not take the program {name}: {cause}; `weir check` says what is missing"
@@ -96,8 +101,20 @@ impl Object {
     /// Every [`ObjectError`]; maps that were pinned before are as they were.
     pub fn load(pins: &Pins, capacities: &Capacities) -> Result<Self, ObjectError> {
         let bytes = bytes()?;
-        pins.create()?;
         pins.compare(capacities)?;
+        pins.create()?;
+        let missing = maps::ALL.iter().map(|map| pins.map(map)).filter(|pin| !pin.exists());
+        let made: Vec<PathBuf> = missing.collect();
+        let loaded = Self::load_onto(pins, capacities, &bytes);
+        if loaded.is_err() {
+            // Maps made halfway, perhaps too large for this node, must not bind the next try. What
+            // cannot be removed is compared with by the next try as any other.
+            made.iter().for_each(|pin| drop(fs::remove_file(pin)));
+        }
+        loaded
+    }
+
+    fn load_onto(pins: &Pins, capacities: &Capacities, bytes: &[u8]) -> Result<Self, ObjectError> {
         let checksum_flags = checksum_flags();
         let mut loader = EbpfLoader::new();
         loader.override_global("CHECKSUM_FLAGS", &checksum_flags, true);
@@ -105,7 +122,7 @@ impl Object {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
-        let mut ebpf = loader.load(&bytes).map_err(ObjectError::Maps)?;
+        let mut ebpf = loader.load(bytes).map_err(|error| ObjectError::Maps(causes(&error)))?;
         for program in Program::TC {
             load(&mut ebpf, program)?;
         }
@@ -123,7 +140,7 @@ pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
     {
         let path = std::env::var_os("WEIR_EBPF_OBJECT").ok_or(ObjectError::Missing)?;
         let path = PathBuf::from(path);
-        match std::fs::read(&path) {
+        match fs::read(&path) {
             Ok(bytes) => Ok(Cow::Owned(bytes)),
             Err(error) => Err(ObjectError::Unreadable { path, error }),
         }
@@ -131,11 +148,19 @@ pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
 }
 
 /// The flags that this kernel's `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is
-/// of Linux 6.16 (commit ead7f9b8de65) and a kernel without it refuses the whole call, hence the
-/// version decides; a kernel that was given the fix later goes without it, as it did before.
+/// of Linux 6.16 (commit ead7f9b8de65), has since come to older kernels too, and makes one without
+/// it refuse the whole call; so the kernel is asked: the helper, given nothing to change at all in a
+/// packet of zeroes, answers 0 where it knows the flag.
 pub fn checksum_flags() -> u64 {
-    match KernelVersion::current() {
-        Ok(version) if version >= KernelVersion::new(6, 16, 0) => BPF_F_IPV6,
+    const L4_CSUM_REPLACE: u64 = 11;
+    const TWO_BYTES: u64 = 2;
+    let set = |register: u64, value: u64| 0xb7 | register << 8 | value << 32;
+    let (call, exit) = (0x85 | L4_CSUM_REPLACE << 32, 0x95);
+    // Register 1 holds the packet from the start.
+    let instructions =
+        [set(2, 14), set(3, 0), set(4, 0), set(5, BPF_F_IPV6 | TWO_BYTES), call, exit];
+    match syscall::run_at_tc(&instructions, &[0; 64]) {
+        Ok(0) => BPF_F_IPV6,
         Ok(_) | Err(_) => 0,
     }
 }

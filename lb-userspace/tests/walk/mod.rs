@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::address::{Address, Protocol, V4, V6};
-use lb_common::connection::Place;
+use lb_common::address::{Protocol, V4, V6};
+use lb_common::connection::{Connection, Place};
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Flows, Hook, balance};
 use lb_ebpf::cases::frame::{Kind, ends, frame, tuple};
 use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::tables::{NextHop, Table};
+use lb_ebpf::tables::{Connections, NextHop, Table};
 use lb_userspace::maps::Contents;
 
 /// One packet.
@@ -37,20 +37,22 @@ pub struct Ended {
 const DEVICE: u32 = 1;
 const WAY: NextHop = NextHop { device: DEVICE, mtu: 0, link: None };
 
-/// A node with these contents and no connections, from which every backend of `reachable` is
-/// reached out of the network device.
-pub fn node(contents: Contents, reachable: &[&Contents]) -> World<Contents> {
+/// A node with these contents and no connections.
+pub fn node(contents: Contents) -> World<Contents> {
     let mut world = World::new(contents);
+    reach(&mut world);
+    world
+}
+
+/// Lets every backend there is now be reached out of the network device, besides those that were.
+pub fn reach(world: &mut World<Contents>) {
     if let Some(device) = world.tables.devices.get(&DEVICE) {
         world.v4.own_addresses.insert(DEVICE, device.v4);
         world.v6.own_addresses.insert(DEVICE, device.v6);
     }
-    for contents in reachable {
-        let (v4, v6) = (contents.v4.backends.values(), contents.v6.backends.values());
-        world.v4.routes.extend(v4.map(|row| (row.address, WAY)));
-        world.v6.routes.extend(v6.map(|row| (row.address, WAY)));
-    }
-    world
+    let (v4, v6) = (world.tables.v4.backends.values(), world.tables.v6.backends.values());
+    world.v4.routes.extend(v4.map(|row| (row.address, WAY)));
+    world.v6.routes.extend(v6.map(|row| (row.address, WAY)));
 }
 
 /// Walks a packet.
@@ -79,13 +81,26 @@ pub fn answer(world: &World<Contents>, to: &Ended, protocol: Protocol) -> Sent {
     Sent { source, destination, protocol, class, place, opens: false }
 }
 
-fn place<A: InMemory + Address>(
+fn place<A: InMemory>(
     world: &World<Contents>,
     from: SocketAddr,
     to: SocketAddr,
     protocol: Protocol,
 ) -> Place {
-    let tables = [Table::Established, Table::HalfOpen].map(|table| A::of(world).entries(table));
-    let entry = tables.iter().find_map(|entries| entries.get(&tuple(from, to, protocol)));
-    entry.expect("an entry for the answers").place()
+    known::<A>(world, from, to, protocol).expect("an entry for the answers").place()
+}
+
+/// The entry of packets between these ends, established or half open.
+pub fn known<A: InMemory>(
+    world: &World<Contents>,
+    from: SocketAddr,
+    to: SocketAddr,
+    protocol: Protocol,
+) -> Option<Connection<A>> {
+    let mut entry = Connection::empty();
+    let tuple = tuple(from, to, protocol);
+    let is_there = [Table::Established, Table::HalfOpen]
+        .iter()
+        .any(|table| world.find(*table, &tuple, &mut entry));
+    is_there.then_some(entry)
 }

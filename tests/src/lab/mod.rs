@@ -11,12 +11,14 @@
 //! Nothing of it outlives the [`Lab`] value, nor the process; see [`leftovers`].
 
 pub mod addresses;
+mod card;
 mod leftovers;
 mod namespace;
 mod pods;
 mod wires;
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -40,6 +42,9 @@ pub struct Shape {
     /// Whether devices leave checksums and segmentation to whoever receives, as veth pairs do by
     /// default; without, every packet is as it would be on a wire.
     pub offloads: bool,
+    /// Whether what XDP sends out of a node's network device arrives, as it does with a real card;
+    /// on veth pairs it does not by default. Wants `offloads` off.
+    pub cards: bool,
 }
 
 /// How pods are attached to their node.
@@ -68,6 +73,7 @@ impl Default for Shape {
             attachment: Attachment::Routed,
             reach: Reach::Direct,
             offloads: true,
+            cards: false,
         }
     }
 }
@@ -86,6 +92,7 @@ pub struct Lab {
     /// Another node.
     pub node2: Node,
     name: leftovers::Name,
+    cards: Vec<OwnedFd>,
 }
 
 /// A node and its pods.
@@ -127,15 +134,20 @@ impl Lab {
     pub fn new(shape: Shape) -> Result<Self> {
         let name = leftovers::Name::claim()?;
         let namespace = |role: &str| Namespace::named(name.namespace(role));
-        let lab = Self {
+        let mut lab = Self {
             shape,
             client: namespace("client"),
             network: namespace("network"),
             node1: Node::new(&name, 1, 0, shape.pods_here),
             node2: Node::new(&name, 2, shape.pods_here, shape.pods_elsewhere),
             name,
+            cards: Vec::new(),
         };
         wires::lay(&lab).context("cannot make a lab of network namespaces")?;
+        if shape.cards {
+            let deliver = |node: &Node| card::deliver_what_xdp_sends(&lab.network, node.name);
+            lab.cards = [&lab.node1, &lab.node2].map(deliver).into_iter().collect::<Result<_>>()?;
+        }
         for node in [&lab.node1, &lab.node2] {
             mount_bpffs(&node.bpffs)?;
         }
@@ -158,13 +170,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Removes the last of node1's pods and the device it was attached by. Its sockets must be
-    /// closed before: they would keep both alive.
+    /// Removes the device of the last of node1's pods, and the pod.
     ///
     /// # Errors
     /// If there is none.
     pub fn stop_pod(&mut self) -> Result<()> {
         let pod = self.node1.pods.pop().context("node1 has no pod to stop")?;
+        // The kernel takes its time to remove a namespace's devices; this one is gone at once.
+        self.node1.namespace.ip(&format!("link delete {}", pod.device))?;
         namespace::ip(&[], &format!("netns delete {}", pod.namespace.name()))
     }
 

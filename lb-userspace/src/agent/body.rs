@@ -1,0 +1,345 @@
+//! The agent's body: one loop that carries events to [`Agent::on`] and does what it answers. Files
+//! and devices are heard elsewhere and come in by channels; map writes take microseconds and are
+//! done on the spot; the sweep of the connection tables, which may take longer, runs on a thread of
+//! its own.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc::Receiver;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::news;
+use super::place::Place;
+use super::run::RunError;
+use super::status::{DeviceStatus, Status};
+use super::{Agent, Effect, Event, servers};
+use crate::config::{Config, Origin};
+use crate::maps::connections::{self, KernelFlows, Sweep};
+use crate::maps::kernel::KernelStore;
+use crate::maps::{MapError, MapStore, Operation};
+use crate::model::{Change, Remark};
+use crate::observe::{Health, Moment, Observer};
+use crate::plan;
+use crate::programs::attach::{Attached, Attachments, Tc};
+use crate::programs::devices::{Netlink, Selection, classify};
+use crate::programs::pins::Pins;
+use crate::programs::ports;
+use crate::source::{SourceError, SourceEvent};
+
+/// How often flows that are over are forgotten; the shortest of their timeouts is as long.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon devices are looked at again where something was not taken.
+const LOOK_AGAIN_IN: Duration = Duration::from_secs(2);
+
+/// How often maps, devices and links are looked at without news, so that what others changed heals.
+const REREAD_EVERY: Duration = Duration::from_secs(180);
+
+/// The agent with its hands and ears.
+pub struct Body {
+    agent: Agent,
+    store: KernelStore,
+    attachments: Attachments,
+    netlink: Netlink,
+    selection: Selection,
+    attached: Vec<Attached>,
+    /// What the last write failed for.
+    failure: Option<String>,
+    /// Whether that is still to be logged, together with when it is tried again.
+    is_untold: bool,
+    /// When devices are to be looked at again.
+    look_again: Option<Instant>,
+    /// When the next tick is due.
+    wake: Option<Instant>,
+    /// The sweep under way, which gives the tables back.
+    sweeping: Option<JoinHandle<(KernelFlows, Result<Sweep, MapError>)>>,
+    /// The tables, between sweeps.
+    flows: Option<KernelFlows>,
+    place: Place,
+    said: Status,
+    observer: Observer,
+}
+
+impl Body {
+    /// Takes over what is in the kernel, or makes it. `config` is of a node that does.
+    ///
+    /// # Errors
+    /// [`RunError`]; what was in the kernel before still is.
+    pub async fn start(config: &Config) -> Result<Self, RunError> {
+        let pins = Pins::at(&config.pin_directory);
+        let place = Place::take(&config.pin_directory)?;
+        let netlink = Netlink::open()?;
+        let selection =
+            Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
+        check_names(&netlink, &selection).await?;
+        let tc = Tc::of_this_kernel();
+        let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        news::loaded(config, tc, attachments.without_xdp());
+        let store = KernelStore::open(&pins)?;
+        let agent = Agent::new(&config.node_name, settings(config), store.read()?);
+        let said = Status {
+            process: std::process::id(),
+            started: seconds_since_1970(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: config.node_name.clone(),
+            tc: tc.to_string(),
+            ..Status::default()
+        };
+        place.say(&said)?;
+        // Manifests need not hold a Node; an API server has this one until it is deleted.
+        let needs_node = matches!(config.origin, Origin::Kubernetes(_));
+        let health = Health::new(config.servers.late_after, needs_node);
+        let observer = Observer::new(health, Moment::now());
+        servers::start(config, &observer, KernelStore::open(&pins)?).await?;
+        Ok(Self {
+            agent,
+            store,
+            attachments,
+            netlink,
+            selection,
+            attached: Vec::new(),
+            failure: None,
+            is_untold: false,
+            look_again: None,
+            wake: None,
+            sweeping: None,
+            flows: Some(KernelFlows::open(&pins)?),
+            place,
+            said,
+            observer,
+        })
+    }
+
+    /// The loop; it ends when the source does.
+    ///
+    /// # Errors
+    /// [`RunError`]; what is in the kernel stays.
+    pub async fn live(
+        &mut self,
+        mut news: Receiver<SourceEvent>,
+        mut source: JoinHandle<Result<(), SourceError>>,
+    ) -> Result<(), RunError> {
+        self.look_at_devices().await;
+        let mut sweeps = every(SWEEP_EVERY);
+        sweeps.reset_immediately();
+        let mut rereads = every(REREAD_EVERY);
+        loop {
+            tokio::select! {
+                Some(event) = news.recv() => self.hear(event),
+                ended = &mut source => return Ok(ended??),
+                changed = self.netlink.changed() => {
+                    changed?;
+                    self.look_at_devices().await;
+                }
+                () = due(self.look_again) => self.look_at_devices().await,
+                () = due(self.wake) => {
+                    self.wake = None;
+                    self.carry(Event::Tick);
+                }
+                _ = sweeps.tick() => self.begin_sweep(),
+                swept = result(&mut self.sweeping) => self.end_sweep(swept?),
+                _ = rereads.tick() => self.reread().await,
+            }
+            self.say();
+        }
+    }
+
+    fn hear(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Changes(changes) => {
+                for change in changes {
+                    if !self.agent.cluster().knows(&change) {
+                        self.observer.heard(&change, Moment::now());
+                    }
+                    if change == Change::Synced {
+                        debug!("the source has told everything there is");
+                    }
+                    self.carry(Event::Cluster(change));
+                }
+                self.observer.node(self.agent.cluster().nodes.get(&self.said.node));
+            }
+            SourceEvent::Problems(problems) => {
+                let remarks = problems.into_iter().map(Remark::from).collect();
+                self.carry(Event::Source(remarks));
+            }
+        }
+    }
+
+    /// Carries an event to the agent, does what it answers, and carries what comes of that.
+    fn carry(&mut self, event: Event) {
+        let (plans, begun) = (self.agent.plans(), Instant::now());
+        let is_tick = matches!(event, Event::Tick);
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.agent.on(event) {
+                match effect {
+                    Effect::WakeIn(time) => self.wake_in(time),
+                    Effect::Write(operations) => events.push_back(self.write(&operations)),
+                    Effect::Ready => news::ready(),
+                    Effect::Remark(remark) => warn!("{remark}"),
+                }
+            }
+        }
+        if is_tick {
+            self.observer.planned(begun.elapsed());
+        }
+        if self.agent.plans() > plans {
+            self.observer.applied(Moment::now());
+        }
+        if self.agent.is_behind() {
+            self.observer.behind(Moment::now());
+        }
+    }
+
+    fn wake_in(&mut self, time: Duration) {
+        self.wake = Some(Instant::now() + time);
+        if let Some(failure) = &self.failure
+            && self.is_untold
+        {
+            warn!(again_in = ?time, "{failure}");
+            self.is_untold = false;
+        }
+    }
+
+    fn write(&mut self, operations: &[Operation]) -> Event {
+        let mut done = 0;
+        for operation in operations {
+            if let Err(error) = self.store.apply(operation) {
+                self.observer.failed(&error);
+                self.failure = Some(error.to_string());
+                self.is_untold = true;
+                return Event::Written { done, result: Err(error) };
+            }
+            done += 1;
+        }
+        self.failure = None;
+        info!(operations = done, "maps written");
+        Event::Written { done, result: Ok(()) }
+    }
+
+    /// Brings programs onto the devices there are, and tells the agent of them. What fails here is
+    /// tried again soon.
+    async fn look_at_devices(&mut self) {
+        self.look_again = Some(Instant::now() + LOOK_AGAIN_IN);
+        let links = match self.netlink.links().await {
+            Ok(links) => links,
+            Err(error) => return warn!("{error}"),
+        };
+        let attached = match self.attachments.bring(&classify(&links, &self.selection)) {
+            Ok(attached) => attached,
+            Err(error) => return warn!("{error}"),
+        };
+        if attached.iter().all(|attached| attached.problems.is_empty()) {
+            self.look_again = None;
+        }
+        news::of_devices(&self.attached, &attached);
+        let devices = attached.iter().filter_map(Attached::to_node_device).collect();
+        self.attached = attached;
+        self.carry(Event::Devices(devices));
+    }
+
+    fn begin_sweep(&mut self) {
+        let Some(flows) = self.flows.take() else {
+            return;
+        };
+        self.carry(Event::SweepBegun);
+        self.sweeping = Some(tokio::task::spawn_blocking(move || {
+            let swept = flows.sweep(connections::now());
+            (flows, swept)
+        }));
+    }
+
+    fn end_sweep(&mut self, (flows, swept): (KernelFlows, Result<Sweep, MapError>)) {
+        self.sweeping = None;
+        self.flows = Some(flows);
+        match swept {
+            Ok(sweep) => {
+                debug!(entries = sweep.entries, removed = sweep.removed, "swept");
+                self.observer.swept(&sweep);
+                self.carry(Event::Swept(sweep.referenced));
+            }
+            Err(error) => warn!("{error}"),
+        }
+    }
+
+    async fn reread(&mut self) {
+        self.attachments.forget();
+        self.look_at_devices().await;
+        match self.store.read() {
+            Ok(contents) => {
+                if contents != *self.agent.contents() {
+                    warn!("the maps do not hold what was written: somebody else wrote to them");
+                }
+                self.carry(Event::Reread(contents));
+            }
+            Err(error) => warn!("{error}"),
+        }
+    }
+
+    /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
+    fn say(&mut self) {
+        let of_devices = self.attached.iter().flat_map(|a| &a.problems);
+        let status = Status {
+            ready: self.agent.is_ready(),
+            remarks: self.agent.remarks().map(Into::into).collect(),
+            problems: of_devices.chain(&self.failure).cloned().collect(),
+            devices: self.attached.iter().filter_map(DeviceStatus::of).collect(),
+            ..self.said.clone()
+        };
+        if status != self.said {
+            if let Err(error) = self.place.say(&status) {
+                warn!("{error}");
+            }
+            self.observer.counts(status.remarks.len(), status.problems.len());
+            self.said = status;
+        }
+    }
+}
+
+fn settings(config: &Config) -> plan::Settings {
+    plan::Settings {
+        nodeport_addresses: config.nodeport_addresses.clone(),
+        capacities: config.capacities,
+        source_ports: ports::of_this_node(),
+    }
+}
+
+/// A device that a flag names in full has to be there; a pattern may fit one that comes later.
+async fn check_names(netlink: &Netlink, selection: &Selection) -> Result<(), RunError> {
+    for (flag, name) in selection.unmatched(&netlink.links().await?) {
+        if !name.contains(['*', '?', '[']) {
+            return Err(RunError::MissingDevice { flag, name });
+        }
+        warn!("{flag}: no device fits {name} yet");
+    }
+    Ok(())
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn due(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+async fn result<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => pending().await,
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}

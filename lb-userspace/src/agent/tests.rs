@@ -1,0 +1,178 @@
+use std::net::IpAddr;
+
+use lb_common::maps::{self, Capacities};
+
+use super::*;
+use crate::model::{DeviceRole, Name, Node, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::plan::NodePortAddresses;
+
+fn agent() -> Agent {
+    let room = 1000;
+    let capacities = Capacities {
+        services: room,
+        frontends: room,
+        slots: room,
+        backends: room,
+        connections: room,
+        half_open: room,
+    };
+    let settings = Settings {
+        nodeport_addresses: NodePortAddresses::Primary,
+        capacities,
+        source_ports: bytemuck::Zeroable::zeroed(),
+    };
+    Agent::new("node-1", settings, Contents::default())
+}
+
+fn service(name: &str) -> Change {
+    Change::Service(Service {
+        name: Name::new("default", name),
+        kind: ServiceType::ClusterIp,
+        cluster_ips: vec![IpAddr::from([10, 96, 0, 1])],
+        headless: false,
+        other_proxy: false,
+        ports: vec![ServicePort {
+            name: String::new(),
+            protocol: lb_common::address::Protocol::TCP,
+            port: 80,
+            node_port: None,
+        }],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: crate::model::Affinity::None,
+        selector: Default::default(),
+    })
+}
+
+fn devices() -> Event {
+    Event::Devices(vec![NodeDevice {
+        index: 1,
+        name: "eth0".into(),
+        role: DeviceRole::Network,
+        addresses: vec![IpAddr::from([192, 0, 2, 1])],
+        xdp_sends: false,
+    }])
+}
+
+/// An agent that knows all it needs, with one Service, at its first write.
+fn writing() -> (Agent, Arc<[Operation]>) {
+    let mut agent = agent();
+    agent.on(devices());
+    agent.on(Event::Cluster(service("web")));
+    agent.on(Event::Cluster(Change::Synced));
+    match agent.on(Event::Tick).as_slice() {
+        [Effect::Write(operations)] => (agent, Arc::clone(operations)),
+        other => panic!("{other:?} instead of a write"),
+    }
+}
+
+fn all(operations: &[Operation]) -> Event {
+    Event::Written { done: operations.len(), result: Ok(()) }
+}
+
+fn none() -> Event {
+    let refused = std::io::Error::from_raw_os_error(libc::E2BIG);
+    let result = Err(MapError::new(&maps::FRONTENDS_V4, "write a row of", refused));
+    Event::Written { done: 0, result }
+}
+
+#[test]
+fn nothing_is_planned_before_everything_was_told_once_and_devices_are_known() {
+    let mut agent = agent();
+    assert_eq!(agent.on(Event::Cluster(service("web"))), []);
+    assert_eq!(agent.on(Event::Cluster(Change::Synced)), []);
+    assert_eq!(agent.on(devices()), [Effect::WakeIn(COALESCE)]);
+}
+
+#[test]
+fn changes_that_come_together_are_planned_together() {
+    let (mut agent, operations) = writing();
+    assert_eq!(agent.on(all(&operations)), [Effect::Ready]);
+    assert_eq!(agent.on(Event::Cluster(service("a"))), [Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(Event::Cluster(service("b"))), []);
+    assert_eq!(agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "a")))), []);
+}
+
+#[test]
+fn what_changes_nothing_wakes_nobody() {
+    let (mut agent, operations) = writing();
+    agent.on(all(&operations));
+    assert_eq!(agent.on(Event::Cluster(service("web"))), []);
+    assert_eq!(agent.on(devices()), []);
+    assert_eq!(agent.on(Event::Tick), []);
+}
+
+#[test]
+fn what_comes_while_a_write_is_under_way_is_planned_after_it() {
+    let (mut agent, operations) = writing();
+    let node = Node { name: "node-1".into(), addresses: Vec::new(), zone: None, leaving: false };
+    assert_eq!(agent.on(Event::Cluster(Change::Node(node))), []);
+    assert_eq!(agent.on(Event::Tick), []);
+    assert_eq!(agent.on(all(&operations)), [Effect::Ready, Effect::WakeIn(COALESCE)]);
+}
+
+#[test]
+fn a_write_that_fails_is_tried_again_later_and_later_but_at_last_every_half_minute() {
+    let (mut agent, operations) = writing();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let effects = agent.on(none());
+        let [Effect::WakeIn(wait)] = effects.as_slice() else { panic!("{effects:?}") };
+        waits.push(*wait);
+        assert_eq!(agent.on(Event::Cluster(service("web"))), [], "a change does not hurry it");
+        assert_eq!(agent.on(Event::Tick), [Effect::Write(Arc::clone(&operations))]);
+    }
+    assert_eq!(waits[..3], [RETRY, RETRY * 2, RETRY * 4]);
+    assert_eq!(waits[11], RETRY_AT_MOST);
+}
+
+#[test]
+fn what_a_failed_write_did_reach_is_not_written_again() {
+    let (mut agent, operations) = writing();
+    let Event::Written { result, .. } = none() else { unreachable!("that is what it makes") };
+    agent.on(Event::Written { done: 2, result });
+    let effects = agent.on(Event::Tick);
+    assert_eq!(effects, [Effect::Write(operations[2..].into())]);
+}
+
+#[test]
+fn ready_is_told_once() {
+    let (mut agent, operations) = writing();
+    assert!(!agent.is_ready());
+    assert_eq!(agent.on(all(&operations)), [Effect::Ready]);
+    assert!(agent.is_ready());
+    agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "web"))));
+    let effects = agent.on(Event::Tick);
+    let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(agent.on(all(operations)), []);
+}
+
+#[test]
+fn what_others_wrote_to_the_maps_is_put_right() {
+    let (mut agent, operations) = writing();
+    agent.on(all(&operations));
+    let right = agent.contents().clone();
+    let mut wrong = right.clone();
+    wrong.v4.frontends.clear();
+    assert_eq!(agent.on(Event::Reread(right.clone())), []);
+    assert_eq!(agent.on(Event::Reread(wrong)), [Effect::WakeIn(COALESCE)]);
+    let effects = agent.on(Event::Tick);
+    let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
+    agent.on(all(operations));
+    assert_eq!(*agent.contents(), right);
+}
+
+#[test]
+fn a_remark_is_told_once_for_as_long_as_it_holds() {
+    let mut agent = agent();
+    let remark = Remark { about: "cluster.yaml:6".into(), text: "cannot be read".into() };
+    let told = || Event::Source(vec![remark.clone()]);
+    assert_eq!(agent.on(told()), [Effect::Remark(remark.clone())]);
+    assert_eq!(agent.on(told()), []);
+    assert_eq!(agent.remarks().collect::<Vec<_>>(), [&remark]);
+    assert_eq!(agent.on(Event::Source(Vec::new())), []);
+    assert_eq!(agent.on(told()), [Effect::Remark(remark.clone())]);
+}

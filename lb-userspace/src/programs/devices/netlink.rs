@@ -1,0 +1,289 @@
+//! The node's devices, addresses and default routes as the kernel tells them, and the news of their
+//! change. What they mean is decided elsewhere.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the kernel's messages and their attributes, which grow with it, a few matter"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt, TryStreamExt};
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Link;
+
+/// How long news are gathered before they are told: a pod's device comes with a dozen.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
+const TEMPORARY: AddressFlags = AddressFlags::Secondary;
+
+/// Why the kernel's word could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The socket could not be opened.
+    #[error("no netlink socket could be opened: {0}; `weir check` says what is missing")]
+    Open(io::Error),
+    /// A question was not answered.
+    #[error("the kernel did not list its {what}: {error}; it is asked again")]
+    Asked {
+        /// What was asked for.
+        what: &'static str,
+        /// The cause.
+        error: rtnetlink::Error,
+    },
+    /// The socket is closed.
+    #[error("the netlink socket has closed: restart weir")]
+    Closed,
+}
+
+/// A netlink socket that hears of devices, addresses and routes.
+#[derive(Debug)]
+pub struct Netlink {
+    handle: Handle,
+    news: UnboundedReceiver<News>,
+    /// When the news that have come are to be told.
+    settles: Option<Instant>,
+}
+
+/// Where the routing table sends a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To this node itself.
+    Here,
+    /// Out of the device with this interface index.
+    Out(u32),
+    /// Nowhere.
+    None,
+}
+
+type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
+
+impl Netlink {
+    /// Opens the socket in the caller's network namespace. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Open`]
+    pub fn open() -> Result<Self, NetlinkError> {
+        let (connection, handle, news) = rtnetlink::new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ])
+        .map_err(NetlinkError::Open)?;
+        tokio::spawn(connection);
+        Ok(Self { handle, news, settles: None })
+    }
+
+    /// Waits until something has changed that may matter, and for what comes along with it. The
+    /// future may be dropped and made anew; nothing is missed.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Closed`]
+    pub async fn changed(&mut self) -> Result<(), NetlinkError> {
+        let settled = loop {
+            if let Some(time) = self.settles {
+                break time;
+            }
+            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
+            self.settles = matters(&message).then(|| Instant::now() + SETTLE);
+        };
+        sleep_until(settled).await;
+        self.settles = None;
+        while self.news.try_recv().is_ok() {}
+        Ok(())
+    }
+
+    /// Every device of this network namespace, ordered by interface index.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Asked`]
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let messages: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.map_err(asked("devices"))?;
+        let mut links: Vec<Link> = messages.iter().map(link).collect();
+        links.sort_by_key(|link| link.index);
+        let mut addresses = self.addresses().await?;
+        let ways_out = self.ways_out().await?;
+        for link in &mut links {
+            link.addresses = addresses.remove(&link.index).unwrap_or_default();
+            link.has_default_route = ways_out.contains(&link.index);
+        }
+        Ok(links)
+    }
+
+    /// The way to `destination` by the routing table.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Asked`]
+    pub async fn way(&self, destination: IpAddr) -> Result<Way, NetlinkError> {
+        let question = match destination {
+            IpAddr::V4(ip) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build()
+            }
+            IpAddr::V6(ip) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build()
+            }
+        };
+        let mut answers = Box::pin(self.handle.route().get(question).execute());
+        match answers.try_next().await {
+            Ok(Some(route)) if route.header.kind == RouteType::Unicast => {
+                Ok(leaves_by(&route).first().map_or(Way::None, |device| Way::Out(*device)))
+            }
+            Ok(Some(_)) => Ok(Way::Here),
+            Ok(None) => Ok(Way::None),
+            Err(rtnetlink::Error::NetlinkError(refusal)) if leads_nowhere(refusal.raw_code()) => {
+                Ok(Way::None)
+            }
+            Err(error) => Err(asked("routes")(error)),
+        }
+    }
+
+    async fn addresses(&self) -> Result<BTreeMap<u32, Vec<IpNet>>, NetlinkError> {
+        let messages: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(asked("addresses"))?;
+        let mut found: BTreeMap<u32, Vec<(bool, IpNet)>> = BTreeMap::new();
+        for message in &messages {
+            if let Some(address) = global_address(message) {
+                found.entry(message.header.index).or_default().push(address);
+            }
+        }
+        Ok(found
+            .into_iter()
+            .map(|(index, mut addresses)| {
+                addresses.sort_by_key(|(is_primary, _)| !is_primary);
+                (index, addresses.into_iter().map(|(_, address)| address).collect())
+            })
+            .collect())
+    }
+
+    /// The devices by which default routes leave.
+    async fn ways_out(&self) -> Result<BTreeSet<u32>, NetlinkError> {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut devices = BTreeSet::new();
+        for question in [v4, v6] {
+            let mut routes = self.handle.route().get(question).execute();
+            while let Some(route) = routes.try_next().await.map_err(asked("routes"))? {
+                if is_default(&route) {
+                    devices.extend(leaves_by(&route));
+                }
+            }
+        }
+        Ok(devices)
+    }
+}
+
+/// What the kernel answers where no route, or one that forbids, leads to an address.
+fn leads_nowhere(code: i32) -> bool {
+    [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
+}
+
+fn asked(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
+    move |error| NetlinkError::Asked { what, error }
+}
+
+/// On a router, routes come and go all the time; of them only default routes matter.
+fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => is_default(route),
+        _ => true,
+    }
+}
+
+fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+}
+
+fn leaves_by(route: &RouteMessage) -> Vec<u32> {
+    route
+        .attributes
+        .iter()
+        .flat_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => vec![*index],
+            RouteAttribute::MultiPath(hops) => hops.iter().map(|h| h.interface_index).collect(),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let header = &message.header;
+    let mut link = Link {
+        index: header.index,
+        is_loopback: header.flags.contains(LinkFlags::Loopback),
+        is_ethernet: header.link_layer_type == LinkLayerType::Ether,
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Controller(index) => link.port_of = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => link.has_peer_elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(kind).unwrap_or_default()
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+/// The address and whether it is a primary one, if it is of global scope and usable.
+fn global_address(message: &AddressMessage) -> Option<(bool, IpNet)> {
+    if message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let (mut address, mut local) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    // On a point-to-point device `Address` is the other end's.
+    let own: IpAddr = local.or(address)?;
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
+        return None;
+    }
+    let is_primary = !flags.intersects(TEMPORARY | AddressFlags::Deprecated);
+    Some((is_primary, IpNet::new(own, message.header.prefix_len).ok()?))
+}

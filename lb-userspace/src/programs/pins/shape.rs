@@ -1,0 +1,93 @@
+//! What a map looks like: the part of it that two builds of weir have to agree on.
+
+use std::fmt;
+
+use aya::maps::{MapInfo, MapType};
+use lb_common::maps::{self, Capacities, Kind};
+
+/// What a map looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Its kind, `None` if it is one that Weir does not use.
+    pub kind: Option<Kind>,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Its capacity.
+    pub entries: u32,
+}
+
+impl Shape {
+    pub(super) fn wanted(map: &maps::Map, capacities: &Capacities) -> Self {
+        Self {
+            kind: Some(map.kind),
+            key_size: map.key_size,
+            value_size: map.value_size,
+            entries: capacities.entries(map.capacity),
+        }
+    }
+
+    pub(super) fn of(info: &MapInfo) -> Self {
+        Self {
+            kind: info.map_type().ok().and_then(kind),
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            entries: info.max_entries(),
+        }
+    }
+
+    /// What is done about a pinned map of this shape where another is wanted.
+    pub(super) fn next_step(&self, wanted: &Self) -> &'static str {
+        let same_layout = Self { entries: wanted.entries, ..*self } == *wanted;
+        if same_layout {
+            "keep the size it has (leave the flags that set map sizes as they were), or run \
+             `weir detach`, which ends translated connections, and then `weir run` again"
+        } else {
+            "it was made by another build of weir: run `weir detach`, which ends translated \
+             connections, and then `weir run` again"
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Some(Kind::Hash) => "a hash",
+            Some(Kind::LruHash) => "a least-recently-used hash",
+            Some(Kind::Array) => "an array",
+            Some(Kind::PerCpuArray) => "a per-CPU array",
+            None => "of an unknown kind",
+        };
+        write!(
+            f,
+            "{kind} of {} entries, key {} bytes, value {} bytes",
+            self.entries, self.key_size, self.value_size
+        )
+    }
+}
+
+fn kind(map_type: MapType) -> Option<Kind> {
+    [
+        (MapType::Hash, Kind::Hash),
+        (MapType::LruHash, Kind::LruHash),
+        (MapType::Array, Kind::Array),
+        (MapType::PerCpuArray, Kind::PerCpuArray),
+    ]
+    .into_iter()
+    .find_map(|(theirs, ours)| (theirs == map_type).then_some(ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_another_size_and_one_of_another_layout_get_different_advice() {
+        let wanted = Shape { kind: Some(Kind::Hash), key_size: 8, value_size: 28, entries: 100 };
+        let smaller = Shape { entries: 50, ..wanted };
+        let other = Shape { value_size: 24, ..smaller };
+        assert!(smaller.next_step(&wanted).starts_with("keep the size"));
+        assert!(other.next_step(&wanted).contains("another build"));
+    }
+}

@@ -1,0 +1,104 @@
+//! The packets of a scenario, a line each:
+//!
+//! ```text
+//! pod 10.244.0.9:40000 > 10.96.0.1:80/tcp = forwarded to 10.244.1.1:8080
+//! answer = replied from 10.96.0.1:80
+//! network 203.0.113.9:* > 192.0.2.1:30080/tcp = forwarded to 10.244.0.1:8080
+//! ```
+//!
+//! The first word is who sends: a pod of this node, or somebody outside. The first packet of a TCP
+//! tuple opens a connection, later ones belong to it. `answer` is the backend's to the packet above;
+//! after it, another packet of the client establishes the connection. With `*` for a port a
+//! thousand flows are begun, and all their ends are listed.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use lb_common::address::{Protocol, V4, V6};
+use lb_common::connection::Place;
+use lb_common::outcome::Ending;
+use lb_common::service::SourceClass;
+use lb_ebpf::memory::World;
+use lb_userspace::maps::Contents;
+
+use crate::stage::Stage;
+use crate::walk::{Ended, Sent, answer, known, send};
+
+/// The lines with how each packet ended.
+pub fn played(stage: &mut Stage, lines: &str) -> String {
+    let mut above: Option<(Ended, Protocol)> = None;
+    let mut played = String::new();
+    for line in lines.lines().filter(|line| !line.is_empty()) {
+        let asked = line.split(" = ").next().unwrap().trim_end();
+        let ended = match asked {
+            "answer" => {
+                let (to, protocol) = above.expect("a packet above");
+                let sent = answer(&stage.world, &to, protocol);
+                let ended = send(&mut stage.world, &sent);
+                vec![described(&sent, &ended)]
+            }
+            _ => {
+                let all = parsed(&stage.world, asked).into_iter().map(|sent| {
+                    let ended = send(&mut stage.world, &sent);
+                    above = Some((ended, sent.protocol));
+                    described(&sent, &ended)
+                });
+                Vec::from_iter(all.collect::<BTreeSet<_>>())
+            }
+        };
+        played.push_str(&format!("{asked} = {}\n", ended.join("; ")));
+    }
+    played
+}
+
+fn described(sent: &Sent, ended: &Ended) -> String {
+    let name = ended.outcome.name();
+    match ended.outcome.ending() {
+        Ending::Passed | Ending::Dropped => name.to_owned(),
+        Ending::Translated => {
+            let source = (ended.source != sent.source).then(|| source(sent, ended));
+            let to = ended.destination != sent.destination;
+            let destination = to.then(|| format!(" to {}", ended.destination));
+            format!("{name}{}{}", source.unwrap_or_default(), destination.unwrap_or_default())
+        }
+    }
+}
+
+/// A port that was made up depends on the flow; that there is another is what counts.
+fn source(sent: &Sent, ended: &Ended) -> String {
+    let is_reply = sent.place == Place::Egress || ended.outcome.name().starts_with("replied");
+    if is_reply || ended.source.port() == sent.source.port() {
+        format!(" from {}", ended.source)
+    } else {
+        format!(" from {} with another port", ended.source.ip())
+    }
+}
+
+fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
+    let (class, rest) = line.split_once(' ').expect("a source class");
+    let class = match class {
+        "pod" => SourceClass::Pod,
+        "network" => SourceClass::Network,
+        _ => panic!("who sends {line:?}: pod or network"),
+    };
+    let (source, to) = rest.split_once(" > ").expect("a source and a destination");
+    let (destination, protocol) = to.split_once('/').expect("a protocol");
+    let protocol = match protocol {
+        "tcp" => Protocol::TCP,
+        "udp" => Protocol::UDP,
+        _ => panic!("the protocol of {line:?}: tcp or udp"),
+    };
+    let destination: SocketAddr = destination.parse().unwrap();
+    let sources: Vec<SocketAddr> = match source.strip_suffix('*') {
+        Some(any) => (1000..2000).map(|port| format!("{any}{port}").parse().unwrap()).collect(),
+        None => vec![source.parse().unwrap()],
+    };
+    let sent = |source| {
+        let opens = match source {
+            SocketAddr::V4(_) => known::<V4>(world, source, destination, protocol).is_none(),
+            SocketAddr::V6(_) => known::<V6>(world, source, destination, protocol).is_none(),
+        };
+        Sent { source, destination, protocol, class, place: Place::Ingress, opens }
+    };
+    sources.into_iter().map(sent).collect()
+}

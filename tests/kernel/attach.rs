@@ -1,0 +1,283 @@
+//! Programs come onto devices, are replaced in place, follow devices that come and go, and leave
+//! nothing behind.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::maps::MapInfo;
+use aya::programs::links::PinnedLink;
+use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
+use lb_common::maps::{Capacities, FRONTENDS_V4};
+use lb_userspace::config::XdpMode;
+use lb_userspace::programs::attach::Hook;
+use lb_userspace::programs::attach::{Attached, Attachments, Tc, remove_filters};
+use lb_userspace::programs::devices::Netlink;
+use lb_userspace::programs::devices::{Device, Selection, classify};
+use lb_userspace::programs::object::{ObjectError, checksum_flags};
+use lb_userspace::programs::pins::PinError;
+use weir_tests::lab::{Lab, Node};
+
+use super::bare::{SMALL, lab, pins};
+
+const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+
+fn devices() -> Result<Vec<Device>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let links = runtime.block_on(async { Netlink::open()?.links().await })?;
+    Ok(classify(&links, &Selection::default()))
+}
+
+/// The programs on the devices of the calling thread's namespace, brought there by a new agent.
+fn bring(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<Attached>)> {
+    let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc)?;
+    let attached = attachments.bring(&devices()?)?;
+    Ok((attachments, attached))
+}
+
+fn on<'a>(attached: &'a [Attached], device: &str) -> Result<&'a Attached> {
+    let found = attached.iter().find(|attached| attached.device.link.name == device);
+    found.with_context(|| format!("{device} is not among the devices"))
+}
+
+/// Ids of the link at `hook` of a device, and of the program it runs.
+fn link(node: &Node, attached: &Attached, hook: Hook) -> Result<(u32, u32)> {
+    let pin = pins(node).link(attached.device.link.index, hook);
+    let link = aya::programs::links::FdLink::from(PinnedLink::from_pin(pin)?);
+    let info = link.info()?;
+    Ok((info.id(), info.program_id()))
+}
+
+fn programs_at_tc(device: &str) -> Result<usize> {
+    let ingress = SchedClassifier::query_tcx(device, TcAttachType::Ingress)?.1;
+    let egress = SchedClassifier::query_tcx(device, TcAttachType::Egress)?.1;
+    Ok(ingress.len() + egress.len())
+}
+
+/// Runs `test` on node1 of a lab, within its namespace.
+fn on_node(test: impl FnOnce(&Lab, &Node) -> Result<()> + Send) -> Result<()> {
+    let Some(lab) = lab()? else {
+        return Ok(());
+    };
+    lab.node1.namespace.run(|| test(&lab, &lab.node1))
+}
+
+#[test]
+fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> Result<()> {
+    on_node(|_, node| {
+        let (first, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let mut before = Vec::new();
+        for device in ["eth0", "pod1"] {
+            let attached = on(&attached, device)?;
+            ensure!(attached.hooks == BOTH, "{attached:?}");
+            ensure!(attached.problems.is_empty(), "{attached:?}");
+            for hook in BOTH {
+                before.push(link(node, attached, hook)?);
+            }
+        }
+        // As after kill -9: nothing is said, links stay by their pins alone.
+        drop(first);
+        ensure!(programs_at_tc("eth0")? == 2, "the agent took its programs along");
+
+        let (mut second, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let mut after = Vec::new();
+        for device in ["eth0", "pod1"] {
+            for hook in BOTH {
+                after.push(link(node, on(&attached, device)?, hook)?);
+            }
+        }
+        for ((link, program), (later_link, later_program)) in before.iter().zip(&after) {
+            ensure!(link == later_link, "a link was made anew instead of taken over");
+            ensure!(program != later_program, "a program was not replaced");
+        }
+        ensure!(programs_at_tc("pod1")? == 2, "programs were added, not replaced");
+        ensure!(second.bring(&devices()?)? == attached, "without news something changes");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
+    on_node(|_, node| {
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let gone = on(&attached, "pod1")?.clone();
+        node.namespace.ip("link del pod1")?;
+        let attached = attachments.bring(&devices()?)?;
+        ensure!(on(&attached, "pod1").is_err());
+        let pin = pins(node).link(gone.device.link.index, Hook::Ingress);
+        ensure!(!pin.exists(), "the pin of a dead link stays");
+
+        let peer = format!("peer name eth0 netns {}", node.pods[0].namespace.name());
+        node.namespace.ip(&format!("link add pod1 type veth {peer}"))?;
+        let attached = attachments.bring(&devices()?)?;
+        ensure!(on(&attached, "pod1")?.hooks == BOTH, "{attached:?}");
+        ensure!(on(&attached, "pod1")?.problems.is_empty(), "{attached:?}");
+        ensure!(programs_at_tc("pod1")? == 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_has_its_index()
+-> Result<()> {
+    on_node(|_, node| {
+        let (first, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let index = on(&attached, "pod1")?.device.link.index;
+        drop(first);
+        node.namespace.ip(&format!(
+            "link del pod1
+             link add eth1 index {index} type veth peer name other
+             addr add 203.0.113.1/24 dev eth1"
+        ))?;
+        let (_, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
+        ensure!(on(&attached, "eth1")?.problems.is_empty(), "{attached:?}");
+        ensure!(programs_at_tc("eth1")? == 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_others_detach_comes_back() -> Result<()> {
+    on_node(|_, node| {
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
+        std::fs::remove_file(&pin)?;
+        // The kernel detaches a link without a pin when it gets to it; until then it does not take
+        // the same program again.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let attached = attachments.bring(&devices()?)?;
+            let pod = on(&attached, "pod1")?;
+            if pod.hooks == BOTH {
+                break;
+            }
+            ensure!(pod.problems.iter().any(|told| told.contains("File exists")), "{pod:?}");
+            ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
+        }
+        ensure!(pin.exists());
+        ensure!(programs_at_tc("pod1")? == 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() -> Result<()> {
+    on_node(|_, node| {
+        for (mode, expected) in [
+            (XdpMode::Native, Some(Hook::XdpNative)),
+            (XdpMode::Generic, Some(Hook::XdpGeneric)),
+            (XdpMode::Native, Some(Hook::XdpNative)),
+            (XdpMode::Off, None),
+            (XdpMode::Auto, None),
+        ] {
+            let (_, attached) = bring(node, mode, Tc::Tcx)?;
+            let eth0 = on(&attached, "eth0")?;
+            let xdp = eth0.hooks.iter().copied().find(|hook| hook.is_xdp());
+            ensure!(xdp == expected, "{mode:?}: {eth0:?}");
+            ensure!(eth0.problems.is_empty(), "{mode:?}: {eth0:?}");
+            let shown = node.namespace.output("ip", &["link", "show", "eth0"])?;
+            ensure!(shown.contains("prog/xdp") == expected.is_some(), "{mode:?}: {shown}");
+            ensure!(!on(&attached, "pod1")?.hooks.iter().any(|hook| hook.is_xdp()));
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<()> {
+    on_node(|_, node| {
+        node.namespace.ip("link add br0 type bridge
+             link add wan type veth peer name other
+             link set wan master br0
+             addr add 203.0.113.1/24 dev br0")?;
+        let (_, attached) = bring(node, XdpMode::Native, Tc::Tcx)?;
+        let br0 = on(&attached, "br0")?;
+        ensure!(br0.hooks == BOTH, "{br0:?}");
+        ensure!(br0.problems.len() == 1, "{br0:?}");
+        ensure!(on(&attached, "eth0")?.hooks.contains(&Hook::XdpNative));
+        Ok(())
+    })
+}
+
+#[test]
+fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
+    on_node(|_, node| {
+        for _ in 0..2 {
+            let (_, attached) = bring(node, XdpMode::Off, Tc::Clsact)?;
+            for device in ["eth0", "pod1"] {
+                ensure!(on(&attached, device)?.hooks == BOTH, "{attached:?}");
+                for way in ["ingress", "egress"] {
+                    let shown = filters(node, device, way)?;
+                    ensure!(shown.matches("direct-action").count() == 1, "{device}: {shown}");
+                }
+            }
+        }
+        ensure!(remove_filters("eth0")?, "there was nothing to remove");
+        ensure!(!remove_filters("eth0")?, "something was left");
+        ensure!(!filters(node, "eth0", "ingress")?.contains("direct-action"));
+        Ok(())
+    })
+}
+
+fn filters(node: &Node, device: &str, way: &str) -> Result<String> {
+    node.namespace.output("tc", &["filter", "show", "dev", device, way])
+}
+
+#[test]
+fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
+    on_node(|_, node| {
+        drop(bring(node, XdpMode::Off, Tc::Tcx)?);
+        let pin = pins(node).map(&FRONTENDS_V4);
+        let before = MapInfo::from_pin(&pin)?;
+        let larger = Capacities { frontends: 2048, ..SMALL };
+        let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::Tcx);
+        let Err(ObjectError::Pins(error @ PinError::OtherMap { .. })) = refused else {
+            anyhow::bail!("not refused as another map: {refused:?}");
+        };
+        let told = error.to_string();
+        ensure!(told.contains("1024") && told.contains("2048"), "{told}");
+        ensure!(told.contains("FRONTENDS_V4") && told.contains("weir detach"), "{told}");
+        ensure!(MapInfo::from_pin(&pin)?.id() == before.id());
+        Ok(())
+    })
+}
+
+#[test]
+fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
+    on_node(|_, node| {
+        let absurd = Capacities { connections: u32::MAX, ..SMALL };
+        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::Tcx);
+        let Err(ObjectError::Maps(told)) = refused else {
+            anyhow::bail!("not refused for its maps: {refused:?}");
+        };
+        ensure!(told.contains("CONNECTIONS_V") && told.contains("os error"), "{told}");
+        for map in lb_common::maps::ALL {
+            ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
+        }
+        bring(node, XdpMode::Off, Tc::Tcx)?;
+        Ok(())
+    })
+}
+
+/// Kernels before 6.16 may know the flag too, by a later correction; from there on all do.
+#[test]
+fn a_kernel_that_takes_the_flag_for_ipv6_checksums_is_known_by_asking_it() -> Result<()> {
+    on_node(|_, _| {
+        let is_sure = KernelVersion::current()? >= KernelVersion::new(6, 16, 0);
+        ensure!(!is_sure || checksum_flags() != 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn removing_all_pins_detaches_every_program_at_once() -> Result<()> {
+    on_node(|_, node| {
+        drop(bring(node, XdpMode::Native, Tc::Tcx)?);
+        let removed = pins(node).remove_all()?;
+        ensure!(removed.len() == lb_common::maps::ALL.len() + 5, "{removed:?}");
+        ensure!(programs_at_tc("eth0")? + programs_at_tc("pod1")? == 0);
+        ensure!(!node.bpffs.join("weir").exists());
+        Ok(())
+    })
+}

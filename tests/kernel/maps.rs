@@ -1,0 +1,176 @@
+//! What is written to the kernel's maps is read from them again; and flows that are over are
+//! forgotten there.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use lb_common::address::{Port, Protocol, Tuple, V4, V6};
+use lb_common::backend::{Backend, BackendId, Traffic};
+use lb_common::connection::{Connection, State, Ticks};
+use lb_common::device::Device;
+use lb_common::maps::{CONNECTIONS_V4, TRAFFIC_V4};
+use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel, Verdict};
+use lb_common::settings::Settings;
+use lb_userspace::maps::connections::{KernelFlows, now};
+use lb_userspace::maps::kernel::KernelStore;
+use lb_userspace::maps::{Contents, MapError, MapStore, Operation, diff};
+use lb_userspace::programs::object::Object;
+use lb_userspace::programs::pins::Pins;
+
+use super::bare::{SMALL, lab, pins};
+
+/// Runs `test` on maps of its own.
+fn on_maps(test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {
+    let Some(lab) = lab()? else {
+        return Ok(());
+    };
+    let pins = pins(&lab.node1);
+    drop(Object::load(&pins, &SMALL)?);
+    test(&pins)
+}
+
+fn backend<A>(address: A, generation: u32) -> Backend<A> {
+    Backend {
+        address,
+        port: Port::new(8080),
+        protocol: Protocol::TCP,
+        flags: Backend::<A>::SERVING,
+        generation,
+        service: ServiceId(1),
+    }
+}
+
+/// A row in every map.
+fn contents() -> Contents {
+    let mut contents = Contents {
+        settings: Settings { first_source_port: 1024, source_ports: 100 },
+        ..Contents::default()
+    };
+    let label = ServiceLabel::new("default", "web", "http", Protocol::TCP);
+    contents.services.extend(label.map(|label| (ServiceId(1), label)));
+    let pool = |base, length| Pool { base, length };
+    let row = |first, second| FrontendRow {
+        service: ServiceId(1),
+        pools: [first, second, Pool::empty(Verdict::NoLocalEndpoint)],
+    };
+    let port = Port::new(80);
+    let v4 = Frontend::new(V4([10, 96, 0, 1]), port, Protocol::TCP);
+    contents.v4.frontends.insert(v4, row(pool(0, 3), pool(4090, 6)));
+    let v6 = Frontend::new(V6([1; 16]), port, Protocol::UDP);
+    contents.v6.frontends.insert(v6, row(pool(100, 1), pool(100, 1)));
+    contents.v4.backends.insert(BackendId(1), backend(V4([10, 244, 0, 1]), 3));
+    contents.v4.backends.insert(BackendId(1023), backend(V4([10, 244, 0, 2]), 4));
+    contents.v6.backends.insert(BackendId(2), backend(V6([2; 16]), 1));
+    contents.slots.insert(0, Arc::from([BackendId(1), BackendId(1023), BackendId(1)]));
+    contents.slots.insert(4090, Arc::from([BackendId(1); 6]));
+    contents.slots.insert(100, Arc::from([BackendId(2)]));
+    contents.filter.extend([(0, 1), (16_383, u64::MAX)]);
+    let device = Device { v4: V4([192, 0, 2, 1]), v6: V6([0; 16]), flags: 0 };
+    contents.devices.insert(2, device);
+    contents
+}
+
+fn write(store: &mut KernelStore, operations: &[Operation]) -> Result<(), MapError> {
+    operations.iter().try_for_each(|operation| store.apply(operation))
+}
+
+#[test]
+fn contents_are_read_as_they_were_written_and_removed_without_a_trace() -> Result<()> {
+    on_maps(|pins| {
+        let mut store = KernelStore::open(pins)?;
+        let empty = store.read()?;
+        ensure!(empty == Contents::default(), "new maps are not empty: {empty:?}");
+        write(&mut store, &diff(&empty, &contents()))?;
+        // As the next agent does it.
+        let read = KernelStore::open(pins)?.read()?;
+        ensure!(read == contents(), "{read:?}");
+        ensure!(diff(&read, &contents()).is_empty());
+        write(&mut store, &diff(&read, &Contents::default()))?;
+        ensure!(store.read()? == Contents::default());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_full_map_is_told_with_the_flag_that_sets_its_size() -> Result<()> {
+    on_maps(|pins| {
+        let mut store = KernelStore::open(pins)?;
+        let row =
+            FrontendRow { service: ServiceId(1), pools: [Pool::empty(Verdict::NoEndpoint); 3] };
+        let fill = (0..=SMALL.frontends).try_for_each(|i| {
+            let frontend = Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
+            store.apply(&Operation::FrontendV4(frontend, Some(row)))
+        });
+        let told = fill.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(told.contains("--frontend-table-size"), "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() -> Result<()> {
+    on_maps(|pins| {
+        let mut store = KernelStore::open(pins)?;
+        let id = BackendId(7);
+        let mut row = backend(V4([10, 244, 0, 1]), 1);
+        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        let counted = Traffic { packets: 5, ..Traffic::default() };
+        let map = Map::PerCpuArray(MapData::from_pin(pins.map(&TRAFFIC_V4))?);
+        let mut traffic: PerCpuArray<_, [u64; 5]> = map.try_into()?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let on_each = vec![bytemuck::cast(counted); cpus];
+        traffic.set(id.0, PerCpuValues::try_from(on_each)?, 0)?;
+
+        row.flags = 0;
+        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        ensure!(store.traffic_v4(id)?.packets == 5 * cpus as u64);
+        row.generation = 2;
+        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        ensure!(store.traffic_v4(id)? == Traffic::default());
+        Ok(())
+    })
+}
+
+/// The entry of a flow's one direction that was last seen at `last_seen`.
+fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
+    bytemuck::cast(Connection {
+        rewritten,
+        service: ServiceId(1),
+        backend: BackendId(rewritten.destination_port.number().into()),
+        generation: 1,
+        last_seen,
+        state: State::ANSWERED.with(State::ESTABLISHED),
+        flags,
+        zero: bytemuck::Zeroable::zeroed(),
+    })
+}
+
+#[test]
+fn of_many_flows_those_that_are_over_are_forgotten_and_the_others_kept() -> Result<()> {
+    on_maps(|pins| {
+        let map = Map::HashMap(MapData::from_pin(pins.map(&CONNECTIONS_V4))?);
+        let mut entries: HashMap<_, [u8; 16], [u32; 9]> = map.try_into()?;
+        let now = now();
+        let minutes_ago = Ticks(now.0.wrapping_sub(Ticks::of_seconds(300)));
+        let client = V4([192, 0, 2, 9]);
+        let reply = Connection::<V4>::REPLY;
+        // More than are read at a time; every other one was last seen too long ago for UDP.
+        for port in 1..=3000 {
+            let seen = if port % 2 == 0 { minutes_ago } else { now };
+            let (port, udp) = (Port::new(port), Protocol::UDP);
+            let forward = Tuple::new(client, port, V4([10, 96, 0, 1]), Port::new(53), udp);
+            let answer = Tuple::new(V4([10, 244, 0, 1]), Port::new(5353), client, port, udp);
+            let forward_row = entry(answer.reversed(), 0, seen);
+            entries.insert(bytemuck::cast::<_, [u8; 16]>(forward), forward_row, 0)?;
+            let answer_row = entry(forward.reversed(), reply, seen);
+            entries.insert(bytemuck::cast::<_, [u8; 16]>(answer), answer_row, 0)?;
+        }
+        let sweep = KernelFlows::open(pins)?.sweep(now)?;
+        // The second entry of a flow may go before it is seen.
+        ensure!(sweep.removed == 3000 && (4500..=6000).contains(&sweep.entries), "{sweep:?}");
+        ensure!(sweep.referenced.v4.contains(&BackendId(5353)));
+        ensure!(entries.keys().count() == 3000);
+        Ok(())
+    })
+}
