@@ -88,10 +88,8 @@ where
     }
 }
 
-/// Walks a packet of one family. This and the two steps below are functions of their own in the
-/// kernel, so that the BPF stack holds what one family, and one step, needs at a time; they return
-/// single words, as BPF functions must.
-#[inline(never)]
+/// Walks a packet of one family.
+#[inline(always)]
 fn walk<V, P, W>(packet: &mut P, world: &W, hook: Hook, flow: &mut Flow<V::Address>) -> Outcome
 where
     V: IpVersion,
@@ -387,7 +385,7 @@ impl<A: Address> Flow<A> {
 }
 
 /// Changes the packet as its entry says, and says where it goes.
-#[inline(never)]
+#[inline(always)]
 fn send<V, P, W>(flow: &mut Flow<V::Address>, packet: &mut P, world: &W) -> Result<(), Outcome>
 where
     V: IpVersion,
@@ -407,7 +405,9 @@ where
     Ok(())
 }
 
-/// A packet of no established connection that may be ours.
+/// A packet of no established connection that may be ours. Few are, so this is a function of its own
+/// in the kernel: the BPF stack holds what it needs only then, and the way of all other packets has
+/// no call in it. It returns a single word, as BPF functions must.
 #[inline(never)]
 fn meet_closer<A: Address, W: World<A>>(
     flow: &mut Flow<A>,

@@ -189,16 +189,26 @@ fn v4<B: Bytes>(frame: &mut B) -> Option<Tuple<V4>> {
 fn v6<B: Bytes>(frame: &mut B) -> Option<Tuple<V6>> {
     let [_, _, _, _, _, _, next_header, _, rest @ ..] = frame.at::<44>(14)?;
     let rest: &[u8; 36] = rest;
-    let (mut source, mut destination) = (V6([0; 16]), V6([0; 16]));
-    source.0.copy_from_slice(rest.first_chunk::<16>()?);
-    destination.0.copy_from_slice(rest.get(16..32)?);
-    let ports = *rest.last_chunk::<4>()?;
-    Some(tuple(source, destination, Ports(ports), *next_header))
+    let source = V6(copied(rest.first_chunk()?));
+    let destination = V6(copied(rest.get(16..32)?.first_chunk()?));
+    Some(tuple(source, destination, Ports(*rest.last_chunk()?), *next_header))
+}
+
+/// `address`, copied in words: the BPF compiler copies bytes one by one.
+#[inline(always)]
+const fn copied(address: &[u8; 16]) -> [u8; 16] {
+    u128::from_ne_bytes(*address).to_ne_bytes()
 }
 
 #[inline(always)]
-fn tuple<A: Address>(source: A, destination: A, ports: Ports, protocol: u8) -> Tuple<A> {
-    Tuple::new(source, ports.source(), destination, ports.destination(), Protocol(protocol))
+fn tuple<A: Address>(source: A, destination: A, ports: Ports, protocol: u8) -> Tuple<A>
+where
+    Tuple<A>: bytemuck::Pod,
+{
+    let mut tuple =
+        Tuple::new(source, ports.source(), destination, ports.destination(), Protocol(0));
+    tuple.set_protocol(Protocol(protocol));
+    tuple
 }
 
 #[panic_handler]

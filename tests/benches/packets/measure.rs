@@ -196,13 +196,16 @@ impl Meter {
         let sample = self.sample(hook, case)?;
         let after = self.programs[&(case.whereabouts, case.protocol.0)].outcomes()?;
         let expected = u64::from(WARM_UP_PACKETS) + u64::from(self.packets) + 2;
-        let rose = Outcome::ALL.iter().zip(before.iter().zip(after));
-        let ended: Vec<_> = rose
+        let ended: Vec<_> = Outcome::ALL
+            .iter()
+            .zip(before.iter().zip(after))
             .map(|(outcome, (before, after))| (*outcome, after - before))
             .filter(|(_, times)| *times > 0)
             .collect();
+        let right: u64 =
+            ended.iter().filter(|(outcome, _)| *outcome == case.outcome).map(|(_, n)| n).sum();
         ensure!(
-            ended == [(case.outcome, expected)],
+            right <= expected && expected - right <= tolerated(case, expected),
             "{expected} packets should have ended as {}, and ended as {ended:?}",
             case.outcome
         );
@@ -220,6 +223,16 @@ impl Meter {
         let sample = self.bench.run(hook, &frame, measured, self.next, self.packets)?;
         self.next += u64::from(self.packets) + 1;
         Ok(sample)
+    }
+}
+
+/// How many of a case's packets may end otherwise: none, but for a new flow that finds no source port
+/// free where one must be found, of which there are a few in a hundred million.
+fn tolerated(case: &Case, packets: u64) -> u64 {
+    if case.role == Role::New && case.whereabouts == Whereabouts::Elsewhere {
+        packets / 10_000
+    } else {
+        0
     }
 }
 
