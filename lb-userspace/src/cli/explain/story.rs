@@ -172,7 +172,9 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         };
         match self.walk(frame, hook, at.into(), walks) {
             Onward::On => self.leave(frame, walks),
-            elsewhere => self.end(elsewhere),
+            elsewhere @ (Onward::Drop | Onward::Out(_) | Onward::Resolve(_) | Onward::Back) => {
+                self.end(elsewhere)
+            }
         }
     }
 
@@ -189,7 +191,10 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
                 let hook = Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true };
                 match self.walk(frame, hook, format!("on its way out of {name}"), walks) {
                     Onward::On => format!("it leaves by {name}, where the route to it leads"),
-                    elsewhere => self.end(elsewhere),
+                    elsewhere @ (Onward::Drop
+                    | Onward::Out(_)
+                    | Onward::Resolve(_)
+                    | Onward::Back) => self.end(elsewhere),
                 }
             }
         }
