@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -97,10 +97,10 @@ impl Bench {
             std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut ebpf = EbpfLoader::new().load(&object).context("the kernel refused the maps")?;
         for (name, program) in ebpf.programs_mut() {
-            match program {
-                aya::programs::Program::Xdp(xdp) => xdp.load(),
-                aya::programs::Program::SchedClassifier(classifier) => classifier.load(),
-                other => bail!("{name} is of type {:?}", other.prog_type()),
+            if let aya::programs::Program::Xdp(xdp) = program {
+                xdp.load()
+            } else {
+                <&mut SchedClassifier>::try_from(program)?.load()
             }
             .with_context(|| format!("{name} is refused"))?;
         }
@@ -144,11 +144,11 @@ impl Bench {
     /// Lets the wrapper of `hook` call a floor.
     pub fn choose_floor(&mut self, hook: HookKind, floor: Floor) -> Result<()> {
         let program = self.ebpf.program(floor.program(hook)).context("no such floor")?;
-        let descriptor = match program {
-            aya::programs::Program::Xdp(xdp) => xdp.fd()?.try_clone()?,
-            aya::programs::Program::SchedClassifier(classifier) => classifier.fd()?.try_clone()?,
-            other => bail!("a floor of type {:?}", other.prog_type()),
-        };
+        let descriptor = match hook {
+            HookKind::Xdp => <&Xdp>::try_from(program)?.fd()?,
+            HookKind::Tc => <&SchedClassifier>::try_from(program)?.fd()?,
+        }
+        .try_clone()?;
         self.choose(hook, &descriptor)
     }
 

@@ -1,6 +1,7 @@
 //! Rounds of samples, and the figures that come of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
@@ -142,9 +143,8 @@ impl Meter {
         }
         let mut programs = BTreeMap::new();
         for case in cases {
-            let place = (case.whereabouts, case.protocol.0);
-            if !programs.contains_key(&place) {
-                programs.insert(place, place::programs(case.whereabouts, case.protocol, device)?);
+            if let Entry::Vacant(place) = programs.entry((case.whereabouts, case.protocol.0)) {
+                place.insert(place::programs(case.whereabouts, case.protocol, device)?);
             }
         }
         let mut meter = Self { bench, programs, packets, next: 0 };
