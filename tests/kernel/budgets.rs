@@ -14,8 +14,8 @@ use crate::stack;
 
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 75_000, 32_000),
-    (Program::FromNetwork, 100_000, 32_000),
+    (Program::FromPod, 40_000, 32_000),
+    (Program::FromNetwork, 70_000, 32_000),
     (Program::ToDevice, 15_000, 24_000),
     (Program::NetworkXdp, 50_000, 32_000),
 ];

@@ -100,8 +100,7 @@ impl Bench {
             if let aya::programs::Program::Xdp(xdp) = program {
                 xdp.load()
             } else {
-                let classifier: &mut SchedClassifier = program.try_into()?;
-                classifier.load()
+                <&mut SchedClassifier>::try_from(program)?.load()
             }
             .with_context(|| format!("{name} is refused"))?;
         }
@@ -145,12 +144,11 @@ impl Bench {
     /// Lets the wrapper of `hook` call a floor.
     pub fn choose_floor(&mut self, hook: HookKind, floor: Floor) -> Result<()> {
         let program = self.ebpf.program(floor.program(hook)).context("no such floor")?;
-        let descriptor = if let aya::programs::Program::Xdp(xdp) = program {
-            xdp.fd()?.try_clone()?
-        } else {
-            let classifier: &SchedClassifier = program.try_into()?;
-            classifier.fd()?.try_clone()?
-        };
+        let descriptor = match hook {
+            HookKind::Xdp => <&Xdp>::try_from(program)?.fd()?,
+            HookKind::Tc => <&SchedClassifier>::try_from(program)?.fd()?,
+        }
+        .try_clone()?;
         self.choose(hook, &descriptor)
     }
 

@@ -143,9 +143,8 @@ impl Meter {
         }
         let mut programs = BTreeMap::new();
         for case in cases {
-            let place = (case.whereabouts, case.protocol.0);
-            if let Entry::Vacant(vacant) = programs.entry(place) {
-                vacant.insert(place::programs(case.whereabouts, case.protocol, device)?);
+            if let Entry::Vacant(place) = programs.entry((case.whereabouts, case.protocol.0)) {
+                place.insert(place::programs(case.whereabouts, case.protocol, device)?);
             }
         }
         let mut meter = Self { bench, programs, packets, next: 0 };
