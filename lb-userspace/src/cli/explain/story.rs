@@ -170,12 +170,8 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
             SourceClass::Network => "on its way in, at the network's device",
             SourceClass::Host => "on its way in",
         };
-        match self.walk(frame, hook, at.into(), walks) {
-            Onward::On => self.leave(frame, walks),
-            elsewhere @ (Onward::Drop | Onward::Out(_) | Onward::Resolve(_) | Onward::Back) => {
-                self.end(elsewhere)
-            }
-        }
+        let onward = self.walk(frame, hook, at.into(), walks);
+        if onward == Onward::On { self.leave(frame, walks) } else { self.end(onward) }
     }
 
     /// The routing table decides, and the packet leaves by another hook or comes to a process here.
@@ -189,12 +185,12 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
             Way::Out(device) => {
                 let name = self.node.device(device);
                 let hook = Hook { place: Place::Egress, class: SourceClass::Host, goes_on: true };
-                match self.walk(frame, hook, format!("on its way out of {name}"), walks) {
-                    Onward::On => format!("it leaves by {name}, where the route to it leads"),
-                    elsewhere @ (Onward::Drop
-                    | Onward::Out(_)
-                    | Onward::Resolve(_)
-                    | Onward::Back) => self.end(elsewhere),
+                let at = format!("on its way out of {name}");
+                let onward = self.walk(frame, hook, at, walks);
+                if onward == Onward::On {
+                    format!("it leaves by {name}, where the route to it leads")
+                } else {
+                    self.end(onward)
                 }
             }
         }

@@ -169,7 +169,9 @@ impl Pins {
     #[must_use]
     pub fn memory(&self, map: &maps::Map) -> Option<u64> {
         let info = MapInfo::from_pin(self.map(map)).ok()?;
-        let number = info.fd().ok()?.as_fd().as_raw_fd();
+        // Held until its description has been read.
+        let map = info.fd().ok()?;
+        let number = map.as_fd().as_raw_fd();
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("memlock:"))?;
         line.trim().parse().ok()
