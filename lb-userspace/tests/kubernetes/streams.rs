@@ -130,7 +130,8 @@ async fn a_server_that_asks_to_be_left_alone_is() {
     let mut told = Told::by(&api).await;
     told.until_true(&api).await;
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    assert_eq!(api.state().count("services?"), 3, "refused, list, watch");
+    let asked = api.state().count("services?");
+    assert!((2..=3).contains(&asked), "refused, listed, and perhaps watched by now: {asked}");
 }
 
 #[tokio::test]
