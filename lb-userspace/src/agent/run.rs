@@ -7,13 +7,13 @@ use tracing::info;
 
 use super::body::Body;
 use super::place::PlaceError;
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::maps::MapError;
 use crate::programs::devices::NetlinkError;
 use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::requirements::{Level, Node};
-use crate::source::{Manifests, Source, SourceError};
+use crate::source::{Kubernetes, Manifests, Source, SourceError};
 
 /// Balances this node's traffic until a signal comes; programs and maps then stay as they are.
 ///
@@ -23,7 +23,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     check_node(&config)?;
-    let source = Source::Manifests(Manifests::open(&config.manifests)?);
+    let source = open(&config).await?;
     let mut body = Body::start(&config).await?;
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
@@ -34,6 +34,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
         result = body.live(news, source) => result,
     }
+}
+
+async fn open(config: &Config) -> Result<Source, SourceError> {
+    Ok(match &config.origin {
+        Origin::Manifests(paths) => Source::Manifests(Manifests::open(paths)?),
+        Origin::Kubernetes(access) => {
+            let kubernetes = Kubernetes::open(access.clone(), &config.node_name).await?;
+            Source::Kubernetes(Box::new(kubernetes))
+        }
+    })
 }
 
 async fn one_of(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {

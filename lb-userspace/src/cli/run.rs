@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 
-use super::Pins;
+use super::{Cli, Pins};
 use crate::agent;
-use crate::config::{Config, DeviceNames, TableSizes, XdpMode, capacities};
+use crate::config::{Config, DeviceNames, Origin, TableSizes, XdpMode, capacities};
 use crate::plan::NodePortAddresses;
+use crate::source::Access;
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
@@ -19,6 +22,8 @@ Examples:
       Find the devices, balance what the file says, follow its changes.
   weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
+  weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
+      Watch the API server at that address, with the kubeconfig's credentials.
   kubectl get services,endpointslices,nodes -A -o yaml > cluster.yaml
       What a cluster holds, as weir run --manifests takes it.
 
@@ -27,8 +32,17 @@ takes over from there. `weir detach` removes them.")]
 pub struct Args {
     /// File of Service, EndpointSlice, Node, Pod and List objects (YAML or JSON, several documents),
     /// or a directory of such files; may be given several times. Changes are picked up
-    #[arg(long, value_name = "FILE|DIR", required = true)]
+    #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
+    /// Kubeconfig of the API server to watch, by its current context; read again when the server no
+    /// longer accepts what it holds [default: the service account, in a pod that has one]
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, in place of the kubeconfig's or the environment's. In a pod it is
+    /// needed: the environment names the ClusterIP of the Service `kubernetes`, to which nothing
+    /// leads before Weir runs
+    #[arg(long, value_name = "URL", conflicts_with = "manifests")]
+    pub master: Option<String>,
     /// Name of this node, as its Node object has it [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -86,8 +100,9 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// The host's name or memory could not be read.
+    /// The host's name or memory could not be read, or nothing says where the objects are.
     pub fn config(self) -> anyhow::Result<Config> {
+        let origin = self.origin()?;
         let node_name = match self.node_name {
             Some(name) => name,
             None => host_name()?,
@@ -99,7 +114,7 @@ impl Args {
             slots: self.sizes.slot_table_size,
         };
         Ok(Config {
-            manifests: self.manifests,
+            origin,
             node_name,
             network_devices: self.network_devices,
             pod_devices: self.pod_devices,
@@ -107,6 +122,24 @@ impl Args {
             pin_directory: self.pins.directory(),
             nodeport_addresses: self.nodeport_addresses,
             capacities: capacities(sizes, memory()?),
+        })
+    }
+
+    fn origin(&self) -> Result<Origin, clap::Error> {
+        if !self.manifests.is_empty() {
+            return Ok(Origin::Manifests(self.manifests.clone()));
+        }
+        let server = self.master.clone();
+        let access = match &self.kubeconfig {
+            Some(path) => Some(Access { kubeconfig: Some(path.clone()), server }),
+            None => Access::of_this_pod(server),
+        };
+        access.map(Origin::Kubernetes).ok_or_else(|| {
+            Cli::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "nothing says where the cluster's objects are: give --kubeconfig FILE, or \
+                 --manifests FILE|DIR, or run in a pod with a service account",
+            )
         })
     }
 }
@@ -117,7 +150,13 @@ impl Args {
 ///
 /// It could not start, or had to stop; what was in the kernel before still is.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = args.config()?;
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => return Err(error),
+        },
+    };
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
     let result = runtime.block_on(agent::run::run(config));
@@ -172,7 +211,7 @@ mod tests {
     #[test]
     fn every_setting_but_the_source_has_a_default() {
         let config = parse("--manifests a.yaml").unwrap().config().unwrap();
-        assert_eq!(config.manifests, [PathBuf::from("a.yaml")]);
+        assert_eq!(config.origin, Origin::Manifests(vec!["a.yaml".into()]));
         assert!(!config.node_name.is_empty());
         assert_eq!(config.network_devices, None);
         assert_eq!(config.xdp, XdpMode::Auto);
@@ -190,7 +229,7 @@ mod tests {
         .unwrap()
         .config()
         .unwrap();
-        assert_eq!(config.manifests.len(), 2);
+        assert_eq!(config.origin, Origin::Manifests(vec!["a".into(), "b".into()]));
         assert_eq!(config.node_name, "n");
         assert!(config.network_devices.unwrap().contains("ens1"));
         assert!(config.pod_devices.unwrap().contains("veth7"));
@@ -202,8 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_source_is_refused_by_the_flag_that_is_missing() {
-        assert!(parse("").unwrap_err().contains("--manifests"));
+    fn a_run_without_a_source_is_refused_by_the_flags_that_are_missing() {
+        let error = parse("").unwrap().config().unwrap_err().to_string();
+        assert!(error.contains("--kubeconfig FILE, or --manifests FILE|DIR"), "{error}");
+        assert!(parse("--manifests a --kubeconfig b").unwrap_err().contains("cannot be used with"));
+    }
+
+    #[test]
+    fn an_api_server_is_reached_by_a_kubeconfig_or_at_a_given_address() {
+        let config = parse("--kubeconfig k --master https://10.0.0.1:6443").unwrap().config();
+        let access =
+            Access { kubeconfig: Some("k".into()), server: Some("https://10.0.0.1:6443".into()) };
+        assert_eq!(config.unwrap().origin, Origin::Kubernetes(access));
     }
 
     #[test]

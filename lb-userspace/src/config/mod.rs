@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use lb_common::maps::Capacities;
 
 use crate::plan::NodePortAddresses;
+use crate::source::Access;
 
 pub use capacities::{TableSizes, capacities};
 pub use devices::DeviceNames;
@@ -19,8 +20,8 @@ pub use node_ports::NodePortAddressesError;
 /// Everything `weir run` was told, or decided for itself where it was told nothing.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Files and directories of Kubernetes objects; at least one.
-    pub manifests: Vec<PathBuf>,
+    /// Where the cluster's objects come from.
+    pub origin: Origin,
     /// This node's name, as its Node object and endpoints' `nodeName` have it.
     pub node_name: String,
     /// Devices that lead outside; `None` to find them.
@@ -35,6 +36,15 @@ pub struct Config {
     pub nodeport_addresses: NodePortAddresses,
     /// How many entries each map has.
     pub capacities: Capacities,
+}
+
+/// Where the cluster's objects come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Files and directories of Kubernetes objects; at least one.
+    Manifests(Vec<PathBuf>),
+    /// An API server.
+    Kubernetes(Access),
 }
 
 /// Which network devices get XDP in front of TC. TC is on every device whatever this says.

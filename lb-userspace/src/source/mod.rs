@@ -3,6 +3,7 @@
 //! own types end here: nothing outside this folder names them.
 
 mod convert;
+mod kubernetes;
 mod manifests;
 mod problem;
 
@@ -10,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::model::Change;
 
+pub use kubernetes::{Access, AccessError, Kubernetes, Patience};
 pub use manifests::Manifests;
 pub use problem::{Place, Problem};
 
@@ -27,6 +29,8 @@ pub enum SourceEvent {
 pub enum Source {
     /// Files.
     Manifests(Manifests),
+    /// An API server.
+    Kubernetes(Box<Kubernetes>),
 }
 
 impl Source {
@@ -38,6 +42,10 @@ impl Source {
     pub async fn run(self, events: Sender<SourceEvent>) -> Result<(), SourceError> {
         match self {
             Self::Manifests(manifests) => manifests.run(events).await,
+            Self::Kubernetes(kubernetes) => {
+                kubernetes.run(events).await;
+                Ok(())
+            }
         }
     }
 }
@@ -57,6 +65,9 @@ pub enum SourceError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// The API server cannot be reached at all.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The task that reads files was ended by a panic.
     #[error("the reading of manifests ended unexpectedly ({0}): restart weir and report this")]
     Reading(#[from] tokio::task::JoinError),

@@ -69,6 +69,13 @@ pub enum Problem {
         /// Why: a sentence that ends with what to do.
         reason: String,
     },
+    /// The API server gives no answer; what was last known stays in force.
+    Server {
+        /// Where it is.
+        server: String,
+        /// Since when, why, and what to do.
+        reason: String,
+    },
 }
 
 impl From<Problem> for Remark {
@@ -83,6 +90,7 @@ impl From<Problem> for Remark {
                 (place.to_string(), reason)
             }
             Problem::Skipped { place, kind, count } => (place.to_string(), skipped(&kind, count)),
+            Problem::Server { server, reason } => (format!("API server {server}"), reason),
         };
         Self { about, text }
     }
@@ -107,6 +115,7 @@ impl fmt::Display for Problem {
             Self::Skipped { place, kind, count } => {
                 write!(f, "{place}: {}", skipped(kind, *count))
             }
+            Self::Server { server, reason } => write!(f, "API server {server}: {reason}"),
         }
     }
 }

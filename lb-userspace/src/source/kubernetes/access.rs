@@ -1,0 +1,218 @@
+//! How the API server is reached and with whose rights: a kubeconfig, or the files that Kubernetes
+//! mounts into every pod. Both are read anew whenever the server no longer accepts what they held:
+//! tokens expire and certificates are renewed under a running agent.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// Where Kubernetes mounts a pod's identity.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// How long a connection may take to come about: an address that swallows packets is as good as
+/// one that refuses them.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How to reach an API server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Access {
+    /// A kubeconfig, whose current context counts; without one the pod's own identity is used.
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, `https://HOST:PORT`; takes precedence over the kubeconfig's and
+    /// over the environment's.
+    pub server: Option<String>,
+}
+
+impl Access {
+    /// The identity of the pod that this process runs in, if it runs in one that has an identity.
+    #[must_use]
+    pub fn of_this_pod(server: Option<String>) -> Option<Self> {
+        let is_there = Path::new(SERVICE_ACCOUNT).join("token").is_file();
+        is_there.then_some(Self { kubeconfig: None, server })
+    }
+
+    async fn config(&self) -> Result<Config, AccessError> {
+        let server = self.server.as_deref().map(parse_server).transpose()?;
+        let mut config = match &self.kubeconfig {
+            Some(path) => from_kubeconfig(path).await?,
+            None => from_service_account(server.clone())?,
+        };
+        config.cluster_url = server.unwrap_or(config.cluster_url);
+        config.connect_timeout = Some(CONNECT);
+        // Every request is retried by the watch that made it, which also says so.
+        config.default_retry = false;
+        Ok(config)
+    }
+}
+
+async fn from_kubeconfig(path: &Path) -> Result<Config, AccessError> {
+    let wrong =
+        |cause: kube::config::KubeconfigError| AccessError::Kubeconfig { path: path.into(), cause };
+    let file = Kubeconfig::read_from(path).map_err(wrong)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
+}
+
+fn from_service_account(server: Option<http::Uri>) -> Result<Config, AccessError> {
+    let server = match server {
+        Some(server) => server,
+        None => server_of_environment()?,
+    };
+    let file = |name| Path::new(SERVICE_ACCOUNT).join(name);
+    let mut config = Config::new(server);
+    config.root_cert_file = Some(file("ca.crt"));
+    config.auth_info =
+        AuthInfo { token_file: Some(file("token").display().to_string()), ..AuthInfo::default() };
+    Ok(config)
+}
+
+fn server_of_environment() -> Result<http::Uri, AccessError> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = variable("KUBERNETES_SERVICE_HOST").ok_or(AccessError::NoServer)?;
+    let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".into());
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    parse_server(&format!("https://{host}:{port}"))
+}
+
+fn parse_server(text: &str) -> Result<http::Uri, AccessError> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let has_scheme = |uri: &http::Uri| matches!(uri.scheme_str(), Some("https" | "http"));
+    uri.filter(has_scheme).ok_or_else(|| AccessError::Server(text.into()))
+}
+
+/// Why the API server cannot be reached at all.
+#[derive(thiserror::Error, Debug)]
+pub enum AccessError {
+    /// The kubeconfig is not there, or is none.
+    #[error(
+        "the kubeconfig {} cannot be used ({cause}): give --kubeconfig a file that kubectl accepts",
+        path.display()
+    )]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: kube::config::KubeconfigError,
+    },
+    /// No address is known.
+    #[error(
+        "no address of the API server is known: give one with --master https://HOST:PORT, or run in \
+         a pod, where KUBERNETES_SERVICE_HOST names it"
+    )]
+    NoServer,
+    /// The address is none.
+    #[error("{0} is no address of an API server: write --master https://HOST:PORT")]
+    Server(String),
+    /// Certificates or tokens that cannot be used.
+    #[error(
+        "the certificates or the token for the API server cannot be used ({0}): check the files that \
+         the kubeconfig names, or those of the service account"
+    )]
+    Client(kube::Error),
+    /// The task that reads them was ended by a panic.
+    #[error("the reading of credentials ended unexpectedly ({0}): restart weir and report this")]
+    Reading(tokio::task::JoinError),
+}
+
+/// The way to the API server: the access, and the client made of it.
+#[derive(Debug)]
+pub(super) struct Door {
+    access: Access,
+    /// Where the server is, for people.
+    pub(super) server: String,
+    current: Mutex<Key>,
+}
+
+/// A client, and how many there were before it.
+#[derive(Clone)]
+pub(super) struct Key {
+    number: u64,
+    pub(super) client: Client,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Reads the credentials; nothing is asked of the server yet.
+    pub(super) async fn open(access: Access) -> Result<Self, AccessError> {
+        let (server, client) = connect(&access).await?;
+        Ok(Self { access, server, current: Mutex::new(Key { number: 0, client }) })
+    }
+
+    /// The client of the moment.
+    pub(super) fn key(&self) -> Key {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the credentials anew, for the server does not take those of `refused`. What cannot be
+    /// read changes nothing; it may be half written.
+    pub(super) async fn renew(&self, refused: &Key) -> Result<(), AccessError> {
+        if self.key().number != refused.number {
+            return Ok(());
+        }
+        let (_, client) = connect(&self.access).await?;
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.number == refused.number {
+            *current = Key { number: refused.number + 1, client };
+        }
+        Ok(())
+    }
+}
+
+/// On a thread of its own: files are read, and a kubeconfig may name a program to run.
+async fn connect(access: &Access) -> Result<(String, Client), AccessError> {
+    let access = access.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let reading = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            let config = access.config().await?;
+            let server = config.cluster_url.to_string();
+            let client = Client::try_from(config).map_err(AccessError::Client)?;
+            Ok((server.trim_end_matches('/').to_owned(), client))
+        })
+    });
+    reading.await.map_err(AccessError::Reading)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_a_scheme_and_a_host() {
+        assert!(parse_server("https://10.0.0.1:6443").is_ok());
+        assert!(parse_server("http://[fd00::1]:8080").is_ok());
+        for wrong in ["10.0.0.1:6443", "10.0.0.1", "ftp://a", "", "https://"] {
+            let error = parse_server(wrong).unwrap_err().to_string();
+            assert!(error.contains("--master https://HOST:PORT"), "{wrong}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_refused_by_its_name() {
+        let access = Access { kubeconfig: Some("/none/config".into()), server: None };
+        let error = Door::open(access).await.unwrap_err().to_string();
+        assert!(error.contains("/none/config") && error.contains("--kubeconfig"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_given_address_takes_precedence_over_the_kubeconfig_s() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+users: [{name: u, user: {}}]
+current-context: c
+";
+        std::fs::write(file.path(), text).unwrap();
+        let mut access = Access { kubeconfig: Some(file.path().into()), server: None };
+        assert_eq!(Door::open(access.clone()).await.unwrap().server, "http://127.0.0.1:1");
+        access.server = Some("http://192.0.2.1:6443".into());
+        assert_eq!(Door::open(access).await.unwrap().server, "http://192.0.2.1:6443");
+    }
+}

@@ -1,0 +1,82 @@
+//! Kubernetes objects from the API server: Services, EndpointSlices and this node's Node are listed
+//! and watched, and come out as the same [`Change`](crate::model::Change)s as those of manifests.
+//!
+//! `access -> request -> watch -> known -> telling`: how the server is reached, one question and its
+//! answer, the watch of one kind, which of its objects are told, and all watches together. Whatever
+//! becomes of the server, what was told stays told until a complete list says otherwise.
+
+mod access;
+mod kind;
+mod known;
+mod patience;
+mod request;
+mod telling;
+mod version;
+mod watch;
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use self::access::Door;
+use self::telling::{News, Telling};
+use self::watch::Watch;
+use super::SourceEvent;
+
+pub use access::{Access, AccessError};
+pub use patience::Patience;
+
+/// The objects that an API server holds.
+#[derive(Debug)]
+pub struct Kubernetes {
+    door: Door,
+    node: String,
+    patience: Patience,
+}
+
+impl Kubernetes {
+    /// The API server that `access` leads to, as the node called `node` sees it; nothing is asked of
+    /// it yet.
+    ///
+    /// # Errors
+    ///
+    /// The credentials cannot be read.
+    pub async fn open(access: Access, node: &str) -> Result<Self, AccessError> {
+        let door = Door::open(access).await?;
+        Ok(Self { door, node: node.into(), patience: Patience::default() })
+    }
+
+    /// With other times than the usual.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Tells everything, then every change, until nobody listens.
+    pub(super) async fn run(self, events: Sender<SourceEvent>) {
+        let (sender, news) = mpsc::channel(16);
+        let (door, node, patience) = (&self.door, self.node.as_str(), self.patience);
+        let services = Watch::<Service>::new(door, node, patience, sender.clone());
+        let slices = Watch::<EndpointSlice>::new(door, node, patience, sender.clone());
+        let nodes = Watch::<Node>::new(door, node, patience, sender);
+        tokio::select! {
+            _ = async { tokio::join!(services.run(), slices.run(), nodes.run()) } => {}
+            () = tell(news, &events, Telling::about(&door.server)) => {}
+            () = events.closed() => {}
+        }
+    }
+}
+
+async fn tell(mut news: Receiver<News>, events: &Sender<SourceEvent>, mut telling: Telling) {
+    while let Some(one) = news.recv().await {
+        let changes = telling.changes(one, Timestamp::now());
+        // All remarks are told anew when one of them changes: not for each page of a long list.
+        let problems = if news.is_empty() { telling.problems() } else { None };
+        for event in changes.into_iter().chain(problems) {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One question to the API server and its answer: a page of a list, or a watch as a stream of
+//! lines. Every way it can fail is a [`Failure`].
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use kube::core::{ListMeta, ObjectList, Status, WatchEvent};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::patience::Patience;
+
+type Request = http::Request<Vec<u8>>;
+
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// 410: that version, or that page, is no longer there.
+    #[error("the history asked for is gone")]
+    Expired,
+    /// 401: the token or certificate no longer counts.
+    #[error(
+        "it does not accept the credentials ({0}): renew the token or certificate; the files are \
+         read again by themselves"
+    )]
+    Unauthorized(String),
+    /// 403: they count, but not for this.
+    #[error("it refuses ({0}): grant get, list and watch as Weir's ClusterRole does")]
+    Forbidden(String),
+    /// Another status that is no success.
+    #[error("it answers {status} ({message})")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// What the server says of it.
+        message: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// No connection, or one that broke before the answer was complete.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It did not answer in time.
+    #[error("it did not answer within {} s", .0.as_secs_f32())]
+    Late(Duration),
+    /// What it answers is not what Kubernetes answers.
+    #[error("its answer cannot be read ({0}): is it an API server?")]
+    Unreadable(String),
+    /// The credentials cannot be read.
+    #[error("{0}")]
+    Credentials(String),
+}
+
+impl Failure {
+    /// How long the server wants to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
+    }
+
+    /// Whether other credentials could help: TLS fails without a status.
+    pub(super) fn may_be_credentials(&self) -> bool {
+        matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
+    }
+
+    pub(super) fn of_status(status: &Status, header: Option<Duration>) -> Self {
+        let message = if status.message.is_empty() { &status.reason } else { &status.message };
+        let message = first_line(message);
+        let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let asked = (asked > 0).then(|| Duration::from_secs(asked.into()));
+        match status.code {
+            401 => Self::Unauthorized(message),
+            403 => Self::Forbidden(message),
+            410 => Self::Expired,
+            status => Self::Status { status, message, retry_after: header.or(asked) },
+        }
+    }
+}
+
+/// Pages of proxies in between are long.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// An object as it was read, or what is known of one that could not be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Read<K> {
+    /// The object.
+    Object(K),
+    /// Its namespace and name, and why it cannot be read.
+    Unreadable { namespace: String, name: String, reason: String },
+}
+
+impl<K: DeserializeOwned> Read<K> {
+    fn from_value(value: Value) -> Self {
+        let text = |field| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let (namespace, name) = (text("namespace"), text("name"));
+        match K::deserialize(value) {
+            Ok(object) => Self::Object(object),
+            Err(error) => Self::Unreadable { namespace, name, reason: error.to_string() },
+        }
+    }
+}
+
+/// A page of a list.
+pub(super) struct Page<K> {
+    pub(super) metadata: ListMeta,
+    pub(super) items: Vec<Read<K>>,
+}
+
+/// Asks for a page.
+pub(super) async fn page<K: DeserializeOwned + Clone>(
+    client: &Client,
+    request: Request,
+    patience: Patience,
+) -> Result<Page<K>, Failure> {
+    let answer = async {
+        let body = ask(client, request).await?;
+        body.collect_bytes().await.map_err(|error| unreachable(&error))
+    };
+    let late = |_| Failure::Late(patience.answer);
+    let bytes = timeout(patience.answer, answer).await.map_err(late)??;
+    if let Ok(list) = serde_json::from_slice::<ObjectList<K>>(&bytes) {
+        let items = list.items.into_iter().map(Read::Object).collect();
+        return Ok(Page { metadata: list.metadata, items });
+    }
+    // One object that cannot be read must not hide all others.
+    let list: ObjectList<Value> =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::Unreadable(error.to_string()))?;
+    let items = list.items.into_iter().map(Read::from_value).collect();
+    Ok(Page { metadata: list.metadata, items })
+}
+
+/// Sends an object to be created; whether it was there already.
+pub(super) async fn create(
+    client: &Client,
+    request: Request,
+    patience: Patience,
+) -> Result<(), Failure> {
+    let answer = async {
+        ask(client, request).await?.collect_bytes().await.map_err(|error| unreachable(&error))
+    };
+    let late = |_| Failure::Late(patience.answer);
+    timeout(patience.answer, answer).await.map_err(late)?.map(drop)
+}
+
+/// Opens a watch.
+pub(super) async fn watch(
+    client: &Client,
+    mut request: Request,
+    patience: Patience,
+) -> Result<Lines, Failure> {
+    // Decoders of compressed streams may hold lines back.
+    let identity = http::HeaderValue::from_static("identity");
+    request.headers_mut().insert(http::header::ACCEPT_ENCODING, identity);
+    let late = |_| Failure::Late(patience.answer);
+    let body = timeout(patience.answer, ask(client, request)).await.map_err(late)??;
+    Ok(Lines { body, rest: Vec::new(), silence: patience.silence })
+}
+
+async fn ask(client: &Client, request: Request) -> Result<Body, Failure> {
+    let answer = client.send(request.map(Body::from)).await;
+    let answer = answer.map_err(|error| unreachable(&error))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer.into_body());
+    }
+    let header = answer.headers().get(http::header::RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let bytes = answer.into_body().collect_bytes().await.unwrap_or_default();
+    // Proxies, and the API server when it is overloaded, answer in plain text.
+    let mut told: Status = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&bytes), status.as_str()));
+    told.code = status.as_u16();
+    Err(Failure::of_status(&told, seconds.map(Duration::from_secs)))
+}
+
+/// The innermost cause says most: "connection refused", "certificate expired".
+fn unreachable(error: &dyn std::error::Error) -> Failure {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    Failure::Unreachable(cause.to_string())
+}
+
+/// A watch's stream, line by line.
+pub(super) struct Lines {
+    body: Body,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+    silence: Duration,
+}
+
+/// What became of a stream when no line is complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// The server ended it.
+    Closed,
+    /// It broke.
+    Cut,
+    /// No line came for too long.
+    Silent,
+}
+
+impl Lines {
+    /// The lines that have come since, at least one; those that come together come together. A line
+    /// that is cut off is no line.
+    pub(super) async fn next(&mut self) -> Result<VecDeque<Vec<u8>>, End> {
+        let deadline = Instant::now() + self.silence;
+        loop {
+            let frame = timeout_at(deadline, self.body.frame()).await.map_err(|_| End::Silent)?;
+            let Ok(data) = frame.ok_or(End::Closed)?.map_err(|_| End::Cut)?.into_data() else {
+                continue;
+            };
+            self.rest.extend_from_slice(&data);
+            if let Some(end) = data.iter().rposition(|byte| *byte == b'\n') {
+                let partial = self.rest.split_off(self.rest.len() - (data.len() - end - 1));
+                let whole = std::mem::replace(&mut self.rest, partial);
+                let lines = whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                return Ok(lines.map(<[u8]>::to_vec).collect());
+            }
+        }
+    }
+}
+
+/// A line of a watch.
+#[derive(Debug)]
+pub(super) enum Line<K> {
+    /// This exists now, and is so.
+    Exists(Read<K>, Option<String>),
+    /// This is gone.
+    Gone(Read<K>, Option<String>),
+    /// Nothing up to this version concerns this watch.
+    Bookmark(String),
+    /// The server gives up.
+    Error(Failure),
+}
+
+impl<K: DeserializeOwned + kube::Resource> Line<K> {
+    /// Reads a line; one that is none says that the stream cannot be trusted.
+    pub(super) fn read(line: &[u8]) -> Self {
+        match serde_json::from_slice::<WatchEvent<K>>(line) {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                let version = object.meta().resource_version.clone();
+                Self::Exists(Read::Object(object), version)
+            }
+            Ok(WatchEvent::Deleted(object)) => {
+                let version = object.meta().resource_version.clone();
+                Self::Gone(Read::Object(object), version)
+            }
+            Ok(WatchEvent::Bookmark(bookmark)) => {
+                Self::Bookmark(bookmark.metadata.resource_version)
+            }
+            Ok(WatchEvent::Error(status)) => Self::Error(Failure::of_status(&status, None)),
+            Err(error) => Self::read_leniently(line)
+                .unwrap_or_else(|| Self::Error(Failure::Unreadable(error.to_string()))),
+        }
+    }
+
+    fn read_leniently(line: &[u8]) -> Option<Self> {
+        let event: Value = serde_json::from_slice(line).ok()?;
+        let object = event.get("object")?.clone();
+        let version = object["metadata"]["resourceVersion"].as_str().map(String::from);
+        object["metadata"]["name"].as_str()?;
+        let read = Read::from_value(object);
+        match event["type"].as_str()? {
+            "ADDED" | "MODIFIED" => Some(Self::Exists(read, version)),
+            "DELETED" => Some(Self::Gone(read, version)),
+            _ => None,
+        }
+    }
+}

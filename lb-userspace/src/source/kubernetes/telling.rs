@@ -1,0 +1,235 @@
+//! Puts what the watches have to say together: changes in their order, [`Change::Synced`] once all
+//! have listed, and all problems that hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+use tracing::info;
+
+use super::kind::Kind;
+use crate::model::{Change, Name, Remark};
+use crate::source::{Problem, SourceEvent};
+
+/// What a watch has to say.
+#[derive(Debug)]
+pub(super) struct News {
+    kind: Kind,
+    pub(super) changes: Vec<Change>,
+    /// The remarks about an object; they take the place of those before.
+    pub(super) remarks: Vec<(Name, Vec<Remark>)>,
+    pub(super) state: Option<State>,
+}
+
+/// How it goes between a watch and the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// It answers.
+    Answers,
+    /// It answers, and everything has been told once.
+    Listed,
+    /// It does not answer, or does not answer what was asked, because of this.
+    Unanswered(String),
+}
+
+impl News {
+    pub(super) fn of(kind: Kind) -> Self {
+        Self { kind, changes: Vec::new(), remarks: Vec::new(), state: None }
+    }
+
+    pub(super) fn state(kind: Kind, state: State) -> Self {
+        Self { state: Some(state), ..Self::of(kind) }
+    }
+
+    /// Nothing is to be remarked about this object any more.
+    pub(super) fn forget(&mut self, name: &Name) {
+        self.remarks.push((name.clone(), Vec::new()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.remarks.is_empty() && self.state.is_none()
+    }
+}
+
+/// Everything the watches have said, as far as it matters later.
+#[derive(Debug)]
+pub(super) struct Telling {
+    server: String,
+    listed: BTreeSet<Kind>,
+    remarks: BTreeMap<(Kind, Name), Vec<Remark>>,
+    /// Since when, and why, a watch has no answer.
+    unanswered: BTreeMap<Kind, (Timestamp, String)>,
+    /// What was told last.
+    told: Vec<Problem>,
+    is_stale: bool,
+}
+
+impl Telling {
+    pub(super) fn about(server: &str) -> Self {
+        Self {
+            server: server.into(),
+            listed: BTreeSet::new(),
+            remarks: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            told: Vec::new(),
+            is_stale: false,
+        }
+    }
+
+    /// Takes news in; answers with the changes to tell.
+    pub(super) fn changes(&mut self, news: News, now: Timestamp) -> Option<SourceEvent> {
+        for (name, remarks) in news.remarks {
+            let key = (news.kind, name);
+            let before = if remarks.is_empty() {
+                self.remarks.remove(&key)
+            } else {
+                self.remarks.insert(key.clone(), remarks)
+            };
+            self.is_stale |= before.as_ref() != self.remarks.get(&key);
+        }
+        let mut changes = news.changes;
+        match news.state {
+            Some(State::Unanswered(reason)) => self.unanswered(news.kind, now, reason),
+            Some(State::Answers) => self.answers(news.kind),
+            Some(State::Listed) => {
+                self.answers(news.kind);
+                let is_new = self.listed.insert(news.kind);
+                if is_new && self.listed.len() == Kind::ALL.len() {
+                    changes.push(Change::Synced);
+                }
+            }
+            None => {}
+        }
+        (!changes.is_empty()).then_some(SourceEvent::Changes(changes))
+    }
+
+    /// The problems that hold, if they are not those told last.
+    pub(super) fn problems(&mut self) -> Option<SourceEvent> {
+        if !std::mem::take(&mut self.is_stale) {
+            return None;
+        }
+        let remarks = self.remarks.values().flatten().cloned();
+        let remarks = remarks.map(|remark| Problem::Remark { place: None, remark });
+        let problems: Vec<Problem> = self.of_server().into_iter().chain(remarks).collect();
+        let is_new = problems != self.told;
+        self.told.clone_from(&problems);
+        is_new.then_some(SourceEvent::Problems(problems))
+    }
+
+    fn unanswered(&mut self, kind: Kind, now: Timestamp, reason: String) {
+        let entry = self.unanswered.entry(kind).or_insert_with(|| (now, String::new()));
+        self.is_stale |= entry.1 != reason;
+        entry.1 = reason;
+    }
+
+    fn answers(&mut self, kind: Kind) {
+        if self.unanswered.remove(&kind).is_some() {
+            self.is_stale = true;
+            if self.unanswered.is_empty() {
+                info!("the API server {} answers again", self.server);
+            }
+        }
+    }
+
+    /// One problem for each reason, however many watches it stops.
+    fn of_server(&self) -> Vec<Problem> {
+        let mut reasons: BTreeMap<&str, (Timestamp, Vec<Kind>)> = BTreeMap::new();
+        for (kind, (since, reason)) in &self.unanswered {
+            let entry = reasons.entry(reason).or_insert_with(|| (*since, Vec::new()));
+            entry.0 = entry.0.min(*since);
+            entry.1.push(*kind);
+        }
+        let problem = |(reason, (since, kinds)): (&str, (Timestamp, Vec<Kind>))| {
+            let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+            let kinds = kinds.join(", ");
+            let effect = if self.listed.len() == Kind::ALL.len() {
+                "what is in the kernel stays, and changes are not seen"
+            } else {
+                "nothing is changed in the kernel before it answers"
+            };
+            let since = since.strftime("%Y-%m-%d %H:%M:%S UTC");
+            let reason = format!(
+                "has given no answer about {kinds} since {since}: {reason}; {effect}. Weir asks \
+                 again by itself: check that this address is that of an API server and is reachable \
+                 from this node without any Service (--master)"
+            );
+            Problem::Server { server: self.server.clone(), reason }
+        };
+        reasons.into_iter().map(problem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn unanswered(kind: Kind) -> News {
+        News::state(kind, State::Unanswered("connection refused".into()))
+    }
+
+    fn problems(telling: &mut Telling) -> Option<Vec<String>> {
+        let SourceEvent::Problems(problems) = telling.problems()? else {
+            panic!("only problems");
+        };
+        Some(problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn synced_comes_once_after_every_watch_has_listed() {
+        let mut telling = Telling::about("https://10.0.0.1");
+        let mut synced = 0;
+        for kind in [Kind::Service, Kind::Service, Kind::Node, Kind::Slice, Kind::Slice] {
+            let told = telling.changes(News::state(kind, State::Listed), at(0));
+            synced += usize::from(told == Some(SourceEvent::Changes(vec![Change::Synced])));
+            assert_eq!(synced == 1, telling.listed.len() == 3);
+        }
+        assert_eq!(synced, 1);
+    }
+
+    #[test]
+    fn an_outage_is_one_problem_from_its_beginning_to_its_end() {
+        let mut telling = Telling::about("https://10.0.0.1");
+        assert_eq!(problems(&mut telling), None);
+        for (second, kind) in [(0, Kind::Service), (1, Kind::Slice), (2, Kind::Node)] {
+            telling.changes(unanswered(kind), at(second));
+        }
+        let told = problems(&mut telling).unwrap();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with(
+                "API server https://10.0.0.1: has given no answer about Services, EndpointSlices, \
+                 this Node since 1970-01-01 00:00:00 UTC: connection refused"
+            ),
+            "{}",
+            told[0]
+        );
+        telling.changes(unanswered(Kind::Service), at(9));
+        assert_eq!(problems(&mut telling), None);
+        for kind in Kind::ALL {
+            telling.changes(News::state(kind, State::Answers), at(10));
+        }
+        assert_eq!(problems(&mut telling).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_remark_holds_until_its_object_is_other_or_gone() {
+        let mut telling = Telling::about("https://10.0.0.1");
+        let name = Name::new("default", "web");
+        let mut news = News::of(Kind::Service);
+        let remark = Remark { about: "Service default/web".into(), text: "do this".into() };
+        news.remarks.push((name.clone(), vec![remark]));
+        telling.changes(news, at(0));
+        assert_eq!(problems(&mut telling).unwrap(), ["Service default/web: do this"]);
+        let mut news = News::of(Kind::Slice);
+        news.forget(&name);
+        telling.changes(news, at(0));
+        assert_eq!(problems(&mut telling), None);
+        let mut news = News::of(Kind::Service);
+        news.forget(&name);
+        telling.changes(news, at(0));
+        assert_eq!(problems(&mut telling).unwrap(), [""; 0]);
+    }
+}
