@@ -52,12 +52,19 @@ impl Agent {
         manifests: &Manifests,
         arguments: &[&str],
     ) -> Result<Self> {
+        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
+        Self::start_told(weir, node, &[&["--manifests", folder], arguments].concat())
+    }
+
+    /// The same, where the `arguments` name what tells the agent of the cluster too.
+    ///
+    /// # Errors
+    /// If it ends before it is ready, or is not ready in time; its log is part of the error.
+    pub fn start_told(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
         let mut process = node
             .namespace
             .command(weir)?
             .arg("run")
-            .arg("--manifests")
-            .arg(manifests.folder())
             .args(["--node-name", node.name])
             .arg("--bpffs")
             .arg(&node.bpffs)
@@ -108,6 +115,12 @@ impl Agent {
             bail!("weir run ended ({status}). Its log:\n{}", self.log());
         }
         Ok(())
+    }
+
+    /// Its process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has logged so far.

@@ -2,9 +2,11 @@
 //! traffic within it, and the agent as a process.
 
 pub mod agent;
+pub mod control_plane;
 pub mod kernel;
 pub mod lab;
 pub mod manifests;
 pub mod requires;
 pub mod stage;
 pub mod traffic;
+pub mod wait;

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::build::{cargo_for_end_to_end, cargo_for_tests};
 use crate::command::run_reading;
-use crate::tools;
+use crate::{control_plane, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,6 +23,9 @@ pub enum Section {
     Kernel,
     /// Real clients and servers in network namespaces: root.
     EndToEnd,
+    /// The agent under a real Kubernetes control plane, and kube-proxy beside it: root, and
+    /// Kubernetes' programs or Go.
+    ControlPlane,
 }
 
 /// What came of one section.
@@ -73,6 +76,15 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             tools::for_the_lab()?;
             cargo_for_end_to_end()?
         }
+        Section::ControlPlane => {
+            tools::for_the_lab()?;
+            tools::for_kube_proxy()?;
+            let folders = control_plane::folders()?;
+            let mut command = cargo_for_end_to_end()?;
+            // Each of these tests runs a control plane of its own, which needs a gigabyte.
+            command.env(control_plane::FOLDERS, folders).env("RUST_TEST_THREADS", "2");
+            command
+        }
     };
     command.args(["test", "--no-fail-fast"]);
     let name = match section {
@@ -91,6 +103,10 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
         Section::EndToEnd => {
             command.args(["--package", "weir-tests", "--test", "end_to_end"]);
             "end to end"
+        }
+        Section::ControlPlane => {
+            command.args(["--package", "weir-tests", "--test", "control_plane"]);
+            "under a control plane"
         }
     };
     Ok((name, command))

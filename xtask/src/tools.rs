@@ -43,7 +43,17 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
 pub fn for_the_lab() -> Result<()> {
     const PROGRAMS: [(&str, &str); 4] =
         [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
-    let missing: Vec<&str> = PROGRAMS
+    install_missing(&PROGRAMS)
+}
+
+/// Makes sure that what kube-proxy calls is there.
+pub fn for_kube_proxy() -> Result<()> {
+    install_missing(&[("nft", "nftables"), ("iptables", "iptables"), ("conntrack", "conntrack")])
+}
+
+/// Installs the packages of those programs that are not there.
+fn install_missing(programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| on_path(program).is_none())
         .map(|(_, package)| *package)
@@ -114,7 +124,7 @@ fn install_compiler() -> Result<Compiler> {
 
 fn find_linker() -> Option<PathBuf> {
     let installed = cargo_home().map(|home| home.join("bin/bpf-linker"));
-    [on_path("bpf-linker"), installed, Some(own_folder().join("bin/bpf-linker"))]
+    [on_path("bpf-linker"), installed, Some(cache_folder().join("bin/bpf-linker"))]
         .into_iter()
         .flatten()
         .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
@@ -134,7 +144,7 @@ fn install_linker(llvm: u32) -> Result<PathBuf> {
     }
     let home = match cargo_home() {
         Some(home) if is_writable(&home) => home,
-        Some(_) | None => own_folder(),
+        Some(_) | None => cache_folder(),
     };
     run(
         fresh("cargo")
@@ -181,7 +191,7 @@ fn apt_get(verb: &str) -> Command {
 }
 
 /// The file that `program` names on the PATH or among the system's own programs.
-fn on_path(program: &str) -> Option<PathBuf> {
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -194,8 +204,9 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Where tools go if cargo's own folder cannot be written.
-fn own_folder() -> PathBuf {
+/// Our folder in the user's cache: for what is long to build, and for tools if cargo's own folder
+/// cannot be written.
+pub fn cache_folder() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     cache.or_else(home).unwrap_or_else(env::temp_dir).join("weir")
