@@ -88,7 +88,8 @@ fn a_service_given_to_another_proxy_is_left_alone(proxy: Proxy) -> Result<()> {
     };
     let offer = Served::Here.offer(&stage.lab);
     let label = |value: Value| {
-        let labels = json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": value}}});
+        let labels =
+            json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": value}}});
         stage.control_plane.api.merge::<Service>(offer.name, &labels)
     };
     for _ in 0..2 {

@@ -9,7 +9,7 @@ use weir_tests::control_plane::proxy::Proxy;
 use weir_tests::control_plane::stage::Stage;
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
-use weir_tests::traffic::{Client, Flow, Origin};
+use weir_tests::traffic::{Client, Flow};
 
 #[test]
 fn every_frontend_answers_with_weir() -> Result<()> {
@@ -131,8 +131,7 @@ fn one_client_port_reaches_one_backend_through_two_frontends_with_weir() -> Resu
     for family in Family::ALL {
         let own = SocketAddr::from((client.addresses.of(family), CLIENT_PORT));
         let frontend = |offer: &Offer| (offer.cluster_ips().of(family), Offer::PORT).into();
-        let connect =
-            |offer| Client::connect_from(&client.namespace, own, frontend(offer));
+        let connect = |offer| Client::connect_from(&client.namespace, own, frontend(offer));
         let mut clients = [&offer, &twin].map(connect).into_iter().collect::<Result<Vec<_>>>()?;
         for client in &mut clients {
             client.exchange(2000)?;

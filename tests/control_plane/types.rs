@@ -57,14 +57,12 @@ fn become_this(stage: &Stage, offer: &Offer, fields: &Value, served: [bool; 3]) 
     api.apply::<Service>(offer.name, fields)?;
     let [_, _, at_load_balancer] = served;
     if at_load_balancer {
-        let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": INGRESS.to_string()}]}}});
+        let status =
+            json!({"status": {"loadBalancer": {"ingress": [{"ip": INGRESS.to_string()}]}}});
         api.merge_status::<Service>(offer.name, &status)?;
     }
-    let from_outside = |frontend| Flow {
-        origin: Origin::Outside,
-        frontend,
-        protocol: Protocol::TCP,
-    };
+    let from_outside =
+        |frontend| Flow { origin: Origin::Outside, frontend, protocol: Protocol::TCP };
     let flows = stage.flows(offer);
     let (to_nodes, to_cluster_ips): (Vec<_>, Vec<_>) =
         flows.into_iter().partition(|flow| matches!(flow.origin, Origin::Outside));

@@ -9,11 +9,7 @@ use anyhow::{Context, Result};
 ///
 /// # Errors
 /// If it does not within `patience`: its last error, said to be about `what`.
-pub fn until<T>(
-    what: &str,
-    patience: Duration,
-    mut check: impl FnMut() -> Result<T>,
-) -> Result<T> {
+pub fn until<T>(what: &str, patience: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
     /// Between tries, so as not to take the time of those that are waited for.
     const PAUSE: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + patience;

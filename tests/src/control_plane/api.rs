@@ -42,11 +42,16 @@ impl<T> Object for T where
 }
 
 /// A client of the API server whose connections begin in the lab.
-#[derive(Debug)]
 pub struct Api {
     namespace: Namespace,
     runtime: Runtime,
     client: Client,
+}
+
+impl Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
 }
 
 impl Api {

@@ -23,8 +23,7 @@ impl Api {
             "kind": "Node",
             "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
         });
-        let address =
-            |family| json!({"type": "InternalIP", "address": node.addresses.of(family).to_string()});
+        let address = |family| json!({"type": "InternalIP", "address": node.addresses.of(family).to_string()});
         let status = json!({"status": {
             "addresses": Family::ALL.map(address),
             "conditions": [{"type": "Ready", "status": "True"}],
@@ -101,12 +100,13 @@ impl Api {
 fn status(pod: &Pod, ready: bool) -> Value {
     let word = if ready { "True" } else { "False" };
     let condition = |kind| json!({"type": kind, "status": word});
-    let address = |family| json!({"ip": pod.addresses.of(family).to_string()});
+    let conditions = ["Ready", "ContainersReady"].map(condition);
+    let addresses = Family::ALL.map(|family| json!({"ip": pod.addresses.of(family).to_string()}));
     json!({"status": {
         "phase": "Running",
         "podIP": pod.addresses.v4.to_string(),
-        "podIPs": Family::ALL.map(address),
-        "conditions": ["Ready", "ContainersReady"].map(condition),
+        "podIPs": addresses,
+        "conditions": conditions,
     }})
 }
 

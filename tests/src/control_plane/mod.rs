@@ -153,8 +153,13 @@ impl ControlPlane {
             "--concurrent-service-endpoint-syncs=20".into(),
         ];
         let (program, folder) = (&self.programs.controllers, &self.folder);
-        let process =
-            Process::start(&self.namespace, program, "kube-controller-manager", folder, &arguments)?;
+        let process = Process::start(
+            &self.namespace,
+            program,
+            "kube-controller-manager",
+            folder,
+            &arguments,
+        )?;
         self.controllers = Some(process);
         Ok(())
     }

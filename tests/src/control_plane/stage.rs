@@ -111,9 +111,7 @@ impl Stage {
             let answers = tries.map(|_| flow.ask(&self.lab, 1)).collect::<Result<Vec<_>>>()?;
             let seen: BTreeSet<&str> = answers.iter().map(|answer| answer.pod.as_str()).collect();
             ensure!(seen == wanted, "{seen:?} serve it");
-            answers
-                .iter()
-                .try_for_each(|answer| self.proxy.check_client(flow, &self.lab, answer))
+            answers.iter().try_for_each(|answer| self.proxy.check_client(flow, &self.lab, answer))
         })
     }
 
