@@ -269,6 +269,18 @@ impl<A: Address> Tuple<A> {
         Self::new(address, port, address, port, Protocol(0))
     }
 
+    /// Sets the protocol, and the zeroes beside it. They are written as one word: of bytes written
+    /// one by one the processor cannot make a word again at once, as whoever hashes the tuple must.
+    #[inline(always)]
+    pub fn set_protocol(&mut self, protocol: Protocol)
+    where
+        Self: bytemuck::Pod,
+    {
+        if let Some(word) = bytemuck::bytes_of_mut(self).last_chunk_mut() {
+            *word = u32::from(protocol.0).to_le_bytes();
+        }
+    }
+
     /// The tuple of an answer to this packet.
     #[inline(always)]
     #[must_use]

@@ -146,8 +146,11 @@ pub(crate) struct Flow<A: Address> {
     pub answers: Tuple<A>,
     /// That other entry.
     pub answer: Connection<A>,
-    /// Where the packet goes from here, if it was translated.
-    onward: Onward,
+    /// The device a packet leaves by, if it leaves at once. This and the next are kept for `onward`,
+    /// which itself holds bytes without a value, as the verifier notices.
+    device: u32,
+    /// Whether its link addresses are set.
+    is_addressed: bool,
     /// The connection table had no room for it.
     crowded: bool,
 }
@@ -161,7 +164,8 @@ impl<A: Address> Flow<A> {
             frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
             answers: entry.rewritten,
             answer: entry,
-            onward: Onward::On,
+            device: 0,
+            is_addressed: false,
             crowded: false,
         }
     }
@@ -169,8 +173,7 @@ impl<A: Address> Flow<A> {
     /// Finds the packet's entry, or begins one.
     #[inline(always)]
     fn find<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
-        let now = world.now();
-        if !world.see(Table::Established, &self.headers.tuple, now, &mut self.entry) {
+        if !world.see(Table::Established, &self.headers.tuple, &mut self.entry) {
             return self.meet(world, hook);
         }
         self.applies(hook)?;
@@ -325,7 +328,7 @@ impl<A: Address> Flow<A> {
 
     /// The same for packets that leave at once, as a router would forward them.
     #[inline(always)]
-    fn send_out<V, P, W>(&self, packet: &mut P, world: &W) -> Result<Onward, Outcome>
+    fn send_out<V, P, W>(&mut self, packet: &mut P, world: &W) -> Result<(), Outcome>
     where
         V: IpVersion<Address = A>,
         P: Packet + ?Sized,
@@ -339,12 +342,11 @@ impl<A: Address> Flow<A> {
             return Err(Outcome::TooBig);
         }
         rewrite::tuple::<V, P>(packet, &self.headers, &self.entry.rewritten, 1)?;
+        self.device = next_hop.device;
+        self.is_addressed = next_hop.link.is_some();
         match next_hop.link {
-            Some(link) => {
-                rewrite::link(packet, &link)?;
-                Ok(Onward::Out(next_hop.device))
-            }
-            None => Ok(Onward::Resolve(next_hop.device)),
+            Some(link) => Ok(rewrite::link(packet, &link)?),
+            None => Ok(()),
         }
     }
 
@@ -352,8 +354,19 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     fn walked(&self, outcome: Outcome) -> Walked {
         match outcome.ending() {
-            Ending::Translated => Walked { outcome, onward: self.onward },
+            Ending::Translated => Walked { outcome, onward: self.onward() },
             Ending::Passed | Ending::Dropped => outcome.into(),
+        }
+    }
+
+    /// Where a translated packet goes from here.
+    #[inline(always)]
+    const fn onward(&self) -> Onward {
+        match (self.entry.goes_out(), self.entry.goes_back()) {
+            (true, _) if self.is_addressed => Onward::Out(self.device),
+            (true, _) => Onward::Resolve(self.device),
+            (false, true) => Onward::Back,
+            (false, false) => Onward::On,
         }
     }
 
@@ -382,18 +395,14 @@ where
     W: World<V::Address>,
 {
     let length = packet.length();
-    let entry = &flow.entry;
-    flow.onward = if entry.goes_out() {
-        flow.send_out::<V, P, W>(packet, world)?
+    if flow.entry.goes_out() {
+        flow.send_out::<V, P, W>(packet, world)?;
     } else {
-        rewrite::tuple::<V, P>(packet, &flow.headers, &entry.rewritten, 0)?;
-        if entry.goes_back() {
+        rewrite::tuple::<V, P>(packet, &flow.headers, &flow.entry.rewritten, 0)?;
+        if flow.entry.goes_back() {
             rewrite::turn_back(packet)?;
-            Onward::Back
-        } else {
-            Onward::On
         }
-    };
+    }
     world.count_packet(flow.entry.backend, flow.entry.is_reply(), u64::from(length));
     Ok(())
 }
@@ -406,8 +415,7 @@ fn meet_closer<A: Address, W: World<A>>(
     hook: Hook,
     to_frontend: bool,
 ) -> Result<(), Outcome> {
-    let now = world.now();
-    if world.see(Table::HalfOpen, &flow.headers.tuple, now, &mut flow.entry) {
+    if world.see(Table::HalfOpen, &flow.headers.tuple, &mut flow.entry) {
         flow.applies(hook)?;
         if !flow.is_over(world) && flow.half_open(world)? {
             return Ok(());

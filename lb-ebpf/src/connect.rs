@@ -136,10 +136,11 @@ fn try_claim<A: Address, W: World<A>>(
 }
 
 /// The `attempt`th port for a flow: spread by its hash, then in wide steps, so that tries neither
-/// crowd nor repeat.
+/// crowd nor repeat. The multiplication brings the hash's low bits up: its high ones have chosen the
+/// backend already, and all flows of a backend would crowd into a few ports.
 #[inline(always)]
 pub(crate) const fn source_port(first: u16, count: u16, hash: u32, attempt: u32) -> Port {
-    let spread = hash::reduce(hash.wrapping_add(attempt.wrapping_mul(0x9e37_79b1)), count as u32);
+    let spread = hash::reduce(hash.wrapping_add(attempt).wrapping_mul(0x9e37_79b1), count as u32);
     Port::new(first.wrapping_add(spread as u16))
 }
 
@@ -185,5 +186,24 @@ pub(crate) fn complete<A: Address, W: World<A>>(
         Ok(()) => Ok(true),
         Err(Refusal::Exists) => Ok(false),
         Err(Refusal::Full) => Err(Outcome::TableFull),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_of_one_backend_spread_over_all_ports() {
+        const SLOTS: u32 = 1009;
+        const PORTS: u16 = 64;
+        let mut times = [0u32; PORTS as usize];
+        let hashes = (0u32..1 << 22).map(|i| i.wrapping_mul(0x85eb_ca6b));
+        for hash in hashes.filter(|hash| hash::reduce(*hash, SLOTS) == 7) {
+            times[usize::from(source_port(0, PORTS, hash, 0).number())] += 1;
+        }
+        let total: u32 = times.iter().sum();
+        let fair = total / u32::from(PORTS);
+        assert!(times.iter().all(|n| (fair / 2..=fair * 2).contains(n)), "{times:?}");
     }
 }

@@ -20,6 +20,8 @@ mod connect;
 #[cfg(not(target_arch = "bpf"))]
 pub mod memory;
 pub mod packet;
+#[cfg(feature = "bench")]
+pub mod repeat;
 mod rewrite;
 pub mod tables;
 pub mod wire;

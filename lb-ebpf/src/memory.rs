@@ -138,10 +138,10 @@ impl<A: InMemory, T: Tables<A>> Tables<A> for World<T> {
 }
 
 impl<A: InMemory, T> Connections<A> for World<T> {
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
         let mut entries = A::of(self).table(table).borrow_mut();
         let Some(found) = entries.get_mut(tuple) else { return false };
-        found.last_seen = now;
+        found.last_seen = self.now.get();
         *entry = *found;
         true
     }

@@ -36,8 +36,9 @@ pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), Unwritable> {
     let addresses = packet.header::<12>(0).ok_or(Unwritable)?;
-    let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (link.destination, link.source);
-    *addresses = [a, b, c, d, e, f, g, h, i, j, k, l];
+    for (bytes, word) in addresses.as_chunks_mut().0.iter_mut().zip(link.0) {
+        *bytes = word.to_ne_bytes();
+    }
     Ok(())
 }
 

@@ -44,9 +44,9 @@ pub enum Refusal {
 
 /// The entries that the walk writes.
 pub trait Connections<A: Address> {
-    /// Copies the entry of `tuple` into `entry`, and marks the one in the table as seen at `now`.
-    /// Returns whether there is one; if not, `entry` is as it was.
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool;
+    /// Copies the entry of `tuple` into `entry`, and marks the one in the table as seen now. Returns
+    /// whether there is one; if not, `entry` is as it was.
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool;
     /// Copies the entry of `tuple` into `entry`, and leaves the one in the table as it is. Returns
     /// whether there is one.
     fn find(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool;
@@ -79,13 +79,25 @@ pub struct NextHop {
     pub link: Option<Link>,
 }
 
-/// The two link addresses of a frame.
+/// The two link addresses of a frame, as they stand in its first twelve bytes. They are kept in
+/// words of the machine's byte order, because the BPF compiler copies bytes one by one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Link {
-    /// Of the next hop.
-    pub destination: [u8; 6],
-    /// Of the device the frame leaves by.
-    pub source: [u8; 6],
+#[repr(C)]
+pub struct Link(pub [u32; 3]);
+
+impl Link {
+    /// The link addresses of a frame to the next hop's address, `destination`, from that of the
+    /// device it leaves by, `source`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(destination: [u8; 6], source: [u8; 6]) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
+        Self([
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+        ])
+    }
 }
 
 /// What is known of the way to an address.

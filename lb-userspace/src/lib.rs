@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod maps;
 pub mod model;
+pub mod observe;
 pub mod plan;
 pub mod programs;
 pub mod source;

@@ -1,7 +1,8 @@
 //! The binary `weir`: reads the command line, sets up the log, and tells the shell how it went.
 
+use std::env;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::{env, io};
 
 use anyhow::anyhow;
 use clap::Parser;
@@ -41,6 +42,7 @@ fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none())
         .with_writer(io::stderr);
     match format {
         LogFormat::Text => log.init(),

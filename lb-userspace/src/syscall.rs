@@ -1,5 +1,5 @@
-//! The calls of bpf(2) that aya does not make: batches of map entries, and the detaching of a link
-//! at once. The only module of the agent with `unsafe`.
+//! The calls of bpf(2) that aya does not make: batches of map entries, the detaching of a link at
+//! once, the running of a few instructions. The only module of the agent with `unsafe`.
 
 #![allow(unsafe_code, reason = "bpf(2) takes pointers; each call says why they are good")]
 
@@ -15,7 +15,9 @@ use bytemuck::Pod;
 #[derive(Clone, Copy)]
 enum Command {
     Lookup = 1,
+    ProgramLoad = 5,
     ObjectGet = 7,
+    ProgramTestRun = 10,
     LookupBatch = 24,
     UpdateBatch = 26,
     DeleteBatch = 27,
@@ -54,6 +56,35 @@ struct ObjectAttribute {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+/// The member for `BPF_PROG_LOAD`, as far as needed.
+#[derive(Default)]
+#[repr(C)]
+struct ProgramAttribute {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+/// The member for `BPF_PROG_TEST_RUN`, as far as needed.
+#[derive(Default)]
+#[repr(C)]
+struct TestRunAttribute {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 /// The member for `BPF_LINK_DETACH`.
@@ -174,6 +205,37 @@ pub fn detach_pinned_link(path: &Path) -> io::Result<()> {
     let mut attribute = LinkDetachAttribute { link_fd: number(link.as_fd()) };
     // SAFETY: the attribute holds no pointer.
     unsafe { bpf(Command::LinkDetach, &mut attribute) }.map(drop)
+}
+
+/// Runs the instructions of a program for TC once on `packet` and returns what they leave in
+/// register 0.
+///
+/// # Errors
+/// Those of `BPF_PROG_LOAD` and `BPF_PROG_TEST_RUN`.
+pub fn run_at_tc(instructions: &[u64], packet: &[u8]) -> io::Result<u32> {
+    const SCHED_CLS: u32 = 3;
+    let license = c"GPL";
+    let mut attribute = ProgramAttribute {
+        prog_type: SCHED_CLS,
+        insn_cnt: count(instructions.len()),
+        insns: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        ..Default::default()
+    };
+    // SAFETY: there are `insn_cnt` instructions of eight bytes, and `license` ends with a zero byte.
+    let program = unsafe { bpf(Command::ProgramLoad, &mut attribute) }?;
+    // SAFETY: the kernel has just handed this descriptor to us, and nobody else knows it.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let mut attribute = TestRunAttribute {
+        prog_fd: number(program.as_fd()),
+        data_size_in: count(packet.len()),
+        data_in: packet.as_ptr() as u64,
+        repeat: 1,
+        ..Default::default()
+    };
+    // SAFETY: the packet is `data_size_in` bytes long; without `data_out` nothing is written back.
+    unsafe { bpf(Command::ProgramTestRun, &mut attribute) }?;
+    Ok(attribute.retval)
 }
 
 /// bpf(2).

@@ -1,17 +1,20 @@
 //! Programs come onto devices, are replaced in place, follow devices that come and go, and leave
 //! nothing behind.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
 use aya::programs::{SchedClassifier, TcAttachType};
+use aya::util::KernelVersion;
 use lb_common::maps::{Capacities, FRONTENDS_V4};
 use lb_userspace::config::XdpMode;
 use lb_userspace::programs::attach::Hook;
 use lb_userspace::programs::attach::{Attached, Attachments, Tc, remove_filters};
 use lb_userspace::programs::devices::Netlink;
 use lb_userspace::programs::devices::{Device, Selection, classify};
-use lb_userspace::programs::object::ObjectError;
+use lb_userspace::programs::object::{ObjectError, checksum_flags};
 use lb_userspace::programs::pins::PinError;
 use weir_tests::lab::{Lab, Node};
 
@@ -135,6 +138,30 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
 }
 
 #[test]
+fn what_others_detach_comes_back() -> Result<()> {
+    on_node(|_, node| {
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
+        std::fs::remove_file(&pin)?;
+        // The kernel detaches a link without a pin when it gets to it; until then it does not take
+        // the same program again.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let attached = attachments.bring(&devices()?)?;
+            let pod = on(&attached, "pod1")?;
+            if pod.hooks == BOTH {
+                break;
+            }
+            ensure!(pod.problems.iter().any(|told| told.contains("File exists")), "{pod:?}");
+            ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
+        }
+        ensure!(pin.exists());
+        ensure!(programs_at_tc("pod1")? == 2);
+        Ok(())
+    })
+}
+
+#[test]
 fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() -> Result<()> {
     on_node(|_, node| {
         for (mode, expected) in [
@@ -212,6 +239,33 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         ensure!(told.contains("1024") && told.contains("2048"), "{told}");
         ensure!(told.contains("FRONTENDS_V4") && told.contains("weir detach"), "{told}");
         ensure!(MapInfo::from_pin(&pin)?.id() == before.id());
+        Ok(())
+    })
+}
+
+#[test]
+fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
+    on_node(|_, node| {
+        let absurd = Capacities { connections: u32::MAX, ..SMALL };
+        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::Tcx);
+        let Err(ObjectError::Maps(told)) = refused else {
+            anyhow::bail!("not refused for its maps: {refused:?}");
+        };
+        ensure!(told.contains("CONNECTIONS_V") && told.contains("os error"), "{told}");
+        for map in lb_common::maps::ALL {
+            ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
+        }
+        bring(node, XdpMode::Off, Tc::Tcx)?;
+        Ok(())
+    })
+}
+
+/// Kernels before 6.16 may know the flag too, by a later correction; from there on all do.
+#[test]
+fn a_kernel_that_takes_the_flag_for_ipv6_checksums_is_known_by_asking_it() -> Result<()> {
+    on_node(|_, _| {
+        let is_sure = KernelVersion::current()? >= KernelVersion::new(6, 16, 0);
+        ensure!(!is_sure || checksum_flags() != 0);
         Ok(())
     })
 }

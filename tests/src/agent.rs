@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,9 +61,25 @@ impl Agent {
     /// # Errors
     /// If it ends before it is ready, or is not ready in time; its log is part of the error.
     pub fn start_told(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
-        let mut process = node
-            .namespace
-            .command(weir)?
+        Self::spawn(node.namespace.command(weir)?, node, arguments)
+    }
+
+    /// The same with a command that is to become the agent, on `node` already.
+    ///
+    /// # Errors
+    /// If it ends before it is ready, or is not ready in time; its log is part of the error.
+    pub fn start_command(
+        weir: Command,
+        node: &Node,
+        manifests: &Manifests,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
+        Self::spawn(weir, node, &[&["--manifests", folder], arguments].concat())
+    }
+
+    fn spawn(mut weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
+        let mut process = weir
             .arg("run")
             .args(["--node-name", node.name])
             .arg("--bpffs")
@@ -74,7 +90,7 @@ impl Agent {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", weir.display()))?;
+            .with_context(|| format!("cannot start {}", weir.get_program().display()))?;
         let log = Arc::new(Log::default());
         if let Some(stderr) = process.stderr.take() {
             let log = Arc::clone(&log);
@@ -119,7 +135,7 @@ impl Agent {
 
     /// Its process's id.
     #[must_use]
-    pub fn id(&self) -> u32 {
+    pub fn process(&self) -> u32 {
         self.process.id()
     }
 

@@ -6,8 +6,9 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
-use aya::programs::{ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use lb_common::filter::Position;
 use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
 use lb_ebpf::cases::Program;
@@ -84,11 +85,9 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let count = match map.capacity {
-                Capacity::Fixed(count) => count,
-                _ => entries(map.name),
-            };
-            loader.map_max_entries(map.name, count);
+            if !matches!(map.capacity, Capacity::Fixed(_)) {
+                loader.map_max_entries(map.name, entries(map.name));
+            }
         }
         let mut ebpf = loader
             .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
@@ -113,6 +112,22 @@ impl Programs {
     pub fn info(&self, program: Program) -> Result<ProgramInfo> {
         let name = program.name();
         Ok(self.ebpf.program(name).context("no such program")?.info()?)
+    }
+
+    /// A program's descriptor, for a program array.
+    ///
+    /// # Errors
+    /// If it is not loaded.
+    pub fn descriptor(&self, program: Program) -> Result<&ProgramFd> {
+        let name = program.name();
+        let loaded = self.ebpf.program(name).context("no such program")?;
+        if program == Program::NetworkXdp {
+            let xdp: &Xdp = loaded.try_into()?;
+            Ok(xdp.fd()?)
+        } else {
+            let classifier: &SchedClassifier = loaded.try_into()?;
+            Ok(classifier.fd()?)
+        }
     }
 
     /// Gives `frame` to `program`, as from `device`.
@@ -226,13 +241,23 @@ impl Programs {
         Ok(array.set(index, Plain(value), 0)?)
     }
 
+    /// Sets a bit of the filter.
+    ///
+    /// # Errors
+    /// If it lies outside.
+    pub fn mark(&mut self, position: Position) -> Result<()> {
+        let mut filter: Array<_, u64> = Array::try_from(self.map("FILTER")?)?;
+        let word = filter.get(&position.word, 0)?;
+        Ok(filter.set(position.word, word | position.mask, 0)?)
+    }
+
     /// Lets the programs forget every way they have asked for.
     ///
     /// # Errors
     /// If a map is not there.
     pub fn forget_routes(&mut self) -> Result<()> {
-        self.blank::<88>("NEXT_HOPS_V4")?;
-        self.blank::<96>("NEXT_HOPS_V6")
+        self.blank::<104>("NEXT_HOPS_V4")?;
+        self.blank::<112>("NEXT_HOPS_V6")
     }
 
     /// Fills an array per CPU with zeroes.
@@ -257,7 +282,8 @@ fn named(ebpf: &mut Ebpf, program: Program) -> Result<&mut aya::programs::Progra
 
 /// The context that says which device a frame came by: the beginning of `struct xdp_md` or of
 /// `struct __sk_buff`, include/uapi/linux/bpf.h.
-fn context(program: Program, device: u32, length: usize) -> Vec<u8> {
+#[must_use]
+pub fn context(program: Program, device: u32, length: usize) -> Vec<u8> {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     let fields: Vec<u32> = if program == Program::NetworkXdp {
         // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex

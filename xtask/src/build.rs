@@ -1,7 +1,7 @@
 //! Building the BPF object and the agent that carries it, and running what was built.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -59,21 +59,20 @@ pub fn object() -> Result<PathBuf> {
 
 /// Builds the object and the agent; returns the agent's path.
 pub fn agent(profile: Profile) -> Result<PathBuf> {
-    agent_carrying(&object()?, profile)
-}
-
-fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--package", "lb-userspace", "--bin", "weir"]).env(OBJECT, object);
+    let object = object()?;
     let next = "Fix what the compiler names above.";
     if profile == Profile::Debug {
-        run(&mut build, next)?;
+        run(cargo().args(["build", "--workspace", "--bin", "weir"]).env(OBJECT, object), next)?;
         return Ok(target().join("debug/weir"));
     }
     // With --target the static flag does not reach build scripts, which cannot be linked so.
     let (host, linking) = host()?;
     run(
-        build.args(["--release", "--target", &host]).env(linking, "-Ctarget-feature=+crt-static"),
+        fast_cargo()
+            .args(["build", "--package", "lb-userspace", "--bin", "weir"])
+            .args(["--release", "--target", &host])
+            .env(OBJECT, object)
+            .env(linking, "-Ctarget-feature=+crt-static"),
         next,
     )?;
     let built = target().join(&host).join("release/weir");
@@ -90,12 +89,11 @@ fn agent_carrying(object: &Path, profile: Profile) -> Result<PathBuf> {
 /// Shows the agent at work in a lab.
 pub fn demonstrate() -> Result<()> {
     tools::for_the_lab()?;
-    let weir = agent(Profile::Debug)?;
     run(
-        cargo().args(["build", "--package", "weir-tests", "--bin", "lab"]),
+        cargo_for_tests()?.args(["build", "--workspace", "--bin", "weir", "--bin", "lab"]),
         "Fix what the compiler names above.",
     )?;
-    become_command(Command::new(target().join("debug/lab")).env(AGENT, weir))
+    become_command(Command::new(target().join("debug/lab")).env(AGENT, target().join("debug/weir")))
 }
 
 /// Runs the agent on this machine.
@@ -109,7 +107,7 @@ pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
     tools::for_the_lab()?;
     let object = object()?;
     run(
-        cargo()
+        fast_cargo()
             .args(["bench", "--package", "weir-tests", "--bench", name, "--"])
             .args(arguments)
             .env(OBJECT, object),
@@ -117,21 +115,22 @@ pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
     )
 }
 
-/// The host's cargo, told of the object, which is built first. Every section of the tests is told
-/// of it, so that none builds the agent's library anew.
+/// The host's cargo, told of the object, which is built first, and of where the agent will be. Every
+/// build of the agent's library is told of the object, so that none makes it anew.
 pub fn cargo_for_tests() -> Result<Command> {
     let mut command = cargo();
-    command.env(OBJECT, object()?);
+    command.env(OBJECT, object()?).env(AGENT, target().join("debug/weir"));
     Ok(command)
 }
 
-/// The same, told of the agent too.
-pub fn cargo_for_end_to_end() -> Result<Command> {
-    let object = object()?;
-    let weir = agent_carrying(&object, Profile::Debug)?;
+/// The host's cargo for builds that are to run fast. The workspace's release profile is the BPF
+/// object's: of a program in user space it would make minutes of linking, and nothing that shows.
+fn fast_cargo() -> Command {
     let mut command = cargo();
-    command.env(OBJECT, object).env(AGENT, weir);
-    Ok(command)
+    command
+        .env("CARGO_PROFILE_RELEASE_LTO", "thin")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    command
 }
 
 /// The cargo that runs us.

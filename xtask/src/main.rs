@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod command;
 mod control_plane;
+mod go;
 mod test;
 mod tools;
 

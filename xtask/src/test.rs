@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::build::{cargo_for_end_to_end, cargo_for_tests};
-use crate::command::run_reading;
-use crate::{control_plane, tools};
+use crate::build::cargo_for_tests;
+use crate::command::{run as run_command, run_reading};
+use crate::{control_plane, go, root, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub enum Section {
     Unit,
     /// Properties, and scenarios (objects in; remarks, contents and packets out): nothing.
     Scenarios,
+    /// What Helm and kustomize make of deploy/: nothing; Go to render it anew.
+    Deploy,
     /// The programs in this machine's kernel: root.
     Kernel,
     /// Real clients and servers in network namespaces: root.
@@ -69,47 +71,72 @@ fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Resul
     Ok(Report { name, counts, succeeded, took: started.elapsed() })
 }
 
+/// What runs a section. Each chooses the whole workspace and then some of its tests: a choice of
+/// packages would be built with other features, and everything below them anew.
 fn command(section: Section) -> Result<(&'static str, Command)> {
-    let mut command = match section {
-        Section::Unit | Section::Scenarios | Section::Kernel => cargo_for_tests()?,
+    let mut command = cargo_for_tests()?;
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let name = match section {
+        Section::Unit => {
+            command.args(["--lib", "--bins"]);
+            "unit tests"
+        }
+        Section::Scenarios => {
+            for name in tests_in("lb-ebpf/tests")?.iter().chain(&tests_in("lb-userspace/tests")?) {
+                command.args(["--test", name]);
+            }
+            "cases, properties, scenarios"
+        }
+        Section::Deploy => {
+            command.envs(go::program("tests/deploy/render")?.map(|path| ("WEIR_RENDER", path)));
+            command.args(["--test", "deploy"]);
+            "what is installed"
+        }
+        Section::Kernel => {
+            command.args(["--test", "kernel"]);
+            "the programs in this kernel"
+        }
         Section::EndToEnd => {
             tools::for_the_lab()?;
-            cargo_for_end_to_end()?
+            build_agent_for_tests()?;
+            command.args(["--test", "end_to_end"]);
+            "end to end"
         }
         Section::ControlPlane => {
             tools::for_the_lab()?;
             tools::for_kube_proxy()?;
-            let folders = control_plane::folders()?;
-            let mut command = cargo_for_end_to_end()?;
+            build_agent_for_tests()?;
+            command.args(["--test", "control_plane"]);
             // Each of these tests runs a control plane of its own, which needs a gigabyte.
-            command.env(control_plane::FOLDERS, folders).env("RUST_TEST_THREADS", "2");
-            command
-        }
-    };
-    command.args(["test", "--no-fail-fast"]);
-    let name = match section {
-        Section::Unit => {
-            command.args(["--workspace", "--lib", "--bins"]);
-            "unit tests"
-        }
-        Section::Scenarios => {
-            command.args(["--package", "lb-userspace", "--test", "*"]);
-            "properties and scenarios"
-        }
-        Section::Kernel => {
-            command.args(["--package", "weir-tests", "--test", "kernel"]);
-            "the programs in this kernel"
-        }
-        Section::EndToEnd => {
-            command.args(["--package", "weir-tests", "--test", "end_to_end"]);
-            "end to end"
-        }
-        Section::ControlPlane => {
-            command.args(["--package", "weir-tests", "--test", "control_plane"]);
+            command.env(control_plane::FOLDERS, control_plane::folders()?);
+            command.env("RUST_TEST_THREADS", "2");
             "under a control plane"
         }
     };
     Ok((name, command))
+}
+
+/// The names of the integration tests in `folder`, as cargo finds them.
+fn tests_in(folder: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join(folder))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            || path.join("main.rs").exists()
+        {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(names)
+}
+
+/// Builds the agent with the features that tests are built with. Cargo does so for a package's own
+/// integration tests, and for nothing else.
+fn build_agent_for_tests() -> Result<()> {
+    run_command(
+        cargo_for_tests()?.args(["test", "--workspace", "--no-run", "--test", "scenarios"]),
+        "Fix what the compiler names above.",
+    )
 }
 
 fn conclude(reports: &[Report], skipped: &str, took: Duration) -> Result<()> {

@@ -36,6 +36,7 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
         Some(linker) => linker,
         None => install_linker(llvm)?,
     };
+    eprintln!("BPF objects: {} with LLVM {llvm}, {}", rustc.display(), linker.display());
     Ok(BpfToolchain { cargo, rustc, linker })
 }
 
@@ -124,7 +125,7 @@ fn install_compiler() -> Result<Compiler> {
 
 fn find_linker() -> Option<PathBuf> {
     let installed = cargo_home().map(|home| home.join("bin/bpf-linker"));
-    [on_path("bpf-linker"), installed, Some(cache_folder().join("bin/bpf-linker"))]
+    [on_path("bpf-linker"), installed, Some(own_folder().join("bin/bpf-linker"))]
         .into_iter()
         .flatten()
         .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
@@ -144,7 +145,7 @@ fn install_linker(llvm: u32) -> Result<PathBuf> {
     }
     let home = match cargo_home() {
         Some(home) if is_writable(&home) => home,
-        Some(_) | None => cache_folder(),
+        Some(_) | None => own_folder(),
     };
     run(
         fresh("cargo")
@@ -204,9 +205,8 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
-/// Our folder in the user's cache: for what is long to build, and for tools if cargo's own folder
-/// cannot be written.
-pub fn cache_folder() -> PathBuf {
+/// A folder of the user's for what is built once for all clones.
+pub fn own_folder() -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     cache.or_else(home).unwrap_or_else(env::temp_dir).join("weir")

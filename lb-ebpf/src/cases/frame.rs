@@ -88,7 +88,9 @@ pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let (from, to) = match packet.transport? {
         TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port()),
         TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port()),
-        _ => return None,
+        TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_) => {
+            return None;
+        }
     };
     Some((SocketAddr::new(source, from), SocketAddr::new(destination, to)))
 }

@@ -210,7 +210,7 @@ pub fn address<A: Address>(ip: IpAddr) -> A {
 #[must_use]
 pub fn world(device: u32) -> World<Rows> {
     let mut world = World::new(rows());
-    let link = Link { destination: ROUTER_LINK, source: NODE_LINK };
+    let link = Link::new(ROUTER_LINK, NODE_LINK);
     let next_hop = NextHop { device, mtu: MTU, link: Some(link) };
     let (v4, v6) = (Lab { family: Family::V4 }, Lab { family: Family::V6 });
     for lab in [v4, v6] {

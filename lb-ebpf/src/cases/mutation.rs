@@ -78,7 +78,7 @@ fn mutate(dice: &mut Dice, frame: &mut Vec<u8>) {
         1 => frame.extend((0..dice.below(64)).map(|i| i as u8)),
         // Mostly headers: payload is never looked at.
         2..=4 => {
-            let at = dice.below(length.min(74).max(1)) as usize;
+            let at = dice.below(length.clamp(1, 74)) as usize;
             let byte = dice.below(256) as u8;
             if let Some(target) = frame.get_mut(at) {
                 *target = byte;

@@ -16,7 +16,7 @@ use lb_common::hash;
 use lb_ebpf::tables::{Link, NextHop, Route};
 
 use super::maps::DEVICES;
-use super::world::{Kernel, nanoseconds};
+use super::world::Kernel;
 
 /// Ways remembered per CPU and family.
 pub const HOPS: u32 = 1024;
@@ -29,20 +29,23 @@ static ROUTE_LIFETIME: u64 = 100_000_000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// A remembered way. The helper's own parameters are part of it: it fills them where they stay, and
-/// the BPF stack is spared their 64 bytes.
+/// A remembered way.
 #[repr(C)]
 pub struct CachedHop<A> {
     /// Until when, in coarse nanoseconds since boot; 0 for a way that is not to be remembered.
     until: u64,
-    /// Question and answer of the look-up.
-    lookup: Lookup,
+    /// The address asked for.
+    destination: A,
+    /// Interface index of the device to leave by.
+    device: u32,
     /// Largest packet, in bytes; 0 if not known.
     mtu: u32,
     /// XDP may send to the device.
     xdp_sends: u32,
-    /// The address asked for: the look-up replaces its own by that of the next hop.
-    destination: A,
+    /// The link addresses to leave with.
+    link: Link,
+    /// Question and answer of the look-up, here because the BPF stack is to be spared its 64 bytes.
+    lookup: Lookup,
 }
 
 /// Where the way to `destination` is remembered.
@@ -54,7 +57,7 @@ pub fn position<A: Address>(destination: &A) -> u32 {
 /// The way to `destination`, by memory or by look-up.
 #[inline(always)]
 pub fn to<A: Address>(kernel: &Kernel, destination: &A, cached: &mut CachedHop<A>) -> Route {
-    let now = nanoseconds();
+    let now = kernel.nanoseconds();
     let remembered = cached.until > now && cached.destination == *destination;
     if !remembered && !look_up(kernel, destination, cached, now) {
         return if kernel.resolves { Route::Unreachable } else { Route::Unknown };
@@ -62,9 +65,8 @@ pub fn to<A: Address>(kernel: &Kernel, destination: &A, cached: &mut CachedHop<A
     if !kernel.resolves && (!remembered || cached.xdp_sends == 0) {
         return Route::Unknown;
     }
-    let Lookup { ifindex, dmac, smac, .. } = cached.lookup;
-    let link = remembered.then_some(Link { destination: dmac, source: smac });
-    Route::Known(NextHop { device: ifindex, mtu: cached.mtu, link })
+    let link = remembered.then_some(cached.link);
+    Route::Known(NextHop { device: cached.device, mtu: cached.mtu, link })
 }
 
 /// Asks the routing table, and remembers the answer if the neighbour is resolved. Returns whether
@@ -99,11 +101,13 @@ fn look_up<A: Address>(
     let size = size_of::<Lookup>() as i32;
     // SAFETY: the context is this program's own, and the parameters are as long as stated.
     let answer = unsafe { bpf_fib_lookup(kernel.context, &raw mut *lookup, size, 0) } as u32;
+    cached.device = lookup.ifindex;
     if answer != BPF_FIB_LKUP_RET_SUCCESS {
         return answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     }
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
     cached.mtu = u32::from(unsafe { lookup.__bindgen_anon_1.mtu_result });
+    cached.link = Link::new(lookup.dmac, lookup.smac);
     let device = DEVICES.get_ptr(lookup.ifindex);
     // SAFETY: the kernel keeps the element readable until the program ends.
     cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));

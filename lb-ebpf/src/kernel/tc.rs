@@ -49,7 +49,7 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
     let device = unsafe { (*skb).ifindex };
-    let kernel = Kernel { context: context.as_ptr(), device, resolves: true };
+    let kernel = Kernel::new(context.as_ptr(), device, true);
     let mut packet = Skb { skb };
     packet.pull();
     let Some(flows) = flows() else { return TC_ACT_UNSPEC };

@@ -1,5 +1,6 @@
 //! The seams of `lb_ebpf::tables`, over BPF maps and helpers.
 
+use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -28,16 +29,30 @@ pub struct Kernel {
     pub context: *mut c_void,
     /// Interface index of the device the packet is at.
     pub device: u32,
+    /// Nanoseconds since boot, once they have been asked for; 0 before.
+    clock: Cell<u64>,
     /// Whether a route that had to be looked up anew may be used at once, with the kernel resolving
     /// the neighbour; XDP cannot and leaves that packet to TC.
     pub resolves: bool,
 }
 
-/// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock.
-#[inline(always)]
-pub fn nanoseconds() -> u64 {
-    // SAFETY: the helper takes nothing and reads a clock.
-    unsafe { bpf_ktime_get_coarse_ns() }
+impl Kernel {
+    /// What is known at the start of a program run.
+    #[inline(always)]
+    pub const fn new(context: *mut c_void, device: u32, resolves: bool) -> Self {
+        Self { context, device, clock: Cell::new(0), resolves }
+    }
+
+    /// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock.
+    /// It is read once per program run, and not at all for a packet of no connection.
+    #[inline(always)]
+    pub fn nanoseconds(&self) -> u64 {
+        if self.clock.get() == 0 {
+            // SAFETY: the helper takes nothing and reads a clock.
+            self.clock.set(unsafe { bpf_ktime_get_coarse_ns() });
+        }
+        self.clock.get()
+    }
 }
 
 /// Room for this program run's walk.
@@ -101,8 +116,9 @@ macro_rules! on {
 
 impl<A: FamilyMaps> Connections<A> for Kernel {
     #[inline(always)]
-    fn see(&self, table: Table, tuple: &Tuple<A>, now: Ticks, entry: &mut Connection<A>) -> bool {
+    fn see(&self, table: Table, tuple: &Tuple<A>, entry: &mut Connection<A>) -> bool {
         let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
+        let now = Node::<A>::now(self);
         // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
         // write `state` or `last_seen` meanwhile: whole aligned words, any value of which is good.
         unsafe {
@@ -178,7 +194,7 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
 impl<A: FamilyMaps> Node<A> for Kernel {
     #[inline(always)]
     fn now(&self) -> Ticks {
-        Ticks::from_nanoseconds(nanoseconds())
+        Ticks::from_nanoseconds(self.nanoseconds())
     }
 
     #[inline(always)]

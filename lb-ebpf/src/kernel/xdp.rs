@@ -19,7 +19,7 @@ use super::world::{Kernel, count, flows};
 pub fn network_xdp(context: XdpContext) -> u32 {
     // SAFETY: the kernel passes a valid context; this is a plain read of it.
     let device = unsafe { (*context.ctx).ingress_ifindex };
-    let kernel = Kernel { context: context.as_ptr(), device, resolves: false };
+    let kernel = Kernel::new(context.as_ptr(), device, false);
     let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
     let Some(flows) = flows() else { return xdp_action::XDP_PASS };
     let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook, flows);

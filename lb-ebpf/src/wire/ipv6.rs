@@ -58,9 +58,9 @@ impl IpVersion for Ipv6 {
         let [_, _, _, _, _, _, _, hop_limit, rest @ ..] = header;
         *hop_limit = hop_limit.wrapping_sub(hops);
         let rest: &mut [u8; 32] = rest;
-        let (first, second) = rest.split_at_mut(16);
-        first.copy_from_slice(&source.0);
-        second.copy_from_slice(&destination.0);
+        for (bytes, address) in rest.as_chunks_mut().0.iter_mut().zip([source, destination]) {
+            *bytes = copied(&address.0);
+        }
         Ok(changed(&old_destination, destination, changed(&old_source, source, Difference::NONE)))
     }
 }
@@ -73,12 +73,16 @@ fn changed(old: &V6, new: &V6, difference: Difference) -> Difference {
 
 #[inline(always)]
 fn addresses(header: &[u8; HEADER]) -> (V6, V6) {
-    let mut source = V6([0; 16]);
-    let mut destination = V6([0; 16]);
     let [_, _, _, _, _, _, _, _, rest @ ..] = header;
     let rest: &[u8; 32] = rest;
-    let (first, second) = rest.split_at(16);
-    source.0.copy_from_slice(first);
-    destination.0.copy_from_slice(second);
-    (source, destination)
+    match rest.as_chunks().0 {
+        [source, destination] => (V6(copied(source)), V6(copied(destination))),
+        _ => (V6([0; 16]), V6([0; 16])),
+    }
+}
+
+/// `address`, copied in words: the BPF compiler copies bytes one by one.
+#[inline(always)]
+const fn copied(address: &[u8; 16]) -> [u8; 16] {
+    u128::from_ne_bytes(*address).to_ne_bytes()
 }

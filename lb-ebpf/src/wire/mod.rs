@@ -96,7 +96,10 @@ fn read_transport<A: Address, P: Packet + ?Sized>(
     headers: &mut Headers<A>,
     protocol: Protocol,
     offset: usize,
-) -> Result<(), Outcome> {
+) -> Result<(), Outcome>
+where
+    Tuple<A>: bytemuck::Pod,
+{
     let (ports, flags) = match protocol {
         Protocol::TCP => transport::tcp(packet, offset),
         Protocol::UDP => transport::udp(packet, offset),
@@ -108,7 +111,7 @@ fn read_transport<A: Address, P: Packet + ?Sized>(
     .ok_or(Outcome::Malformed)?;
     headers.tuple.source_port = ports.source();
     headers.tuple.destination_port = ports.destination();
-    headers.tuple.protocol = protocol;
+    headers.tuple.set_protocol(protocol);
     headers.transport = offset as u32;
     headers.flags = flags;
     Ok(())

@@ -64,9 +64,21 @@ pub fn set_ports<P: Packet + ?Sized>(
 ) -> Result<Difference, Unwritable> {
     let ports = packet.header::<4>(offset).ok_or(Unwritable)?;
     let before = u32::from_ne_bytes(*ports);
-    let ([s0, s1], [d0, d1]) = (source.0, destination.0);
-    *ports = [s0, s1, d0, d1];
-    Ok(Difference::NONE.word(before, u32::from_ne_bytes(*ports)))
+    // One word and not four bytes, of which the processor could not make a word again at once.
+    let after = word(source, destination);
+    *ports = after.to_ne_bytes();
+    Ok(Difference::NONE.word(before, after))
+}
+
+/// Both ports side by side, as a word in the machine's byte order.
+#[inline(always)]
+const fn word(source: Port, destination: Port) -> u32 {
+    let (first, second) = (u16::from_ne_bytes(source.0), u16::from_ne_bytes(destination.0));
+    if cfg!(target_endian = "little") {
+        first as u32 | (second as u32) << 16
+    } else {
+        (first as u32) << 16 | second as u32
+    }
 }
 
 /// Where the checksum stands within the header of `protocol`.

@@ -13,24 +13,28 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use tracing::{debug, info, warn};
 
 use super::news;
-use super::place::{Place, PlaceError};
+use super::place::Place;
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
-use super::{Agent, Effect, Event};
-use crate::config::Config;
+use super::{Agent, Effect, Event, servers};
+use crate::config::{Config, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
 use crate::model::{Change, Remark};
+use crate::observe::{Health, Moment, Observer};
 use crate::plan;
 use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{SourceError, SourceEvent};
+use crate::source::{Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon devices are looked at again where something was not taken.
+const LOOK_AGAIN_IN: Duration = Duration::from_secs(2);
 
 /// How often maps, devices and links are looked at without news, so that what others changed heals.
 const REREAD_EVERY: Duration = Duration::from_secs(180);
@@ -47,6 +51,8 @@ pub struct Body {
     failure: Option<String>,
     /// Whether that is still to be logged, together with when it is tried again.
     is_untold: bool,
+    /// When devices are to be looked at again.
+    look_again: Option<Instant>,
     /// When the next tick is due.
     wake: Option<Instant>,
     /// The sweep under way, which gives the tables back.
@@ -55,6 +61,9 @@ pub struct Body {
     flows: Option<KernelFlows>,
     place: Place,
     said: Status,
+    /// Who tells the cluster what could not be honoured.
+    reporter: Option<Reporter>,
+    observer: Observer,
 }
 
 impl Body {
@@ -62,7 +71,7 @@ impl Body {
     ///
     /// # Errors
     /// [`RunError`]; what was in the kernel before still is.
-    pub async fn start(config: &Config) -> Result<Self, RunError> {
+    pub async fn start(config: &Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let place = Place::take(&config.pin_directory)?;
         let netlink = Netlink::open()?;
@@ -71,6 +80,7 @@ impl Body {
         check_names(&netlink, &selection).await?;
         let tc = Tc::of_this_kernel();
         let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
         let agent = Agent::new(&config.node_name, settings(config), store.read()?);
         let said = Status {
@@ -82,6 +92,11 @@ impl Body {
             ..Status::default()
         };
         place.say(&said)?;
+        // Manifests need not hold a Node; an API server has this one until it is deleted.
+        let needs_node = matches!(config.origin, Origin::Kubernetes(_));
+        let health = Health::new(config.servers.late_after, needs_node);
+        let observer = Observer::new(health, Moment::now());
+        servers::start(config, &observer, KernelStore::open(&pins)?).await?;
         Ok(Self {
             agent,
             store,
@@ -91,11 +106,14 @@ impl Body {
             attached: Vec::new(),
             failure: None,
             is_untold: false,
+            look_again: None,
             wake: None,
             sweeping: None,
             flows: Some(KernelFlows::open(&pins)?),
             place,
             said,
+            reporter,
+            observer,
         })
     }
 
@@ -108,8 +126,9 @@ impl Body {
         mut news: Receiver<SourceEvent>,
         mut source: JoinHandle<Result<(), SourceError>>,
     ) -> Result<(), RunError> {
-        self.look_at_devices().await?;
+        self.look_at_devices().await;
         let mut sweeps = every(SWEEP_EVERY);
+        sweeps.reset_immediately();
         let mut rereads = every(REREAD_EVERY);
         loop {
             tokio::select! {
@@ -117,17 +136,18 @@ impl Body {
                 ended = &mut source => return Ok(ended??),
                 changed = self.netlink.changed() => {
                     changed?;
-                    self.look_at_devices().await?;
+                    self.look_at_devices().await;
                 }
+                () = due(self.look_again) => self.look_at_devices().await,
                 () = due(self.wake) => {
                     self.wake = None;
                     self.carry(Event::Tick);
                 }
                 _ = sweeps.tick() => self.begin_sweep(),
                 swept = result(&mut self.sweeping) => self.end_sweep(swept?),
-                _ = rereads.tick() => self.reread().await?,
+                _ = rereads.tick() => self.reread().await,
             }
-            self.say()?;
+            self.say();
         }
     }
 
@@ -135,11 +155,15 @@ impl Body {
         match event {
             SourceEvent::Changes(changes) => {
                 for change in changes {
+                    if !self.agent.cluster().knows(&change) {
+                        self.observer.heard(&change, Moment::now());
+                    }
                     if change == Change::Synced {
                         debug!("the source has told everything there is");
                     }
                     self.carry(Event::Cluster(change));
                 }
+                self.observer.node(self.agent.cluster().nodes.get(&self.said.node));
             }
             SourceEvent::Problems(problems) => {
                 let remarks = problems.into_iter().map(Remark::from).collect();
@@ -150,6 +174,8 @@ impl Body {
 
     /// Carries an event to the agent, does what it answers, and carries what comes of that.
     fn carry(&mut self, event: Event) {
+        let (plans, begun) = (self.agent.plans(), Instant::now());
+        let is_tick = matches!(event, Event::Tick);
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for effect in self.agent.on(event) {
@@ -157,9 +183,21 @@ impl Body {
                     Effect::WakeIn(time) => self.wake_in(time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
                     Effect::Ready => news::ready(),
-                    Effect::Remark(remark) => warn!("{remark}"),
+                    Effect::Remark(remark) => {
+                        warn!("{remark}");
+                        self.reporter.iter().for_each(|reporter| reporter.report(&remark));
+                    }
                 }
             }
+        }
+        if is_tick {
+            self.observer.planned(begun.elapsed());
+        }
+        if self.agent.plans() > plans {
+            self.observer.applied(Moment::now());
+        }
+        if self.agent.is_behind() {
+            self.observer.behind(Moment::now());
         }
     }
 
@@ -177,6 +215,7 @@ impl Body {
         let mut done = 0;
         for operation in operations {
             if let Err(error) = self.store.apply(operation) {
+                self.observer.failed(&error);
                 self.failure = Some(error.to_string());
                 self.is_untold = true;
                 return Event::Written { done, result: Err(error) };
@@ -188,23 +227,25 @@ impl Body {
         Event::Written { done, result: Ok(()) }
     }
 
-    /// Brings programs onto the devices there are, and tells the agent of them.
-    async fn look_at_devices(&mut self) -> Result<(), RunError> {
+    /// Brings programs onto the devices there are, and tells the agent of them. What fails here is
+    /// tried again soon.
+    async fn look_at_devices(&mut self) {
+        self.look_again = Some(Instant::now() + LOOK_AGAIN_IN);
         let links = match self.netlink.links().await {
             Ok(links) => links,
-            Err(error) => {
-                // Devices went away while they were listed: news of that are on their way.
-                warn!("{error}");
-                return Ok(());
-            }
+            Err(error) => return warn!("{error}"),
         };
-        let attached = self.attachments.bring(&classify(&links, &self.selection))?;
+        let attached = match self.attachments.bring(&classify(&links, &self.selection)) {
+            Ok(attached) => attached,
+            Err(error) => return warn!("{error}"),
+        };
+        if attached.iter().all(|attached| attached.problems.is_empty()) {
+            self.look_again = None;
+        }
         news::of_devices(&self.attached, &attached);
-        let devices = attached.iter().filter_map(Attached::to_node_device);
-        let devices = devices.collect();
+        let devices = attached.iter().filter_map(Attached::to_node_device).collect();
         self.attached = attached;
         self.carry(Event::Devices(devices));
-        Ok(())
     }
 
     fn begin_sweep(&mut self) {
@@ -224,15 +265,16 @@ impl Body {
         match swept {
             Ok(sweep) => {
                 debug!(entries = sweep.entries, removed = sweep.removed, "swept");
+                self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
             }
             Err(error) => warn!("{error}"),
         }
     }
 
-    async fn reread(&mut self) -> Result<(), RunError> {
+    async fn reread(&mut self) {
         self.attachments.forget();
-        self.look_at_devices().await?;
+        self.look_at_devices().await;
         match self.store.read() {
             Ok(contents) => {
                 if contents != *self.agent.contents() {
@@ -242,11 +284,10 @@ impl Body {
             }
             Err(error) => warn!("{error}"),
         }
-        Ok(())
     }
 
-    /// Says how the agent is, if that has changed.
-    fn say(&mut self) -> Result<(), PlaceError> {
+    /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
+    fn say(&mut self) {
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
         let status = Status {
             ready: self.agent.is_ready(),
@@ -256,10 +297,12 @@ impl Body {
             ..self.said.clone()
         };
         if status != self.said {
-            self.place.say(&status)?;
+            if let Err(error) = self.place.say(&status) {
+                warn!("{error}");
+            }
+            self.observer.counts(status.remarks.len(), status.problems.len());
             self.said = status;
         }
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ mod body;
 mod news;
 pub mod place;
 pub mod run;
+mod servers;
 pub mod status;
 
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub struct Agent {
     /// Writes that failed since the last that did not.
     failures: u32,
     is_ready: bool,
+    /// Plans that got into the kernel as a whole.
+    plans: u64,
     from_source: Vec<Remark>,
     from_plan: Vec<Remark>,
     /// Retired backends that the sweep under way has to find no connection of.
@@ -119,6 +122,7 @@ impl Agent {
             writing: None,
             failures: 0,
             is_ready: false,
+            plans: 0,
             from_source: Vec::new(),
             from_plan: Vec::new(),
             suspects: None,
@@ -177,12 +181,27 @@ impl Agent {
         self.is_ready
     }
 
+    /// How many plans have got into the kernel as a whole, those that changed nothing included.
+    #[must_use]
+    pub fn plans(&self) -> u64 {
+        self.plans
+    }
+
+    /// Whether something that is known and could be planned is not in the kernel.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        (self.is_behind && self.may_plan()) || self.writing.is_some()
+    }
+
+    fn may_plan(&self) -> bool {
+        self.cluster.synced && self.knows_devices
+    }
+
     /// Asks for a tick if there is something to plan, all is known that a plan needs, and nothing is
     /// under way that ends with one. After a failure the tick asked for then is the one that
     /// counts: changes do not make a full map less full.
     fn wake(&mut self) -> Vec<Effect> {
-        let may_plan = self.cluster.synced && self.knows_devices;
-        if !self.is_behind || !may_plan || self.is_woken || self.writing.is_some() {
+        if !self.is_behind || !self.may_plan() || self.is_woken || self.writing.is_some() {
             return Vec::new();
         }
         self.is_woken = true;
@@ -233,6 +252,7 @@ impl Agent {
     /// The kernel holds a plan.
     fn settled(&mut self) -> Vec<Effect> {
         self.failures = 0;
+        self.plans += 1;
         if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
     }
 

@@ -15,6 +15,10 @@ use super::status::Status;
 /// Below this every agent has its place.
 const HOME: &str = "/run/weir";
 
+/// The file by whose lock others see that a place is taken. It is not the one that decides who gets
+/// the place: then a reader could keep an agent from starting.
+const TAKEN: &str = "taken";
+
 /// Why an agent has no place.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -44,6 +48,7 @@ pub enum PlaceError {
 pub struct Place {
     directory: PathBuf,
     _lock: Flock<File>,
+    _taken: Flock<File>,
 }
 
 impl Place {
@@ -69,7 +74,12 @@ impl Place {
         lock.set_len(0)
             .and_then(|()| (&*lock).write_all(bpffs))
             .map_err(|error| file(&directory, error))?;
-        Ok(Self { directory, _lock: lock })
+        // Readers hold this one for a moment, so it is waited for.
+        let path = directory.join(TAKEN);
+        let taken = File::create(&path).map_err(|error| file(&path, error))?;
+        let taken = Flock::lock(taken, FlockArg::LockExclusive)
+            .map_err(|(_, error)| file(&path, error.into()))?;
+        Ok(Self { directory, _lock: lock, _taken: taken })
     }
 
     /// Says how the agent is, in one step: a reader sees the old or the new status.
@@ -107,6 +117,28 @@ pub fn status(pins: &Path) -> Result<Option<Status>, PlaceError> {
         Ok(status) => Ok(Some(status)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(file(&directory.join("status.json"), error)),
+    }
+}
+
+/// Whether an agent is at work on `pins`.
+///
+/// # Errors
+/// [`PlaceError::File`]
+pub fn is_taken(pins: &Path) -> Result<bool, PlaceError> {
+    is_taken_below(Path::new(HOME), pins)
+}
+
+fn is_taken_below(home: &Path, pins: &Path) -> Result<bool, PlaceError> {
+    let path = directory(home, pins).join(TAKEN);
+    let taken = match File::open(&path) {
+        Ok(taken) => taken,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(file(&path, error)),
+    };
+    match Flock::lock(taken, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, error)) => Err(file(&path, error.into())),
     }
 }
 
@@ -185,7 +217,9 @@ mod tests {
         let error = Place::take_below(home.path(), pins).unwrap_err();
         assert!(error.to_string().contains("(process 7); stop it"), "{error}");
         Place::take_below(home.path(), Path::new("/other/weir/v1")).unwrap();
+        assert!(is_taken_below(home.path(), pins).unwrap());
         drop(place);
+        assert!(!is_taken_below(home.path(), pins).unwrap());
         Place::take_below(home.path(), pins).unwrap();
     }
 

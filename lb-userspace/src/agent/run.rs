@@ -9,6 +9,7 @@ use super::body::Body;
 use super::place::PlaceError;
 use crate::config::{Config, Origin};
 use crate::maps::MapError;
+use crate::observe::BindError;
 use crate::programs::devices::NetlinkError;
 use crate::programs::object::ObjectError;
 use crate::programs::pins::{PinError, Pins};
@@ -24,7 +25,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     check_node(&config)?;
     let source = open(&config).await?;
-    let mut body = Body::start(&config).await?;
+    let mut body = Body::start(&config, source.reporter()).await?;
     let (sender, news) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
     tokio::select! {
@@ -41,7 +42,7 @@ async fn open(config: &Config) -> Result<Source, SourceError> {
         Origin::Manifests(paths) => Source::Manifests(Manifests::open(paths)?),
         Origin::Kubernetes(access) => {
             let kubernetes = Kubernetes::open(access.clone(), &config.node_name).await?;
-            Source::Kubernetes(Box::new(kubernetes))
+            Source::Kubernetes(kubernetes)
         }
     })
 }
@@ -97,6 +98,9 @@ pub enum RunError {
     /// The source is lost.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An address cannot be listened on, and it was asked to be.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A flag names a device that is not there.
     #[error("{flag} names {name}, and there is no such device: name one that `ip link` shows")]
     MissingDevice {

@@ -108,7 +108,7 @@ fn what_changes_nothing_wakes_nobody() {
 #[test]
 fn what_comes_while_a_write_is_under_way_is_planned_after_it() {
     let (mut agent, operations) = writing();
-    let node = Node { name: "node-1".into(), addresses: Vec::new(), zone: None };
+    let node = Node { name: "node-1".into(), addresses: Vec::new(), zone: None, leaving: false };
     assert_eq!(agent.on(Event::Cluster(Change::Node(node))), []);
     assert_eq!(agent.on(Event::Tick), []);
     assert_eq!(agent.on(all(&operations)), [Effect::Ready, Effect::WakeIn(COALESCE)]);

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
+use serde::Serialize;
 use tokio::runtime::Builder;
 
 use super::Pins;
-use super::show::Output;
+use super::output::{Answer, Output, print, table};
 use crate::config::{DeviceNames, XdpMode};
 use crate::programs::attach::hooks;
 use crate::programs::devices::Netlink;
@@ -50,8 +51,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Ok(links) => of_devices(&links, &selection),
         Err(error) => vec![Finding::fail("devices", format!("{error:#}"), "see above")],
     });
-    print(&findings, args.output)?;
     let fails = findings.iter().any(|finding| finding.level == Level::Fail);
+    print(&Findings(findings), args.output)?;
     Ok(ExitCode::from(u8::from(fails)))
 }
 
@@ -93,31 +94,24 @@ fn of_device(device: &Device) -> Option<Finding> {
     Some(Finding::ok(&device.link.name, found))
 }
 
-fn print(findings: &[Finding], output: Output) -> anyhow::Result<()> {
-    match output {
-        Output::Json => super::print(serde_json::to_string_pretty(findings)?)?,
-        Output::Yaml => super::print(serde_saphyr::to_string(&findings)?.trim_end())?,
-        Output::Table | Output::Wide => super::print(table(findings, output).trim_fmt())?,
-    }
-    Ok(())
-}
+/// How each requirement is met.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Findings(Vec<Finding>);
 
-fn table(findings: &[Finding], output: Output) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["", "WHAT", "FOUND", "WHAT TO CHANGE"]);
-    if output == Output::Table {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    }
-    for finding in findings {
-        let level = match finding.level {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Fail => "FAIL",
+impl Answer for Findings {
+    fn table(&self, _: bool) -> Table {
+        let row = |finding: &Finding| {
+            let level = match finding.level {
+                Level::Ok => "ok",
+                Level::Warn => "warn",
+                Level::Fail => "FAIL",
+            };
+            let advice = finding.advice.clone().unwrap_or_default();
+            [level.into(), finding.about.clone(), finding.found.clone(), advice]
         };
-        let advice = finding.advice.as_deref().unwrap_or_default();
-        table.add_row([level, &finding.about, &finding.found, advice]);
+        table(&["", "WHAT", "FOUND", "WHAT TO CHANGE"], self.0.iter().map(row))
     }
-    table
 }
 
 #[cfg(test)]
@@ -160,7 +154,7 @@ mod tests {
     #[test]
     fn the_table_says_what_to_change() {
         let findings = [Finding::fail("bpffs", "none", "mount one")];
-        let text = table(&findings, Output::Wide).to_string();
+        let text = Findings(findings.into()).table(false).to_string();
         assert!(text.contains("FAIL") && text.contains("mount one"), "{text}");
     }
 }

@@ -4,7 +4,10 @@
 pub mod check;
 pub mod detach;
 pub mod explain;
+mod output;
 pub mod run;
+#[cfg(test)]
+mod sample;
 pub mod show;
 
 use std::io::{self, Write};
@@ -38,7 +41,11 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Balances this node's traffic until stopped
-    Run(run::Args),
+    Run(Box<run::Args>),
+    /// Shows what is in the kernel now
+    Show(show::Args),
+    /// Says what would happen to a packet, and why, step by step
+    Explain(explain::Args),
     /// Says whether this kernel and this node will do, and if not, what to change
     Check(check::Args),
     /// Stops translating: removes every program, link and pin
@@ -52,7 +59,9 @@ pub enum Verb {
 /// What kept it from being done, ending with what to do.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(*args),
+        Verb::Show(args) => show::run(&args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
     }
@@ -64,10 +73,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
 ///
 /// It could not be printed.
 pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    output::readable(writeln!(io::stdout(), "{text}"))
 }
 
 /// How log lines are written.
@@ -84,7 +90,7 @@ pub enum LogFormat {
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
     /// Directory within a bpffs mount; pins live in weir/ below it
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    #[arg(long, env = "WEIR_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
 }
 

@@ -1,16 +1,20 @@
 //! `weir run`: what it takes, and the agent's start.
 
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tokio::runtime::Builder;
+use tracing::{info, warn};
 
 use super::{Cli, Pins};
 use crate::agent;
-use crate::config::{Config, DeviceNames, Origin, TableSizes, XdpMode, capacities};
+use crate::config::{
+    Config, DeviceNames, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode, capacities,
+};
 use crate::plan::NodePortAddresses;
 use crate::source::Access;
 
@@ -43,6 +47,10 @@ pub struct Args {
     /// leads before Weir runs
     #[arg(long, value_name = "URL", conflicts_with = "manifests")]
     pub master: Option<String>,
+    /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is
+    /// taken, the rest is named in a warning. Flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Name of this node, as its Node object has it [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -59,9 +67,16 @@ pub struct Args {
     pub xdp: XdpMode,
     /// Addresses of this node at which node ports answer: `primary` (in each family the Node object's
     /// first, else the first network device's), or prefixes; a family without a prefix is not
-    /// restricted
-    #[arg(long, default_value_t, value_name = "primary|CIDR,..")]
-    pub nodeport_addresses: NodePortAddresses,
+    /// restricted [default: primary]
+    #[arg(long, value_name = "primary|CIDR,..")]
+    pub nodeport_addresses: Option<NodePortAddresses>,
+    /// Where load balancers and probes ask /healthz, /livez and /readyz; empty for nowhere
+    /// [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::healthz)]
+    pub healthz_bind_address: Option<Listen>,
+    /// Where /metrics, /proxyMode and /configz are; empty for nowhere [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::metrics)]
+    pub metrics_bind_address: Option<Listen>,
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,
@@ -100,15 +115,44 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// The host's name or memory could not be read, or nothing says where the objects are.
+    /// The configuration file, the host's name or its memory could not be read, or nothing says
+    /// where the objects are.
     pub fn config(self) -> anyhow::Result<Config> {
-        let origin = self.origin()?;
-        let node_name = match self.node_name {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let given = Given(self.config.as_deref());
+        let origin = self.origin(&given, file.kubeconfig)?;
+        let name = given.one(("--node-name", self.node_name), ("hostnameOverride", file.node_name));
+        let node_name = match name {
             Some(name) => name,
             None => host_name()?,
         };
+        let servers = Servers::default();
+        let servers = Servers {
+            healthz: given
+                .one(
+                    ("--healthz-bind-address", self.healthz_bind_address),
+                    ("healthzBindAddress", file.healthz),
+                )
+                .unwrap_or(servers.healthz),
+            metrics: given
+                .one(
+                    ("--metrics-bind-address", self.metrics_bind_address),
+                    ("metricsBindAddress", file.metrics),
+                )
+                .unwrap_or(servers.metrics),
+            must_bind: file.must_bind,
+            // Kube-proxy's rule.
+            late_after: file.sync_period.map_or(servers.late_after, |period| period * 2),
+        };
+        let nodeport_addresses = given.one(
+            ("--nodeport-addresses", self.nodeport_addresses),
+            ("nodePortAddresses", file.nodeport_addresses),
+        );
         let sizes = TableSizes {
-            connections: self.sizes.connection_table_size,
+            connections: given.one(
+                ("--connection-table-size", self.sizes.connection_table_size),
+                ("conntrack", file.connections),
+            ),
             frontends: self.sizes.frontend_table_size,
             backends: self.sizes.backend_table_size,
             slots: self.sizes.slot_table_size,
@@ -120,18 +164,26 @@ impl Args {
             pod_devices: self.pod_devices,
             xdp: self.xdp,
             pin_directory: self.pins.directory(),
-            nodeport_addresses: self.nodeport_addresses,
+            nodeport_addresses: nodeport_addresses.unwrap_or_default(),
             capacities: capacities(sizes, memory()?),
+            servers,
         })
     }
 
-    fn origin(&self) -> Result<Origin, clap::Error> {
+    fn origin(&self, given: &Given<'_>, of_file: Option<PathBuf>) -> Result<Origin, clap::Error> {
         if !self.manifests.is_empty() {
+            let paths = Some(self.manifests.clone());
+            let of_file = of_file.map(|path| vec![path]);
+            given.one(("--manifests", paths), ("clientConnection.kubeconfig", of_file));
             return Ok(Origin::Manifests(self.manifests.clone()));
         }
         let server = self.master.clone();
-        let access = match &self.kubeconfig {
-            Some(path) => Some(Access { kubeconfig: Some(path.clone()), server }),
+        let kubeconfig = given.one(
+            ("--kubeconfig", self.kubeconfig.clone()),
+            ("clientConnection.kubeconfig", of_file),
+        );
+        let access = match kubeconfig {
+            Some(path) => Some(Access { kubeconfig: Some(path), server }),
             None => Access::of_this_pod(server),
         };
         access.map(Origin::Kubernetes).ok_or_else(|| {
@@ -141,6 +193,36 @@ impl Args {
                  --manifests FILE|DIR, or run in a pod with a service account",
             )
         })
+    }
+}
+
+/// Reads kube-proxy's configuration and names what of it is not honoured.
+fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let file = KubeProxyFile::read(path, u32::try_from(cores).unwrap_or(u32::MAX))?;
+    if !file.ignored.is_empty() {
+        let keys = file.ignored.join(", ");
+        warn!("{}: these keys mean nothing to Weir and change nothing: {keys}", path.display());
+    }
+    Ok(file)
+}
+
+/// Where a setting may be given besides a flag.
+struct Given<'a>(Option<&'a Path>);
+
+impl Given<'_> {
+    /// What the flag says, else the file's key. That the flag wins is said where it matters.
+    fn one<T: PartialEq>(
+        &self,
+        (flag, of_flag): (&str, Option<T>),
+        (key, of_file): (&str, Option<T>),
+    ) -> Option<T> {
+        if let (Some(path), Some(_), Some(_)) = (self.0, &of_flag, &of_file)
+            && of_flag != of_file
+        {
+            info!("{flag} wins over {key} in {}", path.display());
+        }
+        of_flag.or(of_file)
     }
 }
 
@@ -241,6 +323,39 @@ mod tests {
     }
 
     #[test]
+    fn flags_win_over_kube_proxys_configuration_which_wins_over_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.conf");
+        let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+hostnameOverride: of-the-file
+clientConnection: {kubeconfig: /of/the/file}
+healthzBindAddress: 127.0.0.1:1000
+metricsBindAddress: 127.0.0.1:2000
+iptables: {syncPeriod: 10s}
+nodePortAddresses: [10.0.0.0/8]
+";
+        std::fs::write(&path, text).unwrap();
+        let flags = format!(
+            "--manifests a --config {} --node-name of-the-flag --metrics-bind-address 127.0.0.1",
+            path.display()
+        );
+        let config = parse(&flags).unwrap().config().unwrap();
+        assert_eq!(config.node_name, "of-the-flag");
+        assert_eq!(config.servers.healthz.to_string(), "127.0.0.1:1000");
+        assert_eq!(config.servers.metrics.to_string(), "127.0.0.1:10249");
+        assert_eq!(config.servers.late_after.as_secs(), 20);
+        assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8");
+        assert_eq!(config.to_json()["weir"]["node-name"], "of-the-flag");
+        let flags = format!("--config {}", path.display());
+        let config = parse(&flags).unwrap().config().unwrap();
+        assert_eq!(config.node_name, "of-the-file");
+        let access = Access { kubeconfig: Some("/of/the/file".into()), server: None };
+        assert_eq!(config.origin, Origin::Kubernetes(access));
+        assert_eq!(parse("--manifests a").unwrap().config().unwrap().servers, Servers::default());
+    }
+
+    #[test]
     fn a_run_without_a_source_is_refused_by_the_flags_that_are_missing() {
         let error = parse("").unwrap().config().unwrap_err().to_string();
         assert!(error.contains("--kubeconfig FILE, or --manifests FILE|DIR"), "{error}");
@@ -262,6 +377,7 @@ mod tests {
             ("--manifests a --network-devices eth0,", "as in eth0,ens*"),
             ("--manifests a --nodeport-addresses all", "ADDRESS/LENGTH"),
             ("--manifests a --slot-table-size 5", "1024"),
+            ("--manifests a --healthz-bind-address everywhere", "0.0.0.0:10256"),
         ] {
             let error = parse(words).unwrap_err();
             assert!(error.contains(hint), "{error}");

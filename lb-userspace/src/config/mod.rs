@@ -3,18 +3,23 @@
 
 mod capacities;
 mod devices;
+mod kube_proxy;
+mod listen;
 mod node_ports;
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lb_common::maps::Capacities;
+use serde_json::{Value, json};
 
 use crate::plan::NodePortAddresses;
 use crate::source::Access;
 
 pub use capacities::{TableSizes, capacities};
 pub use devices::DeviceNames;
+pub use kube_proxy::{KubeProxyError, KubeProxyFile};
+pub use listen::{Listen, ListenError, Servers};
 pub use node_ports::NodePortAddressesError;
 
 /// Everything `weir run` was told, or decided for itself where it was told nothing.
@@ -36,6 +41,33 @@ pub struct Config {
     pub nodeport_addresses: NodePortAddresses,
     /// How many entries each map has.
     pub capacities: Capacities,
+    /// What is served over HTTP.
+    pub servers: Servers,
+}
+
+impl Config {
+    /// The settings by the names of their flags, as `/configz` shows them.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let devices = |names: &Option<DeviceNames>| names.as_ref().map(ToString::to_string);
+        json!({"weir": {
+            "manifests": self.origin.manifests(),
+            "kubeconfig": self.origin.access().and_then(|access| access.kubeconfig.as_ref()),
+            "master": self.origin.access().and_then(|access| access.server.as_ref()),
+            "node-name": self.node_name,
+            "network-devices": devices(&self.network_devices),
+            "pod-devices": devices(&self.pod_devices),
+            "xdp": self.xdp.to_possible_value().map(|value| value.get_name().to_owned()),
+            "pins": self.pin_directory,
+            "nodeport-addresses": self.nodeport_addresses.to_string(),
+            "connection-table-size": self.capacities.connections / 2,
+            "frontend-table-size": self.capacities.frontends,
+            "backend-table-size": self.capacities.backends,
+            "slot-table-size": self.capacities.slots,
+            "healthz-bind-address": self.servers.healthz.to_string(),
+            "metrics-bind-address": self.servers.metrics.to_string(),
+        }})
+    }
 }
 
 /// Where the cluster's objects come from.
@@ -45,6 +77,22 @@ pub enum Origin {
     Manifests(Vec<PathBuf>),
     /// An API server.
     Kubernetes(Access),
+}
+
+impl Origin {
+    fn manifests(&self) -> Option<&[PathBuf]> {
+        match self {
+            Self::Manifests(paths) => Some(paths),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
+    fn access(&self) -> Option<&Access> {
+        match self {
+            Self::Manifests(_) => None,
+            Self::Kubernetes(access) => Some(access),
+        }
+    }
 }
 
 /// Which network devices get XDP in front of TC. TC is on every device whatever this says.

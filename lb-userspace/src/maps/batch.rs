@@ -22,6 +22,7 @@ const CHUNK: usize = 4096;
 pub struct Table<K, V> {
     data: MapData,
     map: &'static Map,
+    capacity: u32,
     entry: PhantomData<(K, V)>,
 }
 
@@ -39,7 +40,13 @@ impl<K: Pod, V: Pod> Table<K, V> {
             let text = "its entries are of another size, hence of another version of weir";
             return Err(failed(io::Error::other(text)));
         }
-        Ok(Self { data, map, entry: PhantomData })
+        Ok(Self { data, map, capacity: info.max_entries(), entry: PhantomData })
+    }
+
+    /// Name of the map, and the entries it can hold.
+    #[must_use]
+    pub const fn room(&self) -> (&'static str, u32) {
+        (self.map.name, self.capacity)
     }
 
     /// Hands every entry to `see`, a chunk at a time; entries may be removed meanwhile. Of a map

@@ -13,6 +13,7 @@ use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 
 use super::batch::{PerCpuTable, Table};
+use super::connections::Fill;
 use super::contents::{Contents, FamilyContents};
 use super::{MapError, MapStore, Operation};
 use crate::programs::pins::Pins;
@@ -85,6 +86,28 @@ impl KernelStore {
     /// The map could not be read.
     pub fn traffic_v6(&self, backend: BackendId) -> Result<Traffic, MapError> {
         self.v6.traffic.sum(backend.0).map(traffic)
+    }
+
+    /// How full the maps are, if they hold `contents`.
+    #[must_use]
+    pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
+        let slots = contents.slots.values().map(|pool| pool.len()).sum();
+        [
+            (self.services.room(), contents.services.len()),
+            (self.v4.frontends.room(), contents.v4.frontends.len()),
+            (self.v6.frontends.room(), contents.v6.frontends.len()),
+            (self.slots.room(), slots),
+            (self.v4.backends.room(), contents.v4.backends.len()),
+            (self.v6.backends.room(), contents.v6.backends.len()),
+            (self.devices.room(), contents.devices.len()),
+        ]
+        .into_iter()
+        .map(|((map, capacity), entries)| Fill {
+            map,
+            entries: entries as u64,
+            capacity: capacity.into(),
+        })
+        .collect()
     }
 
     /// The slots of every pool that frontends name.

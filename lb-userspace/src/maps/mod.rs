@@ -39,7 +39,7 @@ pub enum MapError {
         flag: &'static str,
     },
     /// The kernel refused.
-    #[error("cannot {operation} {map}: {cause}; it will be tried again")]
+    #[error("cannot {operation} {map}: {cause}; run `weir check`")]
     Refused {
         /// Name of the map.
         map: &'static str,
@@ -51,6 +51,14 @@ pub enum MapError {
 }
 
 impl MapError {
+    /// Name of the map.
+    #[must_use]
+    pub const fn map(&self) -> &'static str {
+        match self {
+            Self::Full { map, .. } | Self::Refused { map, .. } => map,
+        }
+    }
+
     /// The error for an operation on `map` that ended with `cause`. A map without room for one more
     /// entry answers `E2BIG`.
     #[must_use]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::address::{Family, Protocol};
 
@@ -22,6 +23,9 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// When what changed them last happened, since 1970, as the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time` says.
+    pub triggered: Option<Duration>,
 }
 
 /// A port of a slice's endpoints.

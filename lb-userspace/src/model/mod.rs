@@ -70,6 +70,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Whether this change would change nothing.
+    #[must_use]
+    pub fn knows(&self, change: &Change) -> bool {
+        match change {
+            Change::Service(service) => self.services.get(&service.name) == Some(service),
+            Change::ServiceGone(name) => !self.services.contains_key(name),
+            Change::Slice(slice) => self.slices.get(&slice.name) == Some(slice),
+            Change::SliceGone(name) => !self.slices.contains_key(name),
+            Change::Node(node) => self.nodes.get(&node.name) == Some(node),
+            Change::NodeGone(name) => !self.nodes.contains_key(name),
+            Change::Synced => self.synced,
+        }
+    }
+
     /// Takes a change in; returns whether it changed anything.
     pub fn apply(&mut self, change: Change) -> bool {
         match change {

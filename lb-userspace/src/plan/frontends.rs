@@ -90,7 +90,11 @@ fn frontends<A: Address>(port: &ports::Port<'_>, reach: Reach, nodes: &[A]) -> V
         Reach::External => {
             let node_port = port.port.node_port.into_iter();
             let by_node = node_port.flat_map(|number| nodes.iter().map(move |ip| at(*ip, number)));
-            let vips = port.service.load_balancer_ips.iter().chain(&port.service.external_ips);
+            // Ranges that cannot be kept yet must not be ignored either: an address that asks for them
+            // is not served.
+            let is_open = port.service.source_ranges.is_empty();
+            let load_balancer = port.service.load_balancer_ips.iter().filter(|_| is_open);
+            let vips = load_balancer.chain(&port.service.external_ips);
             let by_vip = vips.filter_map(|ip| A::from_ip(*ip)).map(|ip| at(ip, port.port.port));
             by_node.chain(by_vip).collect()
         }

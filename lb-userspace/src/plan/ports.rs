@@ -81,8 +81,8 @@ fn not_granted(service: &Service) -> impl Iterator<Item = &'static str> {
     );
     let restricted = !service.source_ranges.is_empty() && !service.load_balancer_ips.is_empty();
     let ranges = restricted.then_some(
-        "loadBalancerSourceRanges is not yet honoured: the load balancer's addresses answer \
-         everyone, so filter in front of this node",
+        "loadBalancerSourceRanges is not yet honoured, so the load balancer's addresses are not served: \
+         remove the ranges and filter in front of this node",
     );
     affinity.into_iter().chain(ranges)
 }

@@ -7,3 +7,19 @@ pub mod object;
 pub mod pins;
 pub mod ports;
 pub mod requirements;
+
+use std::error::Error;
+
+/// An error and what it came from: aya names the kernel's answer only there.
+fn causes(error: &dyn Error) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            told = format!("{told}: {text}");
+        }
+        cause = error.source();
+    }
+    told
+}

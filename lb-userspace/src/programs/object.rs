@@ -1,20 +1,20 @@
 //! The BPF object: where its bytes come from, and how it is loaded onto pinned maps.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use aya::programs::ProgramError;
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::{self, Capacities};
 
+use super::causes;
 use super::pins::{PinError, Pins};
+use crate::syscall;
 
 /// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
-/// IPv6 address, which other than an IPv4 one has no sum of its own to make up for it in the frame.
+/// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.
 const BPF_F_IPV6: u64 = 1 << 7;
 
 /// Why the programs could not be loaded.
@@ -148,11 +148,19 @@ pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
 }
 
 /// The flags that this kernel's `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is
-/// of Linux 6.16 (commit ead7f9b8de65) and a kernel without it refuses the whole call, hence the
-/// version decides; a kernel that was given the fix later goes without it, as it did before.
+/// of Linux 6.16 (commit ead7f9b8de65), has since come to older kernels too, and makes one without
+/// it refuse the whole call; so the kernel is asked: the helper, given nothing to change at all in a
+/// packet of zeroes, answers 0 where it knows the flag.
 pub fn checksum_flags() -> u64 {
-    match KernelVersion::current() {
-        Ok(version) if version >= KernelVersion::new(6, 16, 0) => BPF_F_IPV6,
+    const L4_CSUM_REPLACE: u64 = 11;
+    const TWO_BYTES: u64 = 2;
+    let set = |register: u64, value: u64| 0xb7 | register << 8 | value << 32;
+    let (call, exit) = (0x85 | L4_CSUM_REPLACE << 32, 0x95);
+    // Register 1 holds the packet from the start.
+    let instructions =
+        [set(2, 14), set(3, 0), set(4, 0), set(5, BPF_F_IPV6 | TWO_BYTES), call, exit];
+    match syscall::run_at_tc(&instructions, &[0; 64]) {
+        Ok(0) => BPF_F_IPV6,
         Ok(_) | Err(_) => 0,
     }
 }
@@ -174,20 +182,6 @@ fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), ObjectError> {
             program.load().map_err(refused)
         }
     }
-}
-
-/// An error and what it came from: aya names the kernel's answer only there.
-fn causes(error: &dyn Error) -> String {
-    let mut told = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !told.contains(&text) {
-            told = format!("{told}: {text}");
-        }
-        cause = error.source();
-    }
-    told
 }
 
 /// The verifier's log can be megabytes; what it refused stands at its end.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::model::Change;
 
-pub use kubernetes::{Access, AccessError, Kubernetes, Patience};
+pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reporter};
 pub use manifests::Manifests;
 pub use problem::{Place, Problem};
 
@@ -30,10 +30,19 @@ pub enum Source {
     /// Files.
     Manifests(Manifests),
     /// An API server.
-    Kubernetes(Box<Kubernetes>),
+    Kubernetes(Kubernetes),
 }
 
 impl Source {
+    /// Where remarks can be written back to, if anywhere.
+    #[must_use]
+    pub fn reporter(&self) -> Option<Reporter> {
+        match self {
+            Self::Manifests(_) => None,
+            Self::Kubernetes(kubernetes) => Some(kubernetes.reporter()),
+        }
+    }
+
     /// Tells everything there is, then [`Change::Synced`], then every change, until nobody listens.
     ///
     /// # Errors

@@ -69,6 +69,7 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
             name: HERE.to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             zone: has_zone.then(|| "zone-0".to_owned()),
+            leaving: false,
         };
         cluster.nodes.insert(HERE.to_owned(), node);
         for (index, (mut service, slices)) in services {
@@ -146,6 +147,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
             .into_iter()
             .map(|(number, endpoint)| Endpoint { address: pod(family, number), ..endpoint })
             .collect(),
+        triggered: None,
     })
 }
 

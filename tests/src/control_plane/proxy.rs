@@ -88,7 +88,7 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> u32 {
         match self {
-            Self::Weir(agent) => agent.id(),
+            Self::Weir(agent) => agent.process(),
             Self::KubeProxy(KubeProxy(process)) => process.id(),
         }
     }

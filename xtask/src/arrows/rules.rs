@@ -12,7 +12,7 @@ pub struct Rule {
 }
 
 /// What to do instead of `unsafe` outside its few places.
-pub const INSTEAD_OF_UNSAFE: &str = "Unsafe code lives in lb-ebpf/src/kernel, lb-ebpf/src/main.rs, \
+pub const INSTEAD_OF_UNSAFE: &str = "Unsafe code lives in lb-ebpf/src/{kernel,bench}, lb-ebpf/src/main.rs, \
     lb-common/src/layout.rs and lb-userspace/src/syscall.rs; put a safe function there and call it.";
 
 const PURE: [&str; 5] = [
@@ -45,7 +45,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         files: &["lb-ebpf/"],
-        except: &["lb-ebpf/src/kernel/", "lb-ebpf/src/main.rs"],
+        except: &["lb-ebpf/src/kernel/", "lb-ebpf/src/bench/", "lb-ebpf/src/main.rs"],
         names: &["aya_ebpf", "aya_log_ebpf"],
         but: &[],
         instead: "What a packet's walk needs of the kernel goes through the traits Packet, Tables and \
@@ -69,11 +69,15 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         files: &[AGENT],
-        except: &["lb-userspace/src/source/", "lb-userspace/src/cli/"],
+        except: &[
+            "lb-userspace/src/source/",
+            "lb-userspace/src/cli/",
+            "lb-userspace/src/config/kube_proxy",
+        ],
         names: &["serde_saphyr"],
         but: &[],
-        instead: "YAML is read by lb-userspace/src/source and printed by lb-userspace/src/cli; \
-            hand them values.",
+        instead: "YAML is read by lb-userspace/src/source and config/kube_proxy, and printed by \
+            lb-userspace/src/cli; hand them values.",
     },
     Rule {
         files: &[AGENT],
@@ -200,6 +204,7 @@ impl Rule {
 pub fn may_be_unsafe(file: &str) -> bool {
     [
         "lb-ebpf/src/kernel/",
+        "lb-ebpf/src/bench/",
         "lb-ebpf/src/main.rs",
         "lb-common/src/layout.rs",
         "lb-userspace/src/syscall.rs",

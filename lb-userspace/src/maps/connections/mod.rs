@@ -25,8 +25,23 @@ pub struct Sweep {
     pub referenced: BackendSet,
     /// Entries there were.
     pub entries: u64,
+    /// Those of them that were half open.
+    pub half_open: u64,
     /// Entries that were removed.
     pub removed: u64,
+    /// How full each table was.
+    pub tables: Vec<Fill>,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fill {
+    /// Name of the map.
+    pub map: &'static str,
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries it can hold.
+    pub capacity: u64,
 }
 
 /// One family's two connection tables, as a sweep needs them.
@@ -67,6 +82,7 @@ pub fn sweep<A: Address>(
     for table in [Which::HalfOpen, Which::Established] {
         tables.for_each(table, &mut |tuple, entry| {
             counts.entries += 1;
+            counts.half_open += u64::from(table == Which::HalfOpen);
             referenced.insert(entry.backend);
             if is_idle(&tuple, &entry, now) {
                 counts.removed += forget(tables, table, &tuple, now)?;
@@ -188,10 +204,38 @@ impl KernelFlows {
     pub fn sweep(&self, now: Ticks) -> Result<Sweep, MapError> {
         let mut found = Sweep::default();
         let mut referenced = BackendSet::default();
-        sweep(&self.v4, now, &mut referenced.v4, &mut found)?;
-        sweep(&self.v6, now, &mut referenced.v6, &mut found)?;
+        self.v4.sweep(now, &mut referenced.v4, &mut found)?;
+        self.v6.sweep(now, &mut referenced.v6, &mut found)?;
         found.referenced = mem::take(&mut referenced);
         Ok(found)
+    }
+}
+
+impl<A: Address> FamilyFlows<A>
+where
+    Tuple<A>: Pod,
+    Connection<A>: Pod,
+{
+    /// Sweeps this family, and says how full its tables were.
+    fn sweep(
+        &self,
+        now: Ticks,
+        referenced: &mut BTreeSet<BackendId>,
+        found: &mut Sweep,
+    ) -> Result<(), MapError> {
+        let mut counts = Sweep::default();
+        sweep(self, now, referenced, &mut counts)?;
+        found.entries += counts.entries;
+        found.half_open += counts.half_open;
+        found.removed += counts.removed;
+        for (table, entries) in [
+            (&self.established, counts.entries - counts.half_open),
+            (&self.half_open, counts.half_open),
+        ] {
+            let (map, capacity) = table.room();
+            found.tables.push(Fill { map, entries, capacity: capacity.into() });
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use lb_common::maps::Capacities;
 
 pub use hooks::Hook;
 
+use super::causes;
 use super::devices::Device;
 use super::object::{Object, ObjectError, Program};
 use super::pins::{PinError, Pins};
@@ -107,6 +108,12 @@ impl Attachments {
         })
     }
 
+    /// Why no device has XDP, if the kernel refused that program alone.
+    #[must_use]
+    pub const fn without_xdp(&self) -> Option<&ObjectError> {
+        self.object.without_xdp.as_ref()
+    }
+
     /// Makes what is attached what `devices` call for, and nothing else: attaches, replaces what an
     /// earlier agent attached, and detaches what has no place any more.
     ///
@@ -168,9 +175,10 @@ impl Attachments {
                 Err(error) if error.is_gone() => {}
                 Err(error) if hook.is_xdp() => self.note_refused_xdp(&mut attached, &error),
                 Err(error) => attached.problems.push(format!(
-                    "{hook} of {} cannot be taken: {error}; it is tried again, `weir check` says \
-                     what may be missing",
-                    device.link.name
+                    "{hook} of {} cannot be taken: {}; it is tried again, `weir check` says what \
+                     may be missing",
+                    device.link.name,
+                    causes(&error)
                 )),
             }
         }
@@ -207,7 +215,7 @@ impl Attachments {
             Some(libc::EBUSY | libc::EEXIST) => {
                 format!("another XDP program is on {name} (`ip link show {name}`): TC alone")
             }
-            Some(_) | None => format!("{name} did not take XDP: {error}; TC alone"),
+            Some(_) | None => format!("{name} did not take XDP: {}; TC alone", causes(error)),
         };
         if self.xdp != XdpMode::Auto {
             attached

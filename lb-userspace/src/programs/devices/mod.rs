@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-pub use netlink::{Netlink, NetlinkError};
+pub use netlink::{Netlink, NetlinkError, Way};
 
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
@@ -148,7 +148,7 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
         "bridge" => bridge(link, ports),
         "vxlan" | "geneve" | "gretap" | "ip6gretap" | "ipip" | "sit" | "ip6tnl" | "gre"
         | "ip6gre" | "wireguard" => (Some(DeviceRole::Network), "a tunnel to other nodes"),
-        "dummy" | "ifb" | "nlmon" => (None, "nothing arrives by such a device"),
+        "dummy" | "ifb" | "nlmon" | "vrf" => (None, "nothing arrives by such a device"),
         _ if link.has_default_route => {
             (Some(DeviceRole::Network), "the default route leaves by it")
         }

@@ -63,6 +63,17 @@ pub struct Netlink {
     settles: Option<Instant>,
 }
 
+/// Where the routing table sends a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To this node itself.
+    Here,
+    /// Out of the device with this interface index.
+    Out(u32),
+    /// Nowhere.
+    None,
+}
+
 type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
 
 impl Netlink {
@@ -120,6 +131,33 @@ impl Netlink {
         Ok(links)
     }
 
+    /// The way to `destination` by the routing table.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Asked`]
+    pub async fn way(&self, destination: IpAddr) -> Result<Way, NetlinkError> {
+        let question = match destination {
+            IpAddr::V4(ip) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build()
+            }
+            IpAddr::V6(ip) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build()
+            }
+        };
+        let mut answers = Box::pin(self.handle.route().get(question).execute());
+        match answers.try_next().await {
+            Ok(Some(route)) if route.header.kind == RouteType::Unicast => {
+                Ok(leaves_by(&route).first().map_or(Way::None, |device| Way::Out(*device)))
+            }
+            Ok(Some(_)) => Ok(Way::Here),
+            Ok(None) => Ok(Way::None),
+            Err(rtnetlink::Error::NetlinkError(refusal)) if leads_nowhere(refusal.raw_code()) => {
+                Ok(Way::None)
+            }
+            Err(error) => Err(asked("routes")(error)),
+        }
+    }
+
     async fn addresses(&self) -> Result<BTreeMap<u32, Vec<IpNet>>, NetlinkError> {
         let messages: Vec<AddressMessage> = self
             .handle
@@ -159,6 +197,11 @@ impl Netlink {
         }
         Ok(devices)
     }
+}
+
+/// What the kernel answers where no route, or one that forbids, leads to an address.
+fn leads_nowhere(code: i32) -> bool {
+    [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
 }
 
 fn asked(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {

@@ -5,6 +5,7 @@ mod shape;
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapInfo;
@@ -50,6 +51,12 @@ pub enum PinError {
         version = layout::VERSION
     )]
     OtherVersion(PathBuf),
+    /// No agent has been here.
+    #[error(
+        "nothing of weir's is pinned at {0}: start `weir run` first, or name the BPF file system \
+         that it uses with --bpffs"
+    )]
+    Nothing(PathBuf),
     /// A map that is pinned could not be looked at.
     #[error("the map pinned at {path} could not be opened: {error}; run `weir check`")]
     Map {
@@ -96,6 +103,26 @@ impl Pins {
         Ok(())
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Asks for maps of this version to be there.
+    ///
+    /// # Errors
+    /// [`PinError::Nothing`], [`PinError::OtherVersion`], [`PinError::File`]
+    pub fn require(&self) -> Result<(), PinError> {
+        if !entries(&self.maps())?.is_empty() {
+            return Ok(());
+        }
+        match self.versions()?.into_iter().find(|path| *path != self.directory) {
+            Some(other) => Err(PinError::OtherVersion(other)),
+            None => Err(PinError::Nothing(self.directory.clone())),
+        }
+    }
+
     /// Compares what is pinned with what this build wants, and touches nothing.
     ///
     /// # Errors
@@ -136,6 +163,16 @@ impl Pins {
             Ok(info) => Ok(Some(Shape::of(&info))),
             Err(error) => Err(PinError::Map { path, error }),
         }
+    }
+
+    /// Bytes of the kernel's memory that the pinned map takes; `None` if the kernel does not tell.
+    #[must_use]
+    pub fn memory(&self, map: &maps::Map) -> Option<u64> {
+        let info = MapInfo::from_pin(self.map(map)).ok()?;
+        let number = info.fd().ok()?.as_fd().as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"))?;
+        line.trim().parse().ok()
     }
 
     /// The pin of `map`.

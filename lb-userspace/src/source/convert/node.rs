@@ -24,13 +24,37 @@ pub(crate) fn node(object: &core::Node) -> (Node, Vec<Remark>) {
         zone: label_value(&object.metadata, "topology.kubernetes.io/zone")
             .filter(|zone| !zone.is_empty())
             .map(String::from),
+        leaving: is_leaving(object),
     };
     (node, remarks.into_list())
+}
+
+/// As kube-proxy's health server sees it: the effect of the taint does not matter.
+fn is_leaving(object: &core::Node) -> bool {
+    let taints = object.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    object.metadata.deletion_timestamp.is_some()
+        || taints.iter().any(|taint| taint.key == "ToBeDeletedByClusterAutoscaler")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_leaving_once_it_is_being_deleted_or_the_autoscaler_has_marked_it() {
+        for (yaml, leaving) in [
+            ("metadata: {name: a}", false),
+            ("metadata: {name: a}\nspec: {taints: [{key: other, effect: NoExecute}]}", false),
+            ("metadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}", true),
+            (
+                "metadata: {name: a}\nspec:\n  taints:\n  - {key: other, effect: NoSchedule}\n  - {key: ToBeDeletedByClusterAutoscaler, value: '1', effect: PreferNoSchedule}",
+                true,
+            ),
+        ] {
+            let object = serde_saphyr::from_str(yaml).unwrap();
+            assert_eq!(node(&object).0.leaving, leaving, "{yaml}");
+        }
+    }
 
     #[test]
     fn internal_addresses_come_before_external_ones() {

@@ -1,6 +1,7 @@
 //! EndpointSlice.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1 as discovery;
 use lb_common::address::Family;
@@ -13,6 +14,9 @@ const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// The label of slices that are not for proxies.
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// The annotation that says when the change of a Service or Pod happened that the slice follows.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// The slice that `object` describes, or `None` if it is for no proxy; and what of it is not
 /// honoured.
@@ -33,6 +37,7 @@ pub(crate) fn slice(object: &discovery::EndpointSlice) -> (Option<EndpointSlice>
             .flatten()
             .filter_map(|written| endpoint(written, family, &mut remarks))
             .collect(),
+        triggered: triggered(object, &mut remarks),
     });
     (slice, remarks.into_list())
 }
@@ -69,6 +74,18 @@ fn service_name(
         ));
     }
     label.map(|service| Name::new(&own.namespace, service))
+}
+
+fn triggered(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Option<Duration> {
+    let written = object.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
+    let Ok(time) = written.parse::<jiff::Timestamp>() else {
+        remarks.add(format!(
+            "annotation {TRIGGER_ANNOTATION} is {written:?}, which is no time, and is not counted: \
+             write it as in 2026-01-31T12:00:00Z"
+        ));
+        return None;
+    };
+    Duration::try_from(time.as_duration()).ok()
 }
 
 fn ports(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Vec<EndpointPort> {
@@ -184,6 +201,27 @@ endpoints:
         assert_eq!(endpoint.node.as_deref(), Some("node-1"));
         assert_eq!(endpoint.zone_hints, ["a", "b"].map(String::from).into());
         assert_eq!(endpoint.node_hints, ["node-1"].map(String::from).into());
+    }
+
+    #[test]
+    fn the_time_of_the_last_change_is_carried_along_or_remarked_on() {
+        let of = |time: &str| {
+            convert(&format!(
+                "metadata:
+  name: web-1
+  labels: {{kubernetes.io/service-name: web}}
+  annotations: {{endpoints.kubernetes.io/last-change-trigger-time: '{time}'}}
+addressType: IPv4
+endpoints: []
+"
+            ))
+        };
+        let (slice, remarks) = of("2026-01-31T12:00:00.25Z");
+        assert_eq!(slice.unwrap().triggered, Some(Duration::from_millis(1_769_860_800_250)));
+        assert_eq!(remarks, [""; 0]);
+        let (slice, remarks) = of("yesterday");
+        assert_eq!(slice.unwrap().triggered, None);
+        assert!(remarks[0].contains("\"yesterday\", which is no time"), "{remarks:?}");
     }
 
     #[test]

@@ -106,9 +106,8 @@ mod tests {
     }
 
     fn gone(news: &News) -> Vec<&str> {
-        let names = news.changes.iter().filter_map(|change| match change {
-            Change::ServiceGone(name) => Some(name.name.as_str()),
-            _ => None,
+        let names = news.changes.iter().filter_map(|change| {
+            if let Change::ServiceGone(name) = change { Some(name.name.as_str()) } else { None }
         });
         names.collect()
     }

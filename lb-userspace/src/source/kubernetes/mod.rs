@@ -2,10 +2,11 @@
 //! and watched, and come out as the same [`Change`](crate::model::Change)s as those of manifests.
 //!
 //! `access -> request -> watch -> known -> telling`: how the server is reached, one question and its
-//! answer, the watch of one kind, which of its objects are told, and all watches together. Whatever
-//! becomes of the server, what was told stays told until a complete list says otherwise.
+//! answer, the watch of one kind, which of its objects are told, and all watches together; `events`
+//! writes back what cannot be honoured. Whatever becomes of the server, what was told stays told until a complete list says otherwise.
 
 mod access;
+mod events;
 mod kind;
 mod known;
 mod patience;
@@ -13,6 +14,8 @@ mod request;
 mod telling;
 mod version;
 mod watch;
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -25,12 +28,13 @@ use self::watch::Watch;
 use super::SourceEvent;
 
 pub use access::{Access, AccessError};
+pub use events::{EventCounts, Reporter};
 pub use patience::Patience;
 
 /// The objects that an API server holds.
 #[derive(Debug)]
 pub struct Kubernetes {
-    door: Door,
+    door: Arc<Door>,
     node: String,
     patience: Patience,
 }
@@ -43,7 +47,7 @@ impl Kubernetes {
     ///
     /// The credentials cannot be read.
     pub async fn open(access: Access, node: &str) -> Result<Self, AccessError> {
-        let door = Door::open(access).await?;
+        let door = Arc::new(Door::open(access).await?);
         Ok(Self { door, node: node.into(), patience: Patience::default() })
     }
 
@@ -53,10 +57,16 @@ impl Kubernetes {
         Self { patience, ..self }
     }
 
+    /// Starts to write Events to the same server.
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        Reporter::start(Arc::clone(&self.door), &self.node, self.patience)
+    }
+
     /// Tells everything, then every change, until nobody listens.
     pub(super) async fn run(self, events: Sender<SourceEvent>) {
         let (sender, news) = mpsc::channel(16);
-        let (door, node, patience) = (&self.door, self.node.as_str(), self.patience);
+        let (door, node, patience) = (&*self.door, self.node.as_str(), self.patience);
         let services = Watch::<Service>::new(door, node, patience, sender.clone());
         let slices = Watch::<EndpointSlice>::new(door, node, patience, sender.clone());
         let nodes = Watch::<Node>::new(door, node, patience, sender);

@@ -29,7 +29,7 @@ pub(super) enum Failure {
     )]
     Unauthorized(String),
     /// 403: they count, but not for this.
-    #[error("it refuses ({0}): grant get, list and watch as Weir's ClusterRole does")]
+    #[error("it refuses ({0}): grant what Weir's ClusterRole grants")]
     Forbidden(String),
     /// Another status that is no success.
     #[error("it answers {status} ({message})")]
@@ -64,6 +64,16 @@ impl Failure {
     /// Whether other credentials could help: TLS fails without a status.
     pub(super) fn may_be_credentials(&self) -> bool {
         matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
+    }
+
+    /// Whether every question would meet the same.
+    pub(super) fn concerns_all(&self) -> bool {
+        match self {
+            Self::Unauthorized(_) | Self::Unreachable(_) | Self::Late(_) | Self::Credentials(_) => {
+                true
+            }
+            Self::Expired | Self::Forbidden(_) | Self::Status { .. } | Self::Unreadable(_) => false,
+        }
     }
 
     pub(super) fn of_status(status: &Status, header: Option<Duration>) -> Self {
@@ -134,7 +144,7 @@ pub(super) async fn page<K: DeserializeOwned + Clone>(
     Ok(Page { metadata: list.metadata, items })
 }
 
-/// Sends an object to be created; whether it was there already.
+/// Sends an object to be created.
 pub(super) async fn create(
     client: &Client,
     request: Request,

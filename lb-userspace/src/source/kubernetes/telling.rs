@@ -27,8 +27,13 @@ pub(super) enum State {
     Answers,
     /// It answers, and everything has been told once.
     Listed,
-    /// It does not answer, or does not answer what was asked, because of this.
-    Unanswered(String),
+    /// It does not answer, or does not answer what was asked.
+    Unanswered {
+        /// Why not.
+        reason: String,
+        /// Whether all watches meet the same.
+        concerns_all: bool,
+    },
 }
 
 impl News {
@@ -56,11 +61,24 @@ pub(super) struct Telling {
     server: String,
     listed: BTreeSet<Kind>,
     remarks: BTreeMap<(Kind, Name), Vec<Remark>>,
-    /// Since when, and why, a watch has no answer.
+    /// The server as a whole does not answer.
+    outage: Option<Outage>,
+    /// The watches that noticed it.
+    cut_off: BTreeSet<Kind>,
+    /// Since when, and why, one watch alone has no answer.
     unanswered: BTreeMap<Kind, (Timestamp, String)>,
     /// What was told last.
     told: Vec<Problem>,
     is_stale: bool,
+}
+
+/// All watches fail together, but not at the same moment and not in the same words: the first to
+/// notice speaks for all, so that an outage is one problem from its beginning to its end.
+#[derive(Debug)]
+struct Outage {
+    since: Timestamp,
+    noticed_by: Kind,
+    reason: String,
 }
 
 impl Telling {
@@ -69,6 +87,8 @@ impl Telling {
             server: server.into(),
             listed: BTreeSet::new(),
             remarks: BTreeMap::new(),
+            outage: None,
+            cut_off: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             told: Vec::new(),
             is_stale: false,
@@ -88,7 +108,14 @@ impl Telling {
         }
         let mut changes = news.changes;
         match news.state {
-            Some(State::Unanswered(reason)) => self.unanswered(news.kind, now, reason),
+            Some(State::Unanswered { reason, concerns_all: true }) => {
+                self.unanswered.remove(&news.kind);
+                self.cut_off(news.kind, now, reason);
+            }
+            Some(State::Unanswered { reason, concerns_all: false }) => {
+                self.reached(news.kind);
+                self.unanswered(news.kind, now, reason);
+            }
             Some(State::Answers) => self.answers(news.kind),
             Some(State::Listed) => {
                 self.answers(news.kind);
@@ -115,6 +142,29 @@ impl Telling {
         is_new.then_some(SourceEvent::Problems(problems))
     }
 
+    fn cut_off(&mut self, kind: Kind, now: Timestamp, reason: String) {
+        self.cut_off.insert(kind);
+        let outage = self.outage.get_or_insert_with(|| Outage {
+            since: now,
+            noticed_by: kind,
+            reason: String::new(),
+        });
+        if outage.noticed_by == kind && outage.reason != reason {
+            outage.reason = reason;
+            self.is_stale = true;
+        }
+    }
+
+    /// The server as a whole answers this watch; whether it did not before.
+    fn reached(&mut self, kind: Kind) -> bool {
+        let was_cut_off = self.cut_off.remove(&kind);
+        if was_cut_off && self.cut_off.is_empty() {
+            self.outage = None;
+            self.is_stale = true;
+        }
+        was_cut_off
+    }
+
     fn unanswered(&mut self, kind: Kind, now: Timestamp, reason: String) {
         let entry = self.unanswered.entry(kind).or_insert_with(|| (now, String::new()));
         self.is_stale |= entry.1 != reason;
@@ -122,39 +172,39 @@ impl Telling {
     }
 
     fn answers(&mut self, kind: Kind) {
-        if self.unanswered.remove(&kind).is_some() {
-            self.is_stale = true;
-            if self.unanswered.is_empty() {
-                info!("the API server {} answers again", self.server);
-            }
+        let was_unanswered = self.unanswered.remove(&kind).is_some();
+        self.is_stale |= was_unanswered;
+        let is_back = self.reached(kind) || was_unanswered;
+        if is_back && self.cut_off.is_empty() && self.unanswered.is_empty() {
+            info!("the API server {} answers again", self.server);
         }
     }
 
-    /// One problem for each reason, however many watches it stops.
     fn of_server(&self) -> Vec<Problem> {
-        let mut reasons: BTreeMap<&str, (Timestamp, Vec<Kind>)> = BTreeMap::new();
-        for (kind, (since, reason)) in &self.unanswered {
-            let entry = reasons.entry(reason).or_insert_with(|| (*since, Vec::new()));
-            entry.0 = entry.0.min(*since);
-            entry.1.push(*kind);
-        }
-        let problem = |(reason, (since, kinds)): (&str, (Timestamp, Vec<Kind>))| {
-            let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-            let kinds = kinds.join(", ");
-            let effect = if self.listed.len() == Kind::ALL.len() {
-                "what is in the kernel stays, and changes are not seen"
-            } else {
-                "nothing is changed in the kernel before it answers"
-            };
-            let since = since.strftime("%Y-%m-%d %H:%M:%S UTC");
-            let reason = format!(
-                "has given no answer about {kinds} since {since}: {reason}; {effect}. Weir asks \
-                 again by itself: check that this address is that of an API server and is reachable \
-                 from this node without any Service (--master)"
-            );
-            Problem::Server { server: self.server.clone(), reason }
+        let outage = self.outage.iter().map(|outage| {
+            let advice = "check that this address is that of an API server and is reachable from \
+                          this node without any Service (--master)";
+            self.problem("", outage.since, &outage.reason, advice)
+        });
+        let alone = self.unanswered.iter().map(|(kind, (since, reason))| {
+            let advice = "check the server's load and Weir's rights";
+            self.problem(&format!(" about {kind}"), *since, reason, advice)
+        });
+        outage.chain(alone).collect()
+    }
+
+    fn problem(&self, about: &str, since: Timestamp, reason: &str, advice: &str) -> Problem {
+        let effect = if self.listed.len() == Kind::ALL.len() {
+            "what is in the kernel stays, and changes are not seen"
+        } else {
+            "nothing is changed in the kernel before it answers"
         };
-        reasons.into_iter().map(problem).collect()
+        let since = since.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let reason = format!(
+            "has given no answer{about} since {since}: {reason}; {effect}. Weir asks again by \
+             itself: {advice}"
+        );
+        Problem::Server { server: self.server.clone(), reason }
     }
 }
 
@@ -166,8 +216,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn unanswered(kind: Kind) -> News {
-        News::state(kind, State::Unanswered("connection refused".into()))
+    fn unanswered(kind: Kind, reason: &str, concerns_all: bool) -> News {
+        News::state(kind, State::Unanswered { reason: reason.into(), concerns_all })
     }
 
     fn problems(telling: &mut Telling) -> Option<Vec<String>> {
@@ -193,25 +243,33 @@ mod tests {
     fn an_outage_is_one_problem_from_its_beginning_to_its_end() {
         let mut telling = Telling::about("https://10.0.0.1");
         assert_eq!(problems(&mut telling), None);
-        for (second, kind) in [(0, Kind::Service), (1, Kind::Slice), (2, Kind::Node)] {
-            telling.changes(unanswered(kind), at(second));
+        for (second, kind, reason) in
+            [(0, Kind::Slice, "refused"), (1, Kind::Service, "reset"), (2, Kind::Node, "refused")]
+        {
+            telling.changes(unanswered(kind, reason, true), at(second));
         }
         let told = problems(&mut telling).unwrap();
         assert_eq!(told.len(), 1);
-        assert!(
-            told[0].starts_with(
-                "API server https://10.0.0.1: has given no answer about Services, EndpointSlices, \
-                 this Node since 1970-01-01 00:00:00 UTC: connection refused"
-            ),
-            "{}",
-            told[0]
-        );
-        telling.changes(unanswered(Kind::Service), at(9));
+        let start = "API server https://10.0.0.1: has given no answer since 1970-01-01 00:00:00 \
+                     UTC: refused; nothing is changed";
+        assert!(told[0].starts_with(start), "{}", told[0]);
+        telling.changes(unanswered(Kind::Service, "late", true), at(9));
+        telling.changes(News::state(Kind::Slice, State::Answers), at(10));
+        telling.changes(News::state(Kind::Node, State::Answers), at(10));
         assert_eq!(problems(&mut telling), None);
-        for kind in Kind::ALL {
-            telling.changes(News::state(kind, State::Answers), at(10));
-        }
+        telling.changes(News::state(Kind::Service, State::Answers), at(11));
         assert_eq!(problems(&mut telling).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn what_one_watch_alone_meets_is_a_problem_of_its_own() {
+        let mut telling = Telling::about("https://10.0.0.1");
+        telling.changes(unanswered(Kind::Slice, "it refuses", false), at(0));
+        let told = problems(&mut telling).unwrap();
+        assert!(told[0].contains("no answer about EndpointSlices since"), "{told:?}");
+        telling.changes(unanswered(Kind::Slice, "refused", true), at(1));
+        let told = problems(&mut telling).unwrap();
+        assert!(told.len() == 1 && told[0].contains("no answer since"), "{told:?}");
     }
 
     #[test]

@@ -202,7 +202,9 @@ impl<'a, K: Watched> Watch<'a, K> {
         }
         let wait = self.backoff.after_failure(failure.retry_after());
         debug!(?wait, "no answer about {}: {failure}", K::KIND);
-        self.tell(News::state(K::KIND, State::Unanswered(failure.to_string()))).await;
+        let concerns_all = failure.concerns_all();
+        let state = State::Unanswered { reason: failure.to_string(), concerns_all };
+        self.tell(News::state(K::KIND, state)).await;
         sleep(wait).await;
         version.map_or(Step::List, Step::Check)
     }

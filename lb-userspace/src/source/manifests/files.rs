@@ -102,7 +102,7 @@ impl File {
 
     fn what_stays(&self, todo: &str) -> String {
         let stays = if self.good.is_empty() {
-            "none of its objects is balanced"
+            "nothing changes in the kernel before it can be read"
         } else {
             "what it held before stays"
         };
@@ -178,7 +178,9 @@ mod tests {
         let mut files = Files::default();
         files.take(snapshot(&[("a.yaml", b"{"), ("b.yaml", GOOD.as_bytes())]));
         assert_eq!(objects(&files), 2);
-        assert!(problems(&files)[0].contains("none of its objects is balanced"));
+        assert!(
+            problems(&files)[0].contains("nothing changes in the kernel before it can be read")
+        );
     }
 
     #[test]

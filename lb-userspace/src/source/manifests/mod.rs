@@ -32,6 +32,9 @@ pub struct Manifests {
     files: Files,
     /// What has been told, to tell no more than what differs.
     told: Option<(Cluster, Vec<Problem>)>,
+    /// Whether everything has been readable once. Until then an agent that comes back must not take
+    /// what a broken file does not say for gone.
+    synced: bool,
 }
 
 impl Manifests {
@@ -42,7 +45,7 @@ impl Manifests {
     /// A path leads nowhere, or to neither a file nor a directory.
     pub fn open(paths: &[PathBuf]) -> Result<Self, SourceError> {
         let given = paths.iter().map(|path| Given::open(path)).collect::<Result<_, _>>()?;
-        Ok(Self { given, watch: Watch::new(), files: Files::default(), told: None })
+        Ok(Self { given, watch: Watch::new(), files: Files::default(), told: None, synced: false })
     }
 
     pub(super) async fn run(mut self, events: Sender<SourceEvent>) -> Result<(), SourceError> {
@@ -73,13 +76,16 @@ impl Manifests {
             watch.chain(self.files.problems()).cloned().chain(remarks).collect();
 
         let mut news = Vec::new();
-        let is_first = self.told.is_none();
         let (cluster_before, problems_before) = self.told.take().unwrap_or_default();
         if problems != problems_before {
             news.push(SourceEvent::Problems(problems.clone()));
         }
         let mut changes = cluster::changes(&cluster_before, &cluster);
-        if is_first {
+        let is_readable = |problems: &[Problem]| {
+            !problems.iter().any(|p| matches!(p, Problem::Unreadable { .. }))
+        };
+        if !self.synced && is_readable(&problems) {
+            self.synced = true;
             changes.push(Change::Synced);
         }
         if !changes.is_empty() {

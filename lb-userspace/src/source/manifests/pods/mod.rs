@@ -54,6 +54,7 @@ pub(super) fn slices<'a>(
         headless: false,
         ports,
         endpoints,
+        triggered: None,
     });
     (slices.collect(), remarks.into_list())
 }

@@ -1,0 +1,213 @@
+//! Wrappers and floors, for XDP and TC alike.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::{classifier, map, xdp};
+use aya_ebpf::maps::{Array, HashMap, ProgramArray};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use lb_common::address::{Address, Ports, Protocol, Tuple, V4, V6};
+use lb_ebpf::repeat::{HEADERS, Series, Word};
+
+use super::bounds;
+
+/// What is going on, and what came of it.
+#[map]
+static SERIES: Array<Series> = Array::with_max_entries(1, 0);
+/// The XDP program under test.
+#[map]
+static XDP_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The TC program under test.
+#[map]
+static TC_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Entries of the tables that floors look packets up in.
+const ENTRIES: u32 = 1 << 16;
+
+#[map]
+static FIRST_V4: HashMap<Tuple<V4>, u64> = HashMap::with_max_entries(ENTRIES, 0);
+#[map]
+static SECOND_V4: HashMap<Tuple<V4>, u64> = HashMap::with_max_entries(ENTRIES, 0);
+#[map]
+static FIRST_V6: HashMap<Tuple<V6>, u64> = HashMap::with_max_entries(ENTRIES, 0);
+#[map]
+static SECOND_V6: HashMap<Tuple<V6>, u64> = HashMap::with_max_entries(ENTRIES, 0);
+
+/// Gives the XDP program under test its packet anew.
+#[xdp]
+pub fn repeat_xdp(context: XdpContext) -> u32 {
+    if restore(&mut Frame(&context)).is_some() {
+        // SAFETY: nothing here has a destructor to be left out.
+        unsafe { XDP_PROGRAM.tail_call(&context, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// Gives the TC program under test its packet anew.
+#[classifier]
+pub fn repeat_tc(context: TcContext) -> i32 {
+    if restore(&mut Skb(&context)).is_some() {
+        // SAFETY: as in `repeat_xdp`.
+        unsafe { TC_PROGRAM.tail_call(&context, 0) };
+    }
+    TC_ACT_UNSPEC
+}
+
+/// The cheapest XDP program there is.
+#[xdp]
+pub fn drop_xdp(_context: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// The cheapest TC program there is.
+#[classifier]
+pub fn drop_tc(_context: TcContext) -> i32 {
+    TC_ACT_SHOT
+}
+
+/// Looks the packet's tuple up in one table.
+#[xdp]
+pub fn one_look_up_xdp(context: XdpContext) -> u32 {
+    look_up(&mut Frame(&context), 1);
+    xdp_action::XDP_TX
+}
+
+/// Looks the packet's tuple up in two tables.
+#[xdp]
+pub fn two_look_ups_xdp(context: XdpContext) -> u32 {
+    look_up(&mut Frame(&context), 2);
+    xdp_action::XDP_TX
+}
+
+/// Looks the packet's tuple up in one table.
+#[classifier]
+pub fn one_look_up_tc(context: TcContext) -> i32 {
+    look_up(&mut Skb(&context), 1);
+    TC_ACT_UNSPEC
+}
+
+/// Looks the packet's tuple up in two tables.
+#[classifier]
+pub fn two_look_ups_tc(context: TcContext) -> i32 {
+    look_up(&mut Skb(&context), 2);
+    TC_ACT_UNSPEC
+}
+
+/// The bytes of a frame.
+trait Bytes {
+    fn at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
+}
+
+struct Frame<'a>(&'a XdpContext);
+
+impl Bytes for Frame<'_> {
+    #[inline(always)]
+    fn at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: the context is this program's, and the borrow of `self` is the only one.
+        unsafe { bounds::of_frame(self.0.ctx, offset) }
+    }
+}
+
+struct Skb<'a>(&'a TcContext);
+
+impl Bytes for Skb<'_> {
+    #[inline(always)]
+    fn at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        // SAFETY: as for `Frame`.
+        unsafe { bounds::of_skb(self.0.as_ptr().cast(), offset) }
+    }
+}
+
+/// Makes the packet the next of the series.
+#[inline(always)]
+fn restore<B: Bytes>(frame: &mut B) -> Option<()> {
+    let series = SERIES.get_ptr_mut(0)?;
+    // SAFETY: the harness runs one program at a time, and writes while none runs.
+    let series = unsafe { &mut *series };
+    let bytes = frame.at::<HEADERS>(0)?.as_chunks_mut::<8>().0;
+    for (bytes, word) in bytes.iter_mut().zip(series.headers) {
+        *bytes = word.to_ne_bytes();
+    }
+    let repeat = series.next;
+    for Word { at, bytes } in series.spread.words(series.spread.flow(repeat)) {
+        *frame.at::<2>(at)? = bytes;
+    }
+    series.next = repeat + 1;
+    if repeat == series.first {
+        series.began = now();
+    }
+    if repeat == series.last {
+        series.ended = now();
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper takes nothing and reads a clock.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Looks the packet's tuple up in one table or two, and counts what is not found.
+#[inline(always)]
+fn look_up<B: Bytes>(frame: &mut B, tables: u32) {
+    let found = match frame.at::<14>(0) {
+        Some([.., 0x08, 0x00]) => {
+            v4(frame).map(|tuple| find(&FIRST_V4, &SECOND_V4, &tuple, tables))
+        }
+        Some([.., 0x86, 0xdd]) => {
+            v6(frame).map(|tuple| find(&FIRST_V6, &SECOND_V6, &tuple, tables))
+        }
+        Some(_) | None => None,
+    };
+    if found != Some(true)
+        && let Some(series) = SERIES.get_ptr_mut(0)
+    {
+        // SAFETY: as in `restore`.
+        unsafe { (*series).misses += 1 };
+    }
+}
+
+#[inline(always)]
+fn find<K>(first: &HashMap<K, u64>, second: &HashMap<K, u64>, key: &K, tables: u32) -> bool {
+    // SAFETY: the kernel keeps elements readable until the program ends, and nobody writes.
+    let found =
+        |table: &HashMap<K, u64>| table.get_ptr(key).is_some_and(|value| unsafe { *value } != 0);
+    found(first) && (tables < 2 || found(second))
+}
+
+#[inline(always)]
+fn v4<B: Bytes>(frame: &mut B) -> Option<Tuple<V4>> {
+    let [_, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3, p0, p1, p2, p3] =
+        *frame.at::<24>(14)?;
+    let source = V4([s0, s1, s2, s3]);
+    let destination = V4([d0, d1, d2, d3]);
+    Some(tuple(source, destination, Ports([p0, p1, p2, p3]), protocol))
+}
+
+#[inline(always)]
+fn v6<B: Bytes>(frame: &mut B) -> Option<Tuple<V6>> {
+    let [_, _, _, _, _, _, next_header, _, rest @ ..] = frame.at::<44>(14)?;
+    let rest: &[u8; 36] = rest;
+    let (mut source, mut destination) = (V6([0; 16]), V6([0; 16]));
+    source.0.copy_from_slice(rest.first_chunk::<16>()?);
+    destination.0.copy_from_slice(rest.get(16..32)?);
+    let ports = *rest.last_chunk::<4>()?;
+    Some(tuple(source, destination, Ports(ports), *next_header))
+}
+
+#[inline(always)]
+fn tuple<A: Address>(source: A, destination: A, ports: Ports, protocol: u8) -> Tuple<A> {
+    Tuple::new(source, ports.source(), destination, ports.destination(), Protocol(protocol))
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program in which this can be reached.
+    loop {}
+}
+
+/// As the programs under test are licensed.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,125 @@
+//! The node around the maps: its devices and its routing table, asked of the kernel.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use lb_common::service::SourceClass;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::agent::status::Status;
+use crate::model::DeviceRole;
+use crate::programs::devices::{Link, Netlink, NetlinkError, Selection, Way, classify};
+
+/// What a walk needs of the node beside the maps.
+pub trait Around {
+    /// Where the routing table sends packets to `destination`.
+    fn way(&self, destination: IpAddr) -> Way;
+    /// The name of a device.
+    fn device(&self, index: u32) -> String;
+}
+
+/// This node.
+pub struct ThisNode {
+    runtime: Runtime,
+    netlink: Netlink,
+    links: Vec<Link>,
+    /// The devices that face pods.
+    pods: BTreeSet<u32>,
+    /// Why a question was not answered.
+    failure: RefCell<Option<NetlinkError>>,
+}
+
+impl ThisNode {
+    /// Asks the kernel for its devices; what they face, the agent's `status` tells, and without it
+    /// their looks.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not answer.
+    pub fn ask(status: Option<Status>) -> anyhow::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("the kernel cannot be asked for its routes: report this")?;
+        let netlink = runtime.block_on(async { Netlink::open() })?;
+        let links = runtime.block_on(netlink.links())?;
+        let pods = match status {
+            Some(status) => {
+                let pods = status.devices.iter().filter(|device| device.role == "pod");
+                pods.map(|device| device.index).collect()
+            }
+            None => pods_by_looks(&links),
+        };
+        Ok(Self { runtime, netlink, links, pods, failure: RefCell::default() })
+    }
+
+    /// The source class of packets that `sender` sends, and how that is known.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not answer.
+    pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
+        Ok(match self.runtime.block_on(self.netlink.way(sender))? {
+            Way::Here => (SourceClass::Host, "it is an address of this node".into()),
+            Way::Out(device) if faces_pod(&self.links, &self.pods, device) => {
+                (SourceClass::Pod, format!("it is behind {}", self.device(device)))
+            }
+            Way::Out(device) => {
+                (SourceClass::Network, format!("it is reached by {}", self.device(device)))
+            }
+            Way::None => (SourceClass::Network, "no route leads to it from here".into()),
+        })
+    }
+
+    /// Tells of a question that was not answered.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's answer.
+    pub fn failure(&self) -> Result<(), NetlinkError> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Around for ThisNode {
+    fn way(&self, destination: IpAddr) -> Way {
+        match self.runtime.block_on(self.netlink.way(destination)) {
+            Ok(way) => way,
+            Err(error) => {
+                self.failure.replace(Some(error));
+                Way::None
+            }
+        }
+    }
+
+    fn device(&self, index: u32) -> String {
+        let link = self.links.iter().find(|link| link.index == index);
+        link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
+    }
+}
+
+fn pods_by_looks(links: &[Link]) -> BTreeSet<u32> {
+    let devices = classify(links, &Selection::default()).into_iter();
+    let pods = devices.filter(|device| device.role == Some(DeviceRole::Pod));
+    pods.map(|device| device.link.index).collect()
+}
+
+/// Whether packets to a device come to a pod: it faces one, or it is a bridge with such a port.
+fn faces_pod(links: &[Link], pods: &BTreeSet<u32>, device: u32) -> bool {
+    let mut ports = links.iter().filter(|link| link.port_of == Some(device));
+    pods.contains(&device) || ports.any(|port| pods.contains(&port.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_of_pods_faces_them_and_hardware_does_not() {
+        let port = |index, port_of| Link { index, port_of, ..Link::default() };
+        let links = [port(2, None), port(5, None), port(6, Some(5))];
+        let pods = BTreeSet::from([6]);
+        assert!(faces_pod(&links, &pods, 6) && faces_pod(&links, &pods, 5));
+        assert!(!faces_pod(&links, &pods, 2));
+    }
+}

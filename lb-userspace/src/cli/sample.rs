@@ -1,0 +1,133 @@
+//! A small node for the tests of the verbs that show and explain: a Service with a backend here and
+//! one elsewhere, one without any, and one of IPv6.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lb_common::address::{Family, Protocol};
+use lb_common::maps::Capacities;
+
+use crate::agent::status::{DeviceStatus, RemarkText, Status};
+use crate::maps::{BackendSet, Contents};
+use crate::model::{
+    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
+    Service, ServicePort, ServiceType, ThisNode, TrafficPolicy,
+};
+use crate::plan::{NodePortAddresses, Settings, plan};
+
+/// What the maps of that node hold.
+pub fn contents() -> Contents {
+    let mut cluster = Cluster { synced: true, ..Cluster::default() };
+    let node =
+        Node { name: "here".into(), addresses: vec![ip("192.0.2.1")], zone: None, leaving: false };
+    cluster.nodes.insert("here".into(), node);
+    serve(
+        &mut cluster,
+        service("web", "10.96.0.1", 80, Some(30080)),
+        &["10.244.1.1", "10.244.2.1"],
+    );
+    serve(&mut cluster, service("idle", "10.96.0.2", 81, None), &[]);
+    serve(&mut cluster, service("six", "fd00:96::1", 80, None), &["fd00:244::1"]);
+    plan(&cluster, &here(), &settings(), &Contents::default(), &BackendSet::default()).contents
+}
+
+/// What an agent on that node says.
+pub fn status() -> Status {
+    Status {
+        process: 7,
+        started: 1_700_000_000,
+        version: "0.1.0".into(),
+        node: "here".into(),
+        ready: true,
+        tc: "tcx".into(),
+        remarks: vec![RemarkText {
+            about: "Service default/idle".into(),
+            text: "session affinity is not kept yet".into(),
+        }],
+        problems: Vec::new(),
+        devices: vec![DeviceStatus {
+            name: "eth0".into(),
+            index: 2,
+            role: "network".into(),
+            reason: "the default route leaves by it".into(),
+            hooks: vec!["ingress".into(), "egress".into()],
+            without_xdp: Some("its driver has none".into()),
+        }],
+    }
+}
+
+fn serve(cluster: &mut Cluster, service: Service, addresses: &[&str]) {
+    let family = Family::of(&service.cluster_ips[0]);
+    let endpoint = |address: &&str| Endpoint {
+        address: ip(address),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some(if address.contains(".2.") { "there" } else { "here" }.into()),
+        zone_hints: Default::default(),
+        node_hints: Default::default(),
+    };
+    let slice = EndpointSlice {
+        name: service.name.clone(),
+        service: service.name.clone(),
+        family,
+        headless: false,
+        ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 }],
+        endpoints: addresses.iter().map(endpoint).collect(),
+        triggered: None,
+    };
+    cluster.slices.insert(slice.name.clone(), slice);
+    cluster.services.insert(service.name.clone(), service);
+}
+
+fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> Service {
+    Service {
+        name: Name::new("default", name),
+        kind: ServiceType::NodePort,
+        cluster_ips: vec![ip(cluster_ip)],
+        headless: false,
+        other_proxy: false,
+        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::TCP, port, node_port }],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: Affinity::None,
+        selector: BTreeMap::new(),
+    }
+}
+
+fn here() -> ThisNode {
+    let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
+        index,
+        name: name.into(),
+        role,
+        addresses: addresses.iter().map(|address| ip(address)).collect(),
+        xdp_sends: false,
+    };
+    let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);
+    ThisNode { name: "here".into(), devices: vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])] }
+}
+
+fn settings() -> Settings {
+    Settings {
+        nodeport_addresses: NodePortAddresses::Primary,
+        capacities: Capacities {
+            services: 1000,
+            frontends: 1000,
+            slots: 100_000,
+            backends: 1000,
+            connections: 1000,
+            half_open: 1000,
+        },
+        source_ports: lb_common::settings::Settings {
+            first_source_port: 61_000,
+            source_ports: 4536,
+        },
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}

@@ -1,0 +1,273 @@
+//! Flows and how far they have come. The tables may hold millions, so they are written as they are
+//! read, a flow at a time; one that moves between the tables meanwhile may be seen twice.
+
+use std::io::{self, Write};
+
+use lb_common::address::{Address, Tuple, endpoint};
+use lb_common::connection::{Connection, Ticks};
+use lb_ebpf::tables::Table;
+use serde::Serialize;
+
+use super::snapshot::{Named, Only};
+use crate::cli::output::{self, Output};
+use crate::maps::connections::FlowTables;
+use crate::maps::{Contents, MapError};
+
+/// A flow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Flow {
+    #[serde(flatten)]
+    service: Named,
+    /// The Service port's id.
+    service_id: u32,
+    /// `tcp` or `udp`
+    protocol: String,
+    /// Who began it, as `address:port`.
+    client: String,
+    /// What it dialled.
+    frontend: String,
+    /// The source its packets leave with: the client, unless it has to be translated.
+    source: String,
+    /// The backend it was given.
+    backend: String,
+    /// That backend's id, within its family.
+    backend_id: u32,
+    /// `new`, `answered`, `established`, `closing`, `closed`, `reset`
+    state: &'static str,
+    /// Which table it stands in: `established` or `half-open`.
+    table: &'static str,
+    /// How its packets leave: `stack`, `out` (at once, source translated), `back` (to the pod they
+    /// came from).
+    way: &'static str,
+    /// Seconds since the last packet of either direction.
+    idle_seconds: u32,
+}
+
+/// Where flows are written to.
+pub struct Writer<'a, W> {
+    contents: &'a Contents,
+    only: &'a Only,
+    output: Output,
+    now: Ticks,
+    to: &'a mut W,
+    written: u64,
+}
+
+impl<'a, W: Write> Writer<'a, W> {
+    /// Writes flows to `to`; their names are found in `contents`, their age is told from `now`.
+    pub fn new(
+        contents: &'a Contents,
+        only: &'a Only,
+        output: Output,
+        now: Ticks,
+        to: &'a mut W,
+    ) -> Self {
+        Self { contents, only, output, now, to, written: 0 }
+    }
+
+    /// Writes the flows of a family.
+    ///
+    /// # Errors
+    ///
+    /// A table could not be read, or the flows not written.
+    pub fn family<A: Address>(&mut self, tables: &impl FlowTables<A>) -> anyhow::Result<()> {
+        let mut written = Ok(());
+        for table in [Table::HalfOpen, Table::Established] {
+            tables.for_each(table, &mut |tuple, entry| {
+                // The answers' entry is the same flow. A reader that is gone wants no more.
+                if !entry.is_reply() && written.is_ok() {
+                    let flow = self.flow(tables, table, &tuple, &entry)?;
+                    if self.only.wants(&flow.service) {
+                        written = self.flow_line(&flow);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(written?)
+    }
+
+    /// Writes what has to follow the last flow.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written.
+    pub fn end(self) -> io::Result<()> {
+        match (self.output, self.written) {
+            (Output::Json, 0) => writeln!(self.to, "[]"),
+            (Output::Json, _) => writeln!(self.to, "\n]"),
+            (Output::Yaml, 0) => writeln!(self.to, "[]"),
+            (Output::Table | Output::Wide, 0) => writeln!(self.to, "no flow is remembered"),
+            (Output::Yaml | Output::Table | Output::Wide, _) => Ok(()),
+        }
+    }
+
+    fn flow<A: Address>(
+        &self,
+        tables: &impl FlowTables<A>,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &Connection<A>,
+    ) -> Result<Flow, MapError> {
+        let mut idle = self.now.since(entry.last_seen);
+        let answers = tables.find(table, &entry.partner())?;
+        if let Some(answers) = answers.filter(|answers| answers.partner() == *tuple) {
+            idle = idle.min(self.now.since(answers.last_seen));
+        }
+        let rewritten = &entry.rewritten;
+        let at = |address: &A, port| endpoint(address.to_ip(), port).to_string();
+        Ok(Flow {
+            service: Named::of(self.contents, entry.service),
+            service_id: entry.service.0,
+            protocol: tuple.protocol.to_string(),
+            client: at(&tuple.source, tuple.source_port),
+            frontend: at(&tuple.destination, tuple.destination_port),
+            source: at(&rewritten.source, rewritten.source_port),
+            backend: at(&rewritten.destination, rewritten.destination_port),
+            backend_id: entry.backend.0,
+            state: entry.state.name(),
+            table: match table {
+                Table::Established => "established",
+                Table::HalfOpen => "half-open",
+            },
+            way: match (entry.goes_out(), entry.goes_back()) {
+                (true, _) => "out",
+                (false, true) => "back",
+                (false, false) => "stack",
+            },
+            idle_seconds: Ticks::to_seconds(idle),
+        })
+    }
+
+    fn flow_line(&mut self, flow: &Flow) -> io::Result<()> {
+        let is_first = self.written == 0;
+        self.written += 1;
+        match self.output {
+            Output::Json => {
+                write!(self.to, "{}", if is_first { "[\n  " } else { ",\n  " })?;
+                Ok(serde_json::to_writer(&mut *self.to, flow)?)
+            }
+            Output::Yaml => write!(self.to, "{}", output::yaml(&[flow])?),
+            Output::Table | Output::Wide => {
+                if is_first {
+                    self.columns([
+                        "SERVICE", "PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "STATE", "IDLE",
+                        "SOURCE", "TABLE", "WAY",
+                    ])?;
+                }
+                let idle = format!("{} s", flow.idle_seconds);
+                self.columns([
+                    &flow.service.text(),
+                    &flow.protocol,
+                    &flow.client,
+                    &flow.frontend,
+                    &flow.backend,
+                    flow.state,
+                    &idle,
+                    &flow.source,
+                    flow.table,
+                    flow.way,
+                ])
+            }
+        }
+    }
+
+    /// Columns of fixed widths, for nobody knows which flows are still to come; the last three are
+    /// for wide output.
+    fn columns(&mut self, texts: [&str; 10]) -> io::Result<()> {
+        const NAME: usize = 24;
+        let address = if self.contents.v6.frontends.is_empty() { 21 } else { 34 };
+        let widths = [NAME, 8, address, address, address, 11, 7, address, 11, 5];
+        let shown = if self.output == Output::Wide { 10 } else { 7 };
+        let mut line = String::new();
+        for (text, width) in texts.iter().zip(widths).take(shown) {
+            line.push_str(&format!("{text:<width$}  "));
+        }
+        writeln!(self.to, "{}", line.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lb_common::address::V4;
+    use lb_common::connection::State;
+    use lb_ebpf::memory::World;
+    use lb_ebpf::tables::Connections;
+
+    use super::*;
+    use crate::cli::sample;
+
+    /// The tables of a world in memory, read as the kernel's are.
+    struct InMemory(BTreeMap<(Table, Tuple<V4>), Connection<V4>>);
+
+    impl FlowTables<V4> for InMemory {
+        fn for_each(
+            &self,
+            table: Table,
+            see: &mut dyn FnMut(Tuple<V4>, Connection<V4>) -> Result<(), MapError>,
+        ) -> Result<(), MapError> {
+            let of_table = self.0.iter().filter(|((its, _), _)| *its == table);
+            of_table.into_iter().try_for_each(|((_, tuple), entry)| see(*tuple, *entry))
+        }
+
+        fn find(&self, t: Table, tuple: &Tuple<V4>) -> Result<Option<Connection<V4>>, MapError> {
+            Ok(self.0.get(&(t, *tuple)).copied())
+        }
+
+        fn remove(&self, _: Table, _: &Tuple<V4>) -> Result<(), MapError> {
+            panic!("showing removes nothing");
+        }
+    }
+
+    /// One flow, established, whose backend has spoken last, 3 ticks ago.
+    fn tables() -> InMemory {
+        use lb_common::address::{Port, Protocol};
+        let (client, frontend) = (V4([192, 0, 2, 9]), V4([10, 96, 0, 1]));
+        let (client_port, port) = (Port::new(40_000), Port::new(80));
+        let tuple = Tuple::new(client, client_port, frontend, port, Protocol::TCP);
+        let world = World::new(sample::contents());
+        let (id, row) = world.tables.v4.backends.first_key_value().unwrap();
+        let entry = Connection {
+            rewritten: Tuple::new(client, client_port, row.address, row.port, Protocol::TCP),
+            service: row.service,
+            backend: *id,
+            generation: row.generation,
+            last_seen: Ticks(90),
+            state: State::ANSWERED.with(State::ESTABLISHED),
+            flags: 0,
+            zero: 0,
+        };
+        let answers = Connection { last_seen: Ticks(97), ..entry.answer(&tuple) };
+        world.add(Table::Established, &tuple, &entry).unwrap();
+        world.add(Table::Established, &entry.partner(), &answers).unwrap();
+        let entries = world.v4.entries(Table::Established).into_iter();
+        InMemory(entries.map(|(tuple, entry)| ((Table::Established, tuple), entry)).collect())
+    }
+
+    fn written(tables: &InMemory, only: Only, output: Output) -> String {
+        let (contents, mut bytes) = (sample::contents(), Vec::new());
+        let mut writer = Writer::new(&contents, &only, output, Ticks(100), &mut bytes);
+        writer.family(tables).unwrap();
+        writer.end().unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_flow_is_written_once_with_its_age_in_each_form() {
+        let text = [Output::Table, Output::Wide, Output::Json, Output::Yaml]
+            .map(|output| written(&tables(), Only(None), output))
+            .join("\n");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn json_of_any_number_of_flows_is_an_array() {
+        let of = |only| written(&tables(), only, Output::Json);
+        for (only, flows) in [(Only(None), 1), (Only(Some("idle".into())), 0)] {
+            let parsed: Vec<serde_json::Value> = serde_json::from_str(&of(only)).unwrap();
+            assert_eq!(parsed.len(), flows);
+        }
+    }
+}

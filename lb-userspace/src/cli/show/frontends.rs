@@ -1,0 +1,157 @@
+//! What clients dial, and which backends each source class gets there.
+
+use std::collections::BTreeSet;
+
+use comfy_table::Table;
+use lb_common::address::{V4, V6, endpoint};
+use lb_common::backend::BackendId;
+use lb_common::service::{FrontendRow, Pool, SourceClass, Verdict};
+use serde::Serialize;
+
+use super::snapshot::{Named, Only, Snapshot};
+use crate::cli::output::{Answer, table};
+use crate::maps::contents::Rows;
+
+/// Frontends of both families.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Frontends(Vec<Frontend>);
+
+/// A frontend.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Frontend {
+    /// `address:port`
+    address: String,
+    /// `tcp` or `udp`
+    protocol: String,
+    #[serde(flatten)]
+    service: Named,
+    /// The Service port's id.
+    service_id: u32,
+    /// What pods of this node get.
+    pod: Choice,
+    /// What clients outside this node get.
+    network: Choice,
+    /// What processes of this node get.
+    host: Choice,
+}
+
+/// What new flows get.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Choice {
+    /// `no-endpoint` or `no-local-endpoint`, if there are no backends.
+    verdict: Option<&'static str>,
+    /// Backends as `address:port`, sorted.
+    backends: Vec<String>,
+    /// First slot of the pool.
+    first_slot: u32,
+    /// Its slots.
+    slots: u32,
+}
+
+impl Frontends {
+    /// Those of `snapshot` that are asked for.
+    pub fn of(snapshot: &Snapshot, only: &Only) -> Self {
+        let mut frontends = family::<V4>(snapshot);
+        frontends.extend(family::<V6>(snapshot));
+        frontends.retain(|frontend| only.wants(&frontend.service));
+        Self(frontends)
+    }
+}
+
+fn family<A: Rows>(snapshot: &Snapshot) -> Vec<Frontend> {
+    let rows = A::rows(&snapshot.contents).frontends.iter();
+    rows.map(|(frontend, row)| {
+        let choice = |class| choice::<A>(snapshot, row, class);
+        Frontend {
+            address: endpoint(frontend.address.to_ip(), frontend.port).to_string(),
+            protocol: frontend.protocol.to_string(),
+            service: snapshot.named(row.service),
+            service_id: row.service.0,
+            pod: choice(SourceClass::Pod),
+            network: choice(SourceClass::Network),
+            host: choice(SourceClass::Host),
+        }
+    })
+    .collect()
+}
+
+fn choice<A: Rows>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -> Choice {
+    let pool = row.pool(class);
+    let verdict = pool.verdict().map(|verdict| match verdict {
+        Verdict::NoEndpoint => "no-endpoint",
+        Verdict::NoLocalEndpoint => "no-local-endpoint",
+    });
+    if verdict.is_some() {
+        return Choice { verdict, backends: Vec::new(), first_slot: 0, slots: 0 };
+    }
+    let Pool { base, length } = pool;
+    let slots = snapshot.contents.slots.get(&base);
+    let ids: BTreeSet<BackendId> =
+        slots.into_iter().flat_map(|slots| slots.iter().take(length as usize)).copied().collect();
+    let rows = &A::rows(&snapshot.contents).backends;
+    let backends = ids.iter().filter_map(|id| rows.get(id));
+    let mut backends: Vec<_> =
+        backends.map(|row| endpoint(row.address.to_ip(), row.port)).collect();
+    backends.sort();
+    let backends = backends.iter().map(ToString::to_string).collect();
+    Choice { verdict, backends, first_slot: base, slots: length }
+}
+
+impl Choice {
+    fn text(&self, wide: bool) -> String {
+        match self.verdict {
+            Some(verdict) => verdict.into(),
+            None if wide => self.backends.join("\n"),
+            None if self.backends.len() == 1 => "1 backend".into(),
+            None => format!("{} backends", self.backends.len()),
+        }
+    }
+}
+
+impl Answer for Frontends {
+    fn table(&self, wide: bool) -> Table {
+        let mut header = vec!["FRONTEND", "PROTOCOL", "SERVICE", "PODS", "NETWORK", "HOST"];
+        if wide {
+            header.extend(["SLOTS", "SERVICE ID"]);
+        }
+        let row = |frontend: &Frontend| {
+            let mut row = vec![
+                frontend.address.clone(),
+                frontend.protocol.clone(),
+                frontend.service.text(),
+                frontend.pod.text(wide),
+                frontend.network.text(wide),
+                frontend.host.text(wide),
+            ];
+            if wide {
+                let Choice { first_slot, slots, .. } = frontend.network;
+                row.extend([format!("{first_slot}+{slots}"), frontend.service_id.to_string()]);
+            }
+            row
+        };
+        table(&header, self.0.iter().map(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{json, trimmed};
+
+    #[test]
+    fn frontends_are_listed_with_what_each_source_class_gets() {
+        let frontends = Frontends::of(&Snapshot::sample(), &Only(None));
+        insta::assert_snapshot!(format!(
+            "{}\n{}",
+            trimmed(&frontends.table(false)),
+            trimmed(&frontends.table(true))
+        ));
+    }
+
+    #[test]
+    fn the_fields_of_a_frontend_are_these() {
+        let frontends = Frontends::of(&Snapshot::sample(), &Only(Some("web".into())));
+        insta::assert_snapshot!(json(&frontends.0[0]).unwrap());
+    }
+}

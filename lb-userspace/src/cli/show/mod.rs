@@ -1,0 +1,164 @@
+//! `weir show`: what is in the kernel, read from the pinned maps; what is in none of them, the
+//! agent's remarks for one, from the status that the agent keeps. No agent needs to run.
+
+mod backends;
+mod connections;
+mod devices;
+mod frontends;
+mod maps;
+mod services;
+mod snapshot;
+mod status;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use lb_common::outcome::Outcome;
+
+use self::backends::Backends;
+use self::connections::Writer;
+use self::devices::Devices;
+use self::frontends::Frontends;
+use self::maps::Maps;
+use self::services::Services;
+use self::snapshot::{Only, Snapshot};
+use self::status::Status;
+use super::output::{Output, print, readable};
+use crate::maps::MapStore;
+use crate::maps::connections::{KernelFlows, now};
+use crate::maps::kernel::KernelStore;
+use crate::programs::pins::Pins;
+
+/// Shows what is in the kernel now.
+#[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
+#[command(after_help = "\
+Examples:
+  weir show services
+  weir show connections -o wide
+  weir show backends -o json | jq '.[] | select(.local)'")]
+pub struct Args {
+    /// What to show
+    #[arg(value_enum, value_name = "WHAT")]
+    pub what: What,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+    /// Only this Service's; with services, frontends, backends and connections
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    pub service: Option<String>,
+    /// Where pins live.
+    #[command(flatten)]
+    pub pins: super::Pins,
+}
+
+/// What there is to show.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// Service ports and their backends
+    Services,
+    /// What clients dial, and who gets which backends
+    Frontends,
+    /// What packets are sent to
+    Backends,
+    /// Flows and how far they have come
+    Connections,
+    /// Maps: entries, capacity, memory
+    Maps,
+    /// Devices and the programs on them
+    Devices,
+    /// The whole in a few lines: what runs, how full, how packets ended
+    Status,
+}
+
+/// Shows what is asked for.
+///
+/// # Errors
+///
+/// Nothing is pinned, or it cannot be read.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let pins = Pins::at(&args.pins.directory());
+    pins.require()?;
+    if args.what == What::Connections {
+        stream(args, &pins)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let snapshot = Snapshot::read(&pins)?;
+    let only = Only(args.service.clone());
+    match args.what {
+        What::Services => print(&Services::of(&snapshot, &only), args.output),
+        What::Frontends => print(&Frontends::of(&snapshot, &only), args.output),
+        What::Backends => print(&Backends::of(&snapshot, &only), args.output),
+        What::Connections => Ok(()),
+        What::Maps => print(&Maps::of(&snapshot, &maps::rooms(&pins)?), args.output),
+        What::Devices => print(&Devices::of(&snapshot, &pins.all_links()?), args.output),
+        What::Status => {
+            let status = Status::of(&snapshot, &maps::rooms(&pins)?, &outcomes(&pins)?);
+            print(&status, args.output)
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the connections as they are read.
+fn stream(args: &Args, pins: &Pins) -> anyhow::Result<()> {
+    let contents = KernelStore::open(pins)?.read()?;
+    let tables = KernelFlows::open(pins)?;
+    let only = Only(args.service.clone());
+    let mut to = BufWriter::new(io::stdout().lock());
+    let mut writer = Writer::new(&contents, &only, args.output, now(), &mut to);
+    let written = writer
+        .family(tables.v4())
+        .and_then(|()| writer.family(tables.v6()))
+        .and_then(|()| Ok(writer.end()?))
+        .and_then(|()| Ok(to.flush()?));
+    match written {
+        Err(error) => match error.downcast::<io::Error>() {
+            Ok(error) => Ok(readable(Err(error))?),
+            Err(error) => Err(error),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
+fn outcomes(pins: &Pins) -> anyhow::Result<Vec<(Outcome, u64)>> {
+    let store = KernelStore::open(pins)?;
+    Outcome::ALL.iter().map(|outcome| Ok((*outcome, store.outcomes(*outcome)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn all_kinds_and_formats_are_taken() {
+        for what in What::value_variants() {
+            for output in Output::value_variants() {
+                let (what_name, output_name) =
+                    (what.to_possible_value().unwrap(), output.to_possible_value().unwrap());
+                let line = Line::try_parse_from([
+                    "weir",
+                    what_name.get_name(),
+                    "-o",
+                    output_name.get_name(),
+                ]);
+                let args = line.unwrap().args;
+                assert_eq!((args.what, args.output), (*what, *output));
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_with_those_there_are() {
+        let error = Line::try_parse_from(["weir", "pods"]).unwrap_err().to_string();
+        assert!(error.contains("services, frontends, backends, connections"), "{error}");
+    }
+}

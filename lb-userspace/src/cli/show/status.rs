@@ -1,0 +1,211 @@
+//! The whole in a few lines: whether an agent works, how much there is, how packets ended.
+
+use std::collections::BTreeMap;
+
+use comfy_table::Table;
+use lb_common::outcome::Outcome;
+use serde::Serialize;
+
+use super::maps::Room;
+use super::snapshot::Snapshot;
+use crate::agent::status::{RemarkText, Status as Said};
+use crate::cli::output::{Answer, table};
+
+/// The state of this node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Status {
+    /// Whether an agent is at work.
+    running: bool,
+    /// The agent at work, or the one that last was.
+    agent: Option<Agent>,
+    /// Service ports.
+    services: u64,
+    /// Frontends of both families.
+    frontends: u64,
+    /// Backends of both families, those on their way out included.
+    backends: u64,
+    /// Flows that are remembered, by family.
+    connections: BTreeMap<&'static str, Connections>,
+    /// How packets ended, since the maps were made.
+    outcomes: Vec<Ended>,
+    /// What could not be honoured, as the agent last said.
+    remarks: Vec<RemarkText>,
+    /// What is not as it should be, as the agent last said.
+    problems: Vec<String>,
+}
+
+/// The agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Agent {
+    process: u32,
+    /// Seconds since 1970.
+    started: u64,
+    version: String,
+    node: String,
+    ready: bool,
+    /// `tcx` or `clsact`
+    tc: String,
+}
+
+/// The flows of one family.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Connections {
+    /// Flows in the table of established ones.
+    established: u64,
+    /// Flows there is room for.
+    capacity: u64,
+    /// Flows in the table of half-open ones.
+    half_open: u64,
+}
+
+/// Packets that ended alike.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Ended {
+    outcome: &'static str,
+    packets: u64,
+    sentence: &'static str,
+}
+
+impl Status {
+    /// The status that `snapshot`, the maps' `rooms` and the counted `outcomes` add up to.
+    pub fn of(
+        snapshot: &Snapshot,
+        rooms: &BTreeMap<&'static str, Room>,
+        outcomes: &[(Outcome, u64)],
+    ) -> Self {
+        let Snapshot { contents, status, is_running, .. } = snapshot;
+        let said = status.clone().unwrap_or_default();
+        Self {
+            running: *is_running,
+            agent: status.as_ref().map(Agent::of),
+            services: contents.services.len() as u64,
+            frontends: (contents.v4.frontends.len() + contents.v6.frontends.len()) as u64,
+            backends: (contents.v4.backends.len() + contents.v6.backends.len()) as u64,
+            connections: BTreeMap::from([
+                ("IPv4", Connections::of(snapshot, rooms, ["CONNECTIONS_V4", "HALF_OPEN_V4"])),
+                ("IPv6", Connections::of(snapshot, rooms, ["CONNECTIONS_V6", "HALF_OPEN_V6"])),
+            ]),
+            outcomes: outcomes.iter().map(Ended::of).collect(),
+            remarks: said.remarks,
+            problems: said.problems,
+        }
+    }
+
+    fn agent_line(&self) -> [String; 3] {
+        let Some(agent) = &self.agent else {
+            return ["agent".into(), "none".into(), "start `weir run`".into()];
+        };
+        let Agent { process, version, node, tc, .. } = agent;
+        let about = format!("version {version}, node {node}, {tc}");
+        let (state, about) = match (self.running, agent.ready) {
+            (true, true) => ("ready", format!("process {process}, {about}")),
+            (true, false) => ("starting", format!("process {process}, {about}")),
+            (false, _) => {
+                ("stopped", format!("traffic goes on, nothing follows the cluster; was {about}"))
+            }
+        };
+        ["agent".into(), state.into(), about]
+    }
+}
+
+impl Agent {
+    fn of(said: &Said) -> Self {
+        Self {
+            process: said.process,
+            started: said.started,
+            version: said.version.clone(),
+            node: said.node.clone(),
+            ready: said.ready,
+            tc: said.tc.clone(),
+        }
+    }
+}
+
+impl Connections {
+    fn of(
+        snapshot: &Snapshot,
+        rooms: &BTreeMap<&'static str, Room>,
+        [established, half_open]: [&str; 2],
+    ) -> Self {
+        // A flow has two entries.
+        let flows =
+            |name| snapshot.flows.entries.get(name).copied().unwrap_or_default().div_ceil(2);
+        let capacity = rooms.get(established).map_or(0, |room| room.capacity);
+        Self {
+            established: flows(established),
+            capacity: u64::from(capacity / 2),
+            half_open: flows(half_open),
+        }
+    }
+}
+
+impl Ended {
+    fn of((outcome, packets): &(Outcome, u64)) -> Self {
+        Self { outcome: outcome.name(), packets: *packets, sentence: outcome.sentence() }
+    }
+}
+
+impl Answer for Status {
+    /// Outcomes that no packet had are shown in the wide form alone.
+    fn table(&self, wide: bool) -> Table {
+        let mut rows = vec![self.agent_line()];
+        let counts = [
+            ("services", self.services),
+            ("frontends", self.frontends),
+            ("backends", self.backends),
+        ];
+        rows.extend(counts.map(|(name, count)| [name.into(), count.to_string(), String::new()]));
+        for (family, connections) in &self.connections {
+            let Connections { established, capacity, half_open } = connections;
+            rows.push([
+                format!("connections {family}"),
+                established.to_string(),
+                format!("established, of {capacity}; and {half_open} half open"),
+            ]);
+        }
+        let shown = self.outcomes.iter().filter(|ended| wide || ended.packets > 0);
+        rows.extend(shown.map(|Ended { outcome, packets, sentence }| {
+            [(*outcome).into(), packets.to_string(), (*sentence).into()]
+        }));
+        table(&["WHAT", "STATE", "MEANING"], rows)
+    }
+
+    fn notes(&self, _: bool) -> Vec<String> {
+        let problems = self.problems.iter().map(|problem| format!("problem: {problem}"));
+        let remark = |remark: &RemarkText| format!("remark: {}: {}", remark.about, remark.text);
+        problems.chain(self.remarks.iter().map(remark)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{json, trimmed};
+
+    fn sample(snapshot: &Snapshot) -> Status {
+        let rooms = [("CONNECTIONS_V4", Room { capacity: 64, memory: None })].into();
+        let outcomes = [(Outcome::Forwarded, 50), (Outcome::NoEndpoint, 0)];
+        Status::of(snapshot, &rooms, &outcomes)
+    }
+
+    #[test]
+    fn the_status_says_what_works_and_how_packets_ended() {
+        let status = sample(&Snapshot::sample());
+        let notes = status.notes(false).join("\n");
+        insta::assert_snapshot!(format!("{}{notes}", trimmed(&status.table(false))));
+        assert!(status.table(true).to_string().contains("dropped-no-endpoint"));
+    }
+
+    #[test]
+    fn the_fields_of_the_status_are_these() {
+        insta::assert_snapshot!(json(&sample(&Snapshot::sample())).unwrap());
+    }
+
+    #[test]
+    fn an_agent_that_has_ended_is_not_said_to_work() {
+        let stopped = Snapshot { is_running: false, ..Snapshot::sample() };
+        assert_eq!(sample(&stopped).agent_line()[1], "stopped");
+        let never = Snapshot { status: None, ..stopped };
+        assert_eq!(sample(&never).agent_line()[1], "none");
+    }
+}

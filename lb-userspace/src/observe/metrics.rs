@@ -1,0 +1,322 @@
+//! What the agent counts of itself, under kube-proxy's names where the meaning is the same and
+//! under `weir_` where it is Weir's own. What the kernel counts is read when somebody asks
+//! ([`super::tables`]). docs/metrics.md lists both; a test holds the page to it.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::maps::connections::Fill;
+
+/// A label with its value.
+type Label<T> = [(&'static str, T); 1];
+
+/// A number that is not whole.
+type Float = Gauge<f64, AtomicU64>;
+
+/// The agent's own numbers; copies count as one.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// From planning to the last write, of plans that failed too.
+    pub sync_duration: Histogram,
+    /// From the change in the cluster to the kernel.
+    pub programming_duration: Histogram,
+    /// When a plan last got into the kernel.
+    pub synced: Float,
+    /// When something was last heard that has to get there.
+    pub queued: Float,
+    /// Changed Services that are not in the kernel yet.
+    pub services_pending: Gauge,
+    /// Changes of Services heard.
+    pub services: Counter,
+    /// Changed EndpointSlices that are not in the kernel yet.
+    pub slices_pending: Gauge,
+    /// Changes of EndpointSlices heard.
+    pub slices: Counter,
+    healthz: Family<Label<u16>, Counter>,
+    livez: Family<Label<u16>, Counter>,
+    /// 1 once the first complete plan is in the kernel.
+    pub ready: Gauge,
+    /// Remarks that hold.
+    pub remarks: Gauge,
+    /// Devices and writes that are not as they should be.
+    pub problems: Gauge,
+    /// Scrapes that lack what the maps hold.
+    pub read_failures: Counter,
+    write_failures: Family<Label<&'static str>, Counter>,
+    connection_entries: Family<Label<&'static str>, Gauge>,
+    connection_capacity: Family<Label<&'static str>, Gauge>,
+    /// Connection entries that were removed because their flow was over.
+    pub connections_expired: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            sync_duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            programming_duration: Histogram::new(programming_buckets()),
+            synced: Float::default(),
+            queued: Float::default(),
+            services_pending: Gauge::default(),
+            services: Counter::default(),
+            slices_pending: Gauge::default(),
+            slices: Counter::default(),
+            healthz: Family::default(),
+            livez: Family::default(),
+            ready: Gauge::default(),
+            remarks: Gauge::default(),
+            problems: Gauge::default(),
+            read_failures: Counter::default(),
+            write_failures: Family::default(),
+            connection_entries: Family::default(),
+            connection_capacity: Family::default(),
+            connections_expired: Counter::default(),
+        }
+    }
+}
+
+/// Kube-proxy's, which dashboards and the scalability tests of Kubernetes read.
+fn programming_buckets() -> impl Iterator<Item = f64> {
+    let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
+    [0.25, 0.5].into_iter().chain(seconds.map(f64::from))
+}
+
+impl Metrics {
+    /// `/healthz` was answered with this status.
+    pub fn healthz(&self, code: u16) {
+        self.healthz.get_or_create(&[("code", code)]).inc();
+    }
+
+    /// `/livez` was answered with this status.
+    pub fn livez(&self, code: u16) {
+        self.livez.get_or_create(&[("code", code)]).inc();
+    }
+
+    /// A write to `map` failed.
+    pub fn write_failed(&self, map: &'static str) {
+        self.write_failures.get_or_create(&[("map", map)]).inc();
+    }
+
+    /// A connection table was found this full.
+    pub fn connections(&self, fill: &Fill) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let map = [("map", fill.map)];
+        self.connection_entries.get_or_create(&map).set(number(fill.entries));
+        self.connection_capacity.get_or_create(&map).set(number(fill.capacity));
+    }
+
+    /// A registry of all of these.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        self.register_as_kube_proxy(registry.sub_registry_with_prefix("kubeproxy"));
+        self.register_as_weir(registry.sub_registry_with_prefix("weir"));
+        let started = Float::default();
+        started.set(seconds(SystemTime::now()));
+        registry.register(
+            "process_start_time_seconds",
+            "When this agent started, in seconds since 1970",
+            started,
+        );
+        registry
+    }
+
+    fn register_as_kube_proxy(&self, registry: &mut Registry) {
+        registry.register(
+            "sync_proxy_rules_duration_seconds",
+            "Time to plan the node's tables and write what has changed, failed attempts included",
+            self.sync_duration.clone(),
+        );
+        registry.register(
+            "network_programming_duration_seconds",
+            "Time from a change of a Pod or Service in the cluster until it is in the kernel",
+            self.programming_duration.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_last_timestamp_seconds",
+            "When a plan last got into the kernel as a whole, in seconds since 1970",
+            self.synced.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_last_queued_timestamp_seconds",
+            "When a change was last heard that has to get into the kernel, in seconds since 1970",
+            self.queued.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_service_changes_pending",
+            "Services whose last change is not in the kernel yet",
+            self.services_pending.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_service_changes",
+            "Changes of Services heard",
+            self.services.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_endpoint_changes_pending",
+            "EndpointSlices whose last change is not in the kernel yet",
+            self.slices_pending.clone(),
+        );
+        registry.register(
+            "sync_proxy_rules_endpoint_changes",
+            "Changes of EndpointSlices heard",
+            self.slices.clone(),
+        );
+        registry.register(
+            "proxy_healthz",
+            "Answers of /healthz by their HTTP status",
+            self.healthz.clone(),
+        );
+        registry.register(
+            "proxy_livez",
+            "Answers of /livez by their HTTP status",
+            self.livez.clone(),
+        );
+    }
+
+    fn register_as_weir(&self, registry: &mut Registry) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of weir that runs", build);
+        registry.register(
+            "ready",
+            "1 once the first complete plan is in the kernel, else 0",
+            self.ready.clone(),
+        );
+        registry.register(
+            "remarks",
+            "Things in the cluster's objects that cannot be honoured; weir show services lists them",
+            self.remarks.clone(),
+        );
+        registry.register(
+            "problems",
+            "Devices and writes that are not as they should be; weir show status lists them",
+            self.problems.clone(),
+        );
+        registry.register(
+            "map_write_failures",
+            "Writes to a map that failed; each is tried again",
+            self.write_failures.clone(),
+        );
+        registry.register(
+            "map_read_failures",
+            "Scrapes that lack what the maps hold because one could not be read",
+            self.read_failures.clone(),
+        );
+        registry.register(
+            "connection_entries",
+            "Entries in a connection table, two per flow, when it was last swept",
+            self.connection_entries.clone(),
+        );
+        registry.register(
+            "connection_capacity",
+            "Entries that a connection table can hold, two per flow",
+            self.connection_capacity.clone(),
+        );
+        registry.register(
+            "connection_entries_expired",
+            "Connection entries removed because their flow was over",
+            self.connections_expired.clone(),
+        );
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).as_ref().map_or(0.0, Duration::as_secs_f64)
+}
+
+/// The registry's text, in the format that `accept` asks for, and its content type.
+///
+/// # Errors
+/// What a metric is made of cannot be written as text, which is a mistake in the code.
+pub fn exposition(
+    registry: &Registry,
+    accept: &str,
+) -> Result<(&'static str, String), std::fmt::Error> {
+    let mut open_metrics = String::new();
+    text::encode(&mut open_metrics, registry)?;
+    if accept.contains("application/openmetrics-text") {
+        return Ok(("application/openmetrics-text; version=1.0.0; charset=utf-8", open_metrics));
+    }
+    Ok(("text/plain; version=0.0.4; charset=utf-8", as_prometheus(&open_metrics)))
+}
+
+/// OpenMetrics as the older format of Prometheus, in which a counter's family bears its suffix too
+/// and information is a gauge.
+fn as_prometheus(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut help = None;
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+        } else if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                other => ("", other),
+            };
+            if let Some((_, words)) = help.take() {
+                text += &format!("# HELP {name}{suffix} {words}\n");
+            }
+            text += &format!("# TYPE {name}{suffix} {kind}\n");
+        } else {
+            text += line;
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buckets_are_kube_proxys() {
+        let buckets: Vec<f64> = programming_buckets().collect();
+        assert_eq!(buckets.len(), 2 + 59 + 12 + 7);
+        assert_eq!(buckets[..3], [0.25, 0.5, 1.0]);
+        assert_eq!(buckets[buckets.len() - 3..], [240.0, 270.0, 300.0]);
+        assert!(buckets.is_sorted());
+    }
+
+    #[test]
+    fn who_asks_for_open_metrics_gets_it() {
+        let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1";
+        let (content_type, text) = exposition(&Metrics::default().registry(), accept).unwrap();
+        assert!(content_type.starts_with("application/openmetrics-text"));
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("# TYPE kubeproxy_sync_proxy_rules_service_changes counter\n"));
+    }
+
+    #[test]
+    fn everybody_else_gets_the_format_that_everybody_reads() {
+        let metrics = Metrics::default();
+        metrics.healthz(200);
+        metrics.services.inc();
+        let (content_type, text) = exposition(&metrics.registry(), "*/*").unwrap();
+        assert!(content_type.starts_with("text/plain; version=0.0.4"));
+        assert!(!text.contains("# EOF"));
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            "# TYPE kubeproxy_sync_proxy_rules_service_changes_total counter\n",
+            "\nkubeproxy_sync_proxy_rules_service_changes_total 1\n",
+            "\nkubeproxy_proxy_healthz_total{code=\"200\"} 1\n",
+            "# TYPE kubeproxy_network_programming_duration_seconds histogram\n",
+            "\nkubeproxy_network_programming_duration_seconds_bucket{le=\"300.0\"} 0\n",
+            "# TYPE weir_build_info gauge\n",
+            &format!("\nweir_build_info{{version=\"{version}\"}} 1\n"),
+        ] {
+            assert!(text.contains(line), "no {line:?} in {text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What others see of the agent: health and metrics over HTTP, with kube-proxy's addresses, names
+//! and meanings. The agent tells an [`Observer`] what happens; the servers are tasks of their own
+//! that read what it has told, and the maps.
+
+mod health;
+mod metrics;
+mod server;
+mod tables;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{collections::BTreeSet, mem};
+
+use tokio::sync::watch;
+
+use crate::maps::MapError;
+use crate::maps::connections::Sweep;
+use crate::model::{Change, Name, Node};
+
+pub use health::{Answer, FamilyReport, Health, Moment, Report};
+pub use metrics::{Metrics, exposition};
+pub use server::{BindError, Server, health_routes, metrics_routes};
+pub use tables::{BackendTraffic, NoLocal, Reader, Reading, Tables};
+
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+}
+
+/// What the agent tells of itself.
+#[derive(Debug)]
+pub struct Observer {
+    metrics: Metrics,
+    health: watch::Sender<Health>,
+    /// When it began to watch: what the cluster did before is not its slowness.
+    started: SystemTime,
+    /// What was heard since the last plan was in the kernel.
+    waiting: Waiting,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    services: BTreeSet<Name>,
+    slices: BTreeSet<Name>,
+    /// When what the slices follow happened, since 1970.
+    triggers: Vec<Duration>,
+}
+
+impl Observer {
+    /// Of an agent that starts `now`, and is like `health`.
+    #[must_use]
+    pub fn new(health: Health, now: Moment) -> Self {
+        Self {
+            metrics: Metrics::default(),
+            health: watch::Sender::new(health),
+            started: now.time,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// The agent's own numbers.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Its health from now on.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// The cluster told something new.
+    pub fn heard(&mut self, change: &Change, now: Moment) {
+        self.metrics.queued.set(metrics::seconds(now.time));
+        match change {
+            Change::Service(service) => self.service(&service.name),
+            Change::ServiceGone(name) => self.service(name),
+            Change::Slice(slice) => {
+                let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let news = slice.triggered.filter(|triggered| *triggered > started);
+                self.waiting.triggers.extend(news);
+                self.slice(&slice.name);
+            }
+            Change::SliceGone(name) => self.slice(name),
+            Change::Node(_) | Change::NodeGone(_) | Change::Synced => {}
+        }
+    }
+
+    fn service(&mut self, name: &Name) {
+        self.metrics.services.inc();
+        self.waiting.services.insert(name.clone());
+        self.tell_waiting();
+    }
+
+    fn slice(&mut self, name: &Name) {
+        self.metrics.slices.inc();
+        self.waiting.slices.insert(name.clone());
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&self) {
+        let number = |names: &BTreeSet<Name>| i64::try_from(names.len()).unwrap_or(i64::MAX);
+        self.metrics.services_pending.set(number(&self.waiting.services));
+        self.metrics.slices_pending.set(number(&self.waiting.slices));
+    }
+
+    /// Something is known that is not in the kernel.
+    pub fn behind(&self, now: Moment) {
+        self.health.send_modify(|health| health.queued(now));
+    }
+
+    /// Planning and writing took this long, whether or not all was written.
+    pub fn planned(&self, time: Duration) {
+        self.metrics.sync_duration.observe(time.as_secs_f64());
+    }
+
+    /// A plan is in the kernel with all that was heard.
+    pub fn applied(&mut self, now: Moment) {
+        let waiting = mem::take(&mut self.waiting);
+        self.tell_waiting();
+        let since_1970 = now.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        for triggered in waiting.triggers {
+            // The cluster's clock may be ahead of ours.
+            let took = since_1970.saturating_sub(triggered);
+            self.metrics.programming_duration.observe(took.as_secs_f64());
+        }
+        self.metrics.synced.set(metrics::seconds(now.time));
+        self.metrics.ready.set(1);
+        self.health.send_modify(|health| health.applied(now));
+    }
+
+    /// A write failed.
+    pub fn failed(&self, error: &MapError) {
+        self.metrics.write_failed(error.map());
+    }
+
+    /// The connection tables were swept.
+    pub fn swept(&self, sweep: &Sweep) {
+        self.metrics.connections_expired.inc_by(sweep.removed);
+        for fill in &sweep.tables {
+            self.metrics.connections(fill);
+        }
+    }
+
+    /// This node's Node object is now so.
+    pub fn node(&self, node: Option<&Node>) {
+        self.health.send_modify(|health| health.node(node));
+    }
+
+    /// So many remarks and problems hold.
+    pub fn counts(&self, remarks: usize, problems: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.remarks.set(number(remarks));
+        self.metrics.problems.set(number(problems));
+    }
+}
+
+#[cfg(test)]
+mod tests;

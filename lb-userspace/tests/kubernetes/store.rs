@@ -1,0 +1,166 @@
+//! What an API server remembers: objects, one revision over all of them, and what happened.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// A resource by the last word of its path.
+pub type Resource = &'static str;
+
+pub const SERVICES: Resource = "services";
+pub const SLICES: Resource = "endpointslices";
+pub const NODES: Resource = "nodes";
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// Something that happened to an object.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    pub revision: u64,
+    pub resource: Resource,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    pub revision: u64,
+    objects: BTreeMap<(Resource, Key), Value>,
+    pub history: Vec<Happening>,
+    /// What happened up to here is forgotten.
+    pub compacted: u64,
+}
+
+impl Store {
+    pub fn put(&mut self, resource: Resource, mut object: Value) {
+        let key = key(&object);
+        self.revision += 1;
+        let before = self.objects.get(&(resource, key.clone())).cloned();
+        let uid = before.as_ref().map_or_else(
+            || json!(format!("uid-{}", self.revision)),
+            |before| before["metadata"]["uid"].clone(),
+        );
+        object["metadata"]["uid"] = uid;
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
+        self.objects.insert((resource, key), object.clone());
+        self.happened(resource, before, Some(object));
+    }
+
+    pub fn delete(&mut self, resource: Resource, name: &str) {
+        let key = ("default".to_owned(), name.to_owned());
+        let before = self.objects.remove(&(resource, key)).expect("it is there");
+        self.revision += 1;
+        self.happened(resource, Some(before), None);
+    }
+
+    fn happened(&mut self, resource: Resource, before: Option<Value>, after: Option<Value>) {
+        let revision = self.revision;
+        self.history.push(Happening { revision, resource, before, after });
+    }
+
+    /// All objects of a resource that are selected, in the order of their keys.
+    pub fn objects(&self, resource: Resource, selector: &Selector) -> Vec<Value> {
+        let of_resource = self.objects.iter().filter(|((of, _), _)| *of == resource);
+        of_resource
+            .map(|(_, object)| object)
+            .filter(|object| selector.takes(object))
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets what happened so far.
+    pub fn compact(&mut self) {
+        self.history.clear();
+        self.compacted = self.revision;
+    }
+
+    /// The lines of a watch that has seen everything up to `revision`.
+    pub fn since(
+        &self,
+        resource: Resource,
+        selector: &Selector,
+        revision: u64,
+    ) -> Vec<(u64, Value)> {
+        let happenings =
+            self.history.iter().filter(|h| h.resource == resource && h.revision > revision);
+        happenings.filter_map(|h| Some((h.revision, line(h, selector)?))).collect()
+    }
+}
+
+/// A change of labels looks like an addition or a removal to whoever selects by them; a removal
+/// bears its own revision.
+fn line(happening: &Happening, selector: &Selector) -> Option<Value> {
+    let taken = |object: &Option<Value>| object.clone().filter(|object| selector.takes(object));
+    let (kind, mut object) = match (taken(&happening.before), taken(&happening.after)) {
+        (None, Some(after)) => ("ADDED", after),
+        (Some(_), Some(after)) => ("MODIFIED", after),
+        (Some(before), None) => ("DELETED", before),
+        (None, None) => return None,
+    };
+    object["metadata"]["resourceVersion"] = json!(happening.revision.to_string());
+    Some(json!({"type": kind, "object": object}))
+}
+
+/// What a request selects.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    /// A label that must not be there.
+    pub without: Option<String>,
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+}
+
+impl Selector {
+    fn takes(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        let is = |field, wanted: &Option<String>| {
+            wanted.as_ref().is_none_or(|wanted| metadata[field] == json!(wanted))
+        };
+        is("name", &self.name)
+            && is("namespace", &self.namespace)
+            && self.without.as_ref().is_none_or(|label| metadata["labels"].get(label).is_none())
+    }
+}
+
+fn key(object: &Value) -> Key {
+    let text = |field| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (text("namespace"), text("name"))
+}
+
+pub fn service(name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"namespace": "default", "name": name, "labels": {}},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}],
+        },
+    })
+}
+
+pub fn slice(name: &str, service: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "default", "name": name, "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4",
+        "ports": [{"port": 8080, "protocol": "TCP", "name": ""}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+    })
+}
+
+pub fn node(name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {}},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    })
+}
+
+/// With a label that hides it from proxies.
+pub fn labelled(mut object: Value, label: &str) -> Value {
+    object["metadata"]["labels"][label] = json!("");
+    object
+}

@@ -1,0 +1,195 @@
+//! What is measured: every kind of packet, at every hook that finishes it, in both families and
+//! protocols, of one flow and of many.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use lb_common::address::{Family, Protocol};
+use lb_common::outcome::Outcome;
+use lb_ebpf::cases::Program;
+use lb_ebpf::cases::frame::{self, Kind};
+use lb_ebpf::cases::lab::BACKEND_PORT;
+use lb_ebpf::repeat::Spread;
+
+use crate::addresses::{self, Addresses};
+
+/// Where a flow's backend is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Whereabouts {
+    /// On this node: the destination is translated, and the packet goes on.
+    Here,
+    /// On another: source and destination are translated, and the packet leaves at once.
+    Elsewhere,
+}
+
+/// What a packet is to the programs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The client's, of an established flow.
+    Forward,
+    /// The backend's, of an established flow.
+    Reply,
+    /// The first of a flow, while both tables are full.
+    New,
+    /// Nobody's: of no Service.
+    Stranger,
+}
+
+/// How many flows packets are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flows {
+    /// One.
+    One,
+    /// 65,536: 4,096 ports of 16 hosts.
+    Many,
+    /// No two packets are of the same.
+    Endless,
+}
+
+impl Flows {
+    /// The highest number of a flow.
+    pub const fn mask(self) -> u32 {
+        match self {
+            Self::One => 0,
+            Self::Many => 0xffff,
+            Self::Endless => 0x7fff_ffff,
+        }
+    }
+
+    /// Bits of a flow's number that stand in a port.
+    const fn low_bits(self) -> u32 {
+        if matches!(self, Self::Endless) { 15 } else { addresses::PORT_BITS }
+    }
+}
+
+impl fmt::Display for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "1",
+            Self::Many => "64k",
+            Self::Endless => "new",
+        })
+    }
+}
+
+/// One thing that is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Where the backend is; of a stranger, whose tables it meets.
+    pub whereabouts: Whereabouts,
+    /// What the packet is.
+    pub role: Role,
+    /// The program it is given to.
+    pub program: Program,
+    /// Its family.
+    pub family: Family,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// How many flows there are.
+    pub flows: Flows,
+    /// How its walk must end.
+    pub outcome: Outcome,
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    use Outcome::{Forwarded, ForwardedOut, NotAService, Replied, RepliedOut};
+    use Program::{FromNetwork, NetworkXdp, ToDevice};
+    use Role::{Forward, New, Reply, Stranger};
+    use Whereabouts::{Elsewhere, Here};
+    let mut cases = Vec::new();
+    for family in Family::ALL {
+        for protocol in [Protocol::TCP, Protocol::UDP] {
+            for (whereabouts, role, program, outcome) in [
+                (Here, Forward, FromNetwork, Forwarded),
+                (Here, Reply, ToDevice, Replied),
+                (Elsewhere, Forward, FromNetwork, ForwardedOut),
+                (Elsewhere, Reply, FromNetwork, RepliedOut),
+                (Elsewhere, Forward, NetworkXdp, ForwardedOut),
+                (Elsewhere, Reply, NetworkXdp, RepliedOut),
+                (Here, New, FromNetwork, Forwarded),
+                (Elsewhere, New, FromNetwork, ForwardedOut),
+                (Elsewhere, New, NetworkXdp, ForwardedOut),
+                (Here, Stranger, FromNetwork, NotAService),
+                (Here, Stranger, ToDevice, NotAService),
+                (Here, Stranger, NetworkXdp, NotAService),
+            ] {
+                let flows: &[Flows] =
+                    if role == New { &[Flows::Endless] } else { &[Flows::One, Flows::Many] };
+                cases.extend(flows.iter().map(|&flows| Case {
+                    whereabouts,
+                    role,
+                    program,
+                    family,
+                    protocol,
+                    flows,
+                    outcome,
+                }));
+            }
+        }
+    }
+    cases
+}
+
+impl Case {
+    /// The frame of flow 0.
+    pub fn frame(&self) -> Vec<u8> {
+        let Addresses { client, newcomer, frontend, stranger, own, .. } =
+            addresses::of(self.family);
+        let backend = addresses::backend(self.family, self.whereabouts, 0);
+        let client = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT);
+        let (from, to, kind) = match (self.role, self.whereabouts) {
+            (Role::Forward, _) => (client, frontend, Kind::Data),
+            (Role::Reply, Whereabouts::Here) => (backend, client, Kind::Data),
+            (Role::Reply, Whereabouts::Elsewhere) => {
+                (backend, SocketAddr::new(own, addresses::FIRST_OWN_PORT), Kind::Data)
+            }
+            (Role::New, _) => (SocketAddr::new(newcomer, 1 << 15), frontend, Kind::Open),
+            (Role::Stranger, _) => (client, stranger, Kind::Data),
+        };
+        debug_assert_eq!(backend.port(), BACKEND_PORT);
+        frame::frame(from, to, self.protocol, kind, &[0; addresses::PAYLOAD])
+    }
+
+    /// How other flows differ from flow 0.
+    pub fn spread(&self, multiplier: u32) -> Spread {
+        // Offsets of the last two bytes of both addresses, and of both ports.
+        let (source, destination, ports) = match self.family {
+            Family::V4 => (28, 32, 34),
+            Family::V6 => (36, 52, 54),
+        };
+        let (low_at, high_at) = match (self.role, self.whereabouts) {
+            (Role::Reply, Whereabouts::Here) => (ports + 2, destination),
+            (Role::Reply, Whereabouts::Elsewhere) => (ports + 2, source),
+            (Role::Forward | Role::New | Role::Stranger, _) => (ports, source),
+        };
+        let frame = self.frame();
+        let word = |at: u16| {
+            let at = usize::from(at);
+            u16::from_be_bytes([frame[at], frame[at + 1]])
+        };
+        Spread {
+            multiplier,
+            mask: self.flows.mask(),
+            low_bits: self.flows.low_bits(),
+            low_at,
+            high_at,
+            low: word(low_at),
+            high: word(high_at),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.role, self.whereabouts) {
+            (Role::Forward, Whereabouts::Here) => "established, backend here",
+            (Role::Forward, Whereabouts::Elsewhere) => "established, backend elsewhere",
+            (Role::Reply, Whereabouts::Here) => "reply, backend here",
+            (Role::Reply, Whereabouts::Elsewhere) => "reply, backend elsewhere",
+            (Role::New, Whereabouts::Here) => "new flow, backend here",
+            (Role::New, Whereabouts::Elsewhere) => "new flow, backend elsewhere",
+            (Role::Stranger, _) => "no service's",
+        })
+    }
+}

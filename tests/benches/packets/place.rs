@@ -1,0 +1,165 @@
+//! The benchmark's namespace and the contents of the maps: one Service of sixteen endpoints, and
+//! 65,536 established flows to it, which fill the connection table to its last entry.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::connection::{Connection, State, Ticks};
+use lb_common::device::Device;
+use lb_common::filter;
+use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
+use lb_common::settings::Settings;
+use lb_ebpf::cases::frame;
+use lb_ebpf::cases::lab::{MTU, NODE_LINK, ROUTER_LINK, address};
+use weir_tests::kernel::{Programs, ip};
+
+use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, OWN_PORTS, PORT_BITS};
+use crate::cases::{Flows, Whereabouts};
+
+/// Entries of a connection table: two for each of 65,536 flows.
+pub const CONNECTIONS: u32 = 2 * (Flows::Many.mask() + 1);
+/// Entries of a table of half-open flows: what the agent gives to a connection table of that size.
+pub const HALF_OPEN: u32 = CONNECTIONS / 4;
+
+/// Builds the place in the calling thread's namespace; returns the network device.
+pub fn build() -> Result<u32> {
+    let text = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+    let (node, router) = (text(NODE_LINK), text(ROUTER_LINK));
+    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        std::fs::write(format!("/proc/sys/net/{setting}"), "1")?;
+    }
+    ip("link set lo up")?;
+    ip(&format!("link add net0 address {node} type veth peer name far0 address {router}"))?;
+    ip(&format!("link set net0 mtu {MTU} up"))?;
+    ip("link set far0 up")?;
+    for family in Family::ALL {
+        let place = addresses::of(family);
+        let via = place.router;
+        ip(&format!("address add dev net0 {}/{}", place.own, place.link))?;
+        ip(&format!("neighbour add {via} lladdr {router} dev net0 nud permanent"))?;
+        for network in place.outside {
+            ip(&format!("route add {network} via {via}"))?;
+        }
+    }
+    Ok(nix::net::if_::if_nametoindex("net0")?)
+}
+
+/// Loads the programs with maps as an agent would size them, and fills these with the Service and
+/// its flows. Each place has programs of its own, so that every table is equally large and full.
+pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Result<Programs> {
+    let mut programs = Programs::load(|map| match map {
+        "CONNECTIONS_V4" | "CONNECTIONS_V6" => CONNECTIONS,
+        "HALF_OPEN_V4" | "HALF_OPEN_V6" => HALF_OPEN,
+        "FRONTENDS_V4" | "FRONTENDS_V6" => 1 << 16,
+        "SLOTS" => 1 << 18,
+        "SERVICES" => 1,
+        _ => 1 << 15,
+    })?;
+    let own = |family| addresses::of(family).own;
+    let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
+    programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS })?;
+    let ports = Settings { first_source_port: FIRST_OWN_PORT, source_ports: OWN_PORTS };
+    programs.set("SETTINGS", 0, ports)?;
+    for slot in 0..SLOTS {
+        programs.set("SLOTS", slot, backend_id(slot % BACKENDS).0)?;
+    }
+    furnish::<V4>(&mut programs, whereabouts, protocol)?;
+    furnish::<V6>(&mut programs, whereabouts, protocol)?;
+    Ok(programs)
+}
+
+/// Slots of the Service's pool.
+const SLOTS: u32 = 1009;
+const SERVICE: ServiceId = ServiceId(1);
+const GENERATION: u32 = 1;
+
+fn backend_id(host: u32) -> BackendId {
+    BackendId(host + 1)
+}
+
+fn furnish<A: Address>(
+    programs: &mut Programs,
+    whereabouts: Whereabouts,
+    protocol: Protocol,
+) -> Result<()>
+where
+    Tuple<A>: bytemuck::Pod,
+    Frontend<A>: bytemuck::Pod,
+    Backend<A>: bytemuck::Pod,
+    Connection<A>: bytemuck::Pod,
+{
+    let family = if A::FAMILY == Family::V4 { "V4" } else { "V6" };
+    let dialled = addresses::of(A::FAMILY).frontend;
+    let frontend: Frontend<A> =
+        Frontend::new(address(dialled.ip()), Port::new(dialled.port()), protocol);
+    let pool = Pool { base: 0, length: SLOTS };
+    let row = FrontendRow { service: SERVICE, pools: [pool; 3] };
+    programs.put(&format!("FRONTENDS_{family}"), frontend, row)?;
+    let mut positions = vec![filter::position(&frontend.address, frontend.port, protocol)];
+    let local = if whereabouts == Whereabouts::Here { Backend::<A>::LOCAL } else { 0 };
+    for host in 0..BACKENDS {
+        let at = addresses::backend(A::FAMILY, whereabouts, host);
+        let row = Backend::<A> {
+            address: address(at.ip()),
+            port: Port::new(at.port()),
+            protocol,
+            flags: Backend::<A>::SERVING | local,
+            generation: GENERATION,
+            service: SERVICE,
+        };
+        programs.set(&format!("BACKENDS_{family}"), backend_id(host).0, row)?;
+        positions.push(filter::position(&row.address, row.port, protocol));
+    }
+    for position in positions {
+        programs.mark(position)?;
+    }
+    let table = format!("CONNECTIONS_{family}");
+    for flow in 0..=Flows::Many.mask() {
+        let (tuple, entry) = established::<A>(whereabouts, protocol, flow);
+        programs.put(&table, entry.partner(), entry.answer(&tuple))?;
+        programs.put(&table, tuple, entry)?;
+    }
+    Ok(())
+}
+
+/// The client's entry of an established flow: what the programs themselves would have written.
+fn established<A: Address>(
+    whereabouts: Whereabouts,
+    protocol: Protocol,
+    flow: u32,
+) -> (Tuple<A>, Connection<A>) {
+    let place = addresses::of(A::FAMILY);
+    let (port, host) = ((flow & ((1 << PORT_BITS) - 1)) as u16, flow >> PORT_BITS);
+    let client = nth(place.client, host);
+    let from = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT + port);
+    let tuple = frame::tuple::<A>(from, place.frontend, protocol);
+    let (source, host, flags) = match whereabouts {
+        Whereabouts::Here => (from, 0, 0),
+        Whereabouts::Elsewhere => {
+            let own = SocketAddr::new(place.own, FIRST_OWN_PORT + port);
+            (own, host, Connection::<A>::OUT)
+        }
+    };
+    let backend = addresses::backend(A::FAMILY, whereabouts, host);
+    let entry = Connection {
+        rewritten: frame::tuple(source, backend, protocol),
+        service: SERVICE,
+        backend: backend_id(host),
+        generation: GENERATION,
+        last_seen: Ticks(0),
+        state: State::ANSWERED.with(State::ESTABLISHED),
+        flags,
+        zero: 0,
+    };
+    (tuple, entry)
+}
+
+/// The `number`th address after `first`.
+fn nth(first: IpAddr, number: u32) -> IpAddr {
+    match first {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + number).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + u128::from(number)).into(),
+    }
+}

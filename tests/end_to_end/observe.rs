@@ -1,0 +1,87 @@
+//! What load balancers, probes, dashboards and scripts ask kube-proxy on a node, they ask Weir there,
+//! and get answers that follow what happens.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use weir_tests::lab::{Node, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Flow, Origin};
+
+const HEALTH: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10256);
+const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
+
+/// How long an answer may take to follow what happened.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_node_is_probed_and_scraped_as_with_kube_proxy() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let node = &stage.lab.node1;
+    for path in ["/healthz", "/livez", "/readyz"] {
+        let (status, body) = ask(node, HEALTH, path)?;
+        ensure!(status == 200, "{path} answers {status}: {body}");
+    }
+    ensure!(ask(node, METRICS, "/proxyMode")? == (200, "weir".to_owned()), "/proxyMode");
+
+    let offer = Served::Here.offer(&stage.lab);
+    let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
+    let client = Origin::Pod(&stage.lab.node1.pods[0]);
+    let before = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
+    Flow { origin: client, frontend, protocol: Protocol::TCP }.send(&stage.lab, 1000)?;
+    let after = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
+    ensure!(after > before, "{before} packets forwarded before a request, {after} after it");
+    let name = offer.name;
+    ensure!(
+        counted(
+            node,
+            &format!("weir_service_packets_total{{namespace=\"default\",service=\"{name}\"}}")
+        )? > 0.0,
+        "the Service's packets are counted"
+    );
+    ensure!(counted(node, "weir_map_entries{map=\"BACKENDS_V4\"}")? > 0.0, "backends are counted");
+    ensure!(counted(node, "weir_map_read_failures_total")? == 0.0, "every map can be read");
+
+    let synced = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
+    let (changes, at) = (
+        counted(node, "kubeproxy_sync_proxy_rules_service_changes_total")?,
+        counted(node, synced)?,
+    );
+    stage.manifests.offer(&Offer { name: "late", number: 15, pods: vec![&node.pods[0]] })?;
+    let deadline = Instant::now() + PATIENCE;
+    while counted(node, synced)? == at {
+        ensure!(Instant::now() < deadline, "{synced} is still {at} after a change");
+    }
+    ensure!(
+        counted(node, "kubeproxy_sync_proxy_rules_service_changes_total")? > changes,
+        "the new Service is counted"
+    );
+    Ok(())
+}
+
+/// The value of a series.
+fn counted(node: &Node, series: &str) -> Result<f64> {
+    let (_, text) = ask(node, METRICS, "/metrics")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("no {series} in\n{text}"))?.parse()?)
+}
+
+/// Status and body of what `server` on `node` answers.
+fn ask(node: &Node, server: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = node.namespace.run(|| Ok(TcpStream::connect(server)?))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").context("no end of the headers")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
