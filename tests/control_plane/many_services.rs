@@ -31,7 +31,6 @@ fn a_thousand_services_of_ten_endpoints_are_served_amid_churn() -> Result<()> {
         stage.until_served_by(flow, &pods)?;
     }
     eprintln!("{SERVICES} Services were served {:?} after the first was made", began.elapsed());
-    let everywhere = Served::Everywhere.offer(&stage.lab);
     for round in 0..5 {
         let (leaving, staying) = (pods[round], [&pods[..round], &pods[round + 1..]].concat());
         // Each time two thousand slices change.
@@ -44,7 +43,7 @@ fn a_thousand_services_of_ten_endpoints_are_served_amid_churn() -> Result<()> {
             stage.until_served_by(flow, &pods)?;
         }
     }
-    stage.until_offered(&everywhere)?;
+    stage.until_offered(&Served::Everywhere.offer(&stage.lab))?;
     ensure!(flows.len() == 2 * SERVICES, "{} ClusterIPs", flows.len());
     drop(flows);
     stage.running.check_running()
