@@ -130,6 +130,7 @@ pub fn service(offer: &Offer) -> Value {
     json!({"spec": {
         "type": "NodePort",
         "selector": {label(offer): "yes"},
+        "clusterIP": offer.cluster_ips().v4.to_string(),
         "clusterIPs": Family::ALL.map(|family| offer.cluster_ips().of(family).to_string()),
         "ipFamilies": ["IPv4", "IPv6"],
         "ipFamilyPolicy": "RequireDualStack",
