@@ -62,7 +62,7 @@ impl ControlPlane {
         let mut api_server = start_api_server(&namespace, &programs, &folder)?;
         until("the API server has a certificate", PATIENCE, || {
             api_server.check_running()?;
-            Ok(fs::exists(certificate(&folder))?.then_some(()).context("not yet")?)
+            fs::exists(certificate(&folder))?.then_some(()).context("not yet")
         })?;
         let api = Api::new(&namespace, &User::Administrator.kubeconfig(&folder))?;
         let api_server = Some(api_server);
@@ -101,7 +101,7 @@ impl ControlPlane {
     /// # Errors
     /// If it cannot be copied, or does not start again.
     pub fn back_up(&mut self) -> Result<()> {
-        self.while_stopped(|data, backup| copy_folder(data, backup))
+        self.while_stopped(copy_folder)
     }
 
     /// Puts the backup in the store's place: the API server then tells of an older time, and counts
