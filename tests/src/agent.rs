@@ -52,7 +52,16 @@ impl Agent {
         manifests: &Manifests,
         arguments: &[&str],
     ) -> Result<Self> {
-        Self::start_command(node.namespace.command(weir)?, node, manifests, arguments)
+        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
+        Self::start_told(weir, node, &[&["--manifests", folder], arguments].concat())
+    }
+
+    /// The same, where the `arguments` name what tells the agent of the cluster too.
+    ///
+    /// # Errors
+    /// If it ends before it is ready, or is not ready in time; its log is part of the error.
+    pub fn start_told(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
+        Self::spawn(node.namespace.command(weir)?, node, arguments)
     }
 
     /// The same with a command that is to become the agent, on `node` already.
@@ -60,15 +69,18 @@ impl Agent {
     /// # Errors
     /// If it ends before it is ready, or is not ready in time; its log is part of the error.
     pub fn start_command(
-        mut weir: Command,
+        weir: Command,
         node: &Node,
         manifests: &Manifests,
         arguments: &[&str],
     ) -> Result<Self> {
+        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
+        Self::spawn(weir, node, &[&["--manifests", folder], arguments].concat())
+    }
+
+    fn spawn(mut weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
         let mut process = weir
             .arg("run")
-            .arg("--manifests")
-            .arg(manifests.folder())
             .args(["--node-name", node.name])
             .arg("--bpffs")
             .arg(&node.bpffs)

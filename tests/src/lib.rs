@@ -3,9 +3,11 @@
 
 pub mod agent;
 pub mod container;
+pub mod control_plane;
 pub mod kernel;
 pub mod lab;
 pub mod manifests;
 pub mod requires;
 pub mod stage;
 pub mod traffic;
+pub mod wait;

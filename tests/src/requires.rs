@@ -6,6 +6,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use crate::control_plane::Programs;
+use crate::control_plane::proxy::Proxy;
 use crate::lab::{Lab, Shape};
 
 /// A lab for the calling test, or `None` where this user may not make one: the test is then skipped.
@@ -21,6 +23,26 @@ pub fn lab(shape: Shape) -> Result<Option<Lab>> {
     }
     skip("needs root: run `cargo xtask test` as root");
     Ok(None)
+}
+
+/// A lab for the calling test and Kubernetes' programs, with kube-proxy among them if that is the
+/// `proxy` to test; `None` where one of them is not to be had: the test is then skipped.
+///
+/// # Errors
+/// If the lab cannot be made although it should be.
+///
+/// # Panics
+/// Instead of skipping where the variable `CI` is set.
+pub fn control_plane(proxy: Proxy, shape: Shape) -> Result<Option<(Lab, Programs)>> {
+    let enough = |programs: &Programs| proxy == Proxy::Weir || programs.have_kube_proxy();
+    let Some(programs) = Programs::find().filter(enough) else {
+        skip(
+            "needs etcd, kube-apiserver, kube-controller-manager and kube-proxy: install Go and run \
+             `cargo xtask test`, or name their folder in KUBEBUILDER_ASSETS",
+        );
+        return Ok(None);
+    };
+    Ok(lab(shape)?.map(|lab| (lab, programs)))
 }
 
 /// Notes that the calling test is skipped, and why: a clause that says what to do.

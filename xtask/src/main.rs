@@ -5,6 +5,7 @@ mod arrows;
 mod build;
 mod check;
 mod command;
+mod control_plane;
 mod go;
 mod test;
 mod tools;

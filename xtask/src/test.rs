@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::build::cargo_for_tests;
 use crate::command::{run as run_command, run_reading};
-use crate::{go, root, tools};
+use crate::{control_plane, go, root, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +25,9 @@ pub enum Section {
     Kernel,
     /// Real clients and servers in network namespaces: root.
     EndToEnd,
+    /// The agent under a real Kubernetes control plane, and kube-proxy beside it: root, and
+    /// Kubernetes' programs or Go.
+    ControlPlane,
 }
 
 /// What came of one section.
@@ -98,6 +101,16 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             build_agent_for_tests()?;
             command.args(["--test", "end_to_end"]);
             "end to end"
+        }
+        Section::ControlPlane => {
+            tools::for_the_lab()?;
+            tools::for_kube_proxy()?;
+            build_agent_for_tests()?;
+            command.args(["--test", "control_plane"]);
+            // Each of these tests runs a control plane of its own, which needs a gigabyte.
+            command.env(control_plane::FOLDERS, control_plane::folders()?);
+            command.env("RUST_TEST_THREADS", "2");
+            "under a control plane"
         }
     };
     Ok((name, command))

@@ -44,7 +44,17 @@ pub fn bpf_toolchain() -> Result<BpfToolchain> {
 pub fn for_the_lab() -> Result<()> {
     const PROGRAMS: [(&str, &str); 4] =
         [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
-    let missing: Vec<&str> = PROGRAMS
+    install_missing(&PROGRAMS)
+}
+
+/// Makes sure that what kube-proxy calls is there.
+pub fn for_kube_proxy() -> Result<()> {
+    install_missing(&[("nft", "nftables"), ("iptables", "iptables"), ("conntrack", "conntrack")])
+}
+
+/// Installs the packages of those programs that are not there.
+fn install_missing(programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| on_path(program).is_none())
         .map(|(_, package)| *package)

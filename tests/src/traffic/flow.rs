@@ -51,14 +51,22 @@ impl Flow<'_> {
     }
 
     fn exchange(&self, lab: &Lab, length: usize) -> Result<Answer> {
-        let namespace = self.origin.namespace(lab);
-        let answer = match self.protocol {
-            Protocol::TCP => Client::connect(namespace, self.frontend)?.exchange(length)?,
-            Protocol::UDP => ask(namespace, self.frontend, length)?,
-            other => bail!("no client speaks {other}"),
-        };
+        let answer = self.ask(lab, length)?;
         self.check_client(lab, &answer)?;
         Ok(answer)
+    }
+
+    /// The same as [`Flow::send`], whatever client the backend saw.
+    ///
+    /// # Errors
+    /// If there is no answer, or it is not what was sent.
+    pub fn ask(&self, lab: &Lab, length: usize) -> Result<Answer> {
+        let namespace = self.origin.namespace(lab);
+        match self.protocol {
+            Protocol::TCP => Client::connect(namespace, self.frontend)?.exchange(length),
+            Protocol::UDP => ask(namespace, self.frontend, length),
+            other => bail!("no client speaks {other}"),
+        }
     }
 
     /// Checks that the backend saw the client the design promises: itself, but for hairpins and for

@@ -1,0 +1,9 @@
+//! The whole chain under a real control plane: pods, the slices that the controllers write, the
+//! Service proxy, packets. What is about Services is run with Weir and with kube-proxy, which says
+//! what the reference does; where they differ on purpose, the case says so and why.
+
+mod lifecycle;
+mod lost_servers;
+mod many_services;
+mod services;
+mod types;

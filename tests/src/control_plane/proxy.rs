@@ -1,0 +1,115 @@
+//! The Service proxy of node1: Weir, or kube-proxy beside it as the reference.
+
+use anyhow::{Context, Result, ensure};
+
+use super::ControlPlane;
+use super::programs::Process;
+use crate::agent::{self, Agent};
+use crate::lab::{Lab, Node};
+use crate::traffic::{Answer, Flow, Origin};
+
+/// Which Service proxy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxy {
+    /// `weir run --kubeconfig`.
+    Weir,
+    /// kube-proxy in its nftables mode.
+    KubeProxy,
+}
+
+/// A Service proxy at work. Dropping it kills it.
+#[derive(Debug)]
+pub enum Running {
+    /// Weir.
+    Weir(Agent),
+    /// kube-proxy.
+    KubeProxy(KubeProxy),
+}
+
+/// A running kube-proxy.
+#[derive(Debug)]
+pub struct KubeProxy(Process);
+
+impl Proxy {
+    /// Starts it on `node`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(self, node: &Node, control_plane: &ControlPlane) -> Result<Running> {
+        match self {
+            Self::Weir => {
+                let kubeconfig = control_plane.kubeconfig().display().to_string();
+                let arguments = ["--kubeconfig", &kubeconfig];
+                Agent::start_told(&agent::binary()?, node, &arguments).map(Running::Weir)
+            }
+            Self::KubeProxy => {
+                start_kube_proxy(node, control_plane).map(KubeProxy).map(Running::KubeProxy)
+            }
+        }
+    }
+
+    /// Checks that the backend saw the client that this proxy promises. They differ on purpose: Weir
+    /// lets a backend on its own node see a client outside, as the reply comes back through it
+    /// anyhow; kube-proxy shows its own address to every backend of a NodePort, unless the Service
+    /// asks for local backends alone.
+    ///
+    /// # Errors
+    /// If it did not; says what was expected.
+    pub fn check_client(self, flow: &Flow, lab: &Lab, answer: &Answer) -> Result<()> {
+        match (self, flow.origin) {
+            (Self::KubeProxy, Origin::Outside) => {
+                let Answer { pod, client, own } = answer;
+                ensure!(client.ip() != own.ip(), "{pod} saw {own}, where node1 should hide it");
+                Ok(())
+            }
+            (Self::Weir | Self::KubeProxy, _) => flow.check_client(lab, answer),
+        }
+    }
+}
+
+fn start_kube_proxy(node: &Node, control_plane: &ControlPlane) -> Result<Process> {
+    let program = control_plane.programs.kube_proxy.as_ref().context("there is no kube-proxy")?;
+    let arguments = [
+        format!("--kubeconfig={}", control_plane.kubeconfig().display()),
+        "--proxy-mode=nftables".into(),
+        format!("--hostname-override={}", node.name),
+        "--cluster-cidr=10.244.0.0/16,fd44::/16".into(),
+        "--nodeport-addresses=primary".into(),
+        // These three leave the machine's settings alone.
+        "--conntrack-max-per-core=0".into(),
+        "--conntrack-tcp-timeout-established=0s".into(),
+        "--conntrack-tcp-timeout-close-wait=0s".into(),
+    ];
+    Process::start(&node.namespace, program, "kube-proxy", &control_plane.folder, &arguments)
+}
+
+impl Running {
+    /// Its process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Weir(agent) => agent.process(),
+            Self::KubeProxy(KubeProxy(process)) => process.id(),
+        }
+    }
+
+    /// Checks that it has not ended.
+    ///
+    /// # Errors
+    /// If it has; its log is part of the error.
+    pub fn check_running(&mut self) -> Result<()> {
+        match self {
+            Self::Weir(agent) => agent.check_running(),
+            Self::KubeProxy(KubeProxy(process)) => process.check_running(),
+        }
+    }
+
+    /// What it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        match self {
+            Self::Weir(agent) => agent.log(),
+            Self::KubeProxy(KubeProxy(process)) => process.log(),
+        }
+    }
+}
