@@ -19,6 +19,9 @@ use super::namespace::ip;
 /// Where each lab has its folder.
 const LABS: &str = "/run/weir-labs";
 
+/// Where agents keep their places, by the escaped path of their bpffs.
+const PLACES: &str = "/run/weir";
+
 /// What every name of a lab begins with.
 const PREFIX: &str = "weir-";
 
@@ -80,6 +83,11 @@ fn remove(name: &str) {
         let _ = umount2(&folder.join(entry), MntFlags::MNT_DETACH);
     }
     let _ = fs::remove_dir_all(&folder);
+    // An agent that was killed could not remove its place.
+    let escaped = format!("{}-", name.replace('-', "\\x2d"));
+    for place in entries(PLACES).filter(|place| place.contains(&escaped)) {
+        let _ = fs::remove_dir_all(Path::new(PLACES).join(place));
+    }
 }
 
 fn labs_here() -> MutexGuard<'static, Vec<Name>> {

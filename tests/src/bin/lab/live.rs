@@ -12,7 +12,7 @@ use weir_tests::lab::Lab;
 
 use crate::load::{self, Load};
 use crate::score::Score;
-use crate::table::{Row, render};
+use crate::table::{Row, from_the_kernel, render};
 
 /// The pause between two requests of a load.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -75,8 +75,12 @@ fn redraw(
             .collect();
         let table = render(&rows, &pods);
         before = now.iter().map(Score::answered).collect();
+        let kernel = from_the_kernel(lab)?;
         let mut screen = stdout().lock();
-        write!(screen, "{CLEAR}{introduction} Ctrl-C ends and removes everything.\n\n{table}")?;
+        write!(
+            screen,
+            "{CLEAR}{introduction} Ctrl-C ends and removes everything.\n\n{table}\n{kernel}"
+        )?;
         screen.flush()?;
     }
 }

@@ -4,7 +4,16 @@ use std::collections::BTreeSet;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use anyhow::Result;
+use weir_tests::agent::weir;
+use weir_tests::lab::Lab;
+
 use crate::score::Score;
+
+/// What the kernel says of itself: services, their frontends and backends, and their connections.
+pub fn from_the_kernel(lab: &Lab) -> Result<String> {
+    Ok(format!("weir show services\n{}", weir(&lab.node1, &["show", "services"])?))
+}
 
 /// One line of the table.
 pub struct Row<'a> {

@@ -13,7 +13,7 @@ use weir_tests::traffic::get;
 
 use crate::load::{self, Load};
 use crate::score::Score;
-use crate::table::{Row, render};
+use crate::table::{Row, from_the_kernel, render};
 
 /// Requests of each load.
 const REQUESTS: u32 = 150;
@@ -38,6 +38,7 @@ pub fn run(lab: &Lab, manifests: &Manifests, agent: &mut Agent) -> Result<()> {
         })
         .collect();
     println!("\n{}", render(&rows, &pods));
+    println!("{}", from_the_kernel(lab)?);
     agent.check_running()?;
     judge(&loads, &scores, &pods)?;
     follow_an_edit(lab, manifests)?;
