@@ -33,8 +33,9 @@ fn a_node_is_probed_and_scraped_as_with_kube_proxy() -> Result<()> {
     ensure!(ask(node, METRICS, "/proxyMode")? == (200, "weir".to_owned()), "/proxyMode");
 
     let offer = Served::Here.offer(&stage.lab);
-    let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
-    let client = Origin::Pod(&stage.lab.node1.pods[0]);
+    // From outside, so that no pod can be chosen for itself, which is counted under another name.
+    let frontend = (node.addresses.of(Family::V4), offer.node_port()).into();
+    let client = Origin::Outside;
     let before = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
     Flow { origin: client, frontend, protocol: Protocol::TCP }.send(&stage.lab, 1000)?;
     let after = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
