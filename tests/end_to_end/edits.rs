@@ -7,7 +7,7 @@ use lb_common::address::{Family, Protocol};
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Client, Flow, Origin};
+use weir_tests::traffic::{Client, Flow, Origin, converse};
 
 #[test]
 fn new_connections_follow_an_edit_and_old_ones_go_on() -> Result<()> {
@@ -49,9 +49,9 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
     let client = &lab.node1.pods[2].namespace;
     let moved = std::sync::atomic::AtomicBool::new(false);
     let tally = std::thread::scope(|scope| {
-        let ticking = scope.spawn(|| {
+        let talking = scope.spawn(|| {
             let done = || moved.load(std::sync::atomic::Ordering::Relaxed);
-            weir_tests::traffic::tick(client, frontend, Duration::from_millis(1), done)
+            converse(client, frontend, done)
         });
         offer.pods = vec![next];
         let edited = stage.manifests.offer(&offer);
@@ -59,7 +59,7 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
             Flow { origin: Origin::Pod(&lab.node1.pods[2]), frontend, protocol: Protocol::UDP };
         let seen = edited.and_then(|()| until_all_answers_are_from(&next.name, lab, &flow));
         moved.store(true, std::sync::atomic::Ordering::Relaxed);
-        let tally = ticking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let tally = talking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         seen.and(tally)
     })?;
     ensure!(tally.lost() == 0, "datagrams were lost on the way: {tally:?}");

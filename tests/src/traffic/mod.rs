@@ -8,7 +8,7 @@ mod udp;
 
 pub use flow::{Flow, Origin};
 pub use tcp::{Answer, Client, TcpServer, get};
-pub use udp::{Tally, UdpServer, ask, tick};
+pub use udp::{Tally, UdpServer, ask, converse, tick};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -122,6 +122,32 @@ pub fn tick(
     })
 }
 
+/// Asks over one socket, each question once the one before is answered, until `done` says so. The
+/// answers of questions that crowd the line while a flow moves to another pod are lost with the old
+/// pod's entries, as with kube-proxy; a client that waits for its answers misses none.
+///
+/// # Errors
+/// If the socket cannot be made, or an answer is not to the last question.
+pub fn converse(
+    namespace: &Namespace,
+    server: SocketAddr,
+    done: impl Fn() -> bool,
+) -> Result<Tally> {
+    let socket = connect(namespace, server)?;
+    let mut tally = Tally { sent: 0, answers: BTreeMap::new() };
+    let mut datagram = [0; 256];
+    while !done() {
+        let question = tally.sent.to_be_bytes();
+        socket.send(&question)?;
+        tally.sent += 1;
+        let length = socket.recv(&mut datagram).with_context(|| format!("no answer: {tally:?}"))?;
+        let (pod, _, payload) = read_echo(&datagram[..length])?;
+        ensure!(payload == question, "{pod} answered another question: {tally:?}");
+        *tally.answers.entry(pod).or_default() += 1;
+    }
+    Ok(tally)
+}
+
 fn send_ticks(socket: &UdpSocket, interval: Duration, done: &impl Fn() -> bool) -> Result<u32> {
     let mut next = Instant::now();
     let mut sent: u32 = 0;
