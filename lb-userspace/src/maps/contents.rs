@@ -11,7 +11,7 @@ use lb_common::device::Device;
 use lb_common::filter::Position;
 use lb_common::maps::{self, Map};
 use lb_common::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
-use lb_common::settings::Settings;
+use lb_common::settings::{OfServices, Settings};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::tables::Tables;
 
@@ -60,7 +60,7 @@ pub struct BackendSet {
 }
 
 /// Where the rows of an address family stand, for code that is written once for both.
-pub trait Rows: Address {
+pub trait Rows: OfServices {
     /// This family's rows.
     fn rows(contents: &Contents) -> &FamilyContents<Self>;
     /// This family's rows, to change.
@@ -297,6 +297,10 @@ impl<A: Rows> Tables<A> for Contents {
 
     fn address(&self, address: &A) -> Option<AddressRow> {
         A::rows(self).addresses.get(address).copied()
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        A::of_services(&self.settings).holds(address)
     }
 
     fn allows(&self, client: &SourceRange<A>) -> bool {
