@@ -85,7 +85,11 @@ impl Observer {
                 self.slice(&slice.name);
             }
             Change::SliceGone(name) => self.slice(name),
-            Change::Node(_) | Change::NodeGone(_) | Change::Synced => {}
+            Change::Node(_)
+            | Change::NodeGone(_)
+            | Change::ServiceCidr(..)
+            | Change::ServiceCidrGone(_)
+            | Change::Synced => {}
         }
     }
 
