@@ -204,6 +204,8 @@ impl Protocol {
     pub const TCP: Self = Self(6);
     /// UDP, RFC 768.
     pub const UDP: Self = Self(17);
+    /// SCTP, RFC 9260.
+    pub const SCTP: Self = Self(132);
     /// ICMPv6, RFC 4443.
     pub const ICMPV6: Self = Self(58);
 }
@@ -214,6 +216,7 @@ impl fmt::Display for Protocol {
             Self::ICMP => f.write_str("icmp"),
             Self::TCP => f.write_str("tcp"),
             Self::UDP => f.write_str("udp"),
+            Self::SCTP => f.write_str("sctp"),
             Self::ICMPV6 => f.write_str("icmpv6"),
             Self(other) => write!(f, "protocol-{other}"),
         }

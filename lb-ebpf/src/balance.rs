@@ -1,13 +1,16 @@
 //! The walk of a packet: follow its connection, or begin one, or leave it alone.
 
 use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
-use lb_common::connection::{Connection, Place, State};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::BackendId;
+use lb_common::connection::{Connection, Place, State, Ticks};
 use lb_common::filter;
 use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::{Frontend, SourceClass};
+use lb_common::service::{Frontend, ServiceId, SourceClass};
+use lb_common::source_range::SourceRange;
 
 use crate::packet::{Packet, Unwritable};
-use crate::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
+use crate::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 use crate::wire::{Headers, IpVersion, Ipv4, Ipv6, family};
 use crate::{choose, connect, rewrite};
 
@@ -48,10 +51,11 @@ pub struct Walked {
 }
 
 impl From<Outcome> for Walked {
-    /// An outcome without translation.
+    /// An outcome without translation. An answer goes to whom the packet came from.
     fn from(outcome: Outcome) -> Self {
         let onward = match outcome.ending() {
             Ending::Passed | Ending::Translated => Onward::On,
+            Ending::Answered => Onward::Back,
             Ending::Dropped => Onward::Drop,
         };
         Self { outcome, onward }
@@ -65,8 +69,8 @@ impl From<Unwritable> for Outcome {
 }
 
 /// All that a walk may ask about one family.
-pub trait World<A: Address>: Tables<A> + Connections<A> + Node<A> {}
-impl<A: Address, W: Tables<A> + Connections<A> + Node<A>> World<A> for W {}
+pub trait World<A: Address>: Tables<A> + Connections<A> + Memories<A> + Node<A> {}
+impl<A: Address, W: Tables<A> + Connections<A> + Memories<A> + Node<A>> World<A> for W {}
 
 /// Walks a packet of either family, in the room that `flows` gives.
 #[inline(always)]
@@ -144,6 +148,12 @@ pub(crate) struct Flow<A: Address> {
     pub answers: Tuple<A>,
     /// That other entry.
     pub answer: Connection<A>,
+    /// The client, where its Service port has session affinity.
+    pub client: Client<A>,
+    /// What that client had.
+    pub affinity: Affinity,
+    /// Its address, to be looked for among source ranges.
+    pub range: SourceRange<A>,
     /// The device a packet leaves by, if it leaves at once. This and the next are kept for `onward`,
     /// which itself holds bytes without a value, as the verifier notices.
     device: u32,
@@ -162,6 +172,9 @@ impl<A: Address> Flow<A> {
             frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
             answers: entry.rewritten,
             answer: entry,
+            client: Client { address: A::zeroed(), service: ServiceId(0) },
+            affinity: Affinity { backend: BackendId(0), generation: 0, last_used: Ticks(0) },
+            range: SourceRange::of(ServiceId(0), A::zeroed()),
             device: 0,
             is_addressed: false,
             crowded: false,
@@ -226,7 +239,7 @@ impl<A: Address> Flow<A> {
             }
             return Err(Outcome::NotAService);
         };
-        let (id, backend) = choose::backend(world, &row, hook.class, &self.headers.tuple)?;
+        let (id, backend) = choose::backend(world, self, &row, hook.class)?;
         connect::begin(world, hook, self, id, &backend)
     }
 
@@ -334,10 +347,10 @@ impl<A: Address> Flow<A> {
     {
         let next_hop = known(world.route(&self.entry.rewritten.destination))?;
         if self.headers.hops <= 1 {
-            return Err(Outcome::TtlExpired);
+            return Err(Outcome::RejectedTtlExpired);
         }
         if next_hop.mtu != 0 && packet.exceeds(next_hop.mtu) {
-            return Err(Outcome::TooBig);
+            return Err(Outcome::RejectedTooBig);
         }
         rewrite::tuple::<V, P>(packet, &self.headers, &self.entry.rewritten, 1)?;
         self.device = next_hop.device;
@@ -353,7 +366,7 @@ impl<A: Address> Flow<A> {
     fn walked(&self, outcome: Outcome) -> Walked {
         match outcome.ending() {
             Ending::Translated => Walked { outcome, onward: self.onward() },
-            Ending::Passed | Ending::Dropped => outcome.into(),
+            Ending::Passed | Ending::Answered | Ending::Dropped => outcome.into(),
         }
     }
 

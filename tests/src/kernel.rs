@@ -5,12 +5,15 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use lb_common::address::Address;
 use lb_common::filter::Position;
 use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
@@ -189,11 +192,37 @@ impl Programs {
         let (Map::Array(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)) = map
         else {
             bail!("{name} is of a kind that the catalogue does not have");
         };
         Ok(data.fd())
+    }
+
+    /// Writes a source range.
+    ///
+    /// # Errors
+    /// If the map is not there or is full.
+    pub fn allow<A: Address>(&mut self, map: &str, range: &SourceRange<A>) -> Result<()>
+    where
+        SourceRange<A>: bytemuck::Pod,
+    {
+        let bytes = bytemuck::bytes_of(range);
+        match *bytes {
+            [_, _, _, _, ref data @ ..] if data.len() == 8 => {
+                self.allow_bytes::<8>(map, range.bits, data.try_into()?)
+            }
+            [_, _, _, _, ref data @ ..] => {
+                self.allow_bytes::<20>(map, range.bits, data.try_into()?)
+            }
+            _ => bail!("a source range begins with its number of bits"),
+        }
+    }
+
+    fn allow_bytes<const N: usize>(&mut self, map: &str, bits: u32, data: [u8; N]) -> Result<()> {
+        let mut trie: LpmTrie<_, [u8; N], u32> = LpmTrie::try_from(self.map(map)?)?;
+        Ok(trie.insert(&Key::new(bits, data), 1, 0)?)
     }
 
     /// Writes an entry of a hash.

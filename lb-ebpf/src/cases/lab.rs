@@ -167,6 +167,7 @@ pub fn rows() -> Rows {
         v6: family_rows(Lab { family: Family::V6 }),
         slots: vec![BackendId(Pod::Here as u32), BackendId(Pod::Elsewhere as u32), BackendId(99)],
         source_ports: (FIRST_SOURCE_PORT, SOURCE_PORTS),
+        services: None,
     }
 }
 
@@ -190,7 +191,8 @@ fn family_rows<A: Address>(lab: Lab) -> FamilyRows<A> {
         for dial in Dial::SERVICES {
             let at = lab.dial(dial);
             let frontend = Frontend::new(address(at.ip()), Port::new(at.port()), protocol);
-            let row = FrontendRow { service: ServiceId(1), pools: [dial.pool(); 3] };
+            let pools = [dial.pool(); 3];
+            let row = FrontendRow { service: ServiceId(1), pools, affinity: 0, flags: 0 };
             rows.frontends.insert(frontend, row);
         }
     }

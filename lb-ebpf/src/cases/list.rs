@@ -189,7 +189,8 @@ impl Tell {
             }),
             self.case("a service with no endpoint drops", {
                 let ends = (pod, self.lab.dial(Dial::Nobody));
-                vec![self.drops(Program::FromPod, Kind::Open, ends, Outcome::NoEndpoint)]
+                let outcome = Outcome::RejectedNoEndpoint;
+                vec![self.packet(Program::FromPod, Kind::Open, ends, outcome, Onward::Back, None)]
             }),
             self.case("a service with no endpoint on this node drops if its policy is Local", {
                 let ends = (client, self.lab.dial(Dial::NobodyHere));
@@ -345,14 +346,14 @@ impl Tell {
             self.case("a packet at the end of its life is not sent on", {
                 let mut frame = frame::frame(client, to, self.protocol, Kind::Open, PAYLOAD);
                 set_hops(&mut frame, self.lab.family, 1);
-                let (outcome, onward) = (Outcome::TtlExpired, Onward::Drop);
+                let (outcome, onward) = (Outcome::RejectedTtlExpired, Onward::Back);
                 vec![Step::Packet { program: tc, frame, outcome, onward, leaves: None }]
             }),
             self.case("a packet too large for the next link is not sent on", {
                 let payload = [7; lab::MTU as usize];
                 let frame = frame::frame(client, to, self.protocol, Kind::Data, &payload);
                 let mut steps = established.clone();
-                let (outcome, onward) = (Outcome::TooBig, Onward::Drop);
+                let (outcome, onward) = (Outcome::RejectedTooBig, Onward::Back);
                 steps.push(Step::Packet { program: tc, frame, outcome, onward, leaves: None });
                 steps
             }),

@@ -15,6 +15,7 @@ fn agent() -> Agent {
         backends: room,
         connections: room,
         half_open: room,
+        affinity: room,
     };
     let settings = Settings {
         nodeport_addresses: NodePortAddresses::Primary,

@@ -102,6 +102,9 @@ pub struct Sizes {
     /// Slots of all pools together [default: by the memory, 262144 to 4194304]
     #[arg(long, value_name = "N", value_parser = size())]
     pub slot_table_size: Option<u32>,
+    /// Clients per address family that are remembered for session affinity [default: 32768]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub affinity_table_size: Option<u32>,
 }
 
 /// A table of fewer entries could not hold a small cluster; one of more would not fit in 32 bits
@@ -156,6 +159,7 @@ impl Args {
             frontends: self.sizes.frontend_table_size,
             backends: self.sizes.backend_table_size,
             slots: self.sizes.slot_table_size,
+            affinity: self.sizes.affinity_table_size,
         };
         Ok(Config {
             origin,

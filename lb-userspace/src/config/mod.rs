@@ -64,6 +64,7 @@ impl Config {
             "frontend-table-size": self.capacities.frontends,
             "backend-table-size": self.capacities.backends,
             "slot-table-size": self.capacities.slots,
+            "affinity-table-size": self.capacities.affinity,
             "healthz-bind-address": self.servers.healthz.to_string(),
             "metrics-bind-address": self.servers.metrics.to_string(),
         }})

@@ -10,8 +10,9 @@ use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::filter::Position;
 use lb_common::maps::{self, Map};
-use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::tables::Tables;
 
 use super::diff::Operation;
@@ -43,6 +44,10 @@ pub struct FamilyContents<A> {
     pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
     /// `BACKENDS_*`: the rows that are in use.
     pub backends: BTreeMap<BackendId, Backend<A>>,
+    /// `ADDRESSES_*`
+    pub addresses: BTreeMap<A, AddressRow>,
+    /// `SOURCE_RANGES_*`
+    pub source_ranges: BTreeSet<SourceRange<A>>,
 }
 
 /// Some backends of either family.
@@ -70,6 +75,10 @@ pub trait Rows: Address {
     fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation;
     /// The operation that writes (`Some`) or removes (`None`) a backend.
     fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation;
+    /// The operation that writes (`Some`) or removes (`None`) an address.
+    fn write_address(address: Self, row: Option<AddressRow>) -> Operation;
+    /// The operation that adds or removes a source range.
+    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation;
 }
 
 impl Rows for V4 {
@@ -99,6 +108,14 @@ impl Rows for V4 {
 
     fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
         Operation::BackendV4(id, row)
+    }
+
+    fn write_address(address: Self, row: Option<AddressRow>) -> Operation {
+        Operation::AddressV4(address, row)
+    }
+
+    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation {
+        Operation::SourceRangeV4(range, is_there)
     }
 }
 
@@ -130,6 +147,14 @@ impl Rows for V6 {
     fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
         Operation::BackendV6(id, row)
     }
+
+    fn write_address(address: Self, row: Option<AddressRow>) -> Operation {
+        Operation::AddressV6(address, row)
+    }
+
+    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation {
+        Operation::SourceRangeV6(range, is_there)
+    }
 }
 
 impl Contents {
@@ -141,6 +166,14 @@ impl Contents {
             Operation::FrontendV6(frontend, row) => set(&mut self.v6.frontends, *frontend, *row),
             Operation::BackendV4(id, row) => set(&mut self.v4.backends, *id, *row),
             Operation::BackendV6(id, row) => set(&mut self.v6.backends, *id, *row),
+            Operation::AddressV4(address, row) => set(&mut self.v4.addresses, *address, *row),
+            Operation::AddressV6(address, row) => set(&mut self.v6.addresses, *address, *row),
+            Operation::SourceRangeV4(range, there) => {
+                put(&mut self.v4.source_ranges, *range, *there)
+            }
+            Operation::SourceRangeV6(range, there) => {
+                put(&mut self.v6.source_ranges, *range, *there)
+            }
             Operation::Slots { base, backends } => {
                 let backends = (!backends.is_empty()).then(|| Arc::clone(backends));
                 set(&mut self.slots, *base, backends);
@@ -192,6 +225,14 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
+fn put<K: Ord>(set: &mut BTreeSet<K>, key: K, is_there: bool) {
+    if is_there {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}
+
 impl<A: Address> FamilyContents<A> {
     /// The Service port of every row.
     pub fn services(&self) -> impl Iterator<Item = ServiceId> {
@@ -240,13 +281,26 @@ impl Default for Contents {
 
 impl<A> Default for FamilyContents<A> {
     fn default() -> Self {
-        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
+        Self {
+            frontends: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+        }
     }
 }
 
 impl<A: Rows> Tables<A> for Contents {
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
         A::rows(self).frontends.get(frontend).copied()
+    }
+
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        A::rows(self).addresses.get(address).copied()
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        A::rows(self).source_ranges.iter().any(|range| range.holds(client))
     }
 
     fn slot(&self, index: u32) -> Option<BackendId> {

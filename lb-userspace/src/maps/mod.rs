@@ -81,6 +81,7 @@ pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static s
         Capacity::Slots => Some("--slot-table-size"),
         Capacity::Backends => Some("--backend-table-size"),
         Capacity::Connections | Capacity::HalfOpen => Some("--connection-table-size"),
+        Capacity::Affinity => Some("--affinity-table-size"),
     }
 }
 

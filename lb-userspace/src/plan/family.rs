@@ -93,7 +93,8 @@ impl<'a, A: Address> Family<'a, A> {
             let wanted = policies(port.service, *reach).map(|policy| choice.pool(policy, pools));
             let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
             if let Some(pools) = or_as_before(wanted, before, pools) {
-                self.frontends.insert(*frontend, FrontendRow { service: id, pools });
+                let row = FrontendRow { service: id, pools, affinity: 0, flags: 0 };
+                self.frontends.insert(*frontend, row);
             }
         }
     }
@@ -121,7 +122,11 @@ impl<'a, A: Address> Family<'a, A> {
 
     /// The rows, without those backends that are `free` to go.
     pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
-        FamilyContents { frontends: self.frontends, backends: self.backends.settle(free) }
+        FamilyContents {
+            frontends: self.frontends,
+            backends: self.backends.settle(free),
+            ..FamilyContents::default()
+        }
     }
 }
 

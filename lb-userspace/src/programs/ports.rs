@@ -4,6 +4,7 @@
 use std::fs;
 use std::ops::RangeInclusive;
 
+use bytemuck::Zeroable;
 use lb_common::settings::Settings;
 
 /// Below are the ports of well-known servers.
@@ -36,7 +37,7 @@ fn parse(text: &str) -> Option<RangeInclusive<u16>> {
 fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> Settings {
     let mut taken = [one, other];
     taken.sort_by_key(|range| *range.start());
-    let mut best = Settings { first_source_port: 0, source_ports: 0 };
+    let mut best = Settings::zeroed();
     let mut first = u32::from(FIRST);
     let past_the_end = u32::from(u16::MAX) + 1;
     for (start, next) in taken
@@ -49,6 +50,7 @@ fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> Setting
             best = Settings {
                 first_source_port: u16::try_from(first).unwrap_or_default(),
                 source_ports: u16::try_from(ports).unwrap_or(u16::MAX),
+                ..best
             };
         }
         first = first.max(next);

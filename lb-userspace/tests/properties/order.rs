@@ -30,7 +30,7 @@ fn picks<A: Rows>(contents: &Contents) -> Picks {
             let mut to = BTreeSet::new();
             if let Some(verdict) = pool.verdict() {
                 to.insert(Err(match verdict {
-                    lb_common::service::Verdict::NoEndpoint => Outcome::NoEndpoint,
+                    lb_common::service::Verdict::NoEndpoint => Outcome::RejectedNoEndpoint,
                     lb_common::service::Verdict::NoLocalEndpoint => Outcome::NoLocalEndpoint,
                 }));
             }
@@ -96,7 +96,7 @@ const FLOWS: u16 = 4;
 fn ends_well(ended: &Ended, sent: &Sent, allowed: &[&Picks]) -> bool {
     let to = match ended.outcome.ending() {
         Ending::Translated => Ok(ended.destination),
-        Ending::Passed | Ending::Dropped => Err(ended.outcome),
+        Ending::Passed | Ending::Answered | Ending::Dropped => Err(ended.outcome),
     };
     let key = (sent.destination, sent.protocol, sent.class);
     allowed.iter().any(|picks| match picks.get(&key) {

@@ -177,10 +177,12 @@ fn settings() -> Settings {
             backends: 1000,
             connections: 1000,
             half_open: 1000,
+            affinity: 1000,
         },
         source_ports: lb_common::settings::Settings {
             first_source_port: 61_000,
             source_ports: 4536,
+            ..bytemuck::Zeroable::zeroed()
         },
     }
 }

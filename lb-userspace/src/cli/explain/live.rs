@@ -5,14 +5,17 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use lb_common::address::{Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::service::{Frontend, FrontendRow};
+use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
+use lb_ebpf::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 use super::node::Around;
 use crate::maps::connections::{FlowTables, KernelFlows, now};
@@ -108,6 +111,14 @@ impl<A: Stored, N> Tables<A> for Live<'_, N> {
         self.memory.frontend(frontend)
     }
 
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        self.memory.address(address)
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        self.memory.allows(client)
+    }
+
     fn slot(&self, index: u32) -> Option<BackendId> {
         Tables::<A>::slot(&self.memory, index)
     }
@@ -157,6 +168,24 @@ impl<A: Stored, N> Connections<A> for Live<'_, N> {
     fn count_packet(&self, _: BackendId, _: bool, _: u64) {}
 }
 
+impl<A: Stored, N> Memories<A> for Live<'_, N> {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        self.memory.affinity(client)
+    }
+
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
+        self.memory.keep_affinity(client, affinity, instead)
+    }
+
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+        self.memory.first_fragment(packet)
+    }
+
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        self.memory.keep_fragment(packet, first);
+    }
+}
+
 impl<A: Stored, N: Around> Node<A> for Live<'_, N> {
     fn now(&self) -> Ticks {
         now()
@@ -173,6 +202,15 @@ impl<A: Stored, N: Around> Node<A> for Live<'_, N> {
     fn own_address(&self, device: u32) -> A {
         let row = self.memory.tables.devices.get(&device);
         row.map_or_else(A::zeroed, A::of_device)
+    }
+
+    fn here(&self) -> A {
+        self.memory.here()
+    }
+
+    /// Assumed, and the story says so.
+    fn may_answer(&self) -> bool {
+        true
     }
 
     /// Assumed, and the story says so.

@@ -207,6 +207,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         let leaves = match walked.outcome.ending() {
             Ending::Dropped => "not at all".into(),
             Ending::Passed => "unchanged".into(),
+            Ending::Answered => "as an answer to its sender".into(),
             Ending::Translated => packet::ends(frame)
                 .map(|(from, to)| format!("{from} > {to}/{}", self.protocol))
                 .unwrap_or_default(),

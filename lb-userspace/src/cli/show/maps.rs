@@ -72,6 +72,7 @@ impl Maps {
                 kind: match map.kind {
                     Kind::Hash => "hash",
                     Kind::LruHash => "lru-hash",
+                    Kind::LpmTrie => "lpm-trie",
                     Kind::Array => "array",
                     Kind::PerCpuArray => "per-cpu-array",
                 },

@@ -184,7 +184,7 @@ mod tests {
 
     fn sample(snapshot: &Snapshot) -> Status {
         let rooms = [("CONNECTIONS_V4", Room { capacity: 64, memory: None })].into();
-        let outcomes = [(Outcome::Forwarded, 50), (Outcome::NoEndpoint, 0)];
+        let outcomes = [(Outcome::Forwarded, 50), (Outcome::RejectedNoEndpoint, 0)];
         Status::of(snapshot, &rooms, &outcomes)
     }
 
