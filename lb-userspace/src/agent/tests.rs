@@ -43,6 +43,7 @@ fn service(name: &str) -> Change {
         source_ranges: Vec::new(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
+        health_check_port: None,
         affinity: crate::model::Affinity::None,
         selector: Default::default(),
     })

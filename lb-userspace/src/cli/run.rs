@@ -28,14 +28,14 @@ Examples:
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
   weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
       Watch the API server at that address, with the kubeconfig's credentials.
-  kubectl get services,endpointslices,nodes -A -o yaml > cluster.yaml
+  kubectl get services,endpointslices,nodes,servicecidrs -A -o yaml > cluster.yaml
       What a cluster holds, as weir run --manifests takes it.
 
 Stopped by any signal, it leaves programs and maps in place: traffic goes on, and the next start
 takes over from there. `weir detach` removes them.")]
 pub struct Args {
-    /// File of Service, EndpointSlice, Node, Pod and List objects (YAML or JSON, several documents),
-    /// or a directory of such files; may be given several times. Changes are picked up
+    /// File of Service, EndpointSlice, Node, ServiceCIDR, Pod and List objects (YAML or JSON, several
+    /// documents), or a directory of such files; may be given several times. Changes are picked up
     #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
     /// Kubeconfig of the API server to watch, by its current context; read again when the server no

@@ -93,6 +93,7 @@ fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> S
         source_ranges: Vec::new(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
+        health_check_port: None,
         affinity: Affinity::None,
         selector: BTreeMap::new(),
     }

@@ -34,6 +34,9 @@ pub struct Service {
     pub internal_policy: TrafficPolicy,
     /// `spec.externalTrafficPolicy`
     pub external_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort`, where there is one. It means something only with type LoadBalancer
+    /// and `spec.externalTrafficPolicy` Local.
+    pub health_check_port: Option<u16>,
     /// `spec.sessionAffinity`
     pub affinity: Affinity,
     /// `spec.selector`; empty where endpoints are made by hand.

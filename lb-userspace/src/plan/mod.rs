@@ -7,6 +7,7 @@
 mod eligible;
 mod family;
 mod frontends;
+mod health_checks;
 mod ids;
 mod maglev;
 mod node;
@@ -29,6 +30,8 @@ use self::ports::{Endpoints, Port};
 use crate::maps::contents::Rows;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
 use crate::model::{Cluster, Remark, ThisNode};
+
+pub use self::health_checks::health_checks;
 
 /// What the operator decides.
 #[derive(Clone, PartialEq, Eq, Debug)]

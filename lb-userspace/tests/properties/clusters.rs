@@ -122,6 +122,7 @@ fn service() -> impl Strategy<Value = Service> {
             source_ranges: Vec::new(),
             internal_policy,
             external_policy,
+            health_check_port: None,
             affinity: Affinity::None,
             selector: BTreeMap::new(),
         },

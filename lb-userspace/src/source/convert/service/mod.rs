@@ -45,6 +45,7 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Remark>) {
             spec.external_traffic_policy.as_deref(),
             &mut remarks,
         ),
+        health_check_port: health_check_port(&spec, &mut remarks),
         affinity: affinity(&spec, &mut remarks),
         selector: spec.selector.unwrap_or_default(),
         name: own,
@@ -151,6 +152,11 @@ fn policy(field: &str, written: Option<&str>, remarks: &mut Remarks) -> TrafficP
             TrafficPolicy::Cluster
         }
     }
+}
+
+fn health_check_port(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Option<u16> {
+    let written = spec.health_check_node_port.filter(|number| *number != 0)?;
+    port::number("spec.healthCheckNodePort", written, remarks)
 }
 
 fn affinity(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Affinity {
