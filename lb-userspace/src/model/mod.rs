@@ -12,7 +12,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
-pub use here::{DeviceRole, NodeDevice, ThisNode};
+pub use here::{DeviceRole, NodeDevice, SourcePorts, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 

@@ -7,7 +7,7 @@ use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use proptest::prelude::*;
@@ -45,11 +45,8 @@ pub fn settings() -> Settings {
             half_open: 1000,
             affinity: 1000,
         },
-        source_ports: lb_common::settings::Settings {
-            first_source_port: 61_000,
-            source_ports: 4536,
-            ..bytemuck::Zeroable::zeroed()
-        },
+        honours_external_ips: true,
+        source_ports: SourcePorts { first: 61_000, count: 4536 },
     }
 }
 
@@ -119,7 +116,7 @@ fn service() -> impl Strategy<Value = Service> {
                 .map(|ip| format!("198.51.100.{ip}").parse().unwrap())
                 .collect(),
             load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
+            source_ranges: None,
             internal_policy,
             external_policy,
             health_check_port: None,
