@@ -163,8 +163,10 @@ mod tests {
 
     #[test]
     fn every_map_s_entries_are_counted() {
-        let flows = Flows::COUNTED.map(|map| (map.name, 1)).into();
-        let flows = Flows { entries: flows, ..Flows::default() };
+        let tables = ["CONNECTIONS", "HALF_OPEN", "AFFINITY", "FRAGMENTS"];
+        let of_the_walk = |map: &&maps::Map| tables.iter().any(|name| map.name.starts_with(name));
+        let counted = maps::ALL.iter().filter(of_the_walk).map(|map| (map.name, 1));
+        let flows = Flows { entries: counted.collect(), ..Flows::default() };
         for map in maps::ALL {
             assert!(entries(map, &crate::cli::sample::contents(), &flows) > 0, "{}", map.name);
         }

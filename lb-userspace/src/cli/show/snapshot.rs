@@ -87,18 +87,6 @@ impl Snapshot {
 }
 
 impl Flows {
-    /// The tables that the walk writes.
-    pub const COUNTED: [&Map; 8] = [
-        &maps::CONNECTIONS_V4,
-        &maps::CONNECTIONS_V6,
-        &maps::HALF_OPEN_V4,
-        &maps::HALF_OPEN_V6,
-        &maps::AFFINITY_V4,
-        &maps::AFFINITY_V6,
-        &maps::FRAGMENTS_V4,
-        &maps::FRAGMENTS_V6,
-    ];
-
     fn read(pins: &Pins) -> anyhow::Result<Self> {
         let tables = KernelFlows::open(pins)?;
         let mut flows = Self { entries: memories::count(pins)?, ..Self::default() };
