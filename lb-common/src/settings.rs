@@ -25,8 +25,9 @@ pub struct Settings {
 pub struct Prefix<A> {
     /// The first address.
     pub first: A,
-    /// Ones where an address must be like the first; all zero for the range that holds nothing, as
-    /// before the agent has written it.
+    /// Ones where an address must be like the first. All zero for the range that holds nothing, as
+    /// before the agent has written it; and for the one that holds everything, whose `first` is not
+    /// zero.
     pub mask: A,
 }
 
@@ -37,6 +38,14 @@ impl<A: Address> Prefix<A> {
         Self { first: A::zeroed(), mask: A::zeroed() }
     }
 
+    /// The range that holds every address.
+    #[must_use]
+    pub fn everything() -> Self {
+        let mut first = A::zeroed();
+        bytemuck::bytes_of_mut(&mut first).fill(0xff);
+        Self { first, mask: A::zeroed() }
+    }
+
     /// Whether the range holds `address`.
     #[inline(always)]
     #[must_use]
@@ -44,7 +53,7 @@ impl<A: Address> Prefix<A> {
         let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) =
             (address.words(), self.first.words(), self.mask.words());
         let differs = ((a ^ e) & i) | ((b ^ f) & j) | ((c ^ g) & k) | ((d ^ h) & l);
-        differs == 0 && (i | j | k | l) != 0
+        differs == 0 && (e | f | g | h | i | j | k | l) != 0
     }
 }
 
@@ -79,5 +88,6 @@ mod tests {
         assert!(!prefix.holds(&V4([10, 112, 0, 0])));
         assert!(!Prefix::nothing().holds(&V4([0; 4])));
         assert!(!Prefix::nothing().holds(&V6([0; 16])));
+        assert!(Prefix::everything().holds(&V4([0; 4])) && Prefix::everything().holds(&V6([1; 16])));
     }
 }

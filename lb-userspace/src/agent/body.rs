@@ -18,7 +18,7 @@ use super::place::Place;
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
-use crate::config::{Config, Origin};
+use crate::config::{Config, ExternalIps, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -324,6 +324,7 @@ fn settings(config: &Config) -> plan::Settings {
     plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
+        honours_external_ips: config.external_ips == ExternalIps::Honour,
         source_ports: ports::of_this_node(),
     }
 }

@@ -3,7 +3,9 @@ use std::net::IpAddr;
 use lb_common::maps::{self, Capacities};
 
 use super::*;
-use crate::model::{DeviceRole, Name, Node, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::model::{
+    DeviceRole, Name, Node, Service, ServicePort, ServiceType, SourcePorts, TrafficPolicy,
+};
 use crate::plan::NodePortAddresses;
 
 fn agent() -> Agent {
@@ -20,7 +22,8 @@ fn agent() -> Agent {
     let settings = Settings {
         nodeport_addresses: NodePortAddresses::Primary,
         capacities,
-        source_ports: bytemuck::Zeroable::zeroed(),
+        honours_external_ips: true,
+        source_ports: SourcePorts::default(),
     };
     Agent::new("node-1", settings, Contents::default())
 }
@@ -40,7 +43,7 @@ fn service(name: &str) -> Change {
         }],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
+        source_ranges: None,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         health_check_port: None,

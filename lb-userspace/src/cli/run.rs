@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::{Cli, Pins};
 use crate::agent;
 use crate::config::{
-    Config, DeviceNames, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode, capacities,
+    Config, DeviceNames, ExternalIps, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode,
+    capacities,
 };
 use crate::plan::NodePortAddresses;
 use crate::source::Access;
@@ -70,6 +71,10 @@ pub struct Args {
     /// restricted [default: primary]
     #[arg(long, value_name = "primary|CIDR,..")]
     pub nodeport_addresses: Option<NodePortAddresses>,
+    /// What becomes of Services' external IPs, by which whoever may write a Service can draw any
+    /// address's traffic to his own pods
+    #[arg(long, value_enum, default_value_t, value_name = "honour|ignore")]
+    pub external_ips: ExternalIps,
     /// Where load balancers and probes ask /healthz, /livez and /readyz; empty for nowhere
     /// [default: 0.0.0.0:10256]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::healthz)]
@@ -169,6 +174,7 @@ impl Args {
             xdp: self.xdp,
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
+            external_ips: self.external_ips,
             capacities: capacities(sizes, memory()?),
             servers,
         })
@@ -302,6 +308,7 @@ mod tests {
         assert_eq!(config.network_devices, None);
         assert_eq!(config.xdp, XdpMode::Auto);
         assert_eq!(config.nodeport_addresses, NodePortAddresses::Primary);
+        assert_eq!(config.external_ips, ExternalIps::Honour);
         assert!(config.pin_directory.starts_with("/sys/fs/bpf/weir"));
     }
 
@@ -310,7 +317,7 @@ mod tests {
         let config = parse(
             "--manifests a --manifests b --node-name n --network-devices eth0,ens* \
              --pod-devices veth* --xdp off --nodeport-addresses 10.0.0.0/8,fd00::/8 \
-             --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
+             --external-ips ignore --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
         )
         .unwrap()
         .config()
@@ -321,6 +328,7 @@ mod tests {
         assert!(config.pod_devices.unwrap().contains("veth7"));
         assert_eq!(config.xdp, XdpMode::Off);
         assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8,fd00::/8");
+        assert_eq!(config.external_ips, ExternalIps::Ignore);
         assert_eq!(config.capacities.connections, 80_000);
         assert_eq!(config.capacities.frontends, 2000);
         assert!(config.pin_directory.starts_with("/run/bpf/weir"));

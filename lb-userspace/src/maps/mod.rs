@@ -6,6 +6,7 @@ pub mod connections;
 pub mod contents;
 pub mod diff;
 pub mod kernel;
+pub mod memories;
 pub mod memory;
 mod text;
 

@@ -13,7 +13,7 @@ use lb_ebpf::tables::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
-use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark};
+use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, SourcePorts};
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use lb_userspace::source::{Manifests, SourceEvent};
 use tempfile::TempDir;
@@ -186,11 +186,8 @@ fn settings() -> Settings {
             half_open: 1000,
             affinity: 1000,
         },
-        source_ports: lb_common::settings::Settings {
-            first_source_port: 61_000,
-            source_ports: 4536,
-            ..bytemuck::Zeroable::zeroed()
-        },
+        honours_external_ips: true,
+        source_ports: SourcePorts { first: 61_000, count: 4536 },
     }
 }
 

@@ -20,6 +20,7 @@ use lb_ebpf::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Tabl
 use super::node::Around;
 use crate::maps::connections::{FlowTables, KernelFlows, now};
 use crate::maps::contents::Rows;
+use crate::maps::memories::KernelClients;
 use crate::maps::{Contents, MapError};
 use crate::programs::devices::Way;
 
@@ -27,9 +28,12 @@ use crate::programs::devices::Way;
 pub struct Live<'a, N> {
     memory: World<Contents>,
     flows: &'a KernelFlows,
+    clients: &'a KernelClients,
     node: &'a N,
     /// Entries that have been read, whether they were there or not.
     read: RefCell<BTreeSet<(Table, String)>>,
+    /// Clients that have been looked for.
+    asked: RefCell<BTreeSet<String>>,
     /// Why one could not be.
     failure: RefCell<Option<MapError>>,
 }
@@ -42,6 +46,8 @@ pub trait Stored: InMemory + Rows {
         table: Table,
         tuple: &Tuple<Self>,
     ) -> Result<Option<Connection<Self>>, MapError>;
+    /// What `client` got last, in the kernel's table.
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError>;
     /// The address of this family that a device sends from.
     fn of_device(device: &Device) -> Self;
 }
@@ -53,6 +59,10 @@ impl Stored for V4 {
         tuple: &Tuple<Self>,
     ) -> Result<Option<Connection<Self>>, MapError> {
         flows.v4().find(table, tuple)
+    }
+
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError> {
+        clients.v4(client)
     }
 
     fn of_device(device: &Device) -> Self {
@@ -69,6 +79,10 @@ impl Stored for V6 {
         flows.v6().find(table, tuple)
     }
 
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError> {
+        clients.v6(client)
+    }
+
     fn of_device(device: &Device) -> Self {
         device.v6
     }
@@ -76,9 +90,20 @@ impl Stored for V6 {
 
 impl<'a, N> Live<'a, N> {
     /// The world of these rows, these flows and this node.
-    pub fn new(contents: Contents, flows: &'a KernelFlows, node: &'a N) -> Self {
-        let memory = World::new(contents);
-        Self { memory, flows, node, read: RefCell::default(), failure: RefCell::default() }
+    pub fn new(
+        contents: Contents,
+        (flows, clients): (&'a KernelFlows, &'a KernelClients),
+        node: &'a N,
+    ) -> Self {
+        Self {
+            memory: World::new(contents),
+            flows,
+            clients,
+            node,
+            read: RefCell::default(),
+            asked: RefCell::default(),
+            failure: RefCell::default(),
+        }
     }
 
     /// Tells of an entry that could not be read.
@@ -97,6 +122,21 @@ impl<'a, N> Live<'a, N> {
                 Ok(Some(entry)) => {
                     let added = self.memory.add(table, tuple, &entry);
                     debug_assert!(added.is_ok(), "nothing else adds before it reads");
+                }
+                Ok(None) => {}
+                Err(error) => drop(self.failure.replace(Some(error))),
+            }
+        }
+        &self.memory
+    }
+
+    /// The memory, which knows of `client` what the kernel does.
+    fn with_client<A: Stored>(&self, client: &Client<A>) -> &World<Contents> {
+        let key = format!("{} {}", client.address, client.service);
+        if self.asked.borrow_mut().insert(key) {
+            match A::had(self.clients, client) {
+                Ok(Some(affinity)) => {
+                    self.memory.keep_affinity(client, &affinity, true);
                 }
                 Ok(None) => {}
                 Err(error) => drop(self.failure.replace(Some(error))),
@@ -174,11 +214,11 @@ impl<A: Stored, N> Connections<A> for Live<'_, N> {
 
 impl<A: Stored, N> Memories<A> for Live<'_, N> {
     fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
-        self.memory.affinity(client)
+        self.with_client(client).affinity(client)
     }
 
     fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
-        self.memory.keep_affinity(client, affinity, instead)
+        self.with_client(client).keep_affinity(client, affinity, instead)
     }
 
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {

@@ -193,7 +193,7 @@ mod tests {
         let status = sample(&Snapshot::sample());
         let notes = status.notes(false).join("\n");
         insta::assert_snapshot!(format!("{}{notes}", trimmed(&status.table(false))));
-        assert!(status.table(true).to_string().contains("dropped-no-endpoint"));
+        assert!(status.table(true).to_string().contains("rejected-no-endpoint"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn service_cidr(object: &networking::ServiceCIDR) -> (Vec<IpNet>, Vec
 }
 
 /// Reads a range as `ParseCIDRSloppy` of `k8s.io/utils/net` does; bits of a host mean nothing.
-fn range(text: &str) -> Option<IpNet> {
+pub(super) fn range(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     let is_number = !length.is_empty() && length.bytes().all(|digit| digit.is_ascii_digit());
     let length = length.parse().ok().filter(|_| is_number)?;

@@ -2,6 +2,8 @@
 //! compared with `==`, printed by `Display` (the one text form: tests compare it, `weir show maps`
 //! prints it), and implements [`Tables`], so that packets can be walked through it.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,12 +11,12 @@ use lb_common::address::{Address, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::maps::{self, Map};
 use lb_common::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
-use lb_common::settings::{OfServices, Settings};
+use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::tables::Tables;
 
+pub use self::rows::Rows;
 use super::diff::Operation;
 
 /// What the maps hold.
@@ -22,9 +24,9 @@ use super::diff::Operation;
 pub struct Contents {
     /// `SERVICES`
     pub services: BTreeMap<ServiceId, ServiceLabel>,
-    /// `FRONTENDS_V4` and `BACKENDS_V4`
+    /// The maps of IPv4.
     pub v4: FamilyContents<V4>,
-    /// `FRONTENDS_V6` and `BACKENDS_V6`
+    /// The maps of IPv6.
     pub v6: FamilyContents<V6>,
     /// `SLOTS`: each pool's slots by the index of its first. Ranges that no pool uses are free and
     /// not listed, whatever the array holds there. Both families share the array.
@@ -57,104 +59,6 @@ pub struct BackendSet {
     pub v4: BTreeSet<BackendId>,
     /// Ids of `BACKENDS_V6`.
     pub v6: BTreeSet<BackendId>,
-}
-
-/// Where the rows of an address family stand, for code that is written once for both.
-pub trait Rows: OfServices {
-    /// This family's rows.
-    fn rows(contents: &Contents) -> &FamilyContents<Self>;
-    /// This family's rows, to change.
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self>;
-    /// `FRONTENDS_*`
-    fn frontends_map() -> &'static Map;
-    /// `BACKENDS_*`
-    fn backends_map() -> &'static Map;
-    /// This family's backends of `set`.
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId>;
-    /// The operation that writes (`Some`) or removes (`None`) a frontend.
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation;
-    /// The operation that writes (`Some`) or removes (`None`) a backend.
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation;
-    /// The operation that writes (`Some`) or removes (`None`) an address.
-    fn write_address(address: Self, row: Option<AddressRow>) -> Operation;
-    /// The operation that adds or removes a source range.
-    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation;
-}
-
-impl Rows for V4 {
-    fn rows(contents: &Contents) -> &FamilyContents<Self> {
-        &contents.v4
-    }
-
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
-        &mut contents.v4
-    }
-
-    fn frontends_map() -> &'static Map {
-        &maps::FRONTENDS_V4
-    }
-
-    fn backends_map() -> &'static Map {
-        &maps::BACKENDS_V4
-    }
-
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
-        &set.v4
-    }
-
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
-        Operation::FrontendV4(frontend, row)
-    }
-
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
-        Operation::BackendV4(id, row)
-    }
-
-    fn write_address(address: Self, row: Option<AddressRow>) -> Operation {
-        Operation::AddressV4(address, row)
-    }
-
-    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation {
-        Operation::SourceRangeV4(range, is_there)
-    }
-}
-
-impl Rows for V6 {
-    fn rows(contents: &Contents) -> &FamilyContents<Self> {
-        &contents.v6
-    }
-
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
-        &mut contents.v6
-    }
-
-    fn frontends_map() -> &'static Map {
-        &maps::FRONTENDS_V6
-    }
-
-    fn backends_map() -> &'static Map {
-        &maps::BACKENDS_V6
-    }
-
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
-        &set.v6
-    }
-
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
-        Operation::FrontendV6(frontend, row)
-    }
-
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
-        Operation::BackendV6(id, row)
-    }
-
-    fn write_address(address: Self, row: Option<AddressRow>) -> Operation {
-        Operation::AddressV6(address, row)
-    }
-
-    fn write_range(range: SourceRange<Self>, is_there: bool) -> Operation {
-        Operation::SourceRangeV6(range, is_there)
-    }
 }
 
 impl Contents {
@@ -237,7 +141,10 @@ impl<A: Address> FamilyContents<A> {
     /// The Service port of every row.
     pub fn services(&self) -> impl Iterator<Item = ServiceId> {
         let of_frontends = self.frontends.values().map(|row| row.service);
-        of_frontends.chain(self.backends.values().map(|row| row.service))
+        let of_backends = self.backends.values().map(|row| row.service);
+        let of_ranges = self.source_ranges.iter().map(|range| range.service);
+        let of_ports = of_ranges.filter(|service| *service != SourceRange::<A>::CLUSTER);
+        of_frontends.chain(of_backends).chain(of_ports)
     }
 
     /// The pools that this family's frontends name, with the Service port of each.
