@@ -1,0 +1,86 @@
+//! A link somewhere behind the client carries smaller packets than those at both ends: whoever sends
+//! larger ones is told through the frontend, and everything arrives.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lb_common::address::{Family, Protocol};
+use weir_tests::lab::{Lab, Narrow, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Caller, Flow, Origin};
+use weir_tests::wait::until;
+
+/// Bytes of a packet that the narrow link carries, and of a datagram that is cut into many of them.
+const MTU: u16 = 1300;
+const DATAGRAM: usize = 60_000;
+
+#[test]
+fn a_narrow_link_before_the_client() -> Result<()> {
+    check(Narrow::Client, true)
+}
+
+#[test]
+fn a_narrow_link_before_the_node() -> Result<()> {
+    check(Narrow::Node, true)
+}
+
+#[test]
+fn a_narrow_link_between_the_nodes() -> Result<()> {
+    check(Narrow::BetweenNodes, true)
+}
+
+#[test]
+fn a_narrow_link_before_far_pods() -> Result<()> {
+    check(Narrow::FarPods, true)
+}
+
+#[test]
+fn a_narrow_link_before_the_client_without_offloads() -> Result<()> {
+    check(Narrow::Client, false)
+}
+
+#[test]
+fn a_narrow_link_between_the_nodes_without_offloads() -> Result<()> {
+    check(Narrow::BetweenNodes, false)
+}
+
+#[test]
+fn a_narrow_link_before_far_pods_without_offloads() -> Result<()> {
+    check(Narrow::FarPods, false)
+}
+
+fn check(link: Narrow, offloads: bool) -> Result<()> {
+    let Some(stage) = Stage::set(Shape { offloads, ..Shape::default() })? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    lab.narrow(link, MTU)?;
+    for served in [Served::Here, Served::Elsewhere] {
+        let offer = served.offer(lab);
+        for family in Family::ALL {
+            let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+            let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+            let origins =
+                [(Origin::Outside, node_port), (Origin::Pod(&lab.node1.pods[0]), cluster_ip)];
+            for (origin, frontend) in origins {
+                let flow = Flow { origin, frontend, protocol: Protocol::TCP };
+                flow.send(lab, 1 << 20)?;
+                let flow = Flow { protocol: Protocol::UDP, ..flow };
+                patiently(&flow, lab)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends a large datagram until it is answered, as clients of UDP do: the first ones are lost to the
+/// discovery of the path's MTU, one for each way.
+fn patiently(flow: &Flow, lab: &Lab) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let caller = Caller::connect(flow.origin.namespace(lab), flow.frontend)?;
+    let answer = until("a large datagram is answered", PATIENCE, || {
+        caller.exchange_within(Duration::from_millis(200), DATAGRAM)
+    });
+    flow.check_client(lab, &answer.with_context(|| flow.to_string())?)
+}
