@@ -17,41 +17,43 @@ const DATAGRAM: usize = 60_000;
 
 #[test]
 fn a_narrow_link_before_the_client() -> Result<()> {
-    check(Narrow::Client, true)
+    check(Narrow::Client, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_before_the_node() -> Result<()> {
-    check(Narrow::Node, true)
+    check(Narrow::Node, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_between_the_nodes() -> Result<()> {
-    check(Narrow::BetweenNodes, true)
+    check(Narrow::BetweenNodes, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_before_far_pods() -> Result<()> {
-    check(Narrow::FarPods, true)
+    check(Narrow::FarPods, Shape::default(), &[])
 }
 
 #[test]
-fn a_narrow_link_before_the_client_without_offloads() -> Result<()> {
-    check(Narrow::Client, false)
+fn narrow_links_everywhere_without_offloads() -> Result<()> {
+    for link in Narrow::ALL {
+        check(link, Shape { offloads: false, ..Shape::default() }, &[])?;
+    }
+    Ok(())
 }
 
 #[test]
-fn a_narrow_link_between_the_nodes_without_offloads() -> Result<()> {
-    check(Narrow::BetweenNodes, false)
+fn narrow_links_everywhere_with_native_xdp() -> Result<()> {
+    for link in Narrow::ALL {
+        let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+        check(link, shape, &["--xdp", "native"])?;
+    }
+    Ok(())
 }
 
-#[test]
-fn a_narrow_link_before_far_pods_without_offloads() -> Result<()> {
-    check(Narrow::FarPods, false)
-}
-
-fn check(link: Narrow, offloads: bool) -> Result<()> {
-    let Some(stage) = Stage::set(Shape { offloads, ..Shape::default() })? else {
+fn check(link: Narrow, shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
         return Ok(());
     };
     let lab = &stage.lab;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::lab::addresses::CLIENT_GATEWAY;
-use weir_tests::lab::{Lab, Shape};
+use weir_tests::lab::{Lab, Reach, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{ECHO_PORT, Flow, Hop, Origin, trace};
@@ -18,12 +18,23 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn datagrams_in_fragments_arrive() -> Result<()> {
-    fragments_arrive(Shape::default())
+    fragments_arrive(Shape::default(), &[])
 }
 
 #[test]
 fn datagrams_in_fragments_arrive_without_offloads() -> Result<()> {
-    fragments_arrive(Shape { offloads: false, ..Shape::default() })
+    fragments_arrive(Shape { offloads: false, ..Shape::default() }, &[])
+}
+
+#[test]
+fn datagrams_in_fragments_arrive_through_an_overlay() -> Result<()> {
+    fragments_arrive(Shape { reach: Reach::Overlay, ..Shape::default() }, &[])
+}
+
+#[test]
+fn datagrams_in_fragments_arrive_at_native_xdp() -> Result<()> {
+    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    fragments_arrive(shape, &["--xdp", "native"])
 }
 
 #[test]
@@ -35,20 +46,23 @@ fn traceroute_sees_every_hop_up_to_the_backend() -> Result<()> {
     for family in Family::ALL {
         let [router, node1, node2] = [CLIENT_GATEWAY, lab.node1.addresses, lab.node2.addresses]
             .map(|router| Hop::Expired(router.of(family)));
-        for (served, beyond) in [(Served::Here, vec![]), (Served::Elsewhere, vec![node2])] {
+        for served in [Served::Here, Served::Elsewhere] {
             let offer = served.offer(lab);
             for (origin, frontend) in origins(lab, &offer, family) {
-                let before = match origin {
-                    Origin::Outside => vec![router, node1],
-                    // In IPv4 the node speaks with the address it has towards the pod, see
-                    // `icmp_errors_use_inbound_ifaddr` in the kernel's ip-sysctl; it is left open.
-                    Origin::Pod(_) => vec![],
+                // Where the node stands between client and backend with its own address, what comes
+                // from beyond it bears the frontend's.
+                let expected = match (origin, served) {
+                    (Origin::Outside, Served::Here) => vec![router, node1],
+                    (Origin::Outside, _) => vec![router, node1, Hop::Expired(frontend.ip())],
+                    (Origin::Pod(_), Served::Here) => vec![],
+                    (Origin::Pod(_), _) => vec![node2],
                 };
+                let expected = [expected, vec![Hop::Answered]].concat();
                 let hops = trace(origin.namespace(lab), frontend)?;
-                let expected = [before, beyond.clone(), vec![Hop::Answered]].concat();
-                let seen = &hops[hops.len().saturating_sub(expected.len())..];
+                // The first hop of a pod is its node, which has many addresses.
+                let skipped = usize::from(matches!(origin, Origin::Pod(_)));
                 ensure!(
-                    seen == expected,
+                    hops[skipped..] == expected,
                     "from {} to {frontend}: {hops:?}, expected {expected:?} at its end",
                     origin.namespace(lab).name()
                 );
@@ -87,8 +101,8 @@ fn a_closed_port_of_a_backend_is_told_as_the_frontends() -> Result<()> {
     Ok(())
 }
 
-fn fragments_arrive(shape: Shape) -> Result<()> {
-    let Some(stage) = Stage::set(shape)? else {
+fn fragments_arrive(shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
         return Ok(());
     };
     let lab = &stage.lab;
