@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_common::address::Family;
+use lb_common::fragment::FirstFragment;
 use lb_common::outcome::Outcome;
 
 use super::frame::{self, Kind};
@@ -21,7 +22,7 @@ impl Tell {
     /// Packets in pieces.
     pub(super) fn fragments(self) -> Vec<Case> {
         let (pod, client) = (self.lab.neighbour(CLIENT), self.lab.client(CLIENT));
-        let (to, afar) = (self.lab.dial(Dial::Here), self.lab.dial(Dial::Elsewhere));
+        let to = self.lab.dial(Dial::Here);
         let backend = self.lab.pod(Pod::Here, BACKEND_PORT);
         let on = (Outcome::Forwarded, Onward::On);
         let begun = self.established(Program::FromPod, pod, Dial::Here);
@@ -45,10 +46,28 @@ impl Tell {
                 let rest = steps.map(|step| with_outcome(step, (Outcome::Fragment, Onward::On)));
                 first.into_iter().chain(rest).collect()
             }),
-            self.case("a fragment to a service whose first one never came is lost", {
-                let steps = self.pieces(Program::FromPod, (pod, to), (pod, to), on);
-                let lost = (Outcome::FragmentLost, Onward::Drop);
-                steps.into_iter().skip(1).map(|step| with_outcome(step, lost)).collect()
+            self.case("fragments to a service wait for their first one, and come after it", {
+                let held = (Outcome::FragmentHeld, Onward::Drop);
+                let all = self.pieces(Program::FromPod, (pod, to), (pod, backend), on);
+                let early = all[1..].iter().map(|step| with_outcome(step.clone(), held));
+                let mut steps = begun.clone();
+                steps.extend(early);
+                steps.push(all[0].clone());
+                steps.push(Step::Released(2));
+                steps.extend_from_slice(&all[1..]);
+                steps
+            }),
+            self.case("too many fragments without their first one are lost", {
+                let pieces = self.pieces(Program::FromPod, (pod, to), (pod, to), on);
+                let (held, lost) =
+                    ((Outcome::FragmentHeld, Onward::Drop), (Outcome::FragmentLost, Onward::Drop));
+                let most = usize::from(FirstFragment::MOST_HELD);
+                let mut steps = vec![with_outcome(pieces[1].clone(), held); most];
+                steps.push(with_outcome(pieces[1].clone(), lost));
+                steps.push(Step::Answers(0));
+                let other = self.pieces(Program::FromPod, (client, to), (client, to), on);
+                steps.push(with_outcome(other[1].clone(), lost));
+                steps
             }),
             self.case("XDP leaves fragments to TC", {
                 let left = (Outcome::LeftToTc, Onward::On);
@@ -81,7 +100,6 @@ impl Tell {
                 steps
             }));
         }
-        let _ = afar;
         cases
     }
 
@@ -113,7 +131,7 @@ fn with_outcome(step: Step, (outcome, onward): (Outcome, Onward)) -> Step {
 }
 
 /// A frame's packet in fragments (RFC 791, 3.2; RFC 8200, 4.5).
-fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
     let is_v4 = frame[14] >> 4 == 4;
     let (headers, payload) = frame.split_at(if is_v4 { 34 } else { 54 });
     let count = payload.chunks(PIECE).count();
@@ -141,7 +159,7 @@ fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// An IPv6 frame with these extension headers, of eight bytes each.
-fn with_headers(frame: &[u8], headers: &[u8]) -> Vec<u8> {
+pub(super) fn with_headers(frame: &[u8], headers: &[u8]) -> Vec<u8> {
     let mut longer = frame.to_vec();
     for next in headers.iter().rev() {
         let after = std::mem::replace(&mut longer[20], *next);
