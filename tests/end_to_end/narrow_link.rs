@@ -1,15 +1,12 @@
 //! A link somewhere behind the client carries smaller packets than those at both ends: whoever sends
 //! larger ones is told through the frontend, and everything arrives.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lb_common::address::{Family, Protocol};
-use weir_tests::lab::{Lab, Narrow, Shape};
+use weir_tests::lab::{Narrow, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Caller, Flow, Origin};
-use weir_tests::wait::until;
+use weir_tests::traffic::{Flow, Origin};
 
 /// Bytes of a packet that the narrow link carries, and of a datagram that is cut into many of them.
 const MTU: u16 = 1300;
@@ -69,20 +66,9 @@ fn check(link: Narrow, shape: Shape, arguments: &[&str]) -> Result<()> {
                 let flow = Flow { origin, frontend, protocol: Protocol::TCP };
                 flow.send(lab, 1 << 20)?;
                 let flow = Flow { protocol: Protocol::UDP, ..flow };
-                patiently(&flow, lab)?;
+                flow.send_patiently(lab, DATAGRAM)?;
             }
         }
     }
     Ok(())
-}
-
-/// Sends a large datagram until it is answered, as clients of UDP do: the first ones are lost to the
-/// discovery of the path's MTU, one for each way.
-fn patiently(flow: &Flow, lab: &Lab) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let caller = Caller::connect(flow.origin.namespace(lab), flow.frontend)?;
-    let answer = until("a large datagram is answered", PATIENCE, || {
-        caller.exchange_within(Duration::from_millis(200), DATAGRAM)
-    });
-    flow.check_client(lab, &answer.with_context(|| flow.to_string())?)
 }

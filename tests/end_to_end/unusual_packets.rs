@@ -112,7 +112,11 @@ fn fragments_arrive(shape: Shape, arguments: &[&str]) -> Result<()> {
             for (origin, frontend) in origins(lab, &offer, family) {
                 for length in [2_000, 60_000] {
                     let flow = Flow { origin, frontend, protocol: Protocol::UDP };
-                    flow.send(lab, length)?;
+                    match shape.reach {
+                        Reach::Direct => flow.send(lab, length)?,
+                        // Its links are narrower than the client's.
+                        Reach::Overlay => flow.send_patiently(lab, length)?,
+                    };
                 }
             }
         }
