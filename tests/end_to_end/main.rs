@@ -11,5 +11,6 @@ mod health_check;
 mod many_connections;
 mod node_port;
 mod observe;
+mod out_of_order;
 mod restarts;
 mod the_lab;
