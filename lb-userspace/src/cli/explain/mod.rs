@@ -6,6 +6,7 @@ mod live;
 mod node;
 mod packet;
 mod recorder;
+mod rule;
 mod story;
 #[cfg(test)]
 mod tests;
