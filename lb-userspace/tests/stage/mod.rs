@@ -2,11 +2,13 @@
 //!
 //! The node is `node-1`. Its network device `eth0` (1) has 192.0.2.1 and 2001:db8::1, a tunnel
 //! `vxlan0` (2) 10.244.0.0, and behind `veth7` (7) is a pod. Settings are lines such as
-//! `slots 100`, `frontends 5`, `backends 9` and `nodeport-addresses 10.0.0.0/8`.
+//! `slots 100`, `frontends 5`, `backends 9`, `nodeport-addresses 10.0.0.0/8` and
+//! `external-ips ignore`.
 
 use std::collections::VecDeque;
 
 use lb_common::address::{V4, V6};
+use lb_common::connection::Ticks;
 use lb_common::maps::Capacities;
 use lb_ebpf::memory::{InMemory, World};
 use lb_ebpf::tables::Table;
@@ -59,6 +61,7 @@ impl Stage {
                     let ranges = value.split(',').map(|range| range.parse().unwrap());
                     self.settings.nodeport_addresses = NodePortAddresses::Within(ranges.collect());
                 }
+                "external-ips" => self.settings.honours_external_ips = value == "honour",
                 _ => panic!("a setting called {name:?}"),
             }
         }
@@ -103,6 +106,14 @@ impl Stage {
         for _ in 0..20 {
             self.play(vec![Event::SweepBegun, Event::Swept(referenced.clone())]);
         }
+        None
+    }
+
+    /// Lets time pass, said as `10 seconds`.
+    pub fn wait(&mut self, time: &str) -> Option<String> {
+        let seconds = time.strip_suffix(" seconds").expect("a number of seconds");
+        let ticks = Ticks::of_seconds(seconds.parse().unwrap());
+        self.world.now.set(Ticks(self.world.now.get().0 + ticks));
         None
     }
 
