@@ -284,6 +284,14 @@ impl<A: Address> Tuple<A> {
         }
     }
 
+    /// Both ports, as they stand side by side in a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> Ports {
+        let ([a, b], [c, d]) = (self.source_port.0, self.destination_port.0);
+        Ports([a, b, c, d])
+    }
+
     /// The tuple of an answer to this packet.
     #[inline(always)]
     #[must_use]

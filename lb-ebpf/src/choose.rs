@@ -8,7 +8,8 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{FrontendRow, SourceClass, Verdict};
 use lb_common::source_range::SourceRange;
 
-use crate::balance::{Flow, World};
+use crate::balance::World;
+use crate::flow::Flow;
 
 /// A backend for the flow: the one its client had, where the Service port asks for that and it still
 /// takes such flows, else the one in the slot that the tuple hashes to.

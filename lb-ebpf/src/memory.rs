@@ -15,6 +15,7 @@ use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
 
+use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 use crate::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 /// The agent's rows, connections of both families, and the node around them.
@@ -136,6 +137,10 @@ impl<A: InMemory, T: Tables<A>> Tables<A> for World<T> {
 
     fn address(&self, address: &A) -> Option<AddressRow> {
         self.tables.address(address)
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        self.tables.may_be_service(address)
     }
 
     fn allows(&self, client: &SourceRange<A>) -> bool {
@@ -281,6 +286,40 @@ impl<A: InMemory, T> Node<A> for World<T> {
     }
 }
 
+/// A frame in memory.
+impl Packet for Vec<u8> {
+    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.get_mut(offset..)?.first_chunk_mut()
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    fn exceeds(&self, mtu: u32) -> bool {
+        self.length().saturating_sub(LINK_HEADER as u32) > mtu
+    }
+
+    fn copy(
+        &mut self,
+        offset: usize,
+        length: u32,
+        into: &mut [u8; COPIED],
+        at: usize,
+    ) -> Result<(), Unwritable> {
+        let from = self.get(offset..).and_then(|rest| rest.get(..length as usize));
+        let into = into.get_mut(at..).and_then(|rest| rest.get_mut(..length as usize));
+        into.zip(from).map(|(into, from)| into.copy_from_slice(from)).ok_or(Unwritable)
+    }
+
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), Unwritable> {
+        let with = from.get(..length as usize).ok_or(Unwritable)?;
+        self.truncate(LINK_HEADER);
+        self.extend_from_slice(with);
+        Ok(())
+    }
+}
+
 /// The agent's rows in plain collections, for cases that need no agent.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
@@ -363,6 +402,13 @@ impl<A: Address> Tables<A> for Rows {
 
     fn address(&self, address: &A) -> Option<AddressRow> {
         self.of::<A>().addresses.get(address).copied()
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        let (v4, v6) = self.services.unwrap_or((Prefix::nothing(), Prefix::nothing()));
+        let holds = (V4::from_ip(address.to_ip()).map(|a| v4.holds(&a)))
+            .or(V6::from_ip(address.to_ip()).map(|a| v6.holds(&a)));
+        holds.unwrap_or(false)
     }
 
     fn allows(&self, client: &SourceRange<A>) -> bool {

@@ -19,6 +19,8 @@ pub trait Tables<A: Address> {
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow>;
     /// The row of an address that is a Service's or this node's.
     fn address(&self, address: &A) -> Option<AddressRow>;
+    /// Whether `address` lies within the range that covers all cluster IPs and service CIDRs.
+    fn may_be_service(&self, address: &A) -> bool;
     /// Whether a range of the same Service port holds `client`, a range of one address.
     fn allows(&self, client: &SourceRange<A>) -> bool;
     /// The backend id in slot `index`; `None` beyond the array.

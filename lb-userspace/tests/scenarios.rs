@@ -11,6 +11,8 @@
 //! - `-- wait 10 seconds --`: time passes.
 //! - `-- remarks --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
+//! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
+//!   here that it is answered by; rewritten as the above.
 //!
 //! A section's name may go on after a blank, as in `-- contents (after the edit) --`. Lines of
 //! `packets` are read up to ` = `; see [`packets`].
@@ -74,6 +76,7 @@ fn played(scenario: &str, seed: u64) -> String {
             "cluster.yaml" => stage.objects(body),
             "sweep" => stage.sweep(),
             "wait" => stage.wait(rest),
+            "health" => Some(stage.health_checks()),
             "remarks" => Some(stage.remarks()),
             "contents" => Some(stage.contents()),
             "packets" => Some(packets::played(&mut stage, body)),

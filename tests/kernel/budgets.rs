@@ -14,10 +14,10 @@ use crate::stack;
 
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 40_000, 32_000),
-    (Program::FromNetwork, 70_000, 32_000),
-    (Program::ToDevice, 15_000, 24_000),
-    (Program::NetworkXdp, 50_000, 32_000),
+    (Program::FromPod, 200_000, 50_000),
+    (Program::FromNetwork, 250_000, 56_000),
+    (Program::ToDevice, 150_000, 40_000),
+    (Program::NetworkXdp, 100_000, 32_000),
 ];
 
 /// Bytes of stack that any one function may use. A walk is at most four calls deep, and the kernel

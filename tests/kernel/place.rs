@@ -120,6 +120,7 @@ pub fn tidy(programs: &mut Programs, rows: &Rows) -> Result<()> {
     family(programs, &rows.v6)?;
     tidy_family::<V4>(programs)?;
     tidy_family::<V6>(programs)?;
+    programs.leave_answers(u32::MAX)?;
     programs.forget_routes()
 }
 

@@ -51,6 +51,12 @@ pub fn ip(command: &str) -> Result<()> {
     Ok(())
 }
 
+/// How many senders a program may answer: as many as come, unless a test says otherwise.
+const ANSWERS: u32 = u32::MAX;
+/// A turn so long that no test sees two; and its number.
+const NO_TURNS: u32 = 63;
+const FIRST_TURN: u32 = 0;
+
 /// A value that maps hold as bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -88,13 +94,17 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            if !matches!(map.capacity, Capacity::Fixed(_)) {
-                loader.map_max_entries(map.name, entries(map.name));
-            }
+            let entries = match map.capacity {
+                Capacity::Fixed(fixed) => fixed,
+                _ => entries(map.name),
+            };
+            loader.map_max_entries(map.name, entries);
         }
         let mut ebpf = loader
             .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
             .override_global("ROUTE_LIFETIME", &an_hour, true)
+            .override_global("ANSWER_TURN", &NO_TURNS, true)
+            .override_global("ANSWERS_PER_TURN", &ANSWERS, true)
             .load(&object)
             .context("the kernel refused the maps")?;
         for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
@@ -198,6 +208,17 @@ impl Programs {
             bail!("{name} is of a kind that the catalogue does not have");
         };
         Ok(data.fd())
+    }
+
+    /// Lets every CPU answer `more` senders more.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn leave_answers(&mut self, more: u32) -> Result<()> {
+        let answers = Plain([FIRST_TURN, ANSWERS - more]);
+        let values = PerCpuValues::try_from(vec![answers; aya::util::nr_cpus().map_err(|e| e.1)?])?;
+        let mut map: PerCpuArray<_, Plain<[u32; 2]>> = PerCpuArray::try_from(self.map("ANSWERS")?)?;
+        Ok(map.set(0, values, 0)?)
     }
 
     /// Writes a source range.

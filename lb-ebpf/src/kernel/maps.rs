@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use lb_common::address::{Address, Tuple, V4, V6};
+use lb_common::address::{Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, Traffic};
 use lb_common::connection::Connection;
@@ -14,7 +14,7 @@ use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented};
 use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
-use lb_common::settings::Settings;
+use lb_common::settings::{OfServices, Settings};
 
 use lb_ebpf::balance::Flows;
 
@@ -95,7 +95,7 @@ pub struct RangeOf<A> {
 }
 
 /// The maps of one family.
-pub trait FamilyMaps: Address {
+pub trait FamilyMaps: OfServices {
     const FRONTENDS: &'static HashMap<Frontend<Self>, FrontendRow>;
     const BACKENDS: &'static Array<Backend<Self>>;
     const CONNECTIONS: &'static HashMap<Tuple<Self>, Connection<Self>>;

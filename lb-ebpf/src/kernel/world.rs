@@ -94,6 +94,11 @@ impl<A: FamilyMaps> Tables<A> for Kernel {
     }
 
     #[inline(always)]
+    fn may_be_service(&self, address: &A) -> bool {
+        SETTINGS.get(0).is_some_and(|settings| A::of_services(settings).holds(address))
+    }
+
+    #[inline(always)]
     fn allows(&self, client: &SourceRange<A>) -> bool {
         // SAFETY: a source range is the length of a prefix and then a `RangeOf`, without padding, as
         // `layout` proves; the key's alignment is 1.

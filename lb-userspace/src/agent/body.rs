@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::health_checks::HealthCheckPorts;
 use super::news;
 use super::place::Place;
 use super::run::RunError;
@@ -28,7 +29,7 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{Reporter, SourceError, SourceEvent};
+use crate::source::{Reason, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -64,6 +65,7 @@ pub struct Body {
     /// Who tells the cluster what could not be honoured.
     reporter: Option<Reporter>,
     observer: Observer,
+    health_checks: HealthCheckPorts,
 }
 
 impl Body {
@@ -113,6 +115,7 @@ impl Body {
             place,
             said,
             reporter,
+            health_checks: HealthCheckPorts::start(&config.node_name, &observer),
             observer,
         })
     }
@@ -146,6 +149,7 @@ impl Body {
                 _ = sweeps.tick() => self.begin_sweep(),
                 swept = result(&mut self.sweeping) => self.end_sweep(swept?),
                 _ = rereads.tick() => self.reread().await,
+                unheard = self.health_checks.changed() => self.cannot_listen(&unheard?),
             }
             self.say();
         }
@@ -195,6 +199,7 @@ impl Body {
         }
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
+            self.health_checks.want(self.agent.health_checks());
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
@@ -272,6 +277,14 @@ impl Body {
         }
     }
 
+    fn cannot_listen(&self, unheard: &[Remark]) {
+        for remark in unheard {
+            warn!("{remark}");
+            let reason = Reason::FailedToStartServiceHealthcheck;
+            self.reporter.iter().for_each(|reporter| reporter.report_as(reason, remark));
+        }
+    }
+
     async fn reread(&mut self) {
         self.attachments.forget();
         self.look_at_devices().await;
@@ -289,9 +302,10 @@ impl Body {
     /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
     fn say(&mut self) {
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
+        let remarks = self.agent.remarks().chain(self.health_checks.remarks());
         let status = Status {
             ready: self.agent.is_ready(),
-            remarks: self.agent.remarks().map(Into::into).collect(),
+            remarks: remarks.map(Into::into).collect(),
             problems: of_devices.chain(&self.failure).cloned().collect(),
             devices: self.attached.iter().filter_map(DeviceStatus::of).collect(),
             ..self.said.clone()

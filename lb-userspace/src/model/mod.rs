@@ -2,6 +2,7 @@
 //! nothing of how they are written. `source` fills them, `plan` reads them; nothing here does I/O.
 
 mod endpoint;
+mod health_check;
 mod here;
 mod node;
 mod service;
@@ -12,6 +13,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
+pub use health_check::{HealthCheck, HealthChecks};
 pub use here::{DeviceRole, NodeDevice, SourcePorts, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};

@@ -8,6 +8,7 @@ mod addresses;
 mod eligible;
 mod family;
 mod frontends;
+mod health_checks;
 mod ids;
 mod node;
 mod pools;
@@ -30,6 +31,8 @@ use self::ports::{Endpoints, Port};
 use crate::maps::contents::Rows;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
 use crate::model::{Cluster, Remark, SourcePorts, ThisNode};
+
+pub use self::health_checks::health_checks;
 
 /// What the operator decides.
 #[derive(Clone, PartialEq, Eq, Debug)]

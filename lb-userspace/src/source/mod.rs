@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::model::Change;
 
-pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reporter};
+pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reason, Reporter};
 pub use manifests::Manifests;
 pub use problem::{Place, Problem};
 

@@ -95,11 +95,14 @@ fn without_ranges(status: u16) -> Api {
     let api = Api::start();
     api.change(|state| {
         state.store.put(SERVICES, service("web", "10.96.0.1"));
-        let path = "servicecidrs";
-        let (verb, times) = (Verb::List, u32::MAX);
-        state.faults.refusals.push(Refusal { verb, path, status, retry_after: None, times });
+        state.faults.refusals.push(refuse_ranges(status));
     });
     api
+}
+
+fn refuse_ranges(status: u16) -> Refusal {
+    let (verb, path, times) = (Verb::List, "servicecidrs", u32::MAX);
+    Refusal { verb, path, status, retry_after: None, times }
 }
 
 #[tokio::test]
@@ -126,6 +129,23 @@ async fn a_server_that_has_service_cidrs_one_day_is_noticed() {
     });
     told.until_true(&api).await;
     assert_eq!(told.cluster.service_cidrs["kubernetes"].len(), 2);
+}
+
+#[tokio::test]
+async fn service_cidrs_are_gone_once_the_server_no_longer_knows_such_objects() {
+    let api = Api::start();
+    api.change(|state| state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"])));
+    let mut told = Told::by(&api).await;
+    told.until_true(&api).await;
+    api.change(|state| {
+        state.store.delete(RANGES, "kubernetes");
+        state.store.compact();
+        state.faults.refusals.push(refuse_ranges(404));
+        state.cut();
+    });
+    told.until_true(&api).await;
+    assert!(told.cluster.service_cidrs.is_empty());
+    assert_eq!(told.complaints, [""; 0]);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use lb_ebpf::tables::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
-use lb_userspace::model::{DeviceRole, NodeDevice, Remark, SourcePorts};
+use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, SourcePorts};
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use lb_userspace::source::{Manifests, SourceEvent};
 use tempfile::TempDir;
@@ -144,6 +144,13 @@ impl Stage {
 
     pub fn remarks(&self) -> String {
         self.agent.remarks().map(|remark| format!("{remark}\n")).collect()
+    }
+
+    pub fn health_checks(&self) -> String {
+        let line = |(check, count): (&HealthCheck, &usize)| {
+            format!("{} at {}: {count}\n", check.service, check.address)
+        };
+        self.agent.health_checks().iter().map(line).collect()
     }
 
     pub fn contents(&self) -> String {

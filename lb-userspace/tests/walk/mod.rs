@@ -65,7 +65,7 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     let kind = if sent.opens { Kind::Open } else { Kind::Data };
     let mut bytes = frame(sent.source, sent.destination, sent.protocol, kind, b"hello");
     let hook = Hook { place: sent.place, class: sent.class, goes_on: true };
-    let walked = balance(bytes.as_mut_slice(), world, hook, &mut Flows::default());
+    let walked = balance(&mut bytes, world, hook, &mut Flows::default());
     let (source, destination) = match walked.outcome.ending() {
         // What is sent back is another packet.
         Ending::Answered => (sent.source, sent.destination),

@@ -155,6 +155,10 @@ impl<A: Stored, N> Tables<A> for Live<'_, N> {
         self.memory.address(address)
     }
 
+    fn may_be_service(&self, address: &A) -> bool {
+        self.memory.may_be_service(address)
+    }
+
     fn allows(&self, client: &SourceRange<A>) -> bool {
         self.memory.allows(client)
     }

@@ -143,6 +143,13 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
         row
     }
 
+    fn may_be_service(&self, address: &A) -> bool {
+        let may = self.world.may_be_service(address);
+        let asked = format!("Is {address} among the addresses that Services are given?");
+        self.note(asked, if may { "perhaps" } else { "no" });
+        may
+    }
+
     fn allows(&self, client: &SourceRange<A>) -> bool {
         let allows = self.world.allows(client);
         let asked = if client.service == SourceRange::<A>::CLUSTER {

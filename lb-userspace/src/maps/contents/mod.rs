@@ -206,6 +206,10 @@ impl<A: Rows> Tables<A> for Contents {
         A::rows(self).addresses.get(address).copied()
     }
 
+    fn may_be_service(&self, address: &A) -> bool {
+        A::of_services(&self.settings).holds(address)
+    }
+
     fn allows(&self, client: &SourceRange<A>) -> bool {
         A::rows(self).source_ranges.iter().any(|range| range.holds(client))
     }

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use lb_common::address::{Address, V4, V6};
+use lb_common::address::{V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::maps::{self, Map};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
+use lb_common::settings::OfServices;
 use lb_common::source_range::SourceRange;
 
 use super::{BackendSet, Contents, FamilyContents};
 use crate::maps::diff::Operation;
 
 /// Where the rows of an address family stand, for code that is written once for both.
-pub trait Rows: Address {
+pub trait Rows: OfServices {
     /// This family's rows.
     fn rows(contents: &Contents) -> &FamilyContents<Self>;
     /// This family's rows, to change.

@@ -29,7 +29,7 @@ use self::watch::Watch;
 use super::SourceEvent;
 
 pub use access::{Access, AccessError};
-pub use events::{EventCounts, Reporter};
+pub use events::{EventCounts, Reason, Reporter};
 pub use patience::Patience;
 
 /// The objects that an API server holds.

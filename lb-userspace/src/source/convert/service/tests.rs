@@ -188,3 +188,13 @@ fn affinity_lasts_three_hours_unless_it_says_how_long() {
         assert!(remarks[0].contains("1 to 86400"));
     }
 }
+
+#[test]
+fn a_port_for_health_checks_is_a_port_or_none() {
+    for (written, port, remarks) in
+        [("32000", Some(32_000), 0), ("0", None, 0), ("65536", None, 1), ("-1", None, 1)]
+    {
+        let (service, told) = of_spec(&format!("  healthCheckNodePort: {written}\n"));
+        assert_eq!((service.health_check_port, told.len()), (port, remarks), "{written}");
+    }
+}
