@@ -9,7 +9,7 @@
 //! The first word is who sends: a pod of this node, or somebody outside. The first packet of a TCP
 //! tuple opens a connection, later ones belong to it. `answer` is the backend's to the packet above;
 //! after it, another packet of the client establishes the connection. With `*` for a port a
-//! thousand flows are begun, and all their ends are listed.
+//! thousand flows are begun, and all their ends are listed; with `2*` a thousand others, and so on.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
