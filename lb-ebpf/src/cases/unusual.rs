@@ -21,7 +21,7 @@ impl Tell {
     /// Packets in pieces.
     pub(super) fn fragments(self) -> Vec<Case> {
         let (pod, client) = (self.lab.neighbour(CLIENT), self.lab.client(CLIENT));
-        let (to, afar) = (self.lab.dial(Dial::Here), self.lab.dial(Dial::Elsewhere));
+        let to = self.lab.dial(Dial::Here);
         let backend = self.lab.pod(Pod::Here, BACKEND_PORT);
         let on = (Outcome::Forwarded, Onward::On);
         let begun = self.established(Program::FromPod, pod, Dial::Here);
@@ -81,7 +81,6 @@ impl Tell {
                 steps
             }));
         }
-        let _ = afar;
         cases
     }
 
@@ -113,7 +112,7 @@ fn with_outcome(step: Step, (outcome, onward): (Outcome, Onward)) -> Step {
 }
 
 /// A frame's packet in fragments (RFC 791, 3.2; RFC 8200, 4.5).
-fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
     let is_v4 = frame[14] >> 4 == 4;
     let (headers, payload) = frame.split_at(if is_v4 { 34 } else { 54 });
     let count = payload.chunks(PIECE).count();
@@ -141,7 +140,7 @@ fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// An IPv6 frame with these extension headers, of eight bytes each.
-fn with_headers(frame: &[u8], headers: &[u8]) -> Vec<u8> {
+pub(super) fn with_headers(frame: &[u8], headers: &[u8]) -> Vec<u8> {
     let mut longer = frame.to_vec();
     for next in headers.iter().rev() {
         let after = std::mem::replace(&mut longer[20], *next);
