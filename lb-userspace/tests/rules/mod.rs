@@ -1,4 +1,5 @@
-//! `docs/rules.md` says for every rule of a Service which scenario proves it, and names no other.
+//! `docs/rules.md` says for every rule of a Service which scenario proves it, and names no other;
+//! `docs/differences.md` names some again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,14 @@ fn named(text: &str) -> BTreeSet<String> {
 fn every_scenario_proves_a_rule_of_the_table_and_every_one_it_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directory = root.join("tests/scenarios");
-    let table = std::fs::read_to_string(root.join("../docs/rules.md")).unwrap();
-    let named = named(&table);
+    let page = |name| std::fs::read_to_string(root.join("../docs").join(name)).unwrap();
+    let named = named(&page("rules.md"));
+    let differences = self::named(&page("differences.md"));
     let name = |path: PathBuf| path.strip_prefix(&directory).unwrap().display().to_string();
     let there: BTreeSet<String> = files(&directory).into_iter().map(name).collect();
-    let missing: Vec<_> = named.difference(&there).collect();
-    assert!(missing.is_empty(), "docs/rules.md names what is not there, write it: {missing:?}");
+    let all: BTreeSet<String> = named.union(&differences).cloned().collect();
+    let missing: Vec<_> = all.difference(&there).collect();
+    assert!(missing.is_empty(), "the pages name what is not there, write it: {missing:?}");
     let unnamed: Vec<_> = there.difference(&named).collect();
     assert!(unnamed.is_empty(), "docs/rules.md has no rule for these, add one: {unnamed:?}");
 }

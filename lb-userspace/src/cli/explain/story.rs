@@ -107,7 +107,7 @@ fn assumptions(question: &Question, port: Port, opens: bool) -> Vec<String> {
     if sender.port.is_none() {
         assumed.push(format!("its source port is {port}, which no flow uses"));
     }
-    if destination.protocol == Protocol::TCP {
+    if destination.protocol != Protocol::UDP {
         assumed.push(if opens {
             "it opens a connection, for none of its tuple is known".into()
         } else {
