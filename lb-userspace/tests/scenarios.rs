@@ -9,6 +9,7 @@
 //! - `-- settings --`: sizes of tables and such, before the first objects; see [`stage`].
 //! - `-- sweep --`: the connection tables are swept.
 //! - `-- wait 10 seconds --`: time passes.
+//! - `-- addresses of eth0 --`: the addresses that the network device has from now on, a line each.
 //! - `-- remarks --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
 //! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
@@ -76,6 +77,7 @@ fn played(scenario: &str, seed: u64) -> String {
             "cluster.yaml" => stage.objects(body),
             "sweep" => stage.sweep(),
             "wait" => stage.wait(rest),
+            "addresses" => stage.addresses(body),
             "health" => Some(stage.health_checks()),
             "remarks" => Some(stage.remarks()),
             "contents" => Some(stage.contents()),

@@ -28,6 +28,7 @@ pub struct Stage {
     manifests: Option<Manifests>,
     /// All that the source has told, for an agent that starts later.
     told: Vec<SourceEvent>,
+    devices: Vec<NodeDevice>,
     agent: Agent,
     store: FaultyStore,
     /// The node that packets are sent through.
@@ -43,6 +44,7 @@ impl Stage {
             directory: tempfile::tempdir().unwrap(),
             manifests: None,
             told: Vec::new(),
+            devices: devices(),
             store: FaultyStore::new(seed),
             world: node(Contents::default()),
         }
@@ -78,9 +80,18 @@ impl Stage {
         let (manifests, news) = manifests.read();
         self.manifests = Some(manifests);
         self.told.extend(news.iter().cloned());
-        let mut events = vec![Event::Devices(devices())];
+        let mut events = vec![Event::Devices(self.devices.clone())];
         events.extend(events_of(&news, self.directory.path().to_str().unwrap()));
         self.play(events);
+        self.check_restart();
+        None
+    }
+
+    /// Lets these be the addresses of the network device.
+    pub fn addresses(&mut self, lines: &str) -> Option<String> {
+        let addresses = lines.lines().filter(|line| !line.is_empty());
+        self.devices[0].addresses = addresses.map(|ip| ip.parse().unwrap()).collect();
+        self.play(vec![Event::Devices(self.devices.clone())]);
         self.check_restart();
         None
     }
@@ -90,7 +101,7 @@ impl Stage {
         let read = self.store.read().unwrap();
         assert_eq!(&read, self.agent.contents(), "what the agent believes is what the maps hold");
         let mut agent = Agent::new("node-1", self.settings.clone(), read);
-        let mut effects = agent.on(Event::Devices(devices()));
+        let mut effects = agent.on(Event::Devices(self.devices.clone()));
         for event in events_of(&self.told, "") {
             effects.extend(agent.on(event));
         }
