@@ -146,9 +146,13 @@ fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Pick
             known.iter().any(|pick| pick.admits) && may_get(&known, ended.destination)
         }
         (outcome, _) => {
-            let closes = || contents.iter().any(|c| closed(c, sent.destination.ip()) == outcome);
+            // What has the frontend does not close its address to it.
+            let without = contents.iter().zip(picks).filter(|(_, picks)| !picks.contains_key(&key));
+            let mut without = without.map(|(contents, _)| contents);
+            let closes = without.any(|c| closed(c, sent.destination.ip()) == outcome);
             known.iter().any(|pick| pick.admits && pick.to.contains(&Err(outcome)))
-                || is_missing && (outcome == Outcome::NotAService || closes())
+                || is_missing && outcome == Outcome::NotAService
+                || closes
         }
     }
 }
