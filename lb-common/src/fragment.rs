@@ -30,25 +30,46 @@ impl<A: Address> Fragmented<A> {
     }
 }
 
-/// What the first fragment said; the value of `FRAGMENTS_*`.
+/// What is known of a packet in fragments; the value of `FRAGMENTS_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct FirstFragment {
-    /// Both ports.
+    /// Both ports, which the first fragment told.
     pub ports: Ports,
-    /// When it was seen. An identification comes back: what is older than
+    /// When a fragment was first seen. An identification comes back: what is older than
     /// [`FirstFragment::LIFETIME`] tells nothing.
     pub seen: Ticks,
-    /// The transport protocol, which an IPv6 fragment need not tell.
+    /// The transport protocol, which an IPv6 fragment need not tell; zero as long as the first
+    /// fragment has not come.
     pub protocol: Protocol,
-    /// Always zero.
-    pub zero: u8,
+    /// Later fragments that are held until the first one comes.
+    pub held: u8,
     /// Always zero.
     pub zeroes: u16,
+}
+
+/// One of the fragments that are held.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct HeldFragment<A> {
+    /// The packet.
+    pub packet: Fragmented<A>,
+    /// Which of them, below [`FirstFragment::MOST_HELD`].
+    pub number: u32,
 }
 
 impl FirstFragment {
     /// Ticks after which no more fragments of a packet are expected, as a receiver gives it up
     /// (RFC 1122, 3.3.2; Linux: 30 s).
     pub const LIFETIME: u32 = Ticks::of_seconds(30);
+
+    /// Fragments of one packet that are held at most.
+    pub const MOST_HELD: u8 = 8;
+
+    /// Whether the first fragment was seen lately, and told the ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tells(&self, now: Ticks) -> bool {
+        self.protocol.0 != 0 && now.since(self.seen) <= Self::LIFETIME
+    }
 }

@@ -12,6 +12,8 @@ pub enum Ending {
     Passed,
     /// Answered by this node in the place of whom it was sent to.
     Answered,
+    /// Kept back for a moment, to be walked again.
+    Held,
     /// Discarded.
     Dropped,
 }
@@ -70,6 +72,9 @@ outcomes! {
     RepliedError, Translated, "replied-error",
         "an ICMP error about a flow's packet, sent on to the client as about the frontend";
 
+    FragmentHeld, Held, "held-fragment",
+        "a later fragment to a Service's address, kept back until its first one comes";
+
     AnsweredPing, Answered, "answered-ping",
         "an echo request to a Service's address, answered";
     RejectedNoEndpoint, Answered, "rejected-no-endpoint",
@@ -93,8 +98,6 @@ outcomes! {
         "left by XDP to the full program at TC";
     Fragment, Passed, "passed-fragment",
         "a later fragment of a packet whose first one was not seen";
-    FragmentWaits, Passed, "passed-fragment-waits",
-        "a later fragment to a Service's address, sent round again until its first one has come";
     ExtensionHeader, Passed, "passed-extension-header",
         "with more IPv6 extension headers than are read";
     IcmpError, Passed, "passed-icmp-error",
@@ -102,7 +105,7 @@ outcomes! {
     Ping, Passed, "passed-ping",
         "an echo request to an address of no Service";
     Vlan, Passed, "passed-vlan",
-        "with a VLAN tag: translated at the device that takes it off";
+        "with a VLAN tag: left to the device that takes it off";
     Malformed, Passed, "passed-malformed",
         "a header is cut short or contradicts itself";
 
@@ -160,6 +163,7 @@ mod tests {
                 Ending::Translated => ["forwarded", "replied"].as_slice(),
                 Ending::Passed => &["passed-"],
                 Ending::Answered => &["answered-", "rejected-"],
+                Ending::Held => &["held-"],
                 Ending::Dropped => &["dropped-"],
             };
             assert!(prefix.iter().any(|p| outcome.name().starts_with(p)), "{outcome}");

@@ -88,6 +88,8 @@ mod tests {
         assert!(!prefix.holds(&V4([10, 112, 0, 0])));
         assert!(!Prefix::nothing().holds(&V4([0; 4])));
         assert!(!Prefix::nothing().holds(&V6([0; 16])));
-        assert!(Prefix::everything().holds(&V4([0; 4])) && Prefix::everything().holds(&V6([1; 16])));
+        assert!(
+            Prefix::everything().holds(&V4([0; 4])) && Prefix::everything().holds(&V6([1; 16]))
+        );
     }
 }

@@ -8,7 +8,7 @@ use lb_common::service::SourceClass;
 use crate::flow::{Flow, send};
 use crate::packet::{Packet, Unwritable};
 use crate::tables::{Connections, Memories, Node, Tables};
-use crate::wire::{IpVersion, Ipv4, Ipv6, family};
+use crate::wire::{IpVersion, Ipv4, Ipv6, family, has_tag};
 use crate::{answer, unusual};
 
 /// What a walk has to know of the hook it starts from.
@@ -53,7 +53,7 @@ impl From<Outcome> for Walked {
         let onward = match outcome.ending() {
             Ending::Passed | Ending::Translated => Onward::On,
             Ending::Answered => Onward::Back,
-            Ending::Dropped => Onward::Drop,
+            Ending::Held | Ending::Dropped => Onward::Drop,
         };
         Self { outcome, onward }
     }
@@ -85,6 +85,7 @@ where
             let outcome = walk::<Ipv6, P, W>(packet, world, hook, &mut flows.v6);
             flows.v6.walked(outcome)
         }
+        None if has_tag(packet) => Outcome::Vlan.into(),
         None => Outcome::NotIp.into(),
     }
 }

@@ -6,7 +6,7 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::BackendId;
 use lb_common::connection::{Connection, Place, State, Ticks};
 use lb_common::filter;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::{Frontend, ServiceId};
 use lb_common::source_range::SourceRange;
@@ -40,6 +40,8 @@ pub(crate) struct Flow<A: Address> {
     pub quoted: Tuple<A>,
     /// Which packet a fragment belongs to.
     pub fragmented: Fragmented<A>,
+    /// A fragment that is held.
+    pub held: HeldFragment<A>,
     /// What its first fragment said.
     pub first: FirstFragment,
     /// Room to write an answer in.
@@ -71,11 +73,12 @@ impl<A: Address> Flow<A> {
             range: SourceRange::of(ServiceId(0), A::zeroed()),
             quoted: entry.rewritten,
             fragmented: Fragmented::nothing(),
+            held: HeldFragment { packet: Fragmented::nothing(), number: 0 },
             first: FirstFragment {
                 ports: Ports([0; 4]),
                 seen: Ticks(0),
                 protocol: Protocol(0),
-                zero: 0,
+                held: 0,
                 zeroes: 0,
             },
             draft: Draft::new(),
@@ -301,7 +304,7 @@ impl<A: Address> Flow<A> {
     pub fn walked(&self, outcome: Outcome) -> Walked {
         match outcome.ending() {
             Ending::Translated => Walked { outcome, onward: self.onward() },
-            Ending::Passed | Ending::Answered | Ending::Dropped => outcome.into(),
+            _ => outcome.into(),
         }
     }
 

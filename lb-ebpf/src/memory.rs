@@ -10,12 +10,12 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::{self, Position};
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
 
-use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
+use crate::packet::{COPIED, LINK_HEADER, LONGEST_HELD, Packet, Unwritable};
 use crate::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 /// The agent's rows, connections of both families, and the node around them.
@@ -35,6 +35,8 @@ pub struct World<T> {
     pub answers: Cell<u32>,
     /// The device that the packet is at.
     pub here: Cell<u32>,
+    /// Fragments that were held and come by again.
+    pub released: RefCell<Vec<Vec<u8>>>,
 }
 
 /// What a world holds of one family.
@@ -47,6 +49,7 @@ pub struct Half<A> {
     /// What clients got last.
     pub affinity: RefCell<BTreeMap<Client<A>, Affinity>>,
     fragments: RefCell<BTreeMap<Fragmented<A>, FirstFragment>>,
+    held: RefCell<BTreeMap<HeldFragment<A>, Vec<u8>>>,
     /// Counts per backend.
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     /// The ways there are, by destination.
@@ -67,6 +70,7 @@ impl<A: Address> Default for Half<A> {
             capacity: Cell::new(usize::MAX),
             affinity: RefCell::default(),
             fragments: RefCell::default(),
+            held: RefCell::default(),
             traffic: RefCell::default(),
             routes: BTreeMap::new(),
             asked: RefCell::default(),
@@ -108,6 +112,7 @@ impl<T> World<T> {
             resolves: Cell::new(true),
             answers: Cell::new(u32::MAX),
             here: Cell::new(0),
+            released: RefCell::default(),
         }
     }
 }
@@ -241,6 +246,34 @@ impl<A: InMemory, T> Memories<A> for World<T> {
 
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
         A::of(self).fragments.borrow().get(packet).copied()
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        let length = frame.length();
+        let bytes = (0..length as usize).map(|at| frame.header::<1>(at).map(|byte| byte[0]));
+        let Some(bytes) = bytes.collect::<Option<Vec<u8>>>() else { return false };
+        let fits = length <= LONGEST_HELD;
+        if fits {
+            A::of(self).held.borrow_mut().insert(*held, bytes);
+        }
+        fits
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        if frame.length() > LONGEST_HELD {
+            return Ok(());
+        }
+        for number in 0..u32::from(count.min(FirstFragment::MOST_HELD)) {
+            held.number = number;
+            let bytes = A::of(self).held.borrow_mut().remove(held);
+            self.released.borrow_mut().extend(bytes);
+        }
+        Ok(())
     }
 
     fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {

@@ -11,6 +11,9 @@ pub const COPIED: usize = 48 + QUOTED as usize;
 /// read the first 48 (IPv6 header and ports).
 pub const QUOTED: u32 = 512;
 
+/// Bytes of the longest frame that is held: an Ethernet frame's, and some more.
+pub const LONGEST_HELD: u32 = 2044;
+
 /// A transport checksum that has to follow a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransportChecksum {

@@ -8,10 +8,12 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
+
+use crate::packet::{Packet, Unwritable};
 
 /// The rows that the agent writes.
 pub trait Tables<A: Address> {
@@ -85,6 +87,19 @@ pub trait Memories<A: Address> {
     fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool;
     /// What the first fragment of a packet said, if it was seen.
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment>;
+    /// Keeps a copy of a later fragment until [`Memories::release`]. Returns whether it could.
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool;
+    /// Lets the fragments held of `held`'s packet, `count` of them, come by again after `frame`, the
+    /// first one, which is as it was afterwards.
+    ///
+    /// # Errors
+    /// `frame` could not be made what it was.
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable>;
     /// Remembers it. Without room the later fragments are lost, and counted as they come.
     fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment);
 }

@@ -40,6 +40,9 @@ fn run(case: &Case) {
                 assert_eq!(said, *told, "{place}");
                 assert_eq!(quote, &before[14..before.len().min(14 + 512)], "{place}");
             }
+            Step::Released(count) => {
+                assert_eq!(world.released.borrow_mut().drain(..).count(), *count, "{place}");
+            }
             Step::Answers(more) => world.answers.set(*more),
             Step::Retire(pod) => world.tables.retire(*pod as u32),
             Step::Evict(from, to) => case.evict(&world, *from, *to),
@@ -62,7 +65,7 @@ fn verify(
             assert_eq!(frame::hops(after), frame::HOPS - u8::from(routed), "{place}");
             assert!(after.ends_with(b"a payload of an odd length."), "{place}");
         }
-        Ending::Passed | Ending::Answered | Ending::Dropped => {
+        Ending::Passed | Ending::Answered | Ending::Held | Ending::Dropped => {
             assert_eq!(before, after, "{place}: changed")
         }
     }

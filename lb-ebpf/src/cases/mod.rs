@@ -124,6 +124,8 @@ pub enum Step {
         /// What its sender is told.
         told: frame::Told,
     },
+    /// So many fragments that were held have come by again since the last such step.
+    Released(usize),
     /// So many more senders are answered.
     Answers(u32),
     /// The agent takes the endpoint behind a backend away.

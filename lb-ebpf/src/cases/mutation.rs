@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
 
-use super::{Program, unusual};
 use super::frame::{self, Kind};
 use super::lab::{BACKEND_PORT, Dial, Lab, Pod};
+use super::{Program, unusual};
 
 /// A packet, and the program that sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]

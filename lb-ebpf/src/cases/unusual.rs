@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_common::address::Family;
+use lb_common::fragment::FirstFragment;
 use lb_common::outcome::Outcome;
 
 use super::frame::{self, Kind};
@@ -45,10 +46,28 @@ impl Tell {
                 let rest = steps.map(|step| with_outcome(step, (Outcome::Fragment, Onward::On)));
                 first.into_iter().chain(rest).collect()
             }),
-            self.case("a fragment to a service whose first one never came is lost", {
-                let steps = self.pieces(Program::FromPod, (pod, to), (pod, to), on);
-                let lost = (Outcome::FragmentLost, Onward::Drop);
-                steps.into_iter().skip(1).map(|step| with_outcome(step, lost)).collect()
+            self.case("fragments to a service wait for their first one, and come after it", {
+                let held = (Outcome::FragmentHeld, Onward::Drop);
+                let all = self.pieces(Program::FromPod, (pod, to), (pod, backend), on);
+                let early = all[1..].iter().map(|step| with_outcome(step.clone(), held));
+                let mut steps = begun.clone();
+                steps.extend(early);
+                steps.push(all[0].clone());
+                steps.push(Step::Released(2));
+                steps.extend_from_slice(&all[1..]);
+                steps
+            }),
+            self.case("too many fragments without their first one are lost", {
+                let pieces = self.pieces(Program::FromPod, (pod, to), (pod, to), on);
+                let (held, lost) =
+                    ((Outcome::FragmentHeld, Onward::Drop), (Outcome::FragmentLost, Onward::Drop));
+                let most = usize::from(FirstFragment::MOST_HELD);
+                let mut steps = vec![with_outcome(pieces[1].clone(), held); most];
+                steps.push(with_outcome(pieces[1].clone(), lost));
+                steps.push(Step::Answers(0));
+                let other = self.pieces(Program::FromPod, (client, to), (client, to), on);
+                steps.push(with_outcome(other[1].clone(), lost));
+                steps
             }),
             self.case("XDP leaves fragments to TC", {
                 let left = (Outcome::LeftToTc, Onward::On);

@@ -33,7 +33,10 @@ pub fn may_give(kernel: &Kernel) -> bool {
     let answers = unsafe { &mut *answers };
     // SAFETY: plain reads of constants that nothing writes once the program is loaded.
     let (shift, most) = unsafe {
-        (ptr::read_volatile(&raw const ANSWER_TURN), ptr::read_volatile(&raw const ANSWERS_PER_TURN))
+        (
+            ptr::read_volatile(&raw const ANSWER_TURN),
+            ptr::read_volatile(&raw const ANSWERS_PER_TURN),
+        )
     };
     let turn = (kernel.nanoseconds() >> (shift & 63)) as u32;
     if answers.turn != turn {

@@ -11,7 +11,7 @@ use lb_common::backend::{Backend, Traffic};
 use lb_common::connection::Connection;
 use lb_common::device::Device;
 use lb_common::filter;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::{OfServices, Settings};
@@ -19,6 +19,7 @@ use lb_common::settings::{OfServices, Settings};
 use lb_ebpf::balance::Flows;
 
 use super::answers::Answers;
+use super::hold::HeldFrame;
 use super::route::CachedHop;
 
 #[map]
@@ -79,6 +80,19 @@ static NEXT_HOPS_V4: PerCpuArray<CachedHop<V4>> =
 static NEXT_HOPS_V6: PerCpuArray<CachedHop<V6>> =
     PerCpuArray::with_max_entries(super::route::HOPS, 0);
 
+/// Fragments that are held, IPv4.
+#[map]
+static HELD_V4: LruHashMap<HeldFragment<V4>, HeldFrame> =
+    LruHashMap::with_max_entries(super::hold::MOST, 0);
+/// The same for IPv6.
+#[map]
+static HELD_V6: LruHashMap<HeldFragment<V6>, HeldFrame> =
+    LruHashMap::with_max_entries(super::hold::MOST, 0);
+
+/// Room for a frame on its way into or out of these.
+#[map]
+pub static HOLDING: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
+
 /// How many senders this CPU has answered lately.
 #[map]
 pub static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
@@ -106,6 +120,7 @@ pub trait FamilyMaps: OfServices {
     const SOURCE_RANGES: &'static LpmTrie<RangeOf<Self>, u32>;
     const AFFINITY: &'static LruHashMap<Client<Self>, Affinity>;
     const FRAGMENTS: &'static LruHashMap<Fragmented<Self>, FirstFragment>;
+    const HELD: &'static LruHashMap<HeldFragment<Self>, HeldFrame>;
 
     /// The address of this family that `device` sends from.
     fn of_device(device: &Device) -> Self;
@@ -122,6 +137,7 @@ impl FamilyMaps for V4 {
     const SOURCE_RANGES: &'static LpmTrie<RangeOf<V4>, u32> = &SOURCE_RANGES_V4;
     const AFFINITY: &'static LruHashMap<Client<V4>, Affinity> = &AFFINITY_V4;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V4>, FirstFragment> = &FRAGMENTS_V4;
+    const HELD: &'static LruHashMap<HeldFragment<V4>, HeldFrame> = &HELD_V4;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {
@@ -140,6 +156,7 @@ impl FamilyMaps for V6 {
     const SOURCE_RANGES: &'static LpmTrie<RangeOf<V6>, u32> = &SOURCE_RANGES_V6;
     const AFFINITY: &'static LruHashMap<Client<V6>, Affinity> = &AFFINITY_V6;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V6>, FirstFragment> = &FRAGMENTS_V6;
+    const HELD: &'static LruHashMap<HeldFragment<V6>, HeldFrame> = &HELD_V6;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod hold;
 mod maps;
 mod route;
 mod socket;

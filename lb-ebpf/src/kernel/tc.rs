@@ -15,6 +15,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lb_common::connection::Place;
+use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::checksum::Difference;
@@ -56,7 +57,11 @@ pub fn to_device(context: TcContext) -> i32 {
 fn run(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
-    let device = unsafe { (*skb).ifindex };
+    let (device, is_tagged) = unsafe { ((*skb).ifindex, (*skb).vlan_present != 0) };
+    if is_tagged {
+        count(Outcome::Vlan);
+        return TC_ACT_UNSPEC;
+    }
     let kernel = Kernel::new(context.as_ptr(), device, true);
     let mut packet = Skb { skb };
     packet.pull();

@@ -12,15 +12,17 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::balance::Flows;
+use lb_ebpf::packet::{Packet, Unwritable};
 use lb_ebpf::tables::{Connections, Memories, Node, Refusal, Route, Table, Tables};
 
 use super::answers;
+use super::hold;
 use super::maps::{DEVICES, FILTER, FLOWS, FamilyMaps, OUTCOMES, RangeOf, SETTINGS, SLOTS};
 use super::route::{self, CachedHop};
 use super::socket;
@@ -238,6 +240,21 @@ impl<A: FamilyMaps> Memories<A> for Kernel {
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
         // SAFETY: as in `affinity`.
         A::FRAGMENTS.get_ptr(packet).map(|first| unsafe { *first })
+    }
+
+    #[inline(always)]
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        hold::keep(self, held, frame.length())
+    }
+
+    #[inline(always)]
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        hold::release(self, held, count, frame.length())
     }
 
     #[inline(always)]

@@ -163,6 +163,15 @@ fn translatable<A: Address>(headers: &Headers<A>, part: Part) -> Result<Part, Ou
     }
 }
 
+/// Whether a frame bears a VLAN tag (IEEE 802.1Q, and 802.1ad's outer one).
+#[inline(always)]
+pub fn has_tag<P: Packet + ?Sized>(packet: &mut P) -> bool {
+    let Some([.., high, low]) = packet.header::<{ crate::packet::LINK_HEADER }>(0) else {
+        return false;
+    };
+    matches!([*high, *low], [0x81, 0x00] | [0x88, 0xa8])
+}
+
 /// Reads the ports of a quoted packet, of which eight bytes of transport header are there; returns
 /// where it begins.
 #[inline(always)]

@@ -63,7 +63,7 @@ pub fn played(stage: &mut Stage, lines: &str) -> String {
 fn described(sent: &Sent, ended: &Ended) -> String {
     let name = ended.outcome.name();
     match ended.outcome.ending() {
-        Ending::Passed | Ending::Answered | Ending::Dropped => name.to_owned(),
+        Ending::Passed | Ending::Answered | Ending::Held | Ending::Dropped => name.to_owned(),
         Ending::Translated => {
             let source = (ended.source != sent.source).then(|| source(sent, ended));
             let to = ended.destination != sent.destination;

@@ -10,11 +10,12 @@ use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::memory::{InMemory, World};
+use lb_ebpf::packet::{Packet, Unwritable};
 use lb_ebpf::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 use super::node::Around;
@@ -223,6 +224,19 @@ impl<A: Stored, N> Memories<A> for Live<'_, N> {
 
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
         self.memory.first_fragment(packet)
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        self.memory.hold(held, frame)
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        self.memory.release(held, count, frame)
     }
 
     fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {

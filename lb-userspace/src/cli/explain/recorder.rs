@@ -8,10 +8,11 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
-use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, SourceClass, Verdict};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
+use lb_ebpf::packet::{Packet, Unwritable};
 use lb_ebpf::tables::{Connections, Memories, Node, Refusal, Route, Table, Tables};
 use serde::Serialize;
 
@@ -274,6 +275,19 @@ impl<A: Address, W: Memories<A>, N: Around> Memories<A> for Recorder<'_, W, N> {
 
     fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
         self.world.first_fragment(packet)
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        self.world.hold(held, frame)
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        self.world.release(held, count, frame)
     }
 
     fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {

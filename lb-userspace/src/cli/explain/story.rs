@@ -212,6 +212,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         let walked = balance(frame, &recorder, hook, &mut Flows::new());
         let leaves = match walked.outcome.ending() {
             Ending::Dropped => "not at all".into(),
+            Ending::Held => "later".into(),
             Ending::Passed => "unchanged".into(),
             Ending::Answered => "as an answer to its sender".into(),
             Ending::Translated => packet::ends(frame)
