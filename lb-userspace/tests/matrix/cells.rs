@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
-use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 use lb_ebpf::cases::lab::{self, Lab, Pod};
 use lb_ebpf::memory::{FamilyRows, Rows};
@@ -32,7 +31,7 @@ pub enum Endpoints {
 impl Endpoints {
     const ALL: [Self; 5] = [Self::Local, Self::Remote, Self::Both, Self::Terminating, Self::None];
 
-    fn pods(self) -> &'static [Pod] {
+    pub fn pods(self) -> &'static [Pod] {
         match self {
             Self::Local => &[Pod::Here],
             Self::Remote => &[Pod::Elsewhere],
@@ -122,35 +121,6 @@ impl Cell {
     fn service(&self) -> u8 {
         let is_it = |service| service == (self.policy, self.endpoints);
         services().position(is_it).unwrap() as u8 + 1
-    }
-
-    /// How its flows end: at which pods, or why not. The node's processes and pods are inside the
-    /// cluster, so that for them Local means something at the cluster IP alone.
-    pub fn ends(&self) -> Result<BTreeSet<SocketAddr>, Outcome> {
-        let pods = self.endpoints.pods();
-        if pods.is_empty() {
-            return Err(Outcome::RejectedNoEndpoint);
-        }
-        let from_outside = self.class == SourceClass::Network;
-        let is_local = self.policy == TrafficPolicy::Local
-            && (self.dialled == Dialled::ClusterIp || from_outside);
-        let eligible = pods.iter().filter(|pod| !is_local || **pod == Pod::Here);
-        let ends: BTreeSet<SocketAddr> = eligible.map(|pod| self.at(*pod)).collect();
-        if ends.is_empty() { Err(Outcome::NoLocalEndpoint) } else { Ok(ends) }
-    }
-
-    /// How a flow of this cell to the pod at `end` is forwarded, and the source it has there if that
-    /// is not its own.
-    pub fn forwarded(&self, end: SocketAddr) -> (Outcome, Option<IpAddr>) {
-        if self.class == SourceClass::Network && end == self.at(Pod::Elsewhere) {
-            (Outcome::ForwardedOut, Some(Lab { family: self.family }.node(0).ip()))
-        } else {
-            (Outcome::Forwarded, None)
-        }
-    }
-
-    fn at(&self, pod: Pod) -> SocketAddr {
-        Lab { family: self.family }.pod(pod, lab::BACKEND_PORT)
     }
 }
 

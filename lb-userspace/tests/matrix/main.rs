@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 mod cells;
+mod expected;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

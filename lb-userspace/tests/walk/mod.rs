@@ -69,7 +69,7 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     let (source, destination) = match walked.outcome.ending() {
         // What is sent back is another packet.
         Ending::Answered => (sent.source, sent.destination),
-        Ending::Translated | Ending::Passed | Ending::Dropped => {
+        Ending::Translated | Ending::Passed | Ending::Held | Ending::Dropped => {
             ends(&bytes).expect("a walk leaves packets whole")
         }
     };
