@@ -95,7 +95,8 @@ fn read(kind: Kind, mut datagram: &[u8], found: &mut Vec<Found>) -> io::Result<P
         match libc::c_int::from(message.message_type()) {
             libc::NLMSG_DONE => return Ok(Part::Last),
             libc::NLMSG_ERROR => {
-                let code = message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                let code =
+                    message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
                 return Err(io::Error::from_raw_os_error(-code));
             }
             _ => found.extend(one(kind, message.payload())),
