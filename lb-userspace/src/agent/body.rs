@@ -28,7 +28,7 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{Reporter, SourceError, SourceEvent};
+use crate::source::{EventCounts, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -306,6 +306,13 @@ impl Body {
 
     /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
     fn say(&mut self) {
+        if let Some(reporter) = &self.reporter {
+            let EventCounts { written, failed, dropped } = reporter.counts();
+            for (result, count) in [("written", written), ("failed", failed), ("dropped", dropped)]
+            {
+                self.observer.metrics().events(result, count);
+            }
+        }
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
         let status = Status {
             ready: self.agent.is_ready(),
