@@ -46,6 +46,10 @@ pub struct FirstFragment {
     pub held: u8,
     /// Always zero.
     pub zeroes: u16,
+    /// Bytes of the packet that have come, IP headers not counted.
+    pub received: u32,
+    /// Bytes that it has, if the last fragment has come; else zero.
+    pub total: u32,
 }
 
 /// One of the fragments that are held.
@@ -65,6 +69,18 @@ impl FirstFragment {
 
     /// Fragments of one packet that are held at most.
     pub const MOST_HELD: u8 = 8;
+
+    /// Counts a fragment of `length` bytes; `total` is what the last one tells, else zero. Returns
+    /// whether all of the packet has come: its identification may then be another's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(&mut self, length: u32, total: u32) -> bool {
+        self.received = self.received.wrapping_add(length);
+        if total > 0 {
+            self.total = total;
+        }
+        self.total > 0 && self.received >= self.total
+    }
 
     /// Whether the first fragment was seen lately, and told the ports.
     #[inline(always)]

@@ -15,7 +15,7 @@ use crate::answer::Draft;
 use crate::balance::{Hook, Onward, Walked, World};
 use crate::packet::Packet;
 use crate::tables::{Link, NextHop, Refusal, Route, Table};
-use crate::wire::{Headers, IpVersion};
+use crate::wire::{Extent, Headers, IpVersion};
 use crate::{choose, connect, rewrite};
 
 /// A packet, and the connection entry its fate hangs on.
@@ -40,6 +40,8 @@ pub(crate) struct Flow<A: Address> {
     pub quoted: Tuple<A>,
     /// Which packet a fragment belongs to.
     pub fragmented: Fragmented<A>,
+    /// How much of it.
+    pub extent: Extent,
     /// A fragment that is held.
     pub held: HeldFragment<A>,
     /// What its first fragment said.
@@ -73,6 +75,7 @@ impl<A: Address> Flow<A> {
             range: SourceRange::of(ServiceId(0), A::zeroed()),
             quoted: entry.rewritten,
             fragmented: Fragmented::nothing(),
+            extent: Extent::default(),
             held: HeldFragment { packet: Fragmented::nothing(), number: 0 },
             first: FirstFragment {
                 ports: Ports([0; 4]),
@@ -80,6 +83,8 @@ impl<A: Address> Flow<A> {
                 protocol: Protocol(0),
                 held: 0,
                 zeroes: 0,
+                received: 0,
+                total: 0,
             },
             draft: Draft::new(),
             mtu: 0,

@@ -1,15 +1,18 @@
 //! The calls of bpf(2) that aya does not make: batches of map entries, the detaching of a link at
-//! once, the running of a few instructions. The only module of the agent with `unsafe`.
+//! once, the running of a few instructions; and the reading of iptables' rules. The only module of
+//! the agent with `unsafe`.
 
-#![allow(unsafe_code, reason = "bpf(2) takes pointers; each call says why they are good")]
+#![allow(unsafe_code, reason = "these calls take pointers; each says why they are good")]
 
 use std::ffi::CString;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bytemuck::Pod;
+use lb_common::address::Family;
 
 /// `enum bpf_cmd` of `include/uapi/linux/bpf.h`.
 #[derive(Clone, Copy)]
@@ -236,6 +239,49 @@ pub fn run_at_tc(instructions: &[u64], packet: &[u8]) -> io::Result<u32> {
     // SAFETY: the packet is `data_size_in` bytes long; without `data_out` nothing is written back.
     unsafe { bpf(Command::ProgramTestRun, &mut attribute) }?;
     Ok(attribute.retval)
+}
+
+/// The rules of one of iptables' tables as the kernel holds them: chains and rules one after the
+/// other, in bytes (`struct ipt_entry` of `include/uapi/linux/netfilter_ipv4/ip_tables.h`). `socket`
+/// is any of the family.
+///
+/// # Errors
+/// Those of getsockopt(2): `EPERM` without `CAP_NET_ADMIN`, `EAGAIN` if the table is replaced
+/// meanwhile.
+pub fn iptables_rules(socket: &UdpSocket, family: Family, table: &str) -> io::Result<Vec<u8>> {
+    // `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES`; the name in front, `size` last and before the rules.
+    const INFO: (libc::c_int, usize) = (64, 84);
+    const ENTRIES: (libc::c_int, usize) = (65, 40);
+    const NAME: usize = 32;
+    let level = match family {
+        Family::V4 => libc::SOL_IP,
+        Family::V6 => libc::SOL_IPV6,
+    };
+    let named = |length: usize| {
+        let mut value = vec![0; length];
+        let name = table.as_bytes().get(..NAME - 1).unwrap_or(table.as_bytes());
+        value[..name.len()].copy_from_slice(name);
+        value
+    };
+    let mut info = named(INFO.1);
+    option(socket, level, INFO.0, &mut info)?;
+    let size = info[INFO.1 - 4..].first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    let mut rules = named(ENTRIES.1 + size as usize);
+    rules[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
+    option(socket, level, ENTRIES.0, &mut rules)?;
+    rules.drain(..ENTRIES.1);
+    Ok(rules)
+}
+
+/// getsockopt(2) of an option that reads `value` and overwrites it.
+fn option(socket: &UdpSocket, level: i32, name: i32, value: &mut [u8]) -> io::Result<()> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    let value = value.as_mut_ptr().cast();
+    // SAFETY: `value` has room for `length` bytes, the kernel writes no more than that, and any bytes
+    // are good ones.
+    let answer =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut length) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// bpf(2).

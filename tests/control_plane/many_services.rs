@@ -31,7 +31,7 @@ fn a_thousand_services_of_ten_endpoints_are_served_amid_churn() -> Result<()> {
         stage.until_served_by(flow, &pods)?;
     }
     eprintln!("{SERVICES} Services were served {:?} after the first was made", began.elapsed());
-    for round in 0..3 {
+    for round in 0..2 {
         let (leaving, staying) = (pods[round], [&pods[..round], &pods[round + 1..]].concat());
         // Each time two thousand slices change.
         stage.control_plane.api.set_ready(leaving, false)?;

@@ -15,6 +15,7 @@ mod many_connections;
 mod narrow_link;
 mod node_port;
 mod observe;
+mod out_of_order;
 mod refusals;
 mod restarts;
 mod rolling;

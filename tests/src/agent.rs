@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use crate::lab::Node;
 use crate::manifests::Manifests;
 
-/// How long the agent may take to load its programs and say `ready`.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the agent may take to load its programs, hear of a large cluster and say `ready`.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running `weir run`. Dropping it kills it, which leaves its programs at work.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ pub mod container;
 pub mod control_plane;
 pub mod kernel;
 pub mod lab;
+pub mod machine;
 pub mod manifests;
 pub mod requires;
 pub mod stage;

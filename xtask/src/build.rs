@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
 use crate::command::{become_command, fresh, run};
-use crate::{root, tools};
+use crate::{control_plane, root, tools};
 
 /// How the agent is built.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Profile {
 /// The variable by which the agent's build, the tests and the benchmarks are told of the object.
 const OBJECT: &str = "WEIR_EBPF_OBJECT";
 
-/// The variable by which the lab and the end-to-end tests are told of the agent.
+/// The variable by which the lab, the tests and the benchmarks are told of the agent.
 const AGENT: &str = "WEIR_BIN";
 
 /// The variable by which the packet benchmark is told of its own object.
@@ -111,18 +112,40 @@ pub fn run_here(arguments: &[String]) -> Result<()> {
     become_command(Command::new(weir).arg("run").args(arguments))
 }
 
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Benchmark {
+    /// What a packet costs in each program.
+    Packets,
+    /// What a large cluster costs the agent.
+    Agent,
+}
+
 /// Runs a benchmark.
-pub fn measure(name: &str, arguments: &[String]) -> Result<()> {
+pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
     tools::for_the_lab()?;
-    let objects = objects(&["bench"])?;
-    // The time is taken in the kernel, by programs that are always built for release: how the rest is
-    // built makes no difference.
+    // What is measured was built for release: how the measuring is built makes no difference.
+    let mut command = cargo();
+    command.args(["bench", "--profile", "dev", "--package", "weir-tests", "--bench"]);
+    match benchmark {
+        Benchmark::Packets => {
+            let objects = objects(&["bench"])?;
+            command
+                .arg("packets")
+                .env(OBJECT, objects.join("weir-ebpf"))
+                .env(BENCH_OBJECT, objects.join("weir-bench"));
+        }
+        Benchmark::Agent => {
+            let weir = agent(Profile::Release)?;
+            command
+                .arg("agent")
+                .env(OBJECT, object()?)
+                .env(AGENT, weir)
+                .env(control_plane::FOLDERS, control_plane::folders()?);
+        }
+    }
     run(
-        cargo()
-            .args(["bench", "--profile", "dev", "--package", "weir-tests", "--bench", name, "--"])
-            .args(arguments)
-            .env(OBJECT, objects.join("weir-ebpf"))
-            .env(BENCH_OBJECT, objects.join("weir-bench")),
+        command.arg("--").args(arguments),
         "Benchmarks load programs into the kernel: run them as root.",
     )
 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::build::Profile;
+use crate::build::{Benchmark, Profile};
 use crate::test::Section;
 
 /// Build, run, test, check and measure Weir.
@@ -52,11 +52,11 @@ enum Verb {
     },
     /// Check format, lints and the arrows of the design.
     Check,
-    /// Measure what a packet costs: `cargo xtask bench packets`.
+    /// Measure what a packet costs, or what a large cluster costs the agent.
     Bench {
-        /// Which benchmark.
-        #[arg(default_value = "packets")]
-        name: String,
+        /// Which of them.
+        #[arg(value_enum, default_value = "packets")]
+        benchmark: Benchmark,
         /// Arguments of the benchmark.
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -89,7 +89,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Run { arguments } => build::run_here(&arguments),
         Verb::Test { only, filter } => test::run(&only, filter.as_deref()),
         Verb::Check => check::everything(),
-        Verb::Bench { name, arguments } => build::measure(&name, &arguments),
+        Verb::Bench { benchmark, arguments } => build::measure(benchmark, &arguments),
     }
 }
 

@@ -29,13 +29,20 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{Reason, Reporter, SourceError, SourceEvent};
+use crate::source::{EventCounts, Reason, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// How soon devices are looked at again where something was not taken.
 const LOOK_AGAIN_IN: Duration = Duration::from_secs(2);
+
+/// A plan waits this many times as long as the one before it took, so that a storm of changes takes
+/// no more than a fourth of a processor, ...
+const REST: u32 = 3;
+
+/// ... but no longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// How often maps, devices and links are looked at without news, so that what others changed heals.
 const REREAD_EVERY: Duration = Duration::from_secs(180);
@@ -56,6 +63,8 @@ pub struct Body {
     look_again: Option<Instant>,
     /// When the next tick is due.
     wake: Option<Instant>,
+    /// No tick is due before this.
+    rested: Instant,
     /// The sweep under way, which gives the tables back.
     sweeping: Option<JoinHandle<(KernelFlows, Result<Sweep, MapError>)>>,
     /// The tables, between sweeps.
@@ -110,6 +119,7 @@ impl Body {
             is_untold: false,
             look_again: None,
             wake: None,
+            rested: Instant::now(),
             sweeping: None,
             flows: Some(KernelFlows::open(&pins)?),
             place,
@@ -195,7 +205,9 @@ impl Body {
             }
         }
         if is_tick {
-            self.observer.planned(begun.elapsed());
+            let took = begun.elapsed();
+            self.observer.planned(took);
+            self.rest(took);
         }
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
@@ -206,8 +218,14 @@ impl Body {
         }
     }
 
+    /// A plan took this long: the next one waits, one that is asked for already too.
+    fn rest(&mut self, took: Duration) {
+        self.rested = Instant::now() + (took * REST).min(LONGEST_REST);
+        self.wake = self.wake.map(|wake| wake.max(self.rested));
+    }
+
     fn wake_in(&mut self, time: Duration) {
-        self.wake = Some(Instant::now() + time);
+        self.wake = Some((Instant::now() + time).max(self.rested));
         if let Some(failure) = &self.failure
             && self.is_untold
         {
@@ -301,6 +319,13 @@ impl Body {
 
     /// Says how the agent is, if that has changed. Nobody reading it is no reason to stop.
     fn say(&mut self) {
+        if let Some(reporter) = &self.reporter {
+            let EventCounts { written, failed, dropped } = reporter.counts();
+            for (result, count) in [("written", written), ("failed", failed), ("dropped", dropped)]
+            {
+                self.observer.metrics().events(result, count);
+            }
+        }
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
         let remarks = self.agent.remarks().chain(self.health_checks.remarks());
         let status = Status {

@@ -13,7 +13,7 @@ use crate::config::{DeviceNames, XdpMode};
 use crate::programs::attach::hooks;
 use crate::programs::devices::Netlink;
 use crate::programs::devices::{Device, Link, Selection, classify};
-use crate::programs::requirements::{Finding, Level, Node};
+use crate::programs::requirements::{Finding, Level, Node, Traces};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -45,6 +45,7 @@ pub struct Args {
 /// The judgement could not be printed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = Node::here(&args.pins.bpffs).judge();
+    findings.extend(Traces::here().judge());
     let selection =
         Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };
     findings.extend(match links() {

@@ -17,6 +17,7 @@ use crate::config::{
     capacities,
 };
 use crate::plan::NodePortAddresses;
+use crate::programs;
 use crate::source::Access;
 
 /// Balances this node's traffic until stopped; what is in the kernel goes on without it.
@@ -101,7 +102,7 @@ pub struct Sizes {
     /// Frontends (address, port, protocol) per address family, and Service ports [default: 65536]
     #[arg(long, value_name = "N", value_parser = size())]
     pub frontend_table_size: Option<u32>,
-    /// Backends (address, port, protocol) per address family [default: 32768]
+    /// Backends (Service port, address) per address family [default: by the memory, 32768 to 131072]
     #[arg(long, value_name = "N", value_parser = size())]
     pub backend_table_size: Option<u32>,
     /// Slots of all pools together [default: by the memory, 262144 to 4194304]
@@ -166,6 +167,8 @@ impl Args {
             slots: self.sizes.slot_table_size,
             affinity: self.sizes.affinity_table_size,
         };
+        let processors = programs::processors()
+            .context("the processors there may be cannot be told: mount /sys of this kernel")?;
         Ok(Config {
             origin,
             node_name,
@@ -175,7 +178,7 @@ impl Args {
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
             external_ips: self.external_ips,
-            capacities: capacities(sizes, memory()?),
+            capacities: capacities(sizes, memory()?, processors),
             servers,
         })
     }

@@ -1,6 +1,6 @@
 //! How many entries each map has: what the operator says, else by the node's memory.
 
-use lb_common::maps::Capacities;
+use lb_common::maps::{BACKENDS_V4, BACKENDS_V6, Capacities, TRAFFIC_V4, TRAFFIC_V6};
 
 /// Bytes that a flow takes in the connection tables of both families together: two entries in each,
 /// at a key, a value and some 50 bytes of the kernel's own.
@@ -9,9 +9,16 @@ const FLOW_BYTES: u64 = 512;
 /// Bytes of a slot.
 const SLOT_BYTES: u64 = 4;
 
-/// The part of a node's memory that the connection tables may take by default, and the slots again:
-/// a quarter of a percent.
+/// The part of a node's memory that the connection tables may take by default, and the slots and the
+/// backends again: a quarter of a percent.
 const MEMORY_PART: u64 = 400;
+
+/// Bytes of a backend in both families, with its counters for each of `cpus`.
+const fn backend_bytes(cpus: u32) -> u64 {
+    let rows = BACKENDS_V4.value_size + BACKENDS_V6.value_size;
+    let counters = TRAFFIC_V4.value_size + TRAFFIC_V6.value_size;
+    rows as u64 + counters as u64 * cpus as u64
+}
 
 /// The sizes that an operator may set; `None` leaves them to the node's memory or the default.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -28,23 +35,25 @@ pub struct TableSizes {
     pub affinity: Option<u32>,
 }
 
-/// The entries of each map on a node with `memory` bytes, where `sizes` does not say otherwise.
+/// The entries of each map on a node with `memory` bytes, for which the kernel keeps `cpus` copies of
+/// every counter, where `sizes` does not say otherwise.
 ///
 /// Connections take 0.25 % of the memory, between 32,768 and 1,048,576 flows per family; half-open
-/// flows a quarter of that, 32,768 entries at least; 65,536 frontends, 32,768 backends,
-/// 32,768 clients with session affinity; slots
-/// between 262,144 and 4,194,304.
+/// flows a quarter of that, 32,768 entries at least; 65,536 frontends; 32,768 clients with session
+/// affinity. Slots take as much memory again as the connections, between 262,144 and 4,194,304, and so
+/// do backends, between 32,768 and 131,072.
 #[must_use]
-pub fn capacities(sizes: TableSizes, memory: u64) -> Capacities {
+pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
     let flows =
         sizes.connections.unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
+    let backends = || by_memory(memory, backend_bytes(cpus), 1 << 15, 1 << 17);
     let connections = flows.saturating_mul(2);
     let frontends = sizes.frontends.unwrap_or(1 << 16);
     Capacities {
         services: frontends,
         frontends,
         slots: sizes.slots.unwrap_or_else(|| by_memory(memory, SLOT_BYTES, 1 << 18, 1 << 22)),
-        backends: sizes.backends.unwrap_or(1 << 15),
+        backends: sizes.backends.unwrap_or_else(backends),
         connections,
         half_open: (connections / 4).max(1 << 15),
         affinity: sizes.affinity.unwrap_or(1 << 15),
@@ -63,7 +72,7 @@ mod tests {
 
     #[test]
     fn connections_grow_with_memory_between_their_bounds() {
-        let flows = |memory| capacities(TableSizes::default(), memory).connections / 2;
+        let flows = |memory| capacities(TableSizes::default(), memory, 4).connections / 2;
         assert_eq!(flows(0), 1 << 15);
         assert_eq!(flows(2 * GIB), 1 << 15);
         assert_eq!(flows(24 * GIB), 125_829);
@@ -73,10 +82,20 @@ mod tests {
 
     #[test]
     fn half_open_flows_get_a_quarter_of_the_connections_and_never_too_few() {
-        let small = capacities(TableSizes::default(), GIB);
+        let small = capacities(TableSizes::default(), GIB, 4);
         assert_eq!(small.half_open, 1 << 15);
-        let large = capacities(TableSizes::default(), 4096 * GIB);
+        let large = capacities(TableSizes::default(), 4096 * GIB, 4);
         assert_eq!(large.half_open, large.connections / 4);
+    }
+
+    #[test]
+    fn backends_grow_with_memory_and_cost_more_the_more_processors_there_are() {
+        let backends = |memory, cpus| capacities(TableSizes::default(), memory, cpus).backends;
+        assert_eq!(backends(2 * GIB, 2), 1 << 15);
+        assert_eq!(backends(24 * GIB, 4), 1 << 17);
+        assert_eq!(backends(4096 * GIB, 64), 1 << 17);
+        let many = backends(64 * GIB, 64);
+        assert!(many < 1 << 17 && u64::from(many) * backend_bytes(64) <= 64 * GIB / MEMORY_PART);
     }
 
     #[test]
@@ -89,7 +108,7 @@ mod tests {
             affinity: Some(5000),
         };
         assert_eq!(
-            capacities(sizes, 24 * GIB),
+            capacities(sizes, 24 * GIB, 4),
             Capacities {
                 services: 2000,
                 frontends: 2000,

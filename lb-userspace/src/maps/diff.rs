@@ -175,16 +175,29 @@ fn permissions_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut 
 /// there, and no longer than they are.
 fn closed_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    written(&before.addresses, &after.addresses, A::write_address, into);
+    let (was, is) = (&before.addresses, &after.addresses);
+    let come = is.iter().filter(|(address, row)| {
+        was.get(address).is_none_or(|old| old != *row && !opens(old, row))
+    });
+    into.extend(come.map(|(address, row)| A::write_address(*address, Some(*row))));
     let come = after.source_ranges.difference(&before.source_ranges).filter(is_clusters);
     into.extend(come.map(|range| A::write_range(*range, true)));
 }
 
 fn closed_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    removed(&before.addresses, &after.addresses, A::write_address, into);
+    let (was, is) = (&before.addresses, &after.addresses);
+    removed(was, is, A::write_address, into);
+    let open =
+        is.iter().filter(|(address, row)| was.get(address).is_some_and(|old| opens(old, row)));
+    into.extend(open.map(|(address, row)| A::write_address(*address, Some(*row))));
     let go = before.source_ranges.difference(&after.source_ranges).filter(is_clusters);
     into.extend(go.map(|range| A::write_range(*range, false)));
+}
+
+/// Whether an address is closed no more, as when its Service passes to another proxy.
+const fn opens(old: &AddressRow, row: &AddressRow) -> bool {
+    old.rejects() && !row.rejects()
 }
 
 fn is_clusters<A: Rows>(range: &&SourceRange<A>) -> bool {

@@ -59,6 +59,7 @@ pub struct Metrics {
     connection_capacity: Family<Label<&'static str>, Gauge>,
     /// Connection entries that were removed because their flow was over.
     pub connections_expired: Counter,
+    events: Family<Label<&'static str>, Counter>,
 }
 
 impl Default for Metrics {
@@ -84,6 +85,7 @@ impl Default for Metrics {
             connection_entries: Family::default(),
             connection_capacity: Family::default(),
             connections_expired: Counter::default(),
+            events: Family::default(),
         }
     }
 }
@@ -116,6 +118,12 @@ impl Metrics {
         let map = [("map", fill.map)];
         self.connection_entries.get_or_create(&map).set(number(fill.entries));
         self.connection_capacity.get_or_create(&map).set(number(fill.capacity));
+    }
+
+    /// So many Events that were to be written to the cluster have had this `result` since the start.
+    pub fn events(&self, result: &'static str, count: u64) {
+        let counter = self.events.get_or_create(&[("result", result)]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// A registry of all of these.
@@ -239,6 +247,11 @@ impl Metrics {
             "connection_entries_expired",
             "Connection entries removed because their flow was over",
             self.connections_expired.clone(),
+        );
+        registry.register(
+            "kubernetes_events",
+            "Events about what cannot be honoured, by what became of them: written, failed, dropped",
+            self.events.clone(),
         );
     }
 }

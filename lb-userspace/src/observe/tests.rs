@@ -181,6 +181,16 @@ fn a_map_that_cannot_be_read_is_counted_and_costs_the_scrape_nothing_else() {
     assert!(failures >= 1, "{text}");
 }
 
+#[test]
+fn events_are_counted_by_what_became_of_them() {
+    let observer = observer();
+    for total in [2, 2, 5] {
+        observer.metrics().events("failed", total);
+    }
+    let text = scraped(&observer, reading());
+    assert!(text.contains("\nweir_kubernetes_events_total{result=\"failed\"} 5\n"), "{text}");
+}
+
 /// docs/metrics.md has a row `| name | type | ...` for each family.
 #[test]
 fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
@@ -189,6 +199,7 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
     observer.metrics().healthz(200);
     observer.metrics().livez(200);
     observer.metrics().write_failed("SLOTS");
+    observer.metrics().events("written", 1);
     let tables = vec![Fill { map: "CONNECTIONS_V4", entries: 2, capacity: 10 }];
     observer.swept(&Sweep { tables, ..Sweep::default() });
     let text = scraped(&observer, reading());

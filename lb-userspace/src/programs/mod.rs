@@ -9,6 +9,18 @@ pub mod ports;
 pub mod requirements;
 
 use std::error::Error;
+use std::io;
+
+use aya::util::nr_cpus;
+
+/// How many processors there may be: the kernel keeps a copy of every counter for each of them.
+///
+/// # Errors
+/// The kernel's list of them cannot be read.
+pub fn processors() -> io::Result<u32> {
+    let count = nr_cpus().map_err(|(_, error)| error)?;
+    u32::try_from(count).map_err(io::Error::other)
+}
 
 /// An error and what it came from: aya names the kernel's answer only there.
 fn causes(error: &dyn Error) -> String {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use lb_common::address::Protocol;
 use serde_json::{Value, json};
+use weir_tests::machine;
 
 use crate::bench::{Floor, HookKind};
 use crate::cases::Case;
@@ -50,8 +51,8 @@ pub fn table(cases: &[Case], figures: &Figures) -> String {
     for column in table.column_iter_mut().skip(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let [machine, kernel] = machine();
-    format!("{machine}, Linux {kernel}; net nanoseconds per packet, median of rounds\n{table}\n")
+    let machine = machine::name();
+    format!("{machine}; net nanoseconds per packet, median of rounds\n{table}\n")
 }
 
 fn cells(cost: &Spread) -> [String; 2] {
@@ -72,7 +73,7 @@ pub fn json(cases: &[Case], figures: &Figures) -> Result<String> {
         row["lookUps"] = spread(&figure.look_ups);
         row
     });
-    let [machine, kernel] = machine();
+    let [machine, kernel] = machine::parts();
     let all = json!({
         "machine": machine,
         "kernel": kernel,
@@ -84,16 +85,4 @@ pub fn json(cases: &[Case], figures: &Figures) -> Result<String> {
 
 fn spread(cost: &Spread) -> Value {
     json!({"median": cost.median, "min": cost.min, "max": cost.max})
-}
-
-/// The machine's processor and its kernel.
-fn machine() -> [String; 2] {
-    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("an unknown processor", |(_, model)| model);
-    let count = processors.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    [format!("{count} × {model}"), kernel.trim().to_owned()]
 }

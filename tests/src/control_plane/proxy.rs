@@ -67,6 +67,18 @@ impl Proxy {
     }
 }
 
+impl ControlPlane {
+    /// Has kube-proxy, which no longer runs on `node`, remove what it left there.
+    ///
+    /// # Errors
+    /// If it is not to be had, or fails.
+    pub fn clean_up_after_kube_proxy(&self, node: &Node) -> Result<()> {
+        let program = self.programs.kube_proxy.as_ref().context("there is no kube-proxy")?;
+        let program = program.to_str().context("its path is not UTF-8")?;
+        node.namespace.output(program, &["--cleanup"]).map(drop)
+    }
+}
+
 fn start_kube_proxy(node: &Node, control_plane: &ControlPlane) -> Result<Process> {
     let program = control_plane.programs.kube_proxy.as_ref().context("there is no kube-proxy")?;
     let arguments = [

@@ -18,7 +18,7 @@ use crate::traffic::{self, Flow, Origin, Servers};
 use crate::wait::until;
 
 /// How long a change may take from the API to packets. Generous: it is reached only by failures.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A lab at work. Fields are dropped in their order.
 #[derive(Debug)]
@@ -107,11 +107,15 @@ impl Stage {
     pub fn until_served_by(&self, flow: &Flow, pods: &[&Pod]) -> Result<()> {
         let wanted: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
         until(&format!("{wanted:?} serve {flow}"), PATIENCE, || {
-            let tries = 0..8 * wanted.len();
-            let answers = tries.map(|_| flow.ask(&self.lab, 1)).collect::<Result<Vec<_>>>()?;
-            let seen: BTreeSet<&str> = answers.iter().map(|answer| answer.pod.as_str()).collect();
-            ensure!(seen == wanted, "{seen:?} serve it");
-            answers.iter().try_for_each(|answer| self.proxy.check_client(flow, &self.lab, answer))
+            let mut seen = BTreeSet::new();
+            for _ in 0..8 * wanted.len() {
+                let answer = flow.ask(&self.lab, 1)?;
+                ensure!(wanted.contains(answer.pod.as_str()), "{} serves it", answer.pod);
+                self.proxy.check_client(flow, &self.lab, &answer)?;
+                seen.insert(answer.pod);
+            }
+            ensure!(seen.iter().eq(&wanted), "of them only {seen:?} serve it");
+            Ok(())
         })
     }
 

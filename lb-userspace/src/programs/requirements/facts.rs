@@ -22,7 +22,7 @@ impl Node {
             forwarding_v4: setting("net/ipv4/ip_forward"),
             forwarding_v6: setting("net/ipv6/conf/all/forwarding"),
             strict_devices: strict_devices(),
-            kube_proxy: kube_proxy(),
+            cgroup2: cgroup2(),
         }
     }
 }
@@ -56,16 +56,28 @@ fn strict_devices() -> Vec<String> {
     strict
 }
 
-fn kube_proxy() -> Option<&'static str> {
-    let processes = fs::read_dir("/proc").ok()?;
-    let runs = processes
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("comm")).ok())
-        .any(|name| name.trim() == "kube-proxy");
-    if runs {
-        Some("it runs here")
-    } else if Path::new("/proc/sys/net/ipv4/conf/kube-ipvs0").exists() {
-        Some("its device kube-ipvs0 is here")
-    } else {
-        None
+/// Where the first cgroup v2 hierarchy is mounted, see proc_pid_mountinfo(5): the fifth field is the
+/// mount point, and the type comes after a hyphen.
+fn cgroup2() -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(cgroup2_of).map(str::to_owned)
+}
+
+fn cgroup2_of(line: &str) -> Option<&str> {
+    let (mount, source) = line.split_once(" - ")?;
+    let point = mount.split(' ').nth(4)?;
+    source.starts_with("cgroup2 ").then_some(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mounted_hierarchy_is_known_by_its_type() {
+        let line = "41 31 0:38 / /sys/fs/cgroup rw,nosuid master:9 - cgroup2 none rw,nsdelegate";
+        assert_eq!(cgroup2_of(line), Some("/sys/fs/cgroup"));
+        let older = "30 24 0:26 / /sys/fs/cgroup/cgroup2 rw - cgroup cgroup rw,memory";
+        assert_eq!(cgroup2_of(older), None);
     }
 }

@@ -3,12 +3,15 @@
 
 mod facts;
 mod finding;
+mod kube_proxy;
+mod netfilter;
 
 use std::path::PathBuf;
 
 use aya::util::KernelVersion;
 
 pub use finding::{Finding, Level};
+pub use kube_proxy::Traces;
 
 /// The oldest kernel whose features suffice: `bpf_ktime_get_coarse_ns` and memory that is accounted
 /// to control groups came with 5.11; `bpf_redirect_neigh` (5.10) and XDP links (5.9) are older.
@@ -44,8 +47,8 @@ pub struct Node {
     pub forwarding_v6: Option<u32>,
     /// Devices whose `rp_filter` is strict.
     pub strict_devices: Vec<String>,
-    /// Traces of kube-proxy.
-    pub kube_proxy: Option<&'static str>,
+    /// Where a cgroup v2 hierarchy is mounted.
+    pub cgroup2: Option<String>,
 }
 
 impl Node {
@@ -70,13 +73,13 @@ impl Node {
                  sysctl -w net.ipv4.conf.DEVICE.rp_filter=2",
             )
         });
-        findings.push(match self.kube_proxy {
-            None => Finding::ok("kube-proxy", "no trace of it"),
-            Some(trace) => Finding::warn(
-                "kube-proxy",
-                trace,
-                "two proxies on one node translate the same packets: remove kube-proxy, and its \
-                 rules with `kube-proxy --cleanup`",
+        findings.push(match &self.cgroup2 {
+            Some(point) => Finding::ok("cgroup v2", format!("mounted at {point}")),
+            None => Finding::warn(
+                "cgroup v2",
+                "no such hierarchy is mounted",
+                "programs for the node's own processes attach to one: boot with \
+                 systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 cgroup2 /sys/fs/cgroup",
             ),
         });
         findings
@@ -179,7 +182,7 @@ mod tests {
             forwarding_v4: Some(1),
             forwarding_v6: Some(1),
             strict_devices: Vec::new(),
-            kube_proxy: None,
+            cgroup2: Some("/sys/fs/cgroup".into()),
         }
     }
 
@@ -218,7 +221,7 @@ mod tests {
         check(|node| node.forwarding_v4 = Some(0), "net.ipv4.ip_forward=1");
         check(|node| node.forwarding_v6 = Some(0), "net.ipv6.conf.all.forwarding=1");
         check(|node| node.strict_devices.push("eth0".into()), "rp_filter=2");
-        check(|node| node.kube_proxy = Some("it runs here"), "--cleanup");
+        check(|node| node.cgroup2 = None, "mount -t cgroup2");
         check(|node| node.jit = Some(0), "bpf_jit_enable=1");
     }
 }

@@ -1,0 +1,69 @@
+//! The figures, for people and for programs.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use weir_tests::machine;
+
+/// What was measured.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// Services there were.
+    pub services: u32,
+    /// Endpoints of each.
+    pub endpoints: usize,
+    /// To make all objects; the control plane's affair.
+    pub made: Duration,
+    /// From the agent's start until everything was in the kernel.
+    pub ready: Duration,
+    /// Of a processor's time, the agent's share of that.
+    pub processor: Duration,
+    /// Bytes on the wire that the agent heard until then.
+    pub heard: u64,
+    /// Bytes of memory the agent had then.
+    pub memory: u64,
+    /// Bytes of memory it had after the changes.
+    pub memory_after_changes: u64,
+    /// The most it ever had.
+    pub most_memory: u64,
+    /// Bytes that all maps take.
+    pub maps: u64,
+    /// Each time from the request that changes a slice until packets went the right way.
+    pub changes: Vec<Duration>,
+    /// From the start of an agent that found everything in the kernel until it was ready.
+    pub restarted: Duration,
+}
+
+/// The figures for people.
+pub fn table(figures: &Figures) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    let mut changes = figures.changes.clone();
+    changes.sort_unstable();
+    let change = |at: usize| changes.get(at).copied().map(seconds).unwrap_or_default();
+    for (what, figure) in [
+        ("making the objects, which is the control plane's affair", seconds(figures.made)),
+        ("the agent's start until everything is in the kernel", seconds(figures.ready)),
+        ("of that, the agent on a processor", seconds(figures.processor)),
+        ("heard from the API server until then", mebibytes(figures.heard)),
+        ("memory of the agent then", mebibytes(figures.memory)),
+        ("the same after the changes", mebibytes(figures.memory_after_changes)),
+        ("the most it ever had", mebibytes(figures.most_memory)),
+        ("memory of the maps", mebibytes(figures.maps)),
+        ("a slice's change until packets are right: median", change(changes.len() / 2)),
+        ("the same: least", change(0)),
+        ("the same: most", change(changes.len().saturating_sub(1))),
+        ("a restart until ready, with everything in the kernel", seconds(figures.restarted)),
+    ] {
+        table.add_row([what, &figure]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let (services, endpoints) = (figures.services, figures.endpoints);
+    format!("{}; {services} Services of {endpoints} endpoints\n{table}\n", machine::name())
+}
