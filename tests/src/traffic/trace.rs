@@ -69,13 +69,15 @@ fn set_hops_to_live(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result
 /// Sends one datagram and waits for what becomes of it.
 fn step(socket: &UdpSocket) -> Result<Hop> {
     socket.send(b"traced")?;
-    match socket.recv(&mut [0; 256]) {
-        Ok(_) => Ok(Hop::Answered),
-        Err(error) => match error.kind() {
-            ErrorKind::ConnectionRefused => Ok(Hop::Unreachable(teller(socket)?)),
-            ErrorKind::HostUnreachable => Ok(Hop::Expired(teller(socket)?)),
-            _ => Err(error).context("nobody says what became of it"),
-        },
+    let Err(error) = socket.recv(&mut [0; 256]) else {
+        return Ok(Hop::Answered);
+    };
+    if error.kind() == ErrorKind::ConnectionRefused {
+        Ok(Hop::Unreachable(teller(socket)?))
+    } else if error.kind() == ErrorKind::HostUnreachable {
+        Ok(Hop::Expired(teller(socket)?))
+    } else {
+        Err(error).context("nobody says what became of it")
     }
 }
 
@@ -87,14 +89,11 @@ fn teller(socket: &UdpSocket) -> Result<IpAddr> {
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut quoted, Some(&mut space), MsgFlags::MSG_ERRQUEUE)?;
     for told in message.cmsgs()? {
-        match told {
-            ControlMessageOwned::Ipv4RecvErr(_, Some(teller)) => {
-                return Ok(Ipv4Addr::from(u32::from_be(teller.sin_addr.s_addr)).into());
-            }
-            ControlMessageOwned::Ipv6RecvErr(_, Some(teller)) => {
-                return Ok(Ipv6Addr::from(teller.sin6_addr.s6_addr).into());
-            }
-            _ => {}
+        if let ControlMessageOwned::Ipv4RecvErr(_, Some(teller)) = told {
+            return Ok(Ipv4Addr::from(u32::from_be(teller.sin_addr.s_addr)).into());
+        }
+        if let ControlMessageOwned::Ipv6RecvErr(_, Some(teller)) = told {
+            return Ok(Ipv6Addr::from(teller.sin6_addr.s6_addr).into());
         }
     }
     bail!("an error that nobody told of");
