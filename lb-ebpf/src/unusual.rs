@@ -54,10 +54,12 @@ where
     } else {
         unusual
     };
-    Err(match unusual {
-        Outcome::Ping => answer::ping::<V, P, W>(flow, packet, world, hook),
-        Outcome::IcmpError => error::translate::<V, P, W>(flow, packet, world, hook),
-        other => other,
+    Err(if matches!(unusual, Outcome::Ping) {
+        answer::ping::<V, P, W>(flow, packet, world, hook)
+    } else if matches!(unusual, Outcome::IcmpError) {
+        error::translate::<V, P, W>(flow, packet, world, hook)
+    } else {
+        unusual
     })
 }
 

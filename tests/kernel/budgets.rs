@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use anyhow::{Context, Result};
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
-use lb_userspace::programs::object;
+use lb_userspace::programs::{object, processors};
 use weir_tests::kernel::{Programs, alone};
 
 use crate::stack;
@@ -61,7 +61,7 @@ fn functions_stay_within_their_stack() -> Result<()> {
 #[test]
 fn maps_stay_within_their_memory() -> Result<()> {
     alone(|| {
-        let sizes = capacities(TableSizes::default(), NODE_MEMORY);
+        let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors()?);
         let programs = Programs::load(|name| {
             let map = lb_common::maps::ALL.iter().find(|map| map.name == name);
             map.map_or(1, |map| sizes.entries(map.capacity))

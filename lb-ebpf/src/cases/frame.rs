@@ -130,7 +130,7 @@ pub fn told(frame: &[u8]) -> Option<(Told, &[u8])> {
             let rest = u32::from_be_bytes(icmp.bytes5to8());
             ((icmp.type_u8(), icmp.code_u8(), rest), frame.get(14 + 48..)?)
         }
-        _ => return None,
+        TransportSlice::Tcp(_) | TransportSlice::Udp(_) | TransportSlice::Igmp(_) => return None,
     };
     Some((Told { from, to, icmp }, quote))
 }
@@ -167,7 +167,9 @@ pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let (from, to) = match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
         Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
-        Some(_) => return None,
+        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) => {
+            return None;
+        }
         None => {
             let [a, b, c, d, ..] = *packet.ip_payload()?.payload else { return None };
             (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))

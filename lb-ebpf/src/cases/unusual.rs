@@ -46,14 +46,13 @@ impl Tell {
                 let program = Program::FromNetwork;
                 self.pieces(program, (client, afar), (own, there), out)
                     .into_iter()
-                    .map(|step| match step {
-                        Step::Becomes { program, frame, outcome, onward, mut becomes } => {
-                            frame::set_hops(&mut becomes, frame::HOPS - 1);
+                    .map(|mut step| {
+                        if let Step::Becomes { becomes, .. } = &mut step {
+                            frame::set_hops(becomes, frame::HOPS - 1);
                             becomes[..6].copy_from_slice(&lab::ROUTER_LINK);
                             becomes[6..12].copy_from_slice(&lab::NODE_LINK);
-                            Step::Becomes { program, frame, outcome, onward, becomes }
                         }
-                        other => other,
+                        step
                     })
                     .collect()
             }),
@@ -145,11 +144,10 @@ impl Tell {
 
 /// The same packet coming by, but left alone or dropped.
 fn with_outcome(step: Step, (outcome, onward): (Outcome, Onward)) -> Step {
-    match step {
-        Step::Becomes { program, frame, .. } => {
-            Step::Packet { program, frame, outcome, onward, leaves: None }
-        }
-        other => other,
+    if let Step::Becomes { program, frame, .. } = step {
+        Step::Packet { program, frame, outcome, onward, leaves: None }
+    } else {
+        step
     }
 }
 

@@ -178,9 +178,10 @@ pub fn family<P: Packet + ?Sized>(packet: &mut P) -> Option<Family> {
 /// of the whole packet is known, which its first fragment does not tell.
 #[inline(always)]
 fn translatable<A: Address>(headers: &Headers<A>, part: Part) -> Result<Part, Outcome> {
-    match part {
-        Part::First if headers.tuple.protocol == Protocol::SCTP => Err(Outcome::Fragment),
-        part => Ok(part),
+    if matches!(part, Part::First) && headers.tuple.protocol == Protocol::SCTP {
+        Err(Outcome::Fragment)
+    } else {
+        Ok(part)
     }
 }
 

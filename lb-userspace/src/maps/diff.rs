@@ -33,9 +33,9 @@ pub enum Operation {
     AddressV4(V4, Option<AddressRow>),
     /// A row of `ADDRESSES_V6`.
     AddressV6(V6, Option<AddressRow>),
-    /// An entry of `SOURCE_RANGES_V4`, to add (`true`) or to remove.
+    /// An entry of `RANGES_V4`, to add (`true`) or to remove.
     SourceRangeV4(SourceRange<V4>, bool),
-    /// An entry of `SOURCE_RANGES_V6`, to add (`true`) or to remove.
+    /// An entry of `RANGES_V6`, to add (`true`) or to remove.
     SourceRangeV6(SourceRange<V6>, bool),
     /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
     /// need not be written at once.
@@ -70,8 +70,8 @@ impl Operation {
             Self::BackendV6(..) => &maps::BACKENDS_V6,
             Self::AddressV4(..) => &maps::ADDRESSES_V4,
             Self::AddressV6(..) => &maps::ADDRESSES_V6,
-            Self::SourceRangeV4(..) => &maps::SOURCE_RANGES_V4,
-            Self::SourceRangeV6(..) => &maps::SOURCE_RANGES_V6,
+            Self::SourceRangeV4(..) => &maps::RANGES_V4,
+            Self::SourceRangeV6(..) => &maps::RANGES_V6,
             Self::Slots { .. } => &maps::SLOTS,
             Self::Filter { .. } => &maps::FILTER,
             Self::Device(..) => &maps::DEVICES,

@@ -120,7 +120,7 @@ impl Cell {
 
     fn service(&self) -> u8 {
         let is_it = |service| service == (self.policy, self.endpoints);
-        services().position(is_it).unwrap() as u8 + 1
+        services().position(is_it).expect("a Service for every cell") as u8 + 1
     }
 }
 
@@ -145,7 +145,7 @@ fn node_port(number: u8) -> u16 {
 
 fn ip(family: Family, v4: &str, v6: &str) -> IpAddr {
     let text = if family == Family::V4 { v4 } else { v6 };
-    text.parse().unwrap()
+    text.parse().expect("written by hand")
 }
 
 /// What the maps of the node hold for all of them.
