@@ -44,6 +44,7 @@ where
     W: World<V::Address>,
 {
     packet.reach(REACH);
+    flow.fragmented.place = hook.place as u8;
     let unusual = if matches!(unusual, Outcome::Fragment | Outcome::ExtensionHeader) {
         match V::read_closer(packet, &mut flow.headers, &mut flow.fragmented, &mut flow.extent) {
             Ok(Part::Whole) => return Ok(()),

@@ -31,6 +31,15 @@ impl Tell {
                 steps.extend(self.pieces(Program::ToDevice, (backend, pod), (to, pod), replied));
                 steps
             }),
+            self.case("an answer in fragments passes the backend's device before the client's", {
+                let (way, other) = ((backend, pod), (Outcome::OtherHook, Onward::On));
+                let replied = (Outcome::Replied, Onward::On);
+                let passed = self.pieces(Program::FromPod, way, way, other);
+                let answered = self.pieces(Program::ToDevice, way, (to, pod), replied);
+                let mut steps = begun.clone();
+                steps.extend(passed.into_iter().zip(answered).flat_map(|(one, two)| [one, two]));
+                steps
+            }),
             self.case("fragments of a packet that is complete tell nothing of the next one", {
                 let held = (Outcome::FragmentHeld, Onward::Drop);
                 let mut steps = self.pieces(Program::FromPod, (pod, to), (pod, backend), on);
