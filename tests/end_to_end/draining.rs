@@ -40,7 +40,8 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
     stage.manifests.offer_under(&offer, &all_leave)?;
     until("the agent follows", CHANGE, || {
         let shown = weir_tests::agent::weir(&lab.node1, &["show", "backends", "-o", "wide"])?;
-        Ok(ensure!(shown.contains("draining"), "{shown}"))
+        ensure!(shown.contains("draining"), "{shown}");
+        Ok(())
     })?;
     new_connections_reach(&old, lab, &offer)?;
 
@@ -71,7 +72,8 @@ fn new_connections_reach(pods: &[&Pod], lab: &Lab, offer: &Offer) -> Result<()> 
         until("new connections reach who should get them", CHANGE, || {
             let ask = |_| Ok(get(client, frontend)?.pod);
             let answered = (0..20).map(ask).collect::<Result<BTreeSet<_>>>()?;
-            Ok(ensure!(answered == expected, "{answered:?} instead of {expected:?}"))
+            ensure!(answered == expected, "{answered:?} instead of {expected:?}");
+            Ok(())
         })?;
     }
     Ok(())

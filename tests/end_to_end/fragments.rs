@@ -1,11 +1,12 @@
 //! Datagrams that are sent in fragments reach a backend, and its answers in fragments the client, in
 //! whatever order the fragments come.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
-use anyhow::{Context, Result, bail, ensure};
-use etherparse::{IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, UdpHeader};
+use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
+use lb_ebpf::cases::frame::{self, Kind};
+use lb_ebpf::packet::LINK_HEADER;
 use socket2::{Domain, Socket, Type};
 use weir_tests::lab::addresses::CLIENT;
 use weir_tests::lab::{Lab, Reach, Shape};
@@ -97,7 +98,7 @@ fn origins<'a>(lab: &'a Lab, offer: &Offer, family: Family) -> [(Origin<'a>, Soc
     [(Origin::Pod(&lab.node1.pods[1]), cluster_ip), (Origin::Outside, node_port)]
 }
 
-/// Sends a datagram in fragments, in this order, and has it back.
+/// Sends a datagram in three fragments, in this order, and has it back.
 fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) -> Result<()> {
     const RAW: i32 = 255;
     let family = Family::of(&frontend.ip());
@@ -111,75 +112,18 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
         Ok((listener, raw))
     })?;
     listener.set_read_timeout(Some(PATIENCE))?;
-    let payload: Vec<u8> = (0..2500_u32).map(|at| (at % 251) as u8).collect();
-    let fragments = cut(listener.local_addr()?, frontend, &payload)?;
+    let payload = [0x5a; 100];
+    let own = listener.local_addr()?;
+    let fragments = frame::cut(&frame::frame(own, frontend, Protocol::UDP, Kind::Data, &payload));
+    ensure!(fragments.len() == order.len(), "{} fragments", fragments.len());
     for &number in order {
-        raw.send_to(&fragments[number], &SocketAddr::from((frontend.ip(), 0)).into())?;
+        let (_link, packet) = fragments[number].split_at(LINK_HEADER);
+        // Raw sockets take no port.
+        raw.send_to(packet, &SocketAddr::from((frontend.ip(), 0)).into())?;
     }
-    let mut answer = [0; 4096];
+    let mut answer = [0; 256];
     let (length, from) = listener.recv_from(&mut answer).context("no answer")?;
     ensure!(from == frontend, "an answer from {from}");
     ensure!(answer[..length].ends_with(&payload), "it came back changed");
     Ok(())
-}
-
-/// A datagram in three fragments, the last one shorter than the others.
-fn cut(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Result<Vec<Vec<u8>>> {
-    /// Bytes in a fragment: as many as fit eight times into something.
-    const LENGTH: usize = 1000;
-    // Another one for each flow in the lab.
-    let identification = 1 << 16 | u32::from(from.port());
-    let mut fragments = Vec::new();
-    let (ports, mut bytes) = ((from.port(), to.port()), Vec::new());
-    match (from.ip(), to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let header = |length: usize| {
-                Ipv4Header::new(length as u16, 64, IpNumber::UDP, from.octets(), to.octets())
-            };
-            let udp = UdpHeader::with_ipv4_checksum(ports.0, ports.1, &header(0)?, payload)?;
-            udp.write(&mut bytes)?;
-            bytes.extend(payload);
-            for (number, part) in bytes.chunks(LENGTH).enumerate() {
-                let mut header = header(part.len())?;
-                header.identification = identification as u16;
-                header.dont_fragment = false;
-                header.fragment_offset = offset(number * LENGTH)?;
-                header.more_fragments = (number + 1) * LENGTH < bytes.len();
-                let mut fragment = Vec::new();
-                header.write(&mut fragment)?;
-                fragment.extend(part);
-                fragments.push(fragment);
-            }
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            let header = |length: usize| Ipv6Header {
-                payload_length: length as u16,
-                next_header: IpNumber::IPV6_FRAGMENTATION_HEADER,
-                hop_limit: 64,
-                source: from.octets(),
-                destination: to.octets(),
-                ..Ipv6Header::default()
-            };
-            let udp = UdpHeader::with_ipv6_checksum(ports.0, ports.1, &header(0), payload)?;
-            udp.write(&mut bytes)?;
-            bytes.extend(payload);
-            for (number, part) in bytes.chunks(LENGTH).enumerate() {
-                let mut fragment = Vec::new();
-                header(Ipv6FragmentHeader::LEN + part.len()).write(&mut fragment)?;
-                let more = (number + 1) * LENGTH < bytes.len();
-                let at = offset(number * LENGTH)?;
-                Ipv6FragmentHeader::new(IpNumber::UDP, at, more, identification)
-                    .write(&mut fragment)?;
-                fragment.extend(part);
-                fragments.push(fragment);
-            }
-        }
-        (from, to) => bail!("{from} cannot send to {to}"),
-    }
-    Ok(fragments)
-}
-
-/// Where a fragment begins, `bytes` into its packet.
-fn offset(bytes: usize) -> Result<IpFragOffset> {
-    Ok(IpFragOffset::try_new(u16::try_from(bytes / 8)?)?)
 }

@@ -15,7 +15,6 @@ mod many_connections;
 mod narrow_link;
 mod node_port;
 mod observe;
-mod out_of_order;
 mod refusals;
 mod restarts;
 mod rolling;

@@ -151,8 +151,8 @@ fn all_meet(clients: &[&Namespace], frontends: &[SocketAddr], fate: Fate) -> Res
                 }
             }
         }
-        let joined = knocks.into_iter().map(|knock| knock.join());
-        joined.map(|met| met.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        let mut joined = knocks.into_iter().map(|knock| knock.join());
+        joined.try_for_each(|met| met.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 

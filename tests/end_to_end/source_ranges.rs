@@ -62,7 +62,8 @@ fn meets(from: &Namespace, frontend: SocketAddr, fate: Fate) -> Result<()> {
         let patience = if fate == Fate::Silent { SILENCE } else { ANSWER };
         until(&format!("{frontend}/{protocol} from {} is {fate:?}", from.name()), CHANGE, || {
             let told = knock(from, frontend, protocol, patience)?;
-            Ok(ensure!(told == fate, "it is {told:?}"))
+            ensure!(told == fate, "it is {told:?}");
+            Ok(())
         })?;
     }
     Ok(())

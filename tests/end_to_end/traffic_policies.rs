@@ -70,7 +70,8 @@ fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
                 let is_here = node.pods.iter().any(|pod| pod.name == answer.pod);
                 let (seen, own) = (answer.client, answer.own);
                 let fits = if is_here { seen == own } else { node.owns(seen.ip()) };
-                Ok(ensure!(fits, "{} at {} saw {seen} for {own}", answer.pod, node.name))
+                ensure!(fits, "{} at {} saw {seen} for {own}", answer.pod, node.name);
+                Ok(())
             };
             reaches(&lab.client, frontend.into(), &everybody, check)?;
         }
@@ -116,7 +117,8 @@ fn sees_own(client: &Namespace, frontend: SocketAddr, pods: &[&Pod]) -> Result<(
         let is_itself =
             pods.iter().any(|pod| pod.name == answer.pod && pod.namespace.name() == client.name());
         let (seen, own) = (answer.client, answer.own);
-        Ok(ensure!(is_itself || seen == own, "{} saw {seen} for {own}", answer.pod))
+        ensure!(is_itself || seen == own, "{} saw {seen} for {own}", answer.pod);
+        Ok(())
     };
     reaches(client, frontend, pods, check)
 }
@@ -136,7 +138,8 @@ fn reaches(
             check(&answer)?;
             answered.insert(answer.pod);
         }
-        Ok(ensure!(answered == expected, "{answered:?} instead of {expected:?}"))
+        ensure!(answered == expected, "{answered:?} instead of {expected:?}");
+        Ok(())
     })
     .with_context(|| format!("{} to {frontend}", client.name()))
 }
