@@ -204,6 +204,8 @@ impl Protocol {
     pub const TCP: Self = Self(6);
     /// UDP, RFC 768.
     pub const UDP: Self = Self(17);
+    /// SCTP, RFC 9260.
+    pub const SCTP: Self = Self(132);
     /// ICMPv6, RFC 4443.
     pub const ICMPV6: Self = Self(58);
 }
@@ -214,6 +216,7 @@ impl fmt::Display for Protocol {
             Self::ICMP => f.write_str("icmp"),
             Self::TCP => f.write_str("tcp"),
             Self::UDP => f.write_str("udp"),
+            Self::SCTP => f.write_str("sctp"),
             Self::ICMPV6 => f.write_str("icmpv6"),
             Self(other) => write!(f, "protocol-{other}"),
         }
@@ -279,6 +282,14 @@ impl<A: Address> Tuple<A> {
         if let Some(word) = bytemuck::bytes_of_mut(self).last_chunk_mut() {
             *word = u32::from(protocol.0).to_le_bytes();
         }
+    }
+
+    /// Both ports, as they stand side by side in a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> Ports {
+        let ([a, b], [c, d]) = (self.source_port.0, self.destination_port.0);
+        Ports([a, b, c, d])
     }
 
     /// The tuple of an answer to this packet.

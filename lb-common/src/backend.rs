@@ -31,7 +31,7 @@ pub struct Backend<A> {
     pub port: Port,
     /// The protocol it speaks.
     pub protocol: Protocol,
-    /// [`Backend::SERVING`] and [`Backend::LOCAL`].
+    /// [`Backend::SERVING`], [`Backend::LOCAL`], [`Backend::FOR_CLUSTER`], [`Backend::FOR_LOCAL`].
     pub flags: u8,
     /// Tells a row from the one that had the same id before; 0 is a row that is free.
     pub generation: u32,
@@ -45,12 +45,24 @@ impl<A> Backend<A> {
     pub const SERVING: u8 = 1;
     /// On this node, hence reached without leaving it.
     pub const LOCAL: u8 = 2;
+    /// Among those that a new flow may get under the traffic policy Cluster.
+    pub const FOR_CLUSTER: u8 = 1 << 2;
+    /// Among those that a new flow may get under the traffic policy Local.
+    pub const FOR_LOCAL: u8 = 1 << 3;
 
     /// Whether this backend may be given to flows.
     #[inline(always)]
     #[must_use]
     pub const fn is_serving(&self) -> bool {
         self.flags & Self::SERVING != 0
+    }
+
+    /// Whether a new flow may get this backend under the traffic policy that `is_local` tells.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_for(&self, is_local: bool) -> bool {
+        let wanted = if is_local { Self::FOR_LOCAL } else { Self::FOR_CLUSTER };
+        self.flags & wanted != 0
     }
 
     /// Whether this backend is on this node.

@@ -129,11 +129,22 @@ impl State {
     ///
     /// TCP's are kube-proxy's and netfilter's (`nf_conntrack_tcp_timeout_*`): 24 hours established,
     /// one hour half closed, 120 s after both FINs, 10 s after a reset; UDP's are 30 s before and
-    /// 120 s after the flow is established.
+    /// 120 s after the flow is established. SCTP's, whose ends send heartbeats, are 210 s established,
+    /// 30 s before and 10 s after.
     #[must_use]
     pub const fn timeout_seconds(self, protocol: Protocol) -> u32 {
         if protocol.0 == Protocol::UDP.0 {
             return if self.has(Self::ESTABLISHED) { 120 } else { 30 };
+        }
+        if protocol.0 == Protocol::SCTP.0 {
+            let is_over = self.has(Self::RESET) || self.is_over();
+            return if is_over {
+                10
+            } else if self.has(Self::ESTABLISHED) {
+                210
+            } else {
+                30
+            };
         }
         if self.has(Self::RESET) {
             10

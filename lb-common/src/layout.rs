@@ -5,16 +5,19 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::address::{Port, Protocol, Tuple, V4, V6};
+use crate::address::{Port, Ports, Protocol, Tuple, V4, V6};
+use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, BackendId, Traffic};
 use crate::connection::{Connection, State, Ticks};
 use crate::device::Device;
-use crate::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
-use crate::settings::Settings;
+use crate::fragment::{FirstFragment, Fragmented, HeldFragment};
+use crate::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use crate::settings::{Prefix, Settings};
+use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
 /// a map's key or of the hash moves it by one, and with it the pin directory.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.
 macro_rules! plain {
@@ -33,6 +36,7 @@ macro_rules! plain {
 plain!(V4, 4 = [u8; 4]);
 plain!(V6, 16 = [u8; 16]);
 plain!(Port, 2 = [u8; 2]);
+plain!(Ports, 4 = [u8; 4]);
 plain!(Protocol, 1 = u8);
 plain!(ServiceId, 4 = u32);
 plain!(BackendId, 4 = u32);
@@ -44,7 +48,8 @@ plain!(Tuple<V6>, 40 = V6, V6, Port, Port, Protocol, u8, u16);
 plain!(Frontend<V4>, 8 = V4, Port, Protocol, u8);
 plain!(Frontend<V6>, 20 = V6, Port, Protocol, u8);
 plain!(Pool, 8 = u32, u32);
-plain!(FrontendRow, 28 = ServiceId, Pool, Pool, Pool);
+plain!(FrontendRow, 36 = ServiceId, Pool, Pool, Pool, u32, u32);
+plain!(AddressRow, 4 = u32);
 plain!(ServiceLabel, 196 = [u8; 64], [u8; 64], [u8; 64], Protocol, [u8; 3]);
 plain!(Backend<V4>, 16 = V4, Port, Protocol, u8, u32, ServiceId);
 plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
@@ -52,4 +57,16 @@ plain!(Traffic, 40 = u64, u64, u64, u64, u64);
 plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
 plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
 plain!(Device, 24 = V4, V6, u32);
-plain!(Settings, 4 = u16, u16);
+plain!(Prefix<V4>, 8 = V4, V4);
+plain!(Prefix<V6>, 32 = V6, V6);
+plain!(Settings, 44 = u16, u16, Prefix<V4>, Prefix<V6>);
+plain!(Client<V4>, 8 = V4, ServiceId);
+plain!(Client<V6>, 20 = V6, ServiceId);
+plain!(Affinity, 12 = BackendId, u32, Ticks);
+plain!(SourceRange<V4>, 12 = u32, ServiceId, V4);
+plain!(SourceRange<V6>, 24 = u32, ServiceId, V6);
+plain!(Fragmented<V4>, 16 = V4, V4, u32, Protocol, u8, u16);
+plain!(Fragmented<V6>, 40 = V6, V6, u32, Protocol, u8, u16);
+plain!(FirstFragment, 12 = Ports, Ticks, Protocol, u8, u16);
+plain!(HeldFragment<V4>, 20 = Fragmented<V4>, u32);
+plain!(HeldFragment<V6>, 44 = Fragmented<V6>, u32);

@@ -11,13 +11,16 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod address;
+pub mod affinity;
 pub mod backend;
 pub mod connection;
 pub mod device;
 pub mod filter;
+pub mod fragment;
 pub mod hash;
 pub mod layout;
 pub mod maps;
 pub mod outcome;
 pub mod service;
 pub mod settings;
+pub mod source_range;

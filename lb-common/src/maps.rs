@@ -1,13 +1,16 @@
 //! The catalogue: every map's name, key, value, kind, capacity and life, written once.
 
 use crate::address::{Tuple, V4, V6};
+use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
 use crate::connection::Connection;
 use crate::device::Device;
 use crate::filter;
+use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
-use crate::service::{Frontend, FrontendRow, ServiceLabel};
+use crate::service::{AddressRow, Frontend, FrontendRow, ServiceLabel};
 use crate::settings::Settings;
+use crate::source_range::SourceRange;
 
 /// The kernel's kinds of map that Weir uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub enum Kind {
     Hash,
     /// `BPF_MAP_TYPE_LRU_HASH`
     LruHash,
+    /// `BPF_MAP_TYPE_LPM_TRIE`
+    LpmTrie,
     /// `BPF_MAP_TYPE_ARRAY`
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
@@ -39,6 +44,8 @@ pub enum Capacity {
     Connections,
     /// [`Capacities::half_open`]
     HalfOpen,
+    /// [`Capacities::affinity`]
+    Affinity,
 }
 
 /// Entries per map, per family where a map exists per family.
@@ -56,6 +63,8 @@ pub struct Capacities {
     pub connections: u32,
     /// Entries of `HALF_OPEN_*`: two per flow.
     pub half_open: u32,
+    /// Clients remembered for session affinity.
+    pub affinity: u32,
 }
 
 impl Capacities {
@@ -70,6 +79,7 @@ impl Capacities {
             Capacity::Backends => self.backends,
             Capacity::Connections => self.connections,
             Capacity::HalfOpen => self.half_open,
+            Capacity::Affinity => self.affinity,
         }
     }
 }
@@ -121,6 +131,30 @@ pub const HALF_OPEN_V4: Map =
 /// [`Tuple`] → [`Connection`] of flows not yet established, IPv6.
 pub const HALF_OPEN_V6: Map =
     map::<Tuple<V6>, Connection<V6>>("HALF_OPEN_V6", Kind::LruHash, Capacity::HalfOpen);
+/// Address → [`AddressRow`], IPv4.
+pub const ADDRESSES_V4: Map =
+    map::<V4, AddressRow>("ADDRESSES_V4", Kind::Hash, Capacity::Frontends);
+/// Address → [`AddressRow`], IPv6.
+pub const ADDRESSES_V6: Map =
+    map::<V6, AddressRow>("ADDRESSES_V6", Kind::Hash, Capacity::Frontends);
+/// [`SourceRange`] → 1, IPv4. Its entries take memory only when they are there.
+pub const SOURCE_RANGES_V4: Map =
+    map::<SourceRange<V4>, u32>("SOURCE_RANGES_V4", Kind::LpmTrie, Capacity::Fixed(1 << 16));
+/// [`SourceRange`] → 1, IPv6.
+pub const SOURCE_RANGES_V6: Map =
+    map::<SourceRange<V6>, u32>("SOURCE_RANGES_V6", Kind::LpmTrie, Capacity::Fixed(1 << 16));
+/// [`Client`] → [`Affinity`], IPv4.
+pub const AFFINITY_V4: Map =
+    map::<Client<V4>, Affinity>("AFFINITY_V4", Kind::LruHash, Capacity::Affinity);
+/// [`Client`] → [`Affinity`], IPv6.
+pub const AFFINITY_V6: Map =
+    map::<Client<V6>, Affinity>("AFFINITY_V6", Kind::LruHash, Capacity::Affinity);
+/// [`Fragmented`] → [`FirstFragment`], IPv4.
+pub const FRAGMENTS_V4: Map =
+    map::<Fragmented<V4>, FirstFragment>("FRAGMENTS_V4", Kind::LruHash, Capacity::Fixed(8192));
+/// [`Fragmented`] → [`FirstFragment`], IPv6.
+pub const FRAGMENTS_V6: Map =
+    map::<Fragmented<V6>, FirstFragment>("FRAGMENTS_V6", Kind::LruHash, Capacity::Fixed(8192));
 /// Word → 64 bits of the [`filter`].
 pub const FILTER: Map = map::<u32, u64>("FILTER", Kind::Array, Capacity::Fixed(filter::WORDS));
 /// Interface index → [`Device`].
@@ -150,6 +184,14 @@ pub const ALL: &[Map] = &[
     CONNECTIONS_V6,
     HALF_OPEN_V4,
     HALF_OPEN_V6,
+    ADDRESSES_V4,
+    ADDRESSES_V6,
+    SOURCE_RANGES_V4,
+    SOURCE_RANGES_V6,
+    AFFINITY_V4,
+    AFFINITY_V6,
+    FRAGMENTS_V4,
+    FRAGMENTS_V6,
     FILTER,
     DEVICES,
     SETTINGS,

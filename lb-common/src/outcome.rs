@@ -10,6 +10,10 @@ pub enum Ending {
     Translated,
     /// Left as it was.
     Passed,
+    /// Answered by this node in the place of whom it was sent to.
+    Answered,
+    /// Kept back for a moment, to be walked again.
+    Held,
     /// Discarded.
     Dropped,
 }
@@ -63,6 +67,24 @@ outcomes! {
         "an answer from a backend elsewhere, sent to the client as from the frontend";
     RepliedBack, Translated, "replied-back",
         "an answer of a pod to itself, sent back as from the frontend";
+    ForwardedError, Translated, "forwarded-error",
+        "an ICMP error about an answer, sent on to the backend";
+    RepliedError, Translated, "replied-error",
+        "an ICMP error about a flow's packet, sent on to the client as about the frontend";
+
+    FragmentHeld, Held, "held-fragment",
+        "a later fragment to a Service's address, kept back until its first one comes";
+
+    AnsweredPing, Answered, "answered-ping",
+        "an echo request to a Service's address, answered";
+    RejectedNoEndpoint, Answered, "rejected-no-endpoint",
+        "the Service port has no endpoint anywhere: told the sender that the port is unreachable";
+    RejectedUndefinedPort, Answered, "rejected-undefined-port",
+        "a Service's address, but none of its ports: told the sender that the port is unreachable";
+    RejectedTooBig, Answered, "rejected-too-big",
+        "larger than the next link carries: told the sender how large a packet may be";
+    RejectedTtlExpired, Answered, "rejected-ttl-expired",
+        "its time to live ran out here: told the sender";
 
     NotIp, Passed, "passed-not-ip",
         "neither IPv4 nor IPv6";
@@ -75,18 +97,26 @@ outcomes! {
     LeftToTc, Passed, "passed-left-to-tc",
         "left by XDP to the full program at TC";
     Fragment, Passed, "passed-fragment",
-        "an IP fragment: not yet translated";
+        "a later fragment of a packet whose first one was not seen";
     ExtensionHeader, Passed, "passed-extension-header",
-        "with IPv6 extension headers: not yet translated";
+        "with more IPv6 extension headers than are read";
     IcmpError, Passed, "passed-icmp-error",
-        "an ICMP error: not yet translated";
+        "an ICMP error about no translated flow";
     Ping, Passed, "passed-ping",
-        "an echo request: not yet answered";
+        "an echo request to an address of no Service";
+    Vlan, Passed, "passed-vlan",
+        "with a VLAN tag: left to the device that takes it off";
     Malformed, Passed, "passed-malformed",
         "a header is cut short or contradicts itself";
 
-    NoEndpoint, Dropped, "dropped-no-endpoint",
-        "the Service port has no endpoint anywhere: not yet rejected";
+    Unrejected, Dropped, "dropped-unrejected",
+        "the sender was not told, because others were told too often or one does not tell of such packets";
+    SourceRange, Dropped, "dropped-source-range",
+        "sent from outside the Service's loadBalancerSourceRanges";
+    UnallocatedAddress, Dropped, "dropped-unallocated-address",
+        "an address that the cluster may give to a Service and has given to none";
+    FragmentLost, Dropped, "dropped-fragment-lost",
+        "a later fragment to a Service's address, whose first one did not come in time";
     NoLocalEndpoint, Dropped, "dropped-no-local-endpoint",
         "a traffic policy asks for an endpoint of this node and there is none";
     NoBackend, Dropped, "dropped-no-backend",
@@ -99,10 +129,6 @@ outcomes! {
         "no route leads to the packet's new destination";
     TableFull, Dropped, "dropped-table-full",
         "the flow's entries could not be written";
-    TooBig, Dropped, "dropped-too-big",
-        "larger than the next link carries: the sender is not yet told";
-    TtlExpired, Dropped, "dropped-ttl-expired",
-        "its time to live ran out here: the sender is not yet told";
     Unwritable, Dropped, "dropped-unwritable",
         "the kernel refused to change the packet";
 }
@@ -136,6 +162,8 @@ mod tests {
             let prefix = match outcome.ending() {
                 Ending::Translated => ["forwarded", "replied"].as_slice(),
                 Ending::Passed => &["passed-"],
+                Ending::Answered => &["answered-", "rejected-"],
+                Ending::Held => &["held-"],
                 Ending::Dropped => &["dropped-"],
             };
             assert!(prefix.iter().any(|p| outcome.name().starts_with(p)), "{outcome}");

@@ -124,9 +124,33 @@ pub struct FrontendRow {
     pub service: ServiceId,
     /// A pool for each [`SourceClass`], in the order of [`SourceClass::ALL`].
     pub pools: [Pool; 3],
+    /// How long, in [`Ticks`](crate::connection::Ticks), a client keeps its backend after it began
+    /// a flow; 0 without session affinity.
+    pub affinity: u32,
+    /// [`FrontendRow::RESTRICTED`], and [`FrontendRow::LOCAL`] for each source class.
+    pub flags: u32,
 }
 
 impl FrontendRow {
+    /// Only clients within the Service port's `SOURCE_RANGES_*` are served.
+    pub const RESTRICTED: u32 = 1;
+    /// Shifted by the number of a [`SourceClass`]: its pool follows the traffic policy Local.
+    pub const LOCAL: u32 = 1 << 1;
+
+    /// Whether only clients within the source ranges are served.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_restricted(&self) -> bool {
+        self.flags & Self::RESTRICTED != 0
+    }
+
+    /// Whether the pool for packets of `class` follows the traffic policy Local.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_local(&self, class: SourceClass) -> bool {
+        self.flags & (Self::LOCAL << class as u32) != 0
+    }
+
     /// The pool for packets of `class`.
     #[inline(always)]
     #[must_use]
@@ -137,6 +161,36 @@ impl FrontendRow {
             SourceClass::Network => network,
             SourceClass::Host => host,
         }
+    }
+}
+
+/// An address that is a Service's, or this node's; the value of `ADDRESSES_*`. It tells what becomes of packets
+/// to the address that are of no frontend.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct AddressRow {
+    /// [`AddressRow::CLUSTER_IP`], [`AddressRow::PING`].
+    pub flags: u32,
+}
+
+impl AddressRow {
+    /// A cluster IP: what is sent to a port that its Service has not is rejected.
+    pub const CLUSTER_IP: u32 = 1;
+    /// Echo requests are answered, for nobody else would.
+    pub const PING: u32 = 1 << 1;
+
+    /// Whether what is sent to a port of no frontend is rejected.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rejects(&self) -> bool {
+        self.flags & Self::CLUSTER_IP != 0
+    }
+
+    /// Whether echo requests are answered.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answers_ping(&self) -> bool {
+        self.flags & Self::PING != 0
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the agent tells the programs once, in one row.
 
+use crate::address::{Address, V4, V6};
+
 /// The one row of `SETTINGS`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
@@ -10,4 +12,84 @@ pub struct Settings {
     /// How many ports the range has; 0 until the agent has written the row, and then no flow whose
     /// source must be translated is begun.
     pub source_ports: u16,
+    /// Covers every IPv4 cluster IP and service CIDR: a packet to an address outside it can be of no
+    /// Service unless it is to a frontend.
+    pub services_v4: Prefix<V4>,
+    /// The same for IPv6.
+    pub services_v6: Prefix<V6>,
+}
+
+/// A range of addresses as two words to compare by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Prefix<A> {
+    /// The first address.
+    pub first: A,
+    /// Ones where an address must be like the first. All zero for the range that holds nothing, as
+    /// before the agent has written it; and for the one that holds everything, whose `first` is not
+    /// zero.
+    pub mask: A,
+}
+
+impl<A: Address> Prefix<A> {
+    /// The range that holds nothing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { first: A::zeroed(), mask: A::zeroed() }
+    }
+
+    /// The range that holds every address.
+    #[must_use]
+    pub fn everything() -> Self {
+        let mut first = A::zeroed();
+        bytemuck::bytes_of_mut(&mut first).fill(0xff);
+        Self { first, mask: A::zeroed() }
+    }
+
+    /// Whether the range holds `address`.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds(&self, address: &A) -> bool {
+        let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) =
+            (address.words(), self.first.words(), self.mask.words());
+        let differs = ((a ^ e) & i) | ((b ^ f) & j) | ((c ^ g) & k) | ((d ^ h) & l);
+        differs == 0 && (e | f | g | h | i | j | k | l) != 0
+    }
+}
+
+/// The prefix of an address's own family.
+pub trait OfServices: Address {
+    /// The range that covers this family's cluster IPs and service CIDRs.
+    fn of_services(settings: &Settings) -> &Prefix<Self>;
+}
+
+impl OfServices for V4 {
+    #[inline(always)]
+    fn of_services(settings: &Settings) -> &Prefix<Self> {
+        &settings.services_v4
+    }
+}
+
+impl OfServices for V6 {
+    #[inline(always)]
+    fn of_services(settings: &Settings) -> &Prefix<Self> {
+        &settings.services_v6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_holds_its_addresses_and_the_empty_one_none() {
+        let prefix = Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) };
+        assert!(prefix.holds(&V4([10, 111, 255, 255])));
+        assert!(!prefix.holds(&V4([10, 112, 0, 0])));
+        assert!(!Prefix::nothing().holds(&V4([0; 4])));
+        assert!(!Prefix::nothing().holds(&V6([0; 16])));
+        assert!(
+            Prefix::everything().holds(&V4([0; 4])) && Prefix::everything().holds(&V6([1; 16]))
+        );
+    }
 }

@@ -24,6 +24,13 @@ impl Difference {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
+    /// Counts a 32-bit word in that was not there before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus(self, word: u32) -> Self {
+        Self(self.0 + word as u64)
+    }
+
     /// Both changes together.
     #[inline(always)]
     #[must_use]
@@ -45,6 +52,13 @@ impl Difference {
     pub const fn folded(self) -> u32 {
         let once = (self.0 & 0xffff_ffff) + (self.0 >> 32);
         ((once & 0xffff_ffff) + (once >> 32)) as u32
+    }
+
+    /// The checksum of what was counted in, where nothing was before.
+    #[inline(always)]
+    #[must_use]
+    pub const fn alone(self) -> [u8; 2] {
+        self.applied_to([0xff; 2])
     }
 
     /// The checksum that `checksum` becomes. Both as they stand in the packet.

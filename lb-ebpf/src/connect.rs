@@ -7,7 +7,8 @@ use lb_common::hash;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 
-use crate::balance::{Flow, Hook, World, known};
+use crate::balance::{Hook, World};
+use crate::flow::{Flow, known};
 use crate::tables::{Refusal, Table};
 
 /// Source ports tried for one flow. Each try fails with the share of ports taken towards the same

@@ -6,13 +6,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::{self, Position};
-use lb_common::service::{Frontend, FrontendRow};
-use lb_common::settings::Settings;
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
+use lb_common::settings::{Prefix, Settings};
+use lb_common::source_range::SourceRange;
 
-use crate::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
+use crate::packet::{COPIED, LINK_HEADER, LONGEST_HELD, Packet, Unwritable};
+use crate::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 /// The agent's rows, connections of both families, and the node around them.
 #[derive(Debug)]
@@ -27,6 +31,12 @@ pub struct World<T> {
     pub now: Cell<Ticks>,
     /// Whether the hook resolves neighbours, as TC does and XDP does not.
     pub resolves: Cell<bool>,
+    /// How many more senders may be answered.
+    pub answers: Cell<u32>,
+    /// The device that the packet is at.
+    pub here: Cell<u32>,
+    /// Fragments that were held and come by again.
+    pub released: RefCell<Vec<Vec<u8>>>,
 }
 
 /// What a world holds of one family.
@@ -36,6 +46,10 @@ pub struct Half<A> {
     half_open: RefCell<BTreeMap<Tuple<A>, Connection<A>>>,
     /// Most entries that the table of established connections takes.
     pub capacity: Cell<usize>,
+    /// What clients got last.
+    pub affinity: RefCell<BTreeMap<Client<A>, Affinity>>,
+    fragments: RefCell<BTreeMap<Fragmented<A>, FirstFragment>>,
+    held: RefCell<BTreeMap<HeldFragment<A>, Vec<u8>>>,
     /// Counts per backend.
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     /// The ways there are, by destination.
@@ -54,6 +68,9 @@ impl<A: Address> Default for Half<A> {
             established: RefCell::default(),
             half_open: RefCell::default(),
             capacity: Cell::new(usize::MAX),
+            affinity: RefCell::default(),
+            fragments: RefCell::default(),
+            held: RefCell::default(),
             traffic: RefCell::default(),
             routes: BTreeMap::new(),
             asked: RefCell::default(),
@@ -93,6 +110,9 @@ impl<T> World<T> {
             v6: Half::default(),
             now: Cell::new(Ticks(1)),
             resolves: Cell::new(true),
+            answers: Cell::new(u32::MAX),
+            here: Cell::new(0),
+            released: RefCell::default(),
         }
     }
 }
@@ -118,6 +138,18 @@ impl InMemory for V6 {
 impl<A: InMemory, T: Tables<A>> Tables<A> for World<T> {
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
         self.tables.frontend(frontend)
+    }
+
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        self.tables.address(address)
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        self.tables.may_be_service(address)
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        self.tables.allows(client)
     }
 
     fn slot(&self, index: u32) -> Option<BackendId> {
@@ -198,6 +230,57 @@ impl<A: InMemory, T> Connections<A> for World<T> {
     }
 }
 
+impl<A: InMemory, T> Memories<A> for World<T> {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        A::of(self).affinity.borrow().get(client).copied()
+    }
+
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
+        let mut clients = A::of(self).affinity.borrow_mut();
+        if !instead && clients.contains_key(client) {
+            return false;
+        }
+        clients.insert(*client, *affinity);
+        true
+    }
+
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+        A::of(self).fragments.borrow().get(packet).copied()
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        let length = frame.length();
+        let bytes = (0..length as usize).map(|at| frame.header::<1>(at).map(|byte| byte[0]));
+        let Some(bytes) = bytes.collect::<Option<Vec<u8>>>() else { return false };
+        let fits = length <= LONGEST_HELD;
+        if fits {
+            A::of(self).held.borrow_mut().insert(*held, bytes);
+        }
+        fits
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        if frame.length() > LONGEST_HELD {
+            return Ok(());
+        }
+        for number in 0..u32::from(count.min(FirstFragment::MOST_HELD)) {
+            held.number = number;
+            let bytes = A::of(self).held.borrow_mut().remove(held);
+            self.released.borrow_mut().extend(bytes);
+        }
+        Ok(())
+    }
+
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        A::of(self).fragments.borrow_mut().insert(*packet, *first);
+    }
+}
+
 impl<A: InMemory, T> Node<A> for World<T> {
     fn now(&self) -> Ticks {
         self.now.get()
@@ -221,8 +304,52 @@ impl<A: InMemory, T> Node<A> for World<T> {
         A::of(self).own_addresses.get(&device).copied().unwrap_or(A::zeroed())
     }
 
+    fn here(&self) -> A {
+        self.own_address(self.here.get())
+    }
+
+    fn may_answer(&self) -> bool {
+        let left = self.answers.get();
+        self.answers.set(left.saturating_sub(1));
+        left > 0
+    }
+
     fn has_socket(&self, tuple: &Tuple<A>) -> bool {
         A::of(self).sockets.contains(tuple)
+    }
+}
+
+/// A frame in memory.
+impl Packet for Vec<u8> {
+    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.get_mut(offset..)?.first_chunk_mut()
+    }
+
+    fn length(&self) -> u32 {
+        u32::try_from(self.len()).unwrap_or(u32::MAX)
+    }
+
+    fn exceeds(&self, mtu: u32) -> bool {
+        self.length().saturating_sub(LINK_HEADER as u32) > mtu
+    }
+
+    fn copy(
+        &mut self,
+        offset: usize,
+        length: u32,
+        into: &mut [u8; COPIED],
+        at: usize,
+    ) -> Result<(), Unwritable> {
+        let from = self.get(offset..).and_then(|rest| rest.get(..length as usize));
+        let into = into.get_mut(at..).and_then(|rest| rest.get_mut(..length as usize));
+        into.zip(from).map(|(into, from)| into.copy_from_slice(from)).ok_or(Unwritable)
+    }
+
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), Unwritable> {
+        let with = from.get(..length as usize).ok_or(Unwritable)?;
+        self.truncate(LINK_HEADER);
+        self.extend_from_slice(with);
+        Ok(())
     }
 }
 
@@ -237,6 +364,8 @@ pub struct Rows {
     pub slots: Vec<BackendId>,
     /// Source ports for translated flows, first and count.
     pub source_ports: (u16, u16),
+    /// The ranges that cover all cluster IPs and service CIDRs.
+    pub services: Option<(Prefix<V4>, Prefix<V6>)>,
 }
 
 /// Rows of one family.
@@ -246,11 +375,20 @@ pub struct FamilyRows<A> {
     pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
     /// Backends.
     pub backends: BTreeMap<BackendId, Backend<A>>,
+    /// Addresses of Services and of the node.
+    pub addresses: BTreeMap<A, AddressRow>,
+    /// Who may dial restricted frontends, and the cluster's service CIDRs.
+    pub source_ranges: BTreeSet<SourceRange<A>>,
 }
 
 impl<A: Address> Default for FamilyRows<A> {
     fn default() -> Self {
-        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
+        Self {
+            frontends: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+        }
     }
 }
 
@@ -295,6 +433,21 @@ impl<A: Address> Tables<A> for Rows {
         self.of::<A>().frontends.get(frontend).copied()
     }
 
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        self.of::<A>().addresses.get(address).copied()
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        let (v4, v6) = self.services.unwrap_or((Prefix::nothing(), Prefix::nothing()));
+        let holds = (V4::from_ip(address.to_ip()).map(|a| v4.holds(&a)))
+            .or(V6::from_ip(address.to_ip()).map(|a| v6.holds(&a)));
+        holds.unwrap_or(false)
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        self.of::<A>().source_ranges.iter().any(|range| range.holds(client))
+    }
+
     fn slot(&self, index: u32) -> Option<BackendId> {
         self.slots.get(index as usize).copied()
     }
@@ -309,6 +462,8 @@ impl<A: Address> Tables<A> for Rows {
 
     fn settings(&self) -> Settings {
         let (first_source_port, source_ports) = self.source_ports;
-        Settings { first_source_port, source_ports }
+        let nothing = (Prefix::nothing(), Prefix::nothing());
+        let (services_v4, services_v6) = self.services.unwrap_or(nothing);
+        Settings { first_source_port, source_ports, services_v4, services_v6 }
     }
 }

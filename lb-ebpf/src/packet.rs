@@ -2,6 +2,18 @@
 
 use crate::checksum::{self, Difference};
 
+/// The most bytes of a packet that are copied or replaced at once: an ICMPv6 error with 512 bytes of
+/// the packet that it is about.
+pub const COPIED: usize = 48 + QUOTED as usize;
+
+/// Bytes of the packet that an error quotes, at most. RFC 1812 wants as many as fit into 576 bytes
+/// with the headers, which is as good as met; RFC 4443 as many as fit into 1,280, of which senders
+/// read the first 48 (IPv6 header and ports).
+pub const QUOTED: u32 = 512;
+
+/// Bytes of the longest frame that is held: an Ethernet frame's, and some more.
+pub const LONGEST_HELD: u32 = 2044;
+
 /// A transport checksum that has to follow a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TransportChecksum {
@@ -34,6 +46,30 @@ pub trait Packet {
     /// bytes.
     fn exceeds(&self, mtu: u32) -> bool;
 
+    /// Makes the first `length` bytes of the frame readable where they are in reach of helpers alone.
+    #[inline(always)]
+    fn reach(&mut self, _length: u32) {}
+
+    /// Copies `length` bytes at `offset` to `into`, from its byte `at` on; `length` is 1 to
+    /// [`QUOTED`], `at` at most [`COPIED`] - [`QUOTED`].
+    ///
+    /// # Errors
+    /// The packet ends first.
+    fn copy(
+        &mut self,
+        offset: usize,
+        length: u32,
+        into: &mut [u8; COPIED],
+        at: usize,
+    ) -> Result<(), Unwritable>;
+
+    /// Makes the IP packet in the frame one of the first `length` bytes of `from`, whose checksums are
+    /// complete; `length` is 1 to [`COPIED`].
+    ///
+    /// # Errors
+    /// The kernel refused. The packet may be half changed, and must be dropped.
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), Unwritable>;
+
     /// Lets a transport checksum follow a change. By default it is complete, hence arithmetic is
     /// right; a hook whose packets may carry partial ones overrides this.
     ///
@@ -54,18 +90,3 @@ pub trait Packet {
 
 /// Bytes of an Ethernet header.
 pub const LINK_HEADER: usize = 14;
-
-/// A frame in memory.
-impl Packet for [u8] {
-    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.get_mut(offset..)?.first_chunk_mut()
-    }
-
-    fn length(&self) -> u32 {
-        u32::try_from(self.len()).unwrap_or(u32::MAX)
-    }
-
-    fn exceeds(&self, mtu: u32) -> bool {
-        self.length().saturating_sub(LINK_HEADER as u32) > mtu
-    }
-}

@@ -2,9 +2,9 @@
 
 use lb_common::address::{Address, Family, Protocol, Tuple};
 
-use crate::packet::{Packet, TransportChecksum, Unwritable};
+use crate::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
 use crate::tables::Link;
-use crate::wire::{Headers, IpVersion, checksum_offset, set_ports};
+use crate::wire::{Headers, IpVersion, checksum_offset, replace_ports, sctp, set_ports};
 
 /// Makes the packet one of `tuple`, `hops` nearer to its end.
 ///
@@ -17,7 +17,13 @@ pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
     tuple: &Tuple<V::Address>,
     hops: u8,
 ) -> Result<(), Unwritable> {
-    let pseudo_header = V::write(packet, &tuple.source, &tuple.destination, hops)?;
+    let pseudo_header = V::write(packet, LINK_HEADER, &tuple.source, &tuple.destination, hops)?;
+    if headers.is_later_fragment() {
+        return Ok(());
+    }
+    if tuple.protocol == Protocol::SCTP {
+        return sctp_ports::<V, P>(packet, headers, tuple);
+    }
     let segment =
         set_ports(packet, headers.transport(), tuple.source_port, tuple.destination_port)?;
     packet.update(TransportChecksum {
@@ -27,6 +33,20 @@ pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
         segment,
         is_v6: matches!(V::Address::FAMILY, Family::V6),
     })
+}
+
+/// Sets both ports of an SCTP packet.
+#[inline(never)]
+fn sctp_ports<V: IpVersion, P: Packet + ?Sized>(
+    packet: &mut P,
+    headers: &Headers<V::Address>,
+    tuple: &Tuple<V::Address>,
+) -> Result<(), Unwritable> {
+    let offset = headers.transport();
+    let end = V::end(packet).ok_or(Unwritable)?;
+    let (before, after) = replace_ports(packet, offset, tuple.source_port, tuple.destination_port)?;
+    let length = end.saturating_sub(offset as u32);
+    sctp::update_checksum(packet, offset, length, (before ^ after).to_le())
 }
 
 /// Addresses the frame to a next hop.

@@ -4,16 +4,27 @@
 //! the planned contents, tests over ordinary collections.
 
 use lb_common::address::{Address, Tuple};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
-use lb_common::service::{Frontend, FrontendRow};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+use crate::packet::{Packet, Unwritable};
 
 /// The rows that the agent writes.
 pub trait Tables<A: Address> {
     /// The row of `frontend`.
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow>;
+    /// The row of an address that is a Service's or this node's.
+    fn address(&self, address: &A) -> Option<AddressRow>;
+    /// Whether `address` lies within the range that covers all cluster IPs and service CIDRs.
+    fn may_be_service(&self, address: &A) -> bool;
+    /// Whether a range of the same Service port holds `client`, a range of one address.
+    fn allows(&self, client: &SourceRange<A>) -> bool;
     /// The backend id in slot `index`; `None` beyond the array.
     fn slot(&self, index: u32) -> Option<BackendId>;
     /// The row of a backend; `None` if the id names none.
@@ -65,6 +76,32 @@ pub trait Connections<A: Address> {
     fn count_connection(&self, backend: BackendId);
     /// Counts a packet of `bytes` length to (`reply` false) or from `backend`.
     fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64);
+}
+
+/// What the walk remembers beside connections: clients and fragments.
+pub trait Memories<A: Address> {
+    /// What `client` got last.
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity>;
+    /// Remembers what `client` got. Where `instead` is not set, what another CPU has remembered a
+    /// moment before stays. Returns whether it is this that is remembered now.
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool;
+    /// What the first fragment of a packet said, if it was seen.
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment>;
+    /// Keeps a copy of a later fragment until [`Memories::release`]. Returns whether it could.
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool;
+    /// Lets the fragments held of `held`'s packet, `count` of them, come by again after `frame`, the
+    /// first one, which is as it was afterwards.
+    ///
+    /// # Errors
+    /// `frame` could not be made what it was.
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable>;
+    /// Remembers it. Without room the later fragments are lost, and counted as they come.
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment);
 }
 
 /// The way to an address.
@@ -119,6 +156,11 @@ pub trait Node<A: Address> {
     fn route(&self, destination: &A) -> Route;
     /// The address that `device` sends from; unspecified if it has none of this family.
     fn own_address(&self, device: u32) -> A;
+    /// The address that the device sends from that the packet is at; unspecified if it has none.
+    fn here(&self) -> A;
+    /// Whether one more sender may be answered or told of a rejection: such packets are limited in
+    /// number, or a flood of the ones would be a flood of the others.
+    fn may_answer(&self) -> bool;
     /// Whether a socket of this node has, or listens for, packets of `tuple`.
     fn has_socket(&self, tuple: &Tuple<A>) -> bool;
 }

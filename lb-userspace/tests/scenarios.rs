@@ -9,6 +9,8 @@
 //! - `-- sweep --`: the connection tables are swept.
 //! - `-- remarks --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
+//! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
+//!   here that it is answered by; rewritten as the above.
 //!
 //! A section's name may go on after a blank, as in `-- contents (after the edit) --`. Lines of
 //! `packets` are read up to ` = `; see [`packets`].
@@ -72,6 +74,7 @@ fn played(scenario: &str, seed: u64) -> String {
             "settings" => stage.set(body),
             "cluster.yaml" => stage.objects(body),
             "sweep" => stage.sweep(),
+            "health" => Some(stage.health_checks()),
             "remarks" => Some(stage.remarks()),
             "contents" => Some(stage.contents()),
             "packets" => Some(packets::played(&mut stage, body)),

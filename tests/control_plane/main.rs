@@ -3,6 +3,7 @@
 //! what the reference does; where they differ on purpose, the case says so and why.
 
 mod check;
+mod health_check;
 mod lifecycle;
 mod lost_servers;
 mod many_services;

@@ -83,6 +83,7 @@ fn of_the_cluster_weir_reads_what_it_balances_and_says_events() -> Result<()> {
         rule("", "services", &["list", "watch"]),
         rule("discovery.k8s.io", "endpointslices", &["list", "watch"]),
         rule("", "nodes", &["get", "list", "watch"]),
+        rule("networking.k8s.io", "servicecidrs", &["list", "watch"]),
         rule("events.k8s.io", "events", &["create", "patch"]),
     ];
     for case in all() {

@@ -7,6 +7,7 @@ mod cluster_ip;
 mod detach;
 mod devices;
 mod edits;
+mod health_check;
 mod many_connections;
 mod node_port;
 mod observe;

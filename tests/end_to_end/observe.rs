@@ -1,8 +1,7 @@
 //! What load balancers, probes, dashboards and scripts ask kube-proxy on a node, they ask Weir there,
 //! and get answers that follow what happens.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use lb_common::address::{Family, Protocol};
 use weir_tests::lab::{Node, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Flow, Origin};
+use weir_tests::traffic::{Flow, Origin, probe};
 
 const HEALTH: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10256);
@@ -77,12 +76,6 @@ fn counted(node: &Node, series: &str) -> Result<f64> {
 
 /// Status and body of what `server` on `node` answers.
 fn ask(node: &Node, server: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = node.namespace.run(|| Ok(TcpStream::connect(server)?))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("no end of the headers")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    let answer = probe(&node.namespace, server, &format!("GET {path}"))?;
+    Ok((answer.status()?, answer.text()))
 }

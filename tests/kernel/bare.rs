@@ -15,6 +15,7 @@ pub const SMALL: Capacities = Capacities {
     backends: 1024,
     connections: 8192,
     half_open: 8192,
+    affinity: 8192,
 };
 
 /// A lab with one pod on the node, which is all these tests need; `None` if the test is to be

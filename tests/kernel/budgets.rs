@@ -7,17 +7,19 @@ use std::os::fd::{AsFd, AsRawFd};
 use anyhow::{Context, Result};
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
-use lb_userspace::programs::object;
+use lb_userspace::programs::{object, processors};
 use weir_tests::kernel::{Programs, alone};
 
 use crate::stack;
 
-/// Instructions the verifier may walk through, of the million it allows; and bytes of machine code.
+/// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Two
+/// thirds are the loops over quotes, extension headers and the powers of SCTP's checksum, in both
+/// families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 40_000, 32_000),
-    (Program::FromNetwork, 70_000, 32_000),
-    (Program::ToDevice, 15_000, 24_000),
-    (Program::NetworkXdp, 50_000, 32_000),
+    (Program::FromPod, 200_000, 50_000),
+    (Program::FromNetwork, 250_000, 56_000),
+    (Program::ToDevice, 150_000, 40_000),
+    (Program::NetworkXdp, 180_000, 34_000),
 ];
 
 /// Bytes of stack that any one function may use. A walk is at most four calls deep, and the kernel
@@ -59,7 +61,7 @@ fn functions_stay_within_their_stack() -> Result<()> {
 #[test]
 fn maps_stay_within_their_memory() -> Result<()> {
     alone(|| {
-        let sizes = capacities(TableSizes::default(), NODE_MEMORY);
+        let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors()?);
         let programs = Programs::load(|name| {
             let map = lb_common::maps::ALL.iter().find(|map| map.name == name);
             map.map_or(1, |map| sizes.entries(map.capacity))

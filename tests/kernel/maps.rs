@@ -10,8 +10,11 @@ use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::device::Device;
 use lb_common::maps::{CONNECTIONS_V4, TRAFFIC_V4};
-use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel, Verdict};
-use lb_common::settings::Settings;
+use lb_common::service::{
+    AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel, Verdict,
+};
+use lb_common::settings::{Prefix, Settings};
+use lb_common::source_range::SourceRange;
 use lb_userspace::maps::connections::{KernelFlows, now};
 use lb_userspace::maps::kernel::KernelStore;
 use lb_userspace::maps::{Contents, MapError, MapStore, Operation, diff};
@@ -44,7 +47,12 @@ fn backend<A>(address: A, generation: u32) -> Backend<A> {
 /// A row in every map.
 fn contents() -> Contents {
     let mut contents = Contents {
-        settings: Settings { first_source_port: 1024, source_ports: 100 },
+        settings: Settings {
+            first_source_port: 1024,
+            source_ports: 100,
+            services_v4: Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) },
+            services_v6: Prefix::nothing(),
+        },
         ..Contents::default()
     };
     let label = ServiceLabel::new("default", "web", "http", Protocol::TCP);
@@ -53,6 +61,8 @@ fn contents() -> Contents {
     let row = |first, second| FrontendRow {
         service: ServiceId(1),
         pools: [first, second, Pool::empty(Verdict::NoLocalEndpoint)],
+        affinity: 10_800,
+        flags: FrontendRow::RESTRICTED,
     };
     let port = Port::new(80);
     let v4 = Frontend::new(V4([10, 96, 0, 1]), port, Protocol::TCP);
@@ -62,6 +72,14 @@ fn contents() -> Contents {
     contents.v4.backends.insert(BackendId(1), backend(V4([10, 244, 0, 1]), 3));
     contents.v4.backends.insert(BackendId(1023), backend(V4([10, 244, 0, 2]), 4));
     contents.v6.backends.insert(BackendId(2), backend(V6([2; 16]), 1));
+    let row = AddressRow { flags: AddressRow::CLUSTER_IP | AddressRow::PING };
+    contents.v4.addresses.insert(V4([10, 96, 0, 1]), row);
+    contents.v6.addresses.insert(V6([1; 16]), AddressRow { flags: 0 });
+    let ranges = [(ServiceId(1), 0), (ServiceId(1), 24), (SourceRange::<V4>::CLUSTER, 12)];
+    let ranges =
+        ranges.map(|(service, length)| SourceRange::new(service, V4([10, 96, 0, 0]), length));
+    contents.v4.source_ranges.extend(ranges);
+    contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), V6([3; 16]), 128));
     contents.slots.insert(0, Arc::from([BackendId(1), BackendId(1023), BackendId(1)]));
     contents.slots.insert(4090, Arc::from([BackendId(1); 6]));
     contents.slots.insert(100, Arc::from([BackendId(2)]));
@@ -96,8 +114,12 @@ fn contents_are_read_as_they_were_written_and_removed_without_a_trace() -> Resul
 fn a_full_map_is_told_with_the_flag_that_sets_its_size() -> Result<()> {
     on_maps(|pins| {
         let mut store = KernelStore::open(pins)?;
-        let row =
-            FrontendRow { service: ServiceId(1), pools: [Pool::empty(Verdict::NoEndpoint); 3] };
+        let row = FrontendRow {
+            service: ServiceId(1),
+            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            affinity: 0,
+            flags: 0,
+        };
         let fill = (0..=SMALL.frontends).try_for_each(|i| {
             let frontend = Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
             store.apply(&Operation::FrontendV4(frontend, Some(row)))

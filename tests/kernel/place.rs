@@ -4,16 +4,18 @@
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use anyhow::Result;
-use lb_common::address::Tuple;
-use lb_common::address::{Address, Family, V4, V6};
+use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::Backend;
 use lb_common::connection::Connection;
 use lb_common::device::Device;
 use lb_common::filter;
-use lb_common::service::{Frontend, FrontendRow};
-use lb_common::settings::Settings;
+use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
+use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::lab::{self, Lab, Pod};
 use lb_ebpf::memory::{FamilyRows, Rows};
+use lb_ebpf::tables::Tables;
 use weir_tests::kernel::{Programs, ip};
 
 /// The node's network device, and what keeps its ports taken.
@@ -62,6 +64,10 @@ pub trait Maps: Address {
     const BACKENDS: &'static str;
     const CONNECTIONS: &'static str;
     const HALF_OPEN: &'static str;
+    const ADDRESSES: &'static str;
+    const SOURCE_RANGES: &'static str;
+    const AFFINITY: &'static str;
+    const FRAGMENTS: &'static str;
 }
 
 impl Maps for V4 {
@@ -69,6 +75,10 @@ impl Maps for V4 {
     const BACKENDS: &'static str = "BACKENDS_V4";
     const CONNECTIONS: &'static str = "CONNECTIONS_V4";
     const HALF_OPEN: &'static str = "HALF_OPEN_V4";
+    const ADDRESSES: &'static str = "ADDRESSES_V4";
+    const SOURCE_RANGES: &'static str = "SOURCE_RANGES_V4";
+    const AFFINITY: &'static str = "AFFINITY_V4";
+    const FRAGMENTS: &'static str = "FRAGMENTS_V4";
 }
 
 impl Maps for V6 {
@@ -76,6 +86,10 @@ impl Maps for V6 {
     const BACKENDS: &'static str = "BACKENDS_V6";
     const CONNECTIONS: &'static str = "CONNECTIONS_V6";
     const HALF_OPEN: &'static str = "HALF_OPEN_V6";
+    const ADDRESSES: &'static str = "ADDRESSES_V6";
+    const SOURCE_RANGES: &'static str = "SOURCE_RANGES_V6";
+    const AFFINITY: &'static str = "AFFINITY_V6";
+    const FRAGMENTS: &'static str = "FRAGMENTS_V6";
 }
 
 /// Writes the rows that do not change from case to case.
@@ -100,12 +114,13 @@ pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> 
 
 /// Puts everything back that a case may have changed.
 pub fn tidy(programs: &mut Programs, rows: &Rows) -> Result<()> {
-    let (first_source_port, source_ports) = rows.source_ports;
-    programs.set("SETTINGS", 0, Settings { first_source_port, source_ports })?;
+    let settings = Tables::<V4>::settings(rows);
+    programs.set("SETTINGS", 0, settings)?;
     family(programs, &rows.v4)?;
     family(programs, &rows.v6)?;
     tidy_family::<V4>(programs)?;
     tidy_family::<V6>(programs)?;
+    programs.leave_answers(u32::MAX)?;
     programs.forget_routes()
 }
 
@@ -113,21 +128,32 @@ fn tidy_family<A: Maps>(programs: &mut Programs) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
     Connection<A>: bytemuck::Pod,
+    Client<A>: bytemuck::Pod,
+    Fragmented<A>: bytemuck::Pod,
 {
     programs.clear::<Tuple<A>, Connection<A>>(A::CONNECTIONS)?;
-    programs.clear::<Tuple<A>, Connection<A>>(A::HALF_OPEN)
+    programs.clear::<Tuple<A>, Connection<A>>(A::HALF_OPEN)?;
+    programs.clear::<Client<A>, Affinity>(A::AFFINITY)?;
+    programs.clear::<Fragmented<A>, FirstFragment>(A::FRAGMENTS)
 }
 
 fn family<A: Maps>(programs: &mut Programs, rows: &FamilyRows<A>) -> Result<()>
 where
     Frontend<A>: bytemuck::Pod,
     Backend<A>: bytemuck::Pod,
+    SourceRange<A>: bytemuck::Pod,
 {
     for (frontend, row) in &rows.frontends {
         programs.put::<Frontend<A>, FrontendRow>(A::FRONTENDS, *frontend, *row)?;
     }
     for (id, row) in &rows.backends {
         programs.set(A::BACKENDS, id.0, *row)?;
+    }
+    for (address, row) in &rows.addresses {
+        programs.put::<A, AddressRow>(A::ADDRESSES, *address, *row)?;
+    }
+    for range in &rows.source_ranges {
+        programs.allow(A::SOURCE_RANGES, range)?;
     }
     Ok(())
 }

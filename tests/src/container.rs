@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -40,7 +40,10 @@ impl Image {
     /// If there is no binary, or it cannot be copied.
     pub fn build(lab: &Lab) -> Result<Self> {
         let weir = lab.folder().join("weir");
-        std::fs::copy(agent::binary()?, &weir)?;
+        // By a process of its own: a file that this one writes to may not be started as long as a
+        // child that another test starts meanwhile holds the descriptor too (`ETXTBSY`).
+        let status = Command::new("cp").arg(agent::binary()?).arg(&weir).status()?;
+        ensure!(status.success(), "cannot copy the binary to {}", weir.display());
         Ok(Self { weir })
     }
 

@@ -5,12 +5,15 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use lb_common::address::Address;
 use lb_common::filter::Position;
 use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
@@ -47,6 +50,12 @@ pub fn ip(command: &str) -> Result<()> {
     ensure!(output.status.success(), "`ip {command}`: {complaint}");
     Ok(())
 }
+
+/// How many senders a program may answer: as many as come, unless a test says otherwise.
+const ANSWERS: u32 = u32::MAX;
+/// A turn so long that no test sees two; and its number.
+const NO_TURNS: u32 = 63;
+const FIRST_TURN: u32 = 0;
 
 /// A value that maps hold as bytes.
 #[derive(Clone, Copy)]
@@ -85,13 +94,17 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            if !matches!(map.capacity, Capacity::Fixed(_)) {
-                loader.map_max_entries(map.name, entries(map.name));
-            }
+            let entries = match map.capacity {
+                Capacity::Fixed(fixed) => fixed,
+                _ => entries(map.name),
+            };
+            loader.map_max_entries(map.name, entries);
         }
         let mut ebpf = loader
             .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
             .override_global("ROUTE_LIFETIME", &an_hour, true)
+            .override_global("ANSWER_TURN", &NO_TURNS, true)
+            .override_global("ANSWERS_PER_TURN", &ANSWERS, true)
             .load(&object)
             .context("the kernel refused the maps")?;
         for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
@@ -189,11 +202,48 @@ impl Programs {
         let (Map::Array(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)) = map
         else {
             bail!("{name} is of a kind that the catalogue does not have");
         };
         Ok(data.fd())
+    }
+
+    /// Lets every CPU answer `more` senders more.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn leave_answers(&mut self, more: u32) -> Result<()> {
+        let answers = Plain([FIRST_TURN, ANSWERS - more]);
+        let values = PerCpuValues::try_from(vec![answers; aya::util::nr_cpus().map_err(|e| e.1)?])?;
+        let mut map: PerCpuArray<_, Plain<[u32; 2]>> = PerCpuArray::try_from(self.map("ANSWERS")?)?;
+        Ok(map.set(0, values, 0)?)
+    }
+
+    /// Writes a source range.
+    ///
+    /// # Errors
+    /// If the map is not there or is full.
+    pub fn allow<A: Address>(&mut self, map: &str, range: &SourceRange<A>) -> Result<()>
+    where
+        SourceRange<A>: bytemuck::Pod,
+    {
+        let bytes = bytemuck::bytes_of(range);
+        match *bytes {
+            [_, _, _, _, ref data @ ..] if data.len() == 8 => {
+                self.allow_bytes::<8>(map, range.bits, data.try_into()?)
+            }
+            [_, _, _, _, ref data @ ..] => {
+                self.allow_bytes::<20>(map, range.bits, data.try_into()?)
+            }
+            _ => bail!("a source range begins with its number of bits"),
+        }
+    }
+
+    fn allow_bytes<const N: usize>(&mut self, map: &str, bits: u32, data: [u8; N]) -> Result<()> {
+        let mut trie: LpmTrie<_, [u8; N], u32> = LpmTrie::try_from(self.map(map)?)?;
+        Ok(trie.insert(&Key::new(bits, data), 1, 0)?)
     }
 
     /// Writes an entry of a hash.

@@ -43,7 +43,10 @@ pub fn frame(
         }
     };
     let mut bytes = Vec::new();
-    if protocol == Protocol::UDP {
+    if protocol == Protocol::SCTP {
+        let number = etherparse::IpNumber::SCTP;
+        ip.write(&mut bytes, number, &sctp(from.port(), to.port(), kind, payload))
+    } else if protocol == Protocol::UDP {
         ip.udp(from.port(), to.port()).write(&mut bytes, payload)
     } else {
         let tcp = ip.tcp(from.port(), to.port(), 1000, 4096);
@@ -60,6 +63,90 @@ pub fn frame(
     bytes
 }
 
+/// An SCTP packet with a chunk that means what `kind` does in TCP (RFC 9260, 3.1 and 3.2).
+fn sctp(from: u16, to: u16, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let chunk = match kind {
+        Kind::Open => 1,
+        Kind::Accept => 2,
+        Kind::Data => 0,
+        Kind::Close => 7,
+        Kind::Reset => 6,
+    };
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes(), [0, 1], [2, 3]].concat();
+    packet.extend([0; 4]);
+    packet.extend([chunk, 0]);
+    packet.extend((payload.len() as u16 + 4).to_be_bytes());
+    packet.extend(payload);
+    let checksum = crate::wire::sctp::checksum(&packet);
+    packet[8..12].copy_from_slice(&checksum);
+    packet
+}
+
+/// An ICMP error's type, code and last four bytes of header.
+pub type Icmp = (u8, u8, u32);
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// Who says it.
+    pub from: IpAddr,
+    /// To whom.
+    pub to: IpAddr,
+    /// What.
+    pub icmp: Icmp,
+}
+
+/// A frame with ICMP from `from` to `to` and `quote` behind its header.
+#[must_use]
+pub fn icmp(from: IpAddr, to: IpAddr, (kind, code, rest): Icmp, quote: &[u8]) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2(lab::ROUTER_LINK, lab::NODE_LINK);
+    let mut bytes = Vec::new();
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => link
+            .ipv4(from.octets(), to.octets(), HOPS)
+            .icmpv4_raw(kind, code, rest.to_be_bytes())
+            .write(&mut bytes, quote),
+        (IpAddr::V6(from), IpAddr::V6(to)) => link
+            .ipv6(from.octets(), to.octets(), HOPS)
+            .icmpv6_raw(kind, code, rest.to_be_bytes())
+            .write(&mut bytes, quote),
+        _ => panic!("{from} and {to} are of different families"),
+    }
+    .expect("a vector takes any packet");
+    bytes
+}
+
+/// What an ICMP error says, and the packet that it quotes; `None` if the frame is no ICMP.
+#[must_use]
+pub fn told(frame: &[u8]) -> Option<(Told, &[u8])> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let (from, to) = addresses(packet.net.as_ref()?)?;
+    let (icmp, quote) = match packet.transport? {
+        TransportSlice::Icmpv4(icmp) => {
+            let rest = u32::from_be_bytes(icmp.bytes5to8());
+            ((icmp.type_u8(), icmp.code_u8(), rest), frame.get(14 + 28..)?)
+        }
+        TransportSlice::Icmpv6(icmp) => {
+            let rest = u32::from_be_bytes(icmp.bytes5to8());
+            ((icmp.type_u8(), icmp.code_u8(), rest), frame.get(14 + 48..)?)
+        }
+        _ => return None,
+    };
+    Some((Told { from, to, icmp }, quote))
+}
+
+fn addresses(net: &NetSlice<'_>) -> Option<(IpAddr, IpAddr)> {
+    match net {
+        NetSlice::Ipv4(ip) => {
+            Some((ip.header().source_addr().into(), ip.header().destination_addr().into()))
+        }
+        NetSlice::Ipv6(ip) => {
+            Some((ip.header().source_addr().into(), ip.header().destination_addr().into()))
+        }
+        NetSlice::Arp(_) => None,
+    }
+}
+
 /// The tuple of packets from `from` to `to`.
 #[must_use]
 pub fn tuple<A: Address>(from: SocketAddr, to: SocketAddr, protocol: Protocol) -> Tuple<A> {
@@ -72,24 +159,18 @@ pub fn tuple<A: Address>(from: SocketAddr, to: SocketAddr, protocol: Protocol) -
     )
 }
 
-/// Source and destination of a frame, or `None` if it is no TCP or UDP packet.
+/// Source and destination of a frame, or `None` if it has no ports.
 #[must_use]
 pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let packet = SlicedPacket::from_ethernet(frame).ok()?;
-    let (source, destination): (IpAddr, IpAddr) = match packet.net? {
-        NetSlice::Ipv4(ip) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
-        NetSlice::Ipv6(ip) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
-        NetSlice::Arp(_) => return None,
-    };
-    let (from, to) = match packet.transport? {
-        TransportSlice::Tcp(tcp) => (tcp.source_port(), tcp.destination_port()),
-        TransportSlice::Udp(udp) => (udp.source_port(), udp.destination_port()),
-        TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_) => {
-            return None;
+    let (source, destination) = addresses(packet.net.as_ref()?)?;
+    let (from, to) = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
+        Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
+        Some(_) => return None,
+        None => {
+            let [a, b, c, d, ..] = *packet.ip_payload()?.payload else { return None };
+            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
         }
     };
     Some((SocketAddr::new(source, from), SocketAddr::new(destination, to)))
@@ -99,6 +180,26 @@ pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 #[must_use]
 pub fn hops(frame: &[u8]) -> u8 {
     if frame[14] >> 4 == 4 { frame[22] } else { frame[21] }
+}
+
+/// Sets the hop limit, and the checksum over it.
+pub fn set_hops(frame: &mut [u8], hops: u8) {
+    if frame[14] >> 4 == 4 {
+        frame[22] = hops;
+        set_ipv4_checksum(frame);
+    } else {
+        frame[21] = hops;
+    }
+}
+
+/// Sets the checksum of a frame's IPv4 header.
+///
+/// # Panics
+/// There is no such header.
+pub fn set_ipv4_checksum(frame: &mut [u8]) {
+    let (header, _) = etherparse::Ipv4Header::from_slice(&frame[14..])
+        .expect("the frame was built as an IPv4 packet");
+    frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
 }
 
 /// Whether the checksums of a frame are right: those of its IP and transport headers, computed anew.
@@ -116,6 +217,16 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
         }
     };
     let failed = |_| "a length does not fit its field".to_owned();
+    if let Some(ip) = packet.ip_payload()
+        && ip.ip_number == etherparse::IpNumber::SCTP
+        && !ip.fragmented
+        && ip.payload.len() >= 16
+    {
+        let (is, should) = (&ip.payload[8..12], crate::wire::sctp::checksum(ip.payload));
+        if is != should && is != [0; 4] {
+            return Err(format!("the SCTP checksum is {is:02x?} and should be {should:02x?}"));
+        }
+    }
     match (packet.net, packet.transport) {
         (Some(NetSlice::Ipv4(ip)), transport) => {
             let header = ip.header().to_header();
@@ -130,6 +241,10 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
                     let sum = udp.to_header().calc_checksum_ipv4(&header, udp.payload());
                     wrong("UDP", udp.checksum(), sum.map_err(failed)?)
                 }
+                Some(TransportSlice::Icmpv4(icmp)) => {
+                    let sum = icmp.icmp_type().calc_checksum(icmp.payload());
+                    wrong("ICMP", icmp.checksum(), sum)
+                }
                 _ => Ok(()),
             }
         }
@@ -143,6 +258,11 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
                 Some(TransportSlice::Udp(udp)) => {
                     let sum = udp.to_header().calc_checksum_ipv6(&header, udp.payload());
                     wrong("UDP", udp.checksum(), sum.map_err(failed)?)
+                }
+                Some(TransportSlice::Icmpv6(icmp)) => {
+                    let (from, to) = (header.source, header.destination);
+                    let sum = icmp.icmp_type().calc_checksum(from, to, icmp.payload());
+                    wrong("ICMPv6", icmp.checksum(), sum.map_err(failed)?)
                 }
                 _ => Ok(()),
             }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::address::{Address, Family, Port, Protocol, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::hash;
-use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, Verdict};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, Verdict};
+use lb_common::settings::Prefix;
+use lb_common::source_range::SourceRange;
 
 use crate::memory::{FamilyRows, Rows, World};
 use crate::tables::{Link, NextHop};
@@ -23,6 +25,9 @@ pub const FIRST_SOURCE_PORT: u16 = 20_000;
 pub const SOURCE_PORTS: u16 = 5_000;
 /// A source port on which the node has a UDP and a TCP socket.
 pub const SOCKET_PORT: u16 = FIRST_SOURCE_PORT;
+
+/// The Service port that only the client outside may dial.
+const RESTRICTED: ServiceId = ServiceId(2);
 
 /// The two pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,11 +61,13 @@ pub enum Dial {
     Broken = 7,
     /// No Service at all.
     Nothing = 8,
+    /// A Service like the first, for the client outside alone.
+    Restricted = 9,
 }
 
 impl Dial {
     /// All that have a frontend.
-    pub const SERVICES: [Self; 7] = [
+    pub const SERVICES: [Self; 8] = [
         Self::Here,
         Self::HereToo,
         Self::Elsewhere,
@@ -68,11 +75,12 @@ impl Dial {
         Self::Nobody,
         Self::NobodyHere,
         Self::Broken,
+        Self::Restricted,
     ];
 
     fn pool(self) -> Pool {
         match self {
-            Self::Here | Self::HereToo => Pool { base: 0, length: 1 },
+            Self::Here | Self::HereToo | Self::Restricted => Pool { base: 0, length: 1 },
             Self::Elsewhere | Self::ElsewhereToo => Pool { base: 1, length: 1 },
             Self::Broken => Pool { base: 2, length: 1 },
             Self::NobodyHere => Pool::empty(Verdict::NoLocalEndpoint),
@@ -139,6 +147,18 @@ impl Lab {
         SocketAddr::new(address, 80)
     }
 
+    /// An address of the service CIDR that no Service has, by port.
+    #[must_use]
+    pub fn unallocated(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip("10.96.0.0", "fd00:96::"), port)
+    }
+
+    /// A router on the way to the pod elsewhere and to the client.
+    #[must_use]
+    pub fn router(self) -> IpAddr {
+        self.ip("192.0.2.254", "2001:db8:2::fe")
+    }
+
     /// The source port that a flow's `attempt`th try gets.
     #[must_use]
     pub fn source_port(
@@ -156,6 +176,11 @@ impl Lab {
     }
 }
 
+/// The first address of the IPv6 service CIDR, which has 125 bits as IPv4's has 29.
+const FIRST_SERVICE_V6: [u8; 16] = [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const SERVICES_MASK_V6: [u8; 16] =
+    [255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0xf8];
+
 /// The port backends listen on.
 pub const BACKEND_PORT: u16 = 8080;
 
@@ -167,12 +192,17 @@ pub fn rows() -> Rows {
         v6: family_rows(Lab { family: Family::V6 }),
         slots: vec![BackendId(Pod::Here as u32), BackendId(Pod::Elsewhere as u32), BackendId(99)],
         source_ports: (FIRST_SOURCE_PORT, SOURCE_PORTS),
+        services: Some((
+            Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 255, 255, 248]) },
+            Prefix { first: V6(FIRST_SERVICE_V6), mask: V6(SERVICES_MASK_V6) },
+        )),
     }
 }
 
 fn family_rows<A: Address>(lab: Lab) -> FamilyRows<A> {
     let mut rows = FamilyRows::default();
-    for (offset, protocol) in [Protocol::TCP, Protocol::UDP].into_iter().enumerate() {
+    let protocols = [Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+    for (offset, protocol) in protocols.into_iter().enumerate() {
         for pod in Pod::ALL {
             // One row per pod serves both protocols' frontends: a case looks at one at a time.
             let at = lab.pod(pod, BACKEND_PORT);
@@ -190,10 +220,28 @@ fn family_rows<A: Address>(lab: Lab) -> FamilyRows<A> {
         for dial in Dial::SERVICES {
             let at = lab.dial(dial);
             let frontend = Frontend::new(address(at.ip()), Port::new(at.port()), protocol);
-            let row = FrontendRow { service: ServiceId(1), pools: [dial.pool(); 3] };
+            let pools = [dial.pool(); 3];
+            let (service, affinity, flags) = match dial {
+                Dial::Restricted => (RESTRICTED, 0, FrontendRow::RESTRICTED),
+                _ => (ServiceId(1), 0, 0),
+            };
+            let row = FrontendRow { service, pools, affinity, flags };
             rows.frontends.insert(frontend, row);
         }
     }
+    for dial in Dial::SERVICES {
+        let row = AddressRow { flags: AddressRow::CLUSTER_IP | AddressRow::PING };
+        rows.addresses.insert(address(lab.dial(dial).ip()), row);
+    }
+    rows.addresses.insert(address(lab.node(0).ip()), AddressRow { flags: 0 });
+    let (first, length) = match lab.family {
+        Family::V4 => (lab.unallocated(0), 29),
+        Family::V6 => (lab.unallocated(0), 125),
+    };
+    let range = SourceRange::new(SourceRange::<A>::CLUSTER, address(first.ip()), length);
+    rows.source_ranges.insert(range);
+    let allowed = SourceRange::of(RESTRICTED, address(lab.client(0).ip()));
+    rows.source_ranges.insert(allowed);
     rows
 }
 
@@ -221,6 +269,7 @@ pub fn world(device: u32) -> World<Rows> {
             };
         }
     }
+    world.here.set(device);
     world.v4.own_addresses.insert(device, address(v4.node(0).ip()));
     world.v6.own_addresses.insert(device, address(v6.node(0).ip()));
     world

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 
-use super::frame::{self, Kind};
+use super::frame::{self, Kind, Told};
 use super::lab::{self, BACKEND_PORT, Dial, Lab, Pod};
 use super::{Case, Program, Setting, Step};
 use crate::balance::Onward;
+use crate::unusual::is_unusual;
 
 /// Every case, in both families and protocols where it makes sense. `device` is the interface index
 /// of the node's network device.
@@ -16,13 +17,18 @@ use crate::balance::Onward;
 pub fn all(device: u32) -> Vec<Case> {
     let mut cases = Vec::new();
     for family in Family::ALL {
-        for protocol in [Protocol::TCP, Protocol::UDP] {
+        for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
             let tell = Tell { lab: Lab { family }, protocol, device };
             cases.extend(tell.both());
-            if protocol == Protocol::TCP {
-                cases.extend(tell.tcp());
-            } else {
-                cases.extend(tell.udp());
+            cases.extend(tell.rejected());
+            cases.extend(tell.errors());
+            match protocol {
+                Protocol::TCP => cases.extend(tell.tcp().into_iter().chain(tell.answered())),
+                Protocol::UDP => cases.extend(tell.udp()),
+                _ => {}
+            }
+            if protocol != Protocol::SCTP {
+                cases.extend(tell.fragments());
             }
         }
     }
@@ -31,17 +37,17 @@ pub fn all(device: u32) -> Vec<Case> {
 
 /// The teller of a family's and protocol's cases.
 #[derive(Clone, Copy)]
-struct Tell {
-    lab: Lab,
-    protocol: Protocol,
-    device: u32,
+pub(super) struct Tell {
+    pub(super) lab: Lab,
+    pub(super) protocol: Protocol,
+    pub(super) device: u32,
 }
 
-const CLIENT: u16 = 40_000;
-const PAYLOAD: &[u8] = b"a payload of an odd length.";
+pub(super) const CLIENT: u16 = 40_000;
+pub(super) const PAYLOAD: &[u8] = b"a payload of an odd length.";
 
 impl Tell {
-    fn case(self, sentence: &'static str, steps: Vec<Step>) -> Case {
+    pub(super) fn case(self, sentence: &'static str, steps: Vec<Step>) -> Case {
         let Self { lab: Lab { family }, protocol, .. } = self;
         Case { sentence, family, protocol, setting: Setting::default(), steps }
     }
@@ -60,7 +66,7 @@ impl Tell {
     }
 
     /// A packet that leaves as it came.
-    fn passes(
+    pub(super) fn passes(
         self,
         program: Program,
         kind: Kind,
@@ -71,7 +77,7 @@ impl Tell {
     }
 
     /// A packet that is dropped.
-    fn drops(
+    pub(super) fn drops(
         self,
         program: Program,
         kind: Kind,
@@ -82,7 +88,13 @@ impl Tell {
     }
 
     /// A packet from `client` to a service whose backend is the pod here.
-    fn forwarded(self, program: Program, kind: Kind, client: SocketAddr, dial: Dial) -> Step {
+    pub(super) fn forwarded(
+        self,
+        program: Program,
+        kind: Kind,
+        client: SocketAddr,
+        dial: Dial,
+    ) -> Step {
         let (to, backend) = (self.lab.dial(dial), self.lab.pod(Pod::Here, BACKEND_PORT));
         let leaves = Some((client, backend));
         self.packet(program, kind, (client, to), Outcome::Forwarded, Onward::On, leaves)
@@ -97,13 +109,13 @@ impl Tell {
     }
 
     /// The node's own address and the source port that the `attempt`th try gives a flow.
-    fn translated(self, client: SocketAddr, dial: Dial, attempt: u32) -> SocketAddr {
+    pub(super) fn translated(self, client: SocketAddr, dial: Dial, attempt: u32) -> SocketAddr {
         let to = self.lab.dial(dial);
         self.lab.node(self.lab.source_port(client, to, self.protocol, attempt))
     }
 
     /// A packet from `client` to a service whose backend is the pod elsewhere.
-    fn forwarded_out(
+    pub(super) fn forwarded_out(
         self,
         program: Program,
         kind: Kind,
@@ -141,7 +153,7 @@ impl Tell {
     }
 
     /// Steps that establish a connection from `client` to the pod here.
-    fn established(self, program: Program, client: SocketAddr, dial: Dial) -> Vec<Step> {
+    pub(super) fn established(self, program: Program, client: SocketAddr, dial: Dial) -> Vec<Step> {
         vec![
             self.forwarded(program, Kind::Open, client, dial),
             self.replied(Kind::Accept, client, dial),
@@ -186,10 +198,6 @@ impl Tell {
                 steps.extend(self.established(Program::FromNetwork, client, Dial::Here));
                 steps.push(left(Kind::Data));
                 steps
-            }),
-            self.case("a service with no endpoint drops", {
-                let ends = (pod, self.lab.dial(Dial::Nobody));
-                vec![self.drops(Program::FromPod, Kind::Open, ends, Outcome::NoEndpoint)]
             }),
             self.case("a service with no endpoint on this node drops if its policy is Local", {
                 let ends = (client, self.lab.dial(Dial::NobodyHere));
@@ -339,21 +347,33 @@ impl Tell {
             Case {
                 setting: Setting { source_ports: Some(1), ..Setting::default() },
                 ..self.case("a port that a socket has is not taken", {
-                    vec![self.drops(tc, Kind::Open, (client, to), Outcome::NoSourcePort)]
+                    if self.protocol == Protocol::SCTP {
+                        return_nothing()
+                    } else {
+                        vec![self.drops(tc, Kind::Open, (client, to), Outcome::NoSourcePort)]
+                    }
                 })
             },
-            self.case("a packet at the end of its life is not sent on", {
+            self.case("who sends a packet at the end of its life is told so", {
                 let mut frame = frame::frame(client, to, self.protocol, Kind::Open, PAYLOAD);
-                set_hops(&mut frame, self.lab.family, 1);
-                let (outcome, onward) = (Outcome::TtlExpired, Onward::Drop);
-                vec![Step::Packet { program: tc, frame, outcome, onward, leaves: None }]
+                frame::set_hops(&mut frame, 1);
+                let icmp = if self.lab.family == Family::V4 { (11, 0, 0) } else { (3, 0, 0) };
+                let told = Told { from: self.lab.node(0).ip(), to: client.ip(), icmp };
+                vec![Step::Tells { program: tc, frame, outcome: Outcome::RejectedTtlExpired, told }]
             }),
-            self.case("a packet too large for the next link is not sent on", {
+            self.case("who sends a packet too large for the next link is told how large it is", {
                 let payload = [7; lab::MTU as usize];
                 let frame = frame::frame(client, to, self.protocol, Kind::Data, &payload);
+                let mtu = lab::MTU;
+                let icmp = if self.lab.family == Family::V4 { (3, 4, mtu) } else { (2, 0, mtu) };
+                let told = Told { from: self.lab.node(0).ip(), to: client.ip(), icmp };
                 let mut steps = established.clone();
-                let (outcome, onward) = (Outcome::TooBig, Onward::Drop);
-                steps.push(Step::Packet { program: tc, frame, outcome, onward, leaves: None });
+                steps.push(Step::Tells {
+                    program: tc,
+                    frame,
+                    outcome: Outcome::RejectedTooBig,
+                    told,
+                });
                 steps
             }),
         ]
@@ -385,12 +405,11 @@ impl Tell {
         let to = self.lab.dial(Dial::Here);
         let whole = frame::frame(pod, to, self.protocol, Kind::Open, PAYLOAD);
         let left = |sentence, frame: Vec<u8>, outcome| {
-            let steps = [Program::FromPod, Program::NetworkXdp].map(|program| Step::Packet {
-                program,
-                frame: frame.clone(),
-                outcome,
-                onward: Onward::On,
-                leaves: None,
+            let steps = [Program::FromPod, Program::NetworkXdp].map(|program| {
+                let is_left = program == Program::NetworkXdp && is_unusual(outcome);
+                let outcome = if is_left { Outcome::LeftToTc } else { outcome };
+                let frame = frame.clone();
+                Step::Packet { program, frame, outcome, onward: Onward::On, leaves: None }
             });
             self.case(sentence, steps.to_vec())
         };
@@ -411,21 +430,21 @@ impl Tell {
                 whole[..transport + 7].to_vec(),
                 Outcome::Malformed,
             ),
-            left("SCTP is left alone", changed(protocol, &[132]), Outcome::NotTransport),
+            left("DCCP is left alone", changed(protocol, &[33]), Outcome::NotTransport),
         ];
         let icmp = if is_v4 { 1 } else { 58 };
         let types = if is_v4 {
             [
                 (3, Outcome::IcmpError),
                 (11, Outcome::IcmpError),
-                (8, Outcome::Ping),
                 (0, Outcome::NotTransport),
+                (13, Outcome::NotTransport),
             ]
         } else {
             [
                 (2, Outcome::IcmpError),
                 (1, Outcome::IcmpError),
-                (128, Outcome::Ping),
+                (129, Outcome::NotTransport),
                 (135, Outcome::NotTransport),
             ]
         };
@@ -435,18 +454,19 @@ impl Tell {
             cases.push(left("ICMP is told apart", frame, outcome));
         }
         if is_v4 {
-            cases.push(left("a first fragment", changed(20, &[0x20, 0]), Outcome::Fragment));
-            cases.push(left("a last fragment", changed(20, &[0, 9]), Outcome::Fragment));
             cases.push(left(
                 "a header length below five",
                 changed(14, &[0x44]),
                 Outcome::Malformed,
             ));
         } else {
-            cases.push(left("a fragment", changed(protocol, &[44]), Outcome::Fragment));
-            for next in [0, 43, 51, 60] {
-                let outcome = Outcome::ExtensionHeader;
-                cases.push(left("an extension header", changed(protocol, &[next]), outcome));
+            let cut_short = whole[..transport + 7].to_vec();
+            for next in [0, 43, 44, 51, 60] {
+                let mut frame = cut_short.clone();
+                frame[protocol] = next;
+                let end = (Outcome::Malformed, Onward::On);
+                let steps = vec![self.odd_step(Program::FromPod, frame, end)];
+                cases.push(self.case("an extension header cut short", steps));
             }
         }
         cases
@@ -587,20 +607,9 @@ impl Tell {
     }
 }
 
-/// No steps: the case does not exist in this family.
+/// No steps: the case does not exist in this family or protocol.
 const fn return_nothing() -> Vec<Step> {
     Vec::new()
-}
-
-/// Sets the hop limit, and the checksum over it.
-fn set_hops(frame: &mut [u8], family: Family, hops: u8) {
-    match family {
-        Family::V4 => {
-            frame[22] = hops;
-            set_ipv4_checksum(frame);
-        }
-        Family::V6 => frame[21] = hops,
-    }
 }
 
 /// The same IPv4 packet with eight bytes of options: no-operations and an end.
@@ -611,12 +620,6 @@ fn with_options(frame: &[u8]) -> Vec<u8> {
     longer[14] = 0x47;
     let length = u16::from_be_bytes([frame[16], frame[17]]) + 8;
     longer[16..18].copy_from_slice(&length.to_be_bytes());
-    set_ipv4_checksum(&mut longer);
+    frame::set_ipv4_checksum(&mut longer);
     longer
-}
-
-fn set_ipv4_checksum(frame: &mut [u8]) {
-    let (header, _) = etherparse::Ipv4Header::from_slice(&frame[14..])
-        .expect("the frame was built as an IPv4 packet");
-    frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
 }

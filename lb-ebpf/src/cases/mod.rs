@@ -9,6 +9,8 @@ pub mod frame;
 pub mod lab;
 pub mod list;
 pub mod mutation;
+mod told;
+mod unusual;
 
 use std::net::SocketAddr;
 
@@ -98,6 +100,34 @@ pub enum Step {
         /// Source and destination it leaves with; `None` for unchanged.
         leaves: Option<(SocketAddr, SocketAddr)>,
     },
+    /// A packet comes by, and leaves with these bytes.
+    Becomes {
+        /// The program that sees it.
+        program: Program,
+        /// Its bytes.
+        frame: Vec<u8>,
+        /// How its walk ends.
+        outcome: Outcome,
+        /// Where it goes.
+        onward: Onward,
+        /// The bytes it leaves with.
+        becomes: Vec<u8>,
+    },
+    /// A packet comes by, and its sender is told something about it.
+    Tells {
+        /// The program that sees it.
+        program: Program,
+        /// Its bytes.
+        frame: Vec<u8>,
+        /// How its walk ends.
+        outcome: Outcome,
+        /// What its sender is told.
+        told: frame::Told,
+    },
+    /// So many fragments that were held have come by again since the last such step.
+    Released(usize),
+    /// So many more senders are answered.
+    Answers(u32),
     /// The agent takes the endpoint behind a backend away.
     Retire(lab::Pod),
     /// The kernel evicts the half-open entry of these packets.

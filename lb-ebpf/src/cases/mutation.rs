@@ -1,11 +1,13 @@
 //! The fuzzer's packets: frames of the lab, cut, stretched and overwritten, and plain noise. A seed
 //! names a packet for ever, so that memory and kernel can be given the same.
 
+use std::net::SocketAddr;
+
 use lb_common::address::{Family, Protocol};
 
-use super::Program;
 use super::frame::{self, Kind};
 use super::lab::{BACKEND_PORT, Dial, Lab, Pod};
+use super::{Program, unusual};
 
 /// A packet, and the program that sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +38,7 @@ pub fn of(seed: u64) -> Sent {
 /// A frame that a node of the lab might see.
 fn sensible(dice: &mut Dice) -> Vec<u8> {
     let lab = Lab { family: *dice.pick(&Family::ALL) };
-    let protocol = *dice.pick(&[Protocol::TCP, Protocol::UDP]);
+    let protocol = *dice.pick(&[Protocol::TCP, Protocol::UDP, Protocol::UDP, Protocol::SCTP]);
     // Few ports, so that flows meet again.
     let port = 40_000 + dice.below(4) as u16;
     let clients = [lab.client(port), lab.neighbour(port), lab.pod(Pod::Here, port)];
@@ -50,6 +52,7 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
         Dial::NobodyHere,
         Dial::Broken,
         Dial::Nothing,
+        Dial::Restricted,
     ]);
     let frontend = lab.dial(dial);
     let backend = lab.pod(*dice.pick(&[Pod::Here, Pod::Elsewhere]), BACKEND_PORT);
@@ -64,7 +67,40 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
     let kind =
         *dice.pick(&[Kind::Open, Kind::Accept, Kind::Data, Kind::Data, Kind::Close, Kind::Reset]);
     let payload = vec![dice.below(256) as u8; *dice.pick(&[0, 1, 2, 31, 512])];
-    frame::frame(from, to, protocol, kind, &payload)
+    let frame = frame::frame(from, to, protocol, kind, &payload);
+    match dice.below(8) {
+        0 => {
+            let pieces = unusual::cut(&frame);
+            dice.pick(&pieces).clone()
+        }
+        1 => error(dice, lab, from, &frame),
+        2 => ping(dice, lab, from, to),
+        3 if lab.family == Family::V6 => {
+            let headers = *dice.pick(&[&[0][..], &[60, 43], &[0, 60, 43, 60, 60, 60, 60], &[51]]);
+            unusual::with_headers(&frame, headers)
+        }
+        _ => frame,
+    }
+}
+
+/// An error that somebody on the way might send about a frame's packet, perhaps cut short.
+fn error(dice: &mut Dice, lab: Lab, from: SocketAddr, frame: &[u8]) -> Vec<u8> {
+    let teller = *dice.pick(&[lab.router(), lab.pod(Pod::Elsewhere, 0).ip(), lab.client(0).ip()]);
+    let icmp = *match lab.family {
+        Family::V4 => dice.pick(&[(3, 4, 1280), (3, 3, 0), (11, 0, 0)]),
+        Family::V6 => dice.pick(&[(2, 0, 1280), (1, 4, 0), (3, 0, 0)]),
+    };
+    let whole = &frame[14..];
+    let quoted = *dice.pick(&[8, 28, 48, whole.len(), whole.len()]);
+    frame::icmp(teller, from.ip(), icmp, &whole[..quoted.min(whole.len())])
+}
+
+fn ping(dice: &mut Dice, lab: Lab, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let kind = *match lab.family {
+        Family::V4 => dice.pick(&[8, 0]),
+        Family::V6 => dice.pick(&[128, 129]),
+    };
+    frame::icmp(from.ip(), to.ip(), (kind, 0, 7), &[3; 21])
 }
 
 fn noise(dice: &mut Dice) -> Vec<u8> {

@@ -1,19 +1,25 @@
 //! The maps of `lb_common::maps`, as the programs see them. Sizes stand here only to load without
 //! an agent; the agent sets those of its settings before it loads.
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use lb_common::address::{Address, Tuple, V4, V6};
+use lb_common::address::{Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, Traffic};
 use lb_common::connection::Connection;
 use lb_common::device::Device;
 use lb_common::filter;
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow, ServiceLabel};
-use lb_common::settings::Settings;
+use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::settings::{OfServices, Settings};
 
 use lb_ebpf::balance::Flows;
 
+use super::answers::Answers;
+use super::hold::HeldFrame;
 use super::route::CachedHop;
 
 #[map]
@@ -36,6 +42,25 @@ static CONNECTIONS_V6: HashMap<Tuple<V6>, Connection<V6>> = HashMap::with_max_en
 static HALF_OPEN_V4: LruHashMap<Tuple<V4>, Connection<V4>> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static HALF_OPEN_V6: LruHashMap<Tuple<V6>, Connection<V6>> = LruHashMap::with_max_entries(1, 0);
+/// Written by the agent alone and far smaller than it may get: its entries take memory only when
+/// they are there.
+#[map]
+static ADDRESSES_V4: HashMap<V4, AddressRow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+/// The same for IPv6.
+#[map]
+static ADDRESSES_V6: HashMap<V6, AddressRow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+#[map]
+static SOURCE_RANGES_V4: LpmTrie<RangeOf<V4>, u32> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static SOURCE_RANGES_V6: LpmTrie<RangeOf<V6>, u32> = LpmTrie::with_max_entries(1, 0);
+#[map]
+static AFFINITY_V4: LruHashMap<Client<V4>, Affinity> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static AFFINITY_V6: LruHashMap<Client<V6>, Affinity> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static FRAGMENTS_V4: LruHashMap<Fragmented<V4>, FirstFragment> = LruHashMap::with_max_entries(1, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<Fragmented<V6>, FirstFragment> = LruHashMap::with_max_entries(1, 0);
 #[map]
 pub static FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
 #[map]
@@ -55,18 +80,47 @@ static NEXT_HOPS_V4: PerCpuArray<CachedHop<V4>> =
 static NEXT_HOPS_V6: PerCpuArray<CachedHop<V6>> =
     PerCpuArray::with_max_entries(super::route::HOPS, 0);
 
+/// Fragments that are held, IPv4.
+#[map]
+static HELD_V4: LruHashMap<HeldFragment<V4>, HeldFrame> =
+    LruHashMap::with_max_entries(super::hold::MOST, 0);
+/// The same for IPv6.
+#[map]
+static HELD_V6: LruHashMap<HeldFragment<V6>, HeldFrame> =
+    LruHashMap::with_max_entries(super::hold::MOST, 0);
+
+/// Room for a frame on its way into or out of these.
+#[map]
+pub static HOLDING: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0);
+
+/// How many senders this CPU has answered lately.
+#[map]
+pub static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
+
 /// Room for the walk that this CPU is on.
 #[map]
 pub static FLOWS: PerCpuArray<Flows> = PerCpuArray::with_max_entries(1, 0);
 
+/// What follows the length of the prefix in a [`lb_common::source_range::SourceRange`].
+#[repr(C)]
+pub struct RangeOf<A> {
+    service: ServiceId,
+    address: A,
+}
+
 /// The maps of one family.
-pub trait FamilyMaps: Address {
+pub trait FamilyMaps: OfServices {
     const FRONTENDS: &'static HashMap<Frontend<Self>, FrontendRow>;
     const BACKENDS: &'static Array<Backend<Self>>;
     const CONNECTIONS: &'static HashMap<Tuple<Self>, Connection<Self>>;
     const HALF_OPEN: &'static LruHashMap<Tuple<Self>, Connection<Self>>;
     const TRAFFIC: &'static PerCpuArray<Traffic>;
     const NEXT_HOPS: &'static PerCpuArray<CachedHop<Self>>;
+    const ADDRESSES: &'static HashMap<Self, AddressRow>;
+    const SOURCE_RANGES: &'static LpmTrie<RangeOf<Self>, u32>;
+    const AFFINITY: &'static LruHashMap<Client<Self>, Affinity>;
+    const FRAGMENTS: &'static LruHashMap<Fragmented<Self>, FirstFragment>;
+    const HELD: &'static LruHashMap<HeldFragment<Self>, HeldFrame>;
 
     /// The address of this family that `device` sends from.
     fn of_device(device: &Device) -> Self;
@@ -79,6 +133,11 @@ impl FamilyMaps for V4 {
     const HALF_OPEN: &'static LruHashMap<Tuple<V4>, Connection<V4>> = &HALF_OPEN_V4;
     const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V4;
     const NEXT_HOPS: &'static PerCpuArray<CachedHop<V4>> = &NEXT_HOPS_V4;
+    const ADDRESSES: &'static HashMap<V4, AddressRow> = &ADDRESSES_V4;
+    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V4>, u32> = &SOURCE_RANGES_V4;
+    const AFFINITY: &'static LruHashMap<Client<V4>, Affinity> = &AFFINITY_V4;
+    const FRAGMENTS: &'static LruHashMap<Fragmented<V4>, FirstFragment> = &FRAGMENTS_V4;
+    const HELD: &'static LruHashMap<HeldFragment<V4>, HeldFrame> = &HELD_V4;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {
@@ -93,6 +152,11 @@ impl FamilyMaps for V6 {
     const HALF_OPEN: &'static LruHashMap<Tuple<V6>, Connection<V6>> = &HALF_OPEN_V6;
     const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V6;
     const NEXT_HOPS: &'static PerCpuArray<CachedHop<V6>> = &NEXT_HOPS_V6;
+    const ADDRESSES: &'static HashMap<V6, AddressRow> = &ADDRESSES_V6;
+    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V6>, u32> = &SOURCE_RANGES_V6;
+    const AFFINITY: &'static LruHashMap<Client<V6>, Affinity> = &AFFINITY_V6;
+    const FRAGMENTS: &'static LruHashMap<Fragmented<V6>, FirstFragment> = &FRAGMENTS_V6;
+    const HELD: &'static LruHashMap<HeldFragment<V6>, HeldFrame> = &HELD_V6;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {

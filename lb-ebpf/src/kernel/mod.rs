@@ -1,6 +1,8 @@
 //! The kernel around the walk: maps, clock, routes, sockets, and one file per kind of hook.
 
+mod answers;
 mod bounds;
+mod hold;
 mod maps;
 mod route;
 mod socket;

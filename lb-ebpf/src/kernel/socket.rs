@@ -20,6 +20,10 @@ const _: () = assert!(length::<V4>() == 12 && length::<V6>() == 36);
 /// Whether a socket has packets of `tuple`, or listens for them.
 #[inline(always)]
 pub fn exists<A: Address>(kernel: &Kernel, tuple: &Tuple<A>) -> bool {
+    if tuple.protocol == Protocol::SCTP {
+        // No helper looks them up; the ports for translation are none that the node gives itself.
+        return false;
+    }
     let key = (&raw const *tuple).cast_mut().cast::<bpf_sock_tuple>();
     let netns = i64::from(BPF_F_CURRENT_NETNS) as u64;
     // SAFETY: the context is this program's own; of the tuple the helpers read the length stated,

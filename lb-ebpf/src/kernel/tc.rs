@@ -1,19 +1,25 @@
 //! TC: the full program, at ingress and egress of every device.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC,
+    __sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+    TC_ACT_SHOT, TC_ACT_UNSPEC,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data,
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lb_common::connection::Place;
+use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::checksum::Difference;
-use lb_ebpf::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
+use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, Unwritable};
 
 use super::bounds;
 use super::world::{Kernel, count, flows};
@@ -25,6 +31,9 @@ static CHECKSUM_FLAGS: u64 = 0;
 
 /// Bytes that must be readable directly: Ethernet, the longest IPv4 or an IPv6 header, TCP.
 const HEADERS: u32 = 14 + 60 + 20;
+
+/// Bytes that a packet is shortened by in front: more than lie before any checksum's start.
+const SPARE: u32 = 128;
 
 /// TC ingress of a pod-facing device.
 #[classifier]
@@ -48,7 +57,11 @@ pub fn to_device(context: TcContext) -> i32 {
 fn run(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
-    let device = unsafe { (*skb).ifindex };
+    let (device, is_tagged) = unsafe { ((*skb).ifindex, (*skb).vlan_present != 0) };
+    if is_tagged {
+        count(Outcome::Vlan);
+        return TC_ACT_UNSPEC;
+    }
     let kernel = Kernel::new(context.as_ptr(), device, true);
     let mut packet = Skb { skb };
     packet.pull();
@@ -102,6 +115,56 @@ impl Packet for Skb {
     fn length(&self) -> u32 {
         // SAFETY: the context is valid.
         unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn reach(&mut self, length: u32) {
+        // SAFETY: the context is valid, and the helper takes any length up to the packet's. Refused,
+        // the headers that are missing end the walk as malformed.
+        unsafe {
+            let all = (*self.skb).len;
+            bpf_skb_pull_data(self.skb, if all < length { all } else { length });
+        }
+    }
+
+    #[inline(always)]
+    fn copy(
+        &mut self,
+        offset: usize,
+        length: u32,
+        into: &mut [u8; COPIED],
+        at: usize,
+    ) -> Result<(), Unwritable> {
+        // The bound is stated for the verifier.
+        let length = bounds::at_most::<QUOTED>(length);
+        let Some(into) = into.get_mut(at..) else { return Err(Unwritable) };
+        let (skb, into) = (self.skb.cast::<c_void>(), into.as_mut_ptr().cast::<c_void>());
+        // SAFETY: the context is valid; from byte `at` on, which is a header's length, the array has
+        // room for the longest quote.
+        let answer = unsafe { bpf_skb_load_bytes(skb, offset as u32, into, length) };
+        if answer == 0 { Ok(()) } else { Err(Unwritable) }
+    }
+
+    /// The packet is cut or lengthened behind and then shortened in front by [`SPARE`], so that a
+    /// checksum that was still to be computed, by whoever sends the packet on, is not any more: it
+    /// would be written into the middle of the answer (`skb_postpull_rcsum`, include/linux/skbuff.h).
+    #[inline(always)]
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), Unwritable> {
+        let total = LINK_HEADER as u32 + length;
+        let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
+        let (skb, from) = (self.skb, from.as_ptr().cast_mut().cast::<c_void>());
+        let length = bounds::at_most::<{ COPIED as u32 }>(length);
+        // SAFETY: the context is valid, the helpers check every length against the packet, and `from`
+        // has the bytes that are read of it.
+        unsafe {
+            if bpf_skb_change_tail(skb, total + SPARE, 0) != 0
+                || bpf_skb_adjust_room(skb, -(SPARE as i32), BPF_ADJ_ROOM_MAC, 0) != 0
+                || bpf_skb_store_bytes(skb, LINK_HEADER as u32, from, length, flags) != 0
+            {
+                return Err(Unwritable);
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]

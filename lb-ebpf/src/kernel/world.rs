@@ -4,19 +4,26 @@ use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::address::Tuple;
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow};
-use lb_common::settings::Settings;
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
+use lb_common::settings::{Prefix, Settings};
+use lb_common::source_range::SourceRange;
 use lb_ebpf::balance::Flows;
-use lb_ebpf::tables::{Connections, Node, Refusal, Route, Table, Tables};
+use lb_ebpf::packet::{Packet, Unwritable};
+use lb_ebpf::tables::{Connections, Memories, Node, Refusal, Route, Table, Tables};
 
-use super::maps::{DEVICES, FILTER, FLOWS, FamilyMaps, OUTCOMES, SETTINGS, SLOTS};
+use super::answers;
+use super::hold;
+use super::maps::{DEVICES, FILTER, FLOWS, FamilyMaps, OUTCOMES, RangeOf, SETTINGS, SLOTS};
 use super::route::{self, CachedHop};
 use super::socket;
 
@@ -83,6 +90,25 @@ impl<A: FamilyMaps> Tables<A> for Kernel {
     }
 
     #[inline(always)]
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        // SAFETY: as in `frontend`.
+        A::ADDRESSES.get_ptr(address).map(|row| unsafe { *row })
+    }
+
+    #[inline(always)]
+    fn may_be_service(&self, address: &A) -> bool {
+        SETTINGS.get(0).is_some_and(|settings| A::of_services(settings).holds(address))
+    }
+
+    #[inline(always)]
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        // SAFETY: a source range is the length of a prefix and then a `RangeOf`, without padding, as
+        // `layout` proves; the key's alignment is 1.
+        let key = unsafe { &*ptr::from_ref(client).cast::<Key<RangeOf<A>>>() };
+        A::SOURCE_RANGES.get(key).is_some()
+    }
+
+    #[inline(always)]
     fn slot(&self, index: u32) -> Option<BackendId> {
         SLOTS.get(index).map(|id| BackendId(*id))
     }
@@ -100,7 +126,12 @@ impl<A: FamilyMaps> Tables<A> for Kernel {
 
     #[inline(always)]
     fn settings(&self) -> Settings {
-        SETTINGS.get(0).copied().unwrap_or(Settings { first_source_port: 0, source_ports: 0 })
+        SETTINGS.get(0).copied().unwrap_or_else(|| Settings {
+            first_source_port: 0,
+            source_ports: 0,
+            services_v4: Prefix::nothing(),
+            services_v6: Prefix::nothing(),
+        })
     }
 }
 
@@ -191,6 +222,48 @@ impl<A: FamilyMaps> Connections<A> for Kernel {
     }
 }
 
+impl<A: FamilyMaps> Memories<A> for Kernel {
+    #[inline(always)]
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
+        // replace it meanwhile by a new element, never within this one.
+        A::AFFINITY.get_ptr(client).map(|affinity| unsafe { *affinity })
+    }
+
+    #[inline(always)]
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
+        let flags = if instead { BPF_ANY } else { BPF_NOEXIST };
+        A::AFFINITY.insert(client, affinity, u64::from(flags)).is_ok()
+    }
+
+    #[inline(always)]
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+        // SAFETY: as in `affinity`.
+        A::FRAGMENTS.get_ptr(packet).map(|first| unsafe { *first })
+    }
+
+    #[inline(always)]
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        hold::keep(self, held, frame.length())
+    }
+
+    #[inline(always)]
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        hold::release(self, held, count, frame.length())
+    }
+
+    #[inline(always)]
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        // Refused, the later fragments are counted as lost when they come.
+        let _refused = A::FRAGMENTS.insert(packet, first, u64::from(BPF_ANY));
+    }
+}
+
 impl<A: FamilyMaps> Node<A> for Kernel {
     #[inline(always)]
     fn now(&self) -> Ticks {
@@ -201,6 +274,16 @@ impl<A: FamilyMaps> Node<A> for Kernel {
     fn own_address(&self, device: u32) -> A {
         // SAFETY: the kernel keeps the element readable until the program ends.
         DEVICES.get_ptr(&device).map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
+    }
+
+    #[inline(always)]
+    fn here(&self) -> A {
+        self.own_address(self.device)
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        answers::may_give(self)
     }
 
     #[inline(always)]

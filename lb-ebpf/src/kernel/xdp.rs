@@ -9,7 +9,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::connection::Place;
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Hook, Onward, balance};
-use lb_ebpf::packet::{LINK_HEADER, Packet};
+use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 
 use super::bounds;
 use super::world::{Kernel, count, flows};
@@ -53,6 +53,18 @@ impl Packet for Frame {
     fn length(&self) -> u32 {
         // SAFETY: the context is valid.
         unsafe { bounds::frame_length(self.context) as u32 }
+    }
+
+    /// Never asked: XDP leaves answers to TC.
+    #[inline(always)]
+    fn copy(&mut self, _: usize, _: u32, _: &mut [u8; COPIED], _: usize) -> Result<(), Unwritable> {
+        Err(Unwritable)
+    }
+
+    /// As above.
+    #[inline(always)]
+    fn replace(&mut self, _: &[u8; COPIED], _: u32) -> Result<(), Unwritable> {
+        Err(Unwritable)
     }
 
     #[inline(always)]

@@ -1,11 +1,13 @@
 //! IPv4, RFC 791.
 
-use lb_common::address::{Protocol, V4};
+use lb_common::address::{Protocol, Tuple, V4};
+use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{Headers, IpVersion, read_transport};
+use super::{Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
+use crate::answer::HOPS;
 use crate::checksum::Difference;
-use crate::packet::{LINK_HEADER, Packet, Unwritable};
+use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 
 /// Bytes of a header without options.
 const HEADER: usize = 20;
@@ -13,11 +15,21 @@ const HEADER: usize = 20;
 /// More fragments follow, or this is not the first (flags and fragment offset, RFC 791, 3.1).
 const FRAGMENTED: u16 = 0x3fff;
 
+/// Where in its packet a fragment stands, in units of eight bytes.
+const OFFSET: u16 = 0x1fff;
+
+/// The high byte of flags and fragment offset that forbids to cut the packet.
+const DONT_FRAGMENT: u8 = 0x40;
+
+/// Type of service of our own errors: internetwork control (RFC 1812, 4.3.2.5).
+const TOS: u8 = 0xc0;
+
 /// IPv4.
 pub struct Ipv4;
 
 impl IpVersion for Ipv4 {
     type Address = V4;
+    const HEADER: usize = HEADER;
 
     #[inline(always)]
     fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
@@ -40,13 +52,103 @@ impl IpVersion for Ipv4 {
     }
 
     #[inline(always)]
+    fn read_closer<P: Packet + ?Sized>(
+        packet: &mut P,
+        headers: &mut Headers<V4>,
+        fragmented: &mut Fragmented<V4>,
+    ) -> Result<Part, Outcome> {
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let [first, _, _, _, id_high, id_low, fragment_high, fragment_low, hops, protocol, ..] =
+            *header;
+        let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
+        (headers.tuple.source, headers.tuple.destination) = addresses(header);
+        headers.hops = hops;
+        (fragmented.source, fragmented.destination) = addresses(header);
+        fragmented.identification = u32::from_be_bytes([0, 0, id_high, id_low]);
+        fragmented.protocol = Protocol(protocol);
+        if fragment & OFFSET != 0 {
+            headers.set_later_fragment();
+            headers.tuple.set_protocol(Protocol(protocol));
+            return Ok(Part::Later);
+        }
+        let transport = LINK_HEADER + ((first & 0xf) as usize) * 4;
+        read_transport(packet, headers, Protocol(protocol), transport)?;
+        let part = if fragment & FRAGMENTED == 0 { Part::Whole } else { Part::First };
+        translatable(headers, part)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet + ?Sized>(
+        packet: &mut P,
+        at: usize,
+        tuple: &mut Tuple<V4>,
+    ) -> Option<usize> {
+        let header = packet.header::<HEADER>(at)?;
+        let [first, _, _, _, _, _, fragment_high, fragment_low, _, protocol, ..] = *header;
+        let is_later = u16::from_be_bytes([fragment_high, fragment_low]) & OFFSET != 0;
+        if first >> 4 != 4 || first & 0xf < 5 || is_later {
+            return None;
+        }
+        (tuple.source, tuple.destination) = addresses(header);
+        let transport = at + ((first & 0xf) as usize) * 4;
+        quoted_ports(packet, tuple, Protocol(protocol), transport)
+    }
+
+    #[inline(always)]
+    fn end<P: Packet + ?Sized>(packet: &mut P) -> Option<u32> {
+        let [_, _, high, low] = *packet.header::<4>(LINK_HEADER)?;
+        Some(LINK_HEADER as u32 + u32::from_be_bytes([0, 0, high, low]))
+    }
+
+    #[inline(always)]
+    fn head(bytes: &mut [u8; COPIED], from: &V4, to: &V4, length: u32) {
+        let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
+        let [.., high, low] = (HEADER as u32 + length).to_be_bytes();
+        let ([a, b, c, d], [e, f, g, h]) = (from.0, to.0);
+        let icmp = Protocol::ICMP.0;
+        *header = [
+            0x45,
+            TOS,
+            high,
+            low,
+            0,
+            0,
+            DONT_FRAGMENT,
+            0,
+            HOPS,
+            icmp,
+            0,
+            0,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+        ];
+        let words = header.as_chunks::<4>().0.iter();
+        let sum = words.fold(Difference::NONE, |sum, word| sum.plus(u32::from_ne_bytes(*word)));
+        let [check_high, check_low] = sum.alone();
+        let [_, _, _, _, _, _, _, _, _, _, first, second, ..] = header;
+        (*first, *second) = (check_high, check_low);
+    }
+
+    #[inline(always)]
+    fn pseudo_header(_: &V4, _: &V4, _: u32) -> Difference {
+        Difference::NONE
+    }
+
+    #[inline(always)]
     fn write<P: Packet + ?Sized>(
         packet: &mut P,
+        at: usize,
         source: &V4,
         destination: &V4,
         hops: u8,
     ) -> Result<Difference, Unwritable> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Unwritable)?;
+        let header = packet.header::<HEADER>(at).ok_or(Unwritable)?;
         let (old_source, old_destination) = addresses(header);
         let pseudo_header = Difference::NONE
             .word(word(&old_source), word(source))

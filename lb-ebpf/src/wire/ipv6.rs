@@ -1,11 +1,13 @@
 //! IPv6, RFC 8200.
 
-use lb_common::address::{Address, Protocol, V6};
+use lb_common::address::{Address, Protocol, Tuple, V6};
+use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{Headers, IpVersion, read_transport};
+use super::{FARTHEST, Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
+use crate::answer::HOPS;
 use crate::checksum::Difference;
-use crate::packet::{LINK_HEADER, Packet, Unwritable};
+use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 
 /// Bytes of the fixed header.
 const HEADER: usize = 40;
@@ -21,11 +23,21 @@ const AUTHENTICATION: u8 = 51;
 /// Next header: destination options, RFC 8200, 4.6.
 const DESTINATION_OPTIONS: u8 = 60;
 
+/// Bytes of the shortest extension header, and the unit of their lengths.
+const EXTENSION: usize = 8;
+/// Extension headers that are read.
+const EXTENSION_HEADERS: usize = 6;
+/// Where in its packet a fragment stands, in bytes, for the last three bits are masked.
+const OFFSET: u16 = 0xfff8;
+/// More fragments follow.
+const MORE: u16 = 1;
+
 /// IPv6.
 pub struct Ipv6;
 
 impl IpVersion for Ipv6 {
     type Address = V6;
+    const HEADER: usize = HEADER;
 
     #[inline(always)]
     fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V6>) -> Result<(), Outcome> {
@@ -47,13 +59,100 @@ impl IpVersion for Ipv6 {
     }
 
     #[inline(always)]
+    fn read_closer<P: Packet + ?Sized>(
+        packet: &mut P,
+        headers: &mut Headers<V6>,
+        fragmented: &mut Fragmented<V6>,
+    ) -> Result<Part, Outcome> {
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let [_, _, _, _, _, _, next_header, hops, ..] = *header;
+        (headers.tuple.source, headers.tuple.destination) = addresses(header);
+        headers.hops = hops;
+        (fragmented.source, fragmented.destination) = addresses(header);
+        let (mut part, mut next, mut at) = (Part::Whole, next_header, LINK_HEADER + HEADER);
+        for _ in 0..EXTENSION_HEADERS {
+            let length = match next {
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
+                    extension(packet, at, &mut next, &mut part, fragmented)?
+                }
+                _ => break,
+            };
+            if matches!(part, Part::Later) {
+                headers.set_later_fragment();
+                return Ok(part);
+            }
+            at += length;
+            if at >= FARTHEST {
+                return Err(Outcome::ExtensionHeader);
+            }
+        }
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
+                return Err(Outcome::ExtensionHeader);
+            }
+            _ => {}
+        }
+        read_transport(packet, headers, Protocol(next), at)?;
+        translatable(headers, part)
+    }
+
+    #[inline(always)]
+    fn quoted<P: Packet + ?Sized>(
+        packet: &mut P,
+        at: usize,
+        tuple: &mut Tuple<V6>,
+    ) -> Option<usize> {
+        let header = packet.header::<HEADER>(at)?;
+        let [first, _, _, _, _, _, next_header, ..] = *header;
+        if first >> 4 != 6 {
+            return None;
+        }
+        (tuple.source, tuple.destination) = addresses(header);
+        let (mut protocol, mut transport) = (next_header, at + HEADER);
+        if protocol == FRAGMENT {
+            let [next, _, high, low, ..] = *packet.header::<EXTENSION>(transport)?;
+            if u16::from_be_bytes([high, low]) & OFFSET != 0 {
+                return None;
+            }
+            (protocol, transport) = (next, transport + EXTENSION);
+        }
+        quoted_ports(packet, tuple, Protocol(protocol), transport)
+    }
+
+    #[inline(always)]
+    fn end<P: Packet + ?Sized>(packet: &mut P) -> Option<u32> {
+        let [_, _, _, _, high, low, ..] = *packet.header::<8>(LINK_HEADER)?;
+        Some((LINK_HEADER + HEADER) as u32 + u32::from_be_bytes([0, 0, high, low]))
+    }
+
+    #[inline(always)]
+    fn head(bytes: &mut [u8; COPIED], from: &V6, to: &V6, length: u32) {
+        let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
+        let [.., high, low] = length.to_be_bytes();
+        let [first, rest @ ..] = header.as_chunks_mut::<8>().0 else { return };
+        *first = [0x60, 0, 0, 0, high, low, Protocol::ICMPV6.0, HOPS];
+        let rest: &mut [u8] = rest.as_flattened_mut();
+        for (bytes, address) in rest.as_chunks_mut().0.iter_mut().zip([from, to]) {
+            *bytes = copied(&address.0);
+        }
+    }
+
+    #[inline(always)]
+    fn pseudo_header(from: &V6, to: &V6, length: u32) -> Difference {
+        let ([a, b, c, d], [e, f, g, h]) = (from.words(), to.words());
+        let sum = Difference::NONE.plus(a).plus(b).plus(c).plus(d).plus(e).plus(f).plus(g).plus(h);
+        sum.plus(length.to_be()).plus(u32::from(Protocol::ICMPV6.0).to_be())
+    }
+
+    #[inline(always)]
     fn write<P: Packet + ?Sized>(
         packet: &mut P,
+        at: usize,
         source: &V6,
         destination: &V6,
         hops: u8,
     ) -> Result<Difference, Unwritable> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Unwritable)?;
+        let header = packet.header::<HEADER>(at).ok_or(Unwritable)?;
         let (old_source, old_destination) = addresses(header);
         let [_, _, _, _, _, _, _, hop_limit, rest @ ..] = header;
         *hop_limit = hop_limit.wrapping_sub(hops);
@@ -63,6 +162,37 @@ impl IpVersion for Ipv6 {
         }
         Ok(changed(&old_destination, destination, changed(&old_source, source, Difference::NONE)))
     }
+}
+
+/// Reads the extension header at `at`, of the kind that `next` says, which then says what follows.
+/// Returns its length in bytes.
+#[inline(always)]
+fn extension<P: Packet + ?Sized>(
+    packet: &mut P,
+    at: usize,
+    next: &mut u8,
+    part: &mut Part,
+    fragmented: &mut Fragmented<V6>,
+) -> Result<usize, Outcome> {
+    let [following, length, high, low, a, b, c, d] =
+        *packet.header::<EXTENSION>(at).ok_or(Outcome::Malformed)?;
+    let kind = *next;
+    *next = following;
+    Ok(match kind {
+        FRAGMENT => {
+            fragmented.identification = u32::from_be_bytes([a, b, c, d]);
+            let fragment = u16::from_be_bytes([high, low]);
+            if fragment & OFFSET != 0 {
+                *part = Part::Later;
+            } else if fragment & MORE != 0 {
+                *part = Part::First;
+            }
+            EXTENSION
+        }
+        // RFC 4302, 2.2: in units of four bytes, less two.
+        AUTHENTICATION => (usize::from(length) + 2) * 4,
+        _ => (usize::from(length) + 1) * EXTENSION,
+    })
 }
 
 #[inline(always)]

@@ -10,9 +10,9 @@ use crate::packet::{Packet, Unwritable};
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
-    const FIN: u8 = 1;
-    const SYN: u8 = 1 << 1;
-    const RST: u8 = 1 << 2;
+    pub(super) const FIN: u8 = 1;
+    pub(super) const SYN: u8 = 1 << 1;
+    pub(super) const RST: u8 = 1 << 2;
     const ACK: u8 = 1 << 4;
 
     /// The sender has nothing more to send.
@@ -62,12 +62,28 @@ pub fn set_ports<P: Packet + ?Sized>(
     source: Port,
     destination: Port,
 ) -> Result<Difference, Unwritable> {
+    let (before, after) = replace_ports(packet, offset, source, destination)?;
+    Ok(Difference::NONE.word(before, after))
+}
+
+/// Sets both ports of the header at `offset`; returns what they were and are, as words in the
+/// machine's byte order.
+///
+/// # Errors
+/// The header is not there.
+#[inline(always)]
+pub fn replace_ports<P: Packet + ?Sized>(
+    packet: &mut P,
+    offset: usize,
+    source: Port,
+    destination: Port,
+) -> Result<(u32, u32), Unwritable> {
     let ports = packet.header::<4>(offset).ok_or(Unwritable)?;
     let before = u32::from_ne_bytes(*ports);
     // One word and not four bytes, of which the processor could not make a word again at once.
     let after = word(source, destination);
     *ports = after.to_ne_bytes();
-    Ok(Difference::NONE.word(before, after))
+    Ok((before, after))
 }
 
 /// Both ports side by side, as a word in the machine's byte order.

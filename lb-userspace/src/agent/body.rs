@@ -12,12 +12,13 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::health_checks::HealthCheckPorts;
 use super::news;
 use super::place::Place;
 use super::run::RunError;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
-use crate::config::{Config, Origin};
+use crate::config::{Config, ExternalIps, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
@@ -28,7 +29,7 @@ use crate::programs::attach::{Attached, Attachments, Tc};
 use crate::programs::devices::{Netlink, Selection, classify};
 use crate::programs::pins::Pins;
 use crate::programs::ports;
-use crate::source::{EventCounts, Reporter, SourceError, SourceEvent};
+use crate::source::{EventCounts, Reason, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -73,6 +74,7 @@ pub struct Body {
     /// Who tells the cluster what could not be honoured.
     reporter: Option<Reporter>,
     observer: Observer,
+    health_checks: HealthCheckPorts,
 }
 
 impl Body {
@@ -123,6 +125,7 @@ impl Body {
             place,
             said,
             reporter,
+            health_checks: HealthCheckPorts::start(&config.node_name, &observer),
             observer,
         })
     }
@@ -156,6 +159,7 @@ impl Body {
                 _ = sweeps.tick() => self.begin_sweep(),
                 swept = result(&mut self.sweeping) => self.end_sweep(swept?),
                 _ = rereads.tick() => self.reread().await,
+                unheard = self.health_checks.changed() => self.cannot_listen(&unheard?),
             }
             self.say();
         }
@@ -207,6 +211,7 @@ impl Body {
         }
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
+            self.health_checks.want(self.agent.health_checks());
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
@@ -290,6 +295,14 @@ impl Body {
         }
     }
 
+    fn cannot_listen(&self, unheard: &[Remark]) {
+        for remark in unheard {
+            warn!("{remark}");
+            let reason = Reason::FailedToStartServiceHealthcheck;
+            self.reporter.iter().for_each(|reporter| reporter.report_as(reason, remark));
+        }
+    }
+
     async fn reread(&mut self) {
         self.attachments.forget();
         self.look_at_devices().await;
@@ -314,9 +327,10 @@ impl Body {
             }
         }
         let of_devices = self.attached.iter().flat_map(|a| &a.problems);
+        let remarks = self.agent.remarks().chain(self.health_checks.remarks());
         let status = Status {
             ready: self.agent.is_ready(),
-            remarks: self.agent.remarks().map(Into::into).collect(),
+            remarks: remarks.map(Into::into).collect(),
             problems: of_devices.chain(&self.failure).cloned().collect(),
             devices: self.attached.iter().filter_map(DeviceStatus::of).collect(),
             ..self.said.clone()
@@ -335,6 +349,7 @@ fn settings(config: &Config) -> plan::Settings {
     plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
+        honours_external_ips: config.external_ips == ExternalIps::Honour,
         source_ports: ports::of_this_node(),
     }
 }

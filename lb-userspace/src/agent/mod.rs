@@ -5,6 +5,7 @@
 //! write. What a write did not reach is simply still different when the next plan is made.
 
 mod body;
+mod health_checks;
 mod news;
 pub mod place;
 pub mod run;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
-use crate::model::{Change, Cluster, NodeDevice, Remark, ThisNode};
-use crate::plan::{Settings, plan};
+use crate::model::{Change, Cluster, HealthChecks, NodeDevice, Remark, ThisNode};
+use crate::plan::{Settings, health_checks, plan};
 
 /// Changes that come within this time of the first are planned together: a deployment changes many
 /// endpoints at once.
@@ -168,6 +169,12 @@ impl Agent {
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What load balancers may ask this node, and what is to be counted for the answer.
+    #[must_use]
+    pub fn health_checks(&self) -> HealthChecks {
+        health_checks(&self.cluster, &self.here, &self.settings.nodeport_addresses)
     }
 
     /// All remarks that hold: the source's, then the plan's.

@@ -3,7 +3,9 @@ use std::net::IpAddr;
 use lb_common::maps::{self, Capacities};
 
 use super::*;
-use crate::model::{DeviceRole, Name, Node, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::model::{
+    DeviceRole, Name, Node, Service, ServicePort, ServiceType, SourcePorts, TrafficPolicy,
+};
 use crate::plan::NodePortAddresses;
 
 fn agent() -> Agent {
@@ -15,11 +17,13 @@ fn agent() -> Agent {
         backends: room,
         connections: room,
         half_open: room,
+        affinity: room,
     };
     let settings = Settings {
         nodeport_addresses: NodePortAddresses::Primary,
         capacities,
-        source_ports: bytemuck::Zeroable::zeroed(),
+        honours_external_ips: true,
+        source_ports: SourcePorts::default(),
     };
     Agent::new("node-1", settings, Contents::default())
 }
@@ -39,9 +43,10 @@ fn service(name: &str) -> Change {
         }],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
+        source_ranges: None,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
+        health_check_port: None,
         affinity: crate::model::Affinity::None,
         selector: Default::default(),
     })

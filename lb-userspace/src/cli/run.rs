@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::{Cli, Pins};
 use crate::agent;
 use crate::config::{
-    Config, DeviceNames, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode, capacities,
+    Config, DeviceNames, ExternalIps, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode,
+    capacities,
 };
 use crate::plan::NodePortAddresses;
 use crate::programs;
@@ -29,23 +30,23 @@ Examples:
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
   weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
       Watch the API server at that address, with the kubeconfig's credentials.
-  kubectl get services,endpointslices,nodes -A -o yaml > cluster.yaml
+  kubectl get services,endpointslices,nodes,servicecidrs -A -o yaml > cluster.yaml
       What a cluster holds, as weir run --manifests takes it.
 
 Stopped by any signal, it leaves programs and maps in place: traffic goes on, and the next start
 takes over from there. `weir detach` removes them.")]
 pub struct Args {
-    /// File of Service, EndpointSlice, Node, Pod and List objects (YAML or JSON, several documents),
-    /// or a directory of such files; may be given several times. Changes are picked up
+    /// File of Service, EndpointSlice, Node, ServiceCIDR, Pod and List objects (YAML or JSON, several
+    /// documents), or a directory of such files; may be given several times. Changes are picked up
     #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
-    /// Kubeconfig of the API server to watch, by its current context; read again when the server no
-    /// longer accepts what it holds [default: the service account, in a pod that has one]
+    /// Kubeconfig of the API server to watch, by its current context; read again when it or a file it
+    /// names changes [default: the service account, in a pod that has one]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
-    /// Address of the API server, in place of the kubeconfig's or the environment's. In a pod it is
-    /// needed: the environment names the ClusterIP of the Service `kubernetes`, to which nothing
-    /// leads before Weir runs
+    /// Address of the API server, in place of the kubeconfig's or the environment's, as in
+    /// https://10.0.0.10:6443. Give one in a pod: the environment names the ClusterIP of the Service
+    /// `kubernetes`, to which nothing leads before Weir runs
     #[arg(long, value_name = "URL", conflicts_with = "manifests")]
     pub master: Option<String>,
     /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is
@@ -71,6 +72,10 @@ pub struct Args {
     /// restricted [default: primary]
     #[arg(long, value_name = "primary|CIDR,..")]
     pub nodeport_addresses: Option<NodePortAddresses>,
+    /// What becomes of Services' external IPs, by which whoever may write a Service can draw any
+    /// address's traffic to his own pods
+    #[arg(long, value_enum, default_value_t, value_name = "honour|ignore")]
+    pub external_ips: ExternalIps,
     /// Where load balancers and probes ask /healthz, /livez and /readyz; empty for nowhere
     /// [default: 0.0.0.0:10256]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::healthz)]
@@ -103,6 +108,9 @@ pub struct Sizes {
     /// Slots of all pools together [default: by the memory, 262144 to 4194304]
     #[arg(long, value_name = "N", value_parser = size())]
     pub slot_table_size: Option<u32>,
+    /// Clients per address family that are remembered for session affinity [default: 32768]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub affinity_table_size: Option<u32>,
 }
 
 /// A table of fewer entries could not hold a small cluster; one of more would not fit in 32 bits
@@ -157,6 +165,7 @@ impl Args {
             frontends: self.sizes.frontend_table_size,
             backends: self.sizes.backend_table_size,
             slots: self.sizes.slot_table_size,
+            affinity: self.sizes.affinity_table_size,
         };
         let processors = programs::processors()
             .context("the processors there may be cannot be told: mount /sys of this kernel")?;
@@ -168,6 +177,7 @@ impl Args {
             xdp: self.xdp,
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
+            external_ips: self.external_ips,
             capacities: capacities(sizes, memory()?, processors),
             servers,
         })
@@ -301,6 +311,7 @@ mod tests {
         assert_eq!(config.network_devices, None);
         assert_eq!(config.xdp, XdpMode::Auto);
         assert_eq!(config.nodeport_addresses, NodePortAddresses::Primary);
+        assert_eq!(config.external_ips, ExternalIps::Honour);
         assert!(config.pin_directory.starts_with("/sys/fs/bpf/weir"));
     }
 
@@ -309,7 +320,7 @@ mod tests {
         let config = parse(
             "--manifests a --manifests b --node-name n --network-devices eth0,ens* \
              --pod-devices veth* --xdp off --nodeport-addresses 10.0.0.0/8,fd00::/8 \
-             --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
+             --external-ips ignore --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
         )
         .unwrap()
         .config()
@@ -320,6 +331,7 @@ mod tests {
         assert!(config.pod_devices.unwrap().contains("veth7"));
         assert_eq!(config.xdp, XdpMode::Off);
         assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8,fd00::/8");
+        assert_eq!(config.external_ips, ExternalIps::Ignore);
         assert_eq!(config.capacities.connections, 80_000);
         assert_eq!(config.capacities.frontends, 2000);
         assert!(config.pin_directory.starts_with("/run/bpf/weir"));

@@ -11,7 +11,7 @@ use crate::agent::status::{DeviceStatus, RemarkText, Status};
 use crate::maps::{BackendSet, Contents};
 use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
 };
 use crate::plan::{NodePortAddresses, Settings, plan};
 
@@ -21,6 +21,8 @@ pub fn contents() -> Contents {
     let node =
         Node { name: "here".into(), addresses: vec![ip("192.0.2.1")], zone: None, leaving: false };
     cluster.nodes.insert("here".into(), node);
+    let cidrs = ["10.96.0.0/16", "fd00:96::/112"].map(|range| range.parse().unwrap());
+    cluster.service_cidrs.insert("kubernetes".into(), cidrs.into());
     serve(
         &mut cluster,
         service("web", "10.96.0.1", 80, Some(30080)),
@@ -90,9 +92,10 @@ fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> S
         ports: vec![ServicePort { name: "http".into(), protocol: Protocol::TCP, port, node_port }],
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
+        source_ranges: None,
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
+        health_check_port: None,
         affinity: Affinity::None,
         selector: BTreeMap::new(),
     }
@@ -120,11 +123,10 @@ fn settings() -> Settings {
             backends: 1000,
             connections: 1000,
             half_open: 1000,
+            affinity: 1000,
         },
-        source_ports: lb_common::settings::Settings {
-            first_source_port: 61_000,
-            source_ports: 4536,
-        },
+        honours_external_ips: true,
+        source_ports: SourcePorts { first: 61_000, count: 4536 },
     }
 }
 

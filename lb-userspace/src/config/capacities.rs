@@ -31,14 +31,17 @@ pub struct TableSizes {
     pub backends: Option<u32>,
     /// Slots of all pools together.
     pub slots: Option<u32>,
+    /// Clients per family remembered for session affinity.
+    pub affinity: Option<u32>,
 }
 
 /// The entries of each map on a node with `memory` bytes, for which the kernel keeps `cpus` copies of
 /// every counter, where `sizes` does not say otherwise.
 ///
 /// Connections take 0.25 % of the memory, between 32,768 and 1,048,576 flows per family; half-open
-/// flows a quarter of that, 32,768 entries at least; 65,536 frontends. Slots take as much again,
-/// between 262,144 and 4,194,304, and so do backends, between 32,768 and 131,072.
+/// flows a quarter of that, 32,768 entries at least; 65,536 frontends; 32,768 clients with session
+/// affinity. Slots take as much again, between 262,144 and 4,194,304, and so do backends, between
+/// 32,768 and 131,072.
 #[must_use]
 pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
     let flows =
@@ -53,6 +56,7 @@ pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
         backends: sizes.backends.unwrap_or_else(backends),
         connections,
         half_open: (connections / 4).max(1 << 15),
+        affinity: sizes.affinity.unwrap_or(1 << 15),
     }
 }
 
@@ -101,6 +105,7 @@ mod tests {
             frontends: Some(2000),
             backends: Some(3000),
             slots: Some(4000),
+            affinity: Some(5000),
         };
         assert_eq!(
             capacities(sizes, 24 * GIB, 4),
@@ -111,6 +116,7 @@ mod tests {
                 backends: 3000,
                 connections: 2000,
                 half_open: 1 << 15,
+                affinity: 5000,
             }
         );
     }

@@ -39,6 +39,8 @@ pub struct Config {
     pub pin_directory: PathBuf,
     /// Addresses of this node at which node ports answer.
     pub nodeport_addresses: NodePortAddresses,
+    /// Whether Services answer at their external IPs.
+    pub external_ips: ExternalIps,
     /// How many entries each map has.
     pub capacities: Capacities,
     /// What is served over HTTP.
@@ -60,10 +62,12 @@ impl Config {
             "xdp": self.xdp.to_possible_value().map(|value| value.get_name().to_owned()),
             "pins": self.pin_directory,
             "nodeport-addresses": self.nodeport_addresses.to_string(),
+            "external-ips": self.external_ips.to_possible_value().map(|value| value.get_name().to_owned()),
             "connection-table-size": self.capacities.connections / 2,
             "frontend-table-size": self.capacities.frontends,
             "backend-table-size": self.capacities.backends,
             "slot-table-size": self.capacities.slots,
+            "affinity-table-size": self.capacities.affinity,
             "healthz-bind-address": self.servers.healthz.to_string(),
             "metrics-bind-address": self.servers.metrics.to_string(),
         }})
@@ -93,6 +97,17 @@ impl Origin {
             Self::Kubernetes(access) => Some(access),
         }
     }
+}
+
+/// What becomes of `spec.externalIPs`. Whoever may write a Service can draw any address's traffic to
+/// his own pods by it (CVE-2020-8554), and Kubernetes is about to give it up (KEP-5707).
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ExternalIps {
+    /// Services answer there
+    #[default]
+    Honour,
+    /// They do not, and a remark says so
+    Ignore,
 }
 
 /// Which network devices get XDP in front of TC. TC is on every device whatever this says.

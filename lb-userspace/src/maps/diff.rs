@@ -10,8 +10,9 @@ use lb_common::address::{V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::maps::{self, Map};
-use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 
 use super::contents::{Contents, Rows};
 
@@ -28,6 +29,14 @@ pub enum Operation {
     BackendV4(BackendId, Option<Backend<V4>>),
     /// A row of `BACKENDS_V6`; removed, it is all zero.
     BackendV6(BackendId, Option<Backend<V6>>),
+    /// A row of `ADDRESSES_V4`.
+    AddressV4(V4, Option<AddressRow>),
+    /// A row of `ADDRESSES_V6`.
+    AddressV6(V6, Option<AddressRow>),
+    /// An entry of `SOURCE_RANGES_V4`, to add (`true`) or to remove.
+    SourceRangeV4(SourceRange<V4>, bool),
+    /// An entry of `SOURCE_RANGES_V6`, to add (`true`) or to remove.
+    SourceRangeV6(SourceRange<V6>, bool),
     /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
     /// need not be written at once.
     Slots {
@@ -59,6 +68,10 @@ impl Operation {
             Self::FrontendV6(..) => &maps::FRONTENDS_V6,
             Self::BackendV4(..) => &maps::BACKENDS_V4,
             Self::BackendV6(..) => &maps::BACKENDS_V6,
+            Self::AddressV4(..) => &maps::ADDRESSES_V4,
+            Self::AddressV6(..) => &maps::ADDRESSES_V6,
+            Self::SourceRangeV4(..) => &maps::SOURCE_RANGES_V4,
+            Self::SourceRangeV6(..) => &maps::SOURCE_RANGES_V6,
             Self::Slots { .. } => &maps::SLOTS,
             Self::Filter { .. } => &maps::FILTER,
             Self::Device(..) => &maps::DEVICES,
@@ -80,6 +93,10 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     backends_that_come::<V4>(before, after, &mut operations);
     backends_that_come::<V6>(before, after, &mut operations);
     slots_filled(before, after, &mut operations);
+    permissions_that_come::<V4>(before, after, &mut operations);
+    permissions_that_come::<V6>(before, after, &mut operations);
+    closed_that_go::<V4>(before, after, &mut operations);
+    closed_that_go::<V6>(before, after, &mut operations);
     // From here on, what came is in use ...
     let (b, a) = (before, after);
     written(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
@@ -87,6 +104,10 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     removed(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
     removed(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
     // ... and what goes is in use no more.
+    closed_that_come::<V4>(before, after, &mut operations);
+    closed_that_come::<V6>(before, after, &mut operations);
+    permissions_that_go::<V4>(before, after, &mut operations);
+    permissions_that_go::<V6>(before, after, &mut operations);
     slots_freed(before, after, &mut operations);
     backends_that_go::<V4>(before, after, &mut operations);
     backends_that_go::<V6>(before, after, &mut operations);
@@ -135,6 +156,39 @@ fn backends_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec
             row => into.push(A::write_backend(*id, row.copied())),
         }
     }
+}
+
+/// A client is permitted before a frontend asks who is.
+fn permissions_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
+    let come = after.difference(before).filter(|range| !is_clusters(range));
+    into.extend(come.map(|range| A::write_range(*range, true)));
+}
+
+fn permissions_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
+    let go = before.difference(after).filter(|range| !is_clusters(range));
+    into.extend(go.map(|range| A::write_range(*range, false)));
+}
+
+/// Addresses and service CIDRs close what is no frontend within them: only once all frontends are
+/// there, and no longer than they are.
+fn closed_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (A::rows(before), A::rows(after));
+    written(&before.addresses, &after.addresses, A::write_address, into);
+    let come = after.source_ranges.difference(&before.source_ranges).filter(is_clusters);
+    into.extend(come.map(|range| A::write_range(*range, true)));
+}
+
+fn closed_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+    let (before, after) = (A::rows(before), A::rows(after));
+    removed(&before.addresses, &after.addresses, A::write_address, into);
+    let go = before.source_ranges.difference(&after.source_ranges).filter(is_clusters);
+    into.extend(go.map(|range| A::write_range(*range, false)));
+}
+
+fn is_clusters<A: Rows>(range: &&SourceRange<A>) -> bool {
+    range.service == SourceRange::<A>::CLUSTER
 }
 
 fn retires<A>(old: &Backend<A>, row: &Backend<A>) -> bool {

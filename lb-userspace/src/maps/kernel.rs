@@ -9,8 +9,9 @@ use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::device::Device;
 use lb_common::maps::{self, Map};
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 
 use super::batch::{PerCpuTable, Table};
 use super::connections::Fill;
@@ -37,6 +38,8 @@ pub struct KernelStore {
 struct FamilyTables<A> {
     frontends: Table<Frontend<A>, FrontendRow>,
     backends: Table<u32, Backend<A>>,
+    addresses: Table<A, AddressRow>,
+    source_ranges: Table<SourceRange<A>, u32>,
     traffic: PerCpuTable<TRAFFIC_WORDS>,
 }
 
@@ -50,11 +53,23 @@ impl KernelStore {
             services: Table::open(pins, &maps::SERVICES)?,
             v4: FamilyTables::open(
                 pins,
-                [&maps::FRONTENDS_V4, &maps::BACKENDS_V4, &maps::TRAFFIC_V4],
+                [
+                    &maps::FRONTENDS_V4,
+                    &maps::BACKENDS_V4,
+                    &maps::ADDRESSES_V4,
+                    &maps::SOURCE_RANGES_V4,
+                    &maps::TRAFFIC_V4,
+                ],
             )?,
             v6: FamilyTables::open(
                 pins,
-                [&maps::FRONTENDS_V6, &maps::BACKENDS_V6, &maps::TRAFFIC_V6],
+                [
+                    &maps::FRONTENDS_V6,
+                    &maps::BACKENDS_V6,
+                    &maps::ADDRESSES_V6,
+                    &maps::SOURCE_RANGES_V6,
+                    &maps::TRAFFIC_V6,
+                ],
             )?,
             slots: Table::open(pins, &maps::SLOTS)?,
             filter: Table::open(pins, &maps::FILTER)?,
@@ -99,6 +114,10 @@ impl KernelStore {
             (self.slots.room(), slots),
             (self.v4.backends.room(), contents.v4.backends.len()),
             (self.v6.backends.room(), contents.v6.backends.len()),
+            (self.v4.addresses.room(), contents.v4.addresses.len()),
+            (self.v6.addresses.room(), contents.v6.addresses.len()),
+            (self.v4.source_ranges.room(), contents.v4.source_ranges.len()),
+            (self.v6.source_ranges.room(), contents.v6.source_ranges.len()),
             (self.devices.room(), contents.devices.len()),
         ]
         .into_iter()
@@ -158,6 +177,14 @@ impl MapStore for KernelStore {
             Operation::FrontendV6(frontend, row) => write(&self.v6.frontends, *frontend, *row),
             Operation::BackendV4(id, row) => self.v4.write_backend(*id, *row),
             Operation::BackendV6(id, row) => self.v6.write_backend(*id, *row),
+            Operation::AddressV4(address, row) => write(&self.v4.addresses, *address, *row),
+            Operation::AddressV6(address, row) => write(&self.v6.addresses, *address, *row),
+            Operation::SourceRangeV4(range, there) => {
+                write(&self.v4.source_ranges, *range, there.then_some(1))
+            }
+            Operation::SourceRangeV6(range, there) => {
+                write(&self.v6.source_ranges, *range, there.then_some(1))
+            }
             Operation::Slots { base, backends } => self.write_slots(*base, backends),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
@@ -170,14 +197,17 @@ impl<A: Address> FamilyTables<A>
 where
     Frontend<A>: Pod,
     Backend<A>: Pod,
+    SourceRange<A>: Pod,
 {
     fn open(
         pins: &Pins,
-        [frontends, backends, traffic]: [&'static Map; 3],
+        [frontends, backends, addresses, source_ranges, traffic]: [&'static Map; 5],
     ) -> Result<Self, MapError> {
         Ok(Self {
             frontends: Table::open(pins, frontends)?,
             backends: Table::open(pins, backends)?,
+            addresses: Table::open(pins, addresses)?,
+            source_ranges: Table::open(pins, source_ranges)?,
             traffic: PerCpuTable::open(pins, traffic)?,
         })
     }
@@ -190,6 +220,8 @@ where
                 .filter(|(_, row)| row.generation != 0)
                 .map(|(id, row)| (BackendId(id), row))
                 .collect(),
+            addresses: self.addresses.entries()?.into_iter().collect(),
+            source_ranges: self.source_ranges.entries()?.into_iter().map(|(key, _)| key).collect(),
         })
     }
 

@@ -6,6 +6,7 @@ pub mod connections;
 pub mod contents;
 pub mod diff;
 pub mod kernel;
+pub mod memories;
 pub mod memory;
 mod text;
 
@@ -81,6 +82,7 @@ pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static s
         Capacity::Slots => Some("--slot-table-size"),
         Capacity::Backends => Some("--backend-table-size"),
         Capacity::Connections | Capacity::HalfOpen => Some("--connection-table-size"),
+        Capacity::Affinity => Some("--affinity-table-size"),
     }
 }
 

@@ -8,8 +8,11 @@ use std::fmt;
 
 use lb_common::address::{Address, Family, endpoint};
 use lb_common::backend::{Backend, BackendId};
+use lb_common::connection::Ticks;
 use lb_common::device::Device;
 use lb_common::service::{FrontendRow, Pool, SourceClass, Verdict};
+use lb_common::settings::{Prefix, Settings};
+use lb_common::source_range::SourceRange;
 
 use super::contents::{Contents, FamilyContents};
 
@@ -26,12 +29,16 @@ impl fmt::Display for Contents {
         }
         backends(f, &self.v4)?;
         backends(f, &self.v6)?;
+        closed(f, &self.v4)?;
+        closed(f, &self.v6)?;
         let bits: u32 = self.filter.values().map(|bits| bits.count_ones()).sum();
         writeln!(f, "filter {bits} bits")?;
         for (index, device) in &self.devices {
             writeln!(f, "device {index}{}", addresses(device))?;
         }
-        let (first, count) = (self.settings.first_source_port, self.settings.source_ports);
+        let Settings { first_source_port: first, source_ports: count, .. } = self.settings;
+        let Settings { services_v4, services_v6, .. } = self.settings;
+        writeln!(f, "services-within {} {}", prefix(services_v4), prefix(services_v6))?;
         match count.checked_sub(1) {
             Some(more) => {
                 writeln!(f, "source-ports {first}-{}", u32::from(first) + u32::from(more))
@@ -43,9 +50,25 @@ impl fmt::Display for Contents {
 
 fn frontends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
     for (frontend, row) in &rows.frontends {
-        writeln!(f, "frontend {frontend} service {}{}", row.service, pools(row))?;
+        let (service, conditions) = (row.service, conditions(row));
+        writeln!(f, "frontend {frontend} service {service}{}{conditions}", pools(row))?;
     }
     Ok(())
+}
+
+/// What a flow's backend hangs on besides the pools.
+fn conditions(row: &FrontendRow) -> String {
+    let seconds = Ticks::to_seconds(row.affinity);
+    let affinity = (row.affinity != 0).then(|| format!(" affinity {seconds}s"));
+    let restricted = row.is_restricted().then(|| " restricted".to_owned());
+    let local = SourceClass::ALL.into_iter().filter(|class| row.is_local(*class));
+    let local: Vec<String> = local.map(|class| class.to_string()).collect();
+    let local = match local.as_slice() {
+        [] => None,
+        all if all.len() == SourceClass::ALL.len() => Some(" local:all".to_owned()),
+        some => Some(format!(" local:{}", some.join(","))),
+    };
+    [affinity, restricted, local].into_iter().flatten().collect()
 }
 
 /// `all:` where every source class gets the same.
@@ -104,12 +127,40 @@ fn backends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) ->
     Ok(())
 }
 
-fn state<A>(row: &Backend<A>) -> &'static str {
-    match (row.is_serving(), row.is_local()) {
-        (true, true) => "serving here",
-        (true, false) => "serving elsewhere",
-        (false, _) => "retired",
+fn state<A>(row: &Backend<A>) -> String {
+    let place = if row.is_local() { "here" } else { "elsewhere" };
+    let policies = match (row.is_for(false), row.is_for(true)) {
+        (true, true) => " for cluster, local",
+        (true, false) => " for cluster",
+        (false, true) => " for local",
+        (false, false) => "",
+    };
+    if row.is_serving() { format!("serving {place}{policies}") } else { "retired".to_owned() }
+}
+
+/// What is closed where no frontend is, and whom restricted frontends let in.
+fn closed<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
+    for (address, row) in &rows.addresses {
+        let cluster_ip = if row.rejects() { " cluster-ip" } else { "" };
+        let ping = if row.answers_ping() { " ping" } else { "" };
+        writeln!(f, "address {address}{cluster_ip}{ping}")?;
     }
+    for range in &rows.source_ranges {
+        if range.service == SourceRange::<A>::CLUSTER {
+            writeln!(f, "range {range} cluster")?;
+        } else {
+            writeln!(f, "range {range} service {}", range.service)?;
+        }
+    }
+    Ok(())
+}
+
+fn prefix<A: Address>(prefix: Prefix<A>) -> String {
+    if prefix == Prefix::nothing() {
+        return "none".to_owned();
+    }
+    let bits: u32 = prefix.mask.words().iter().map(|word| word.count_ones()).sum();
+    if bits == 0 { "anywhere".to_owned() } else { format!("{}/{bits}", prefix.first) }
 }
 
 fn addresses(device: &Device) -> String {

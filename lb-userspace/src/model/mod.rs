@@ -2,6 +2,7 @@
 //! nothing of how they are written. `source` fills them, `plan` reads them; nothing here does I/O.
 
 mod endpoint;
+mod health_check;
 mod here;
 mod node;
 mod service;
@@ -9,8 +10,11 @@ mod service;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use ipnet::IpNet;
+
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
-pub use here::{DeviceRole, NodeDevice, ThisNode};
+pub use health_check::{HealthCheck, HealthChecks};
+pub use here::{DeviceRole, NodeDevice, SourcePorts, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 
@@ -52,6 +56,10 @@ pub enum Change {
     Node(Node),
     /// This Node (by its name) is gone.
     NodeGone(String),
+    /// The ServiceCIDR of this name exists now, and has these ranges.
+    ServiceCidr(String, Vec<IpNet>),
+    /// The ServiceCIDR of this name is gone.
+    ServiceCidrGone(String),
     /// All that there was at the start has been told. Nothing is programmed before.
     Synced,
 }
@@ -65,6 +73,9 @@ pub struct Cluster {
     pub slices: BTreeMap<Name, EndpointSlice>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Node>,
+    /// The ranges that cluster IPs are given out of, by the name of their ServiceCIDR; none where the
+    /// API server has no such objects (before Kubernetes 1.33).
+    pub service_cidrs: BTreeMap<String, Vec<IpNet>>,
     /// Whether everything has been told once.
     pub synced: bool,
 }
@@ -80,6 +91,8 @@ impl Cluster {
             Change::SliceGone(name) => !self.slices.contains_key(name),
             Change::Node(node) => self.nodes.get(&node.name) == Some(node),
             Change::NodeGone(name) => !self.nodes.contains_key(name),
+            Change::ServiceCidr(name, ranges) => self.service_cidrs.get(name) == Some(ranges),
+            Change::ServiceCidrGone(name) => !self.service_cidrs.contains_key(name),
             Change::Synced => self.synced,
         }
     }
@@ -93,6 +106,8 @@ impl Cluster {
             Change::SliceGone(name) => self.slices.remove(&name).is_some(),
             Change::Node(node) => replace(&mut self.nodes, node.name.clone(), node),
             Change::NodeGone(name) => self.nodes.remove(&name).is_some(),
+            Change::ServiceCidr(name, ranges) => replace(&mut self.service_cidrs, name, ranges),
+            Change::ServiceCidrGone(name) => self.service_cidrs.remove(&name).is_some(),
             Change::Synced => !std::mem::replace(&mut self.synced, true),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use lb_common::address::Protocol;
 
 use super::Name;
@@ -28,12 +29,16 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose `ipMode` is `VIP` or absent.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// `spec.loadBalancerSourceRanges`, as written.
-    pub source_ranges: Vec<String>,
+    /// `spec.loadBalancerSourceRanges`; `None` without any. If none of them could be parsed, there
+    /// are none here, and nobody is within them.
+    pub source_ranges: Option<Vec<IpNet>>,
     /// `spec.internalTrafficPolicy`
     pub internal_policy: TrafficPolicy,
     /// `spec.externalTrafficPolicy`
     pub external_policy: TrafficPolicy,
+    /// `spec.healthCheckNodePort`, where there is one. It means something only with type LoadBalancer
+    /// and `spec.externalTrafficPolicy` Local.
+    pub health_check_port: Option<u16>,
     /// `spec.sessionAffinity`
     pub affinity: Affinity,
     /// `spec.selector`; empty where endpoints are made by hand.
@@ -59,7 +64,7 @@ pub enum ServiceType {
 pub struct ServicePort {
     /// Name, empty where it has none.
     pub name: String,
-    /// Protocol; Weir balances TCP and UDP.
+    /// Protocol: TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The port that clients dial on the Service's addresses, 1 to 65535.
     pub port: u16,

@@ -139,9 +139,15 @@ impl Health {
         self.answer(now, None)
     }
 
-    fn answer(&self, now: Moment, node_eligible: Option<bool>) -> Answer {
+    /// Whether the agent keeps up: no change has waited too long for the kernel.
+    #[must_use]
+    pub fn keeps_up(&self, now: Moment) -> bool {
         let late = |since| now.instant.saturating_duration_since(since) >= self.timeout;
-        let healthy = !self.behind_since.is_some_and(late);
+        !self.behind_since.is_some_and(late)
+    }
+
+    fn answer(&self, now: Moment, node_eligible: Option<bool>) -> Answer {
+        let healthy = self.keeps_up(now);
         let is_ok = healthy && node_eligible.unwrap_or(true);
         let applied = self.applied.map_or_else(|| NEVER.to_owned(), rfc3339);
         let current_time = rfc3339(now.time);

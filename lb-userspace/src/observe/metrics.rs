@@ -48,6 +48,10 @@ pub struct Metrics {
     pub remarks: Gauge,
     /// Devices and writes that are not as they should be.
     pub problems: Gauge,
+    /// Addresses at which load balancers can ask about a Service.
+    pub health_checks: Gauge,
+    /// Times that one could not be listened on.
+    pub health_check_failures: Counter,
     /// Scrapes that lack what the maps hold.
     pub read_failures: Counter,
     write_failures: Family<Label<&'static str>, Counter>,
@@ -74,6 +78,8 @@ impl Default for Metrics {
             ready: Gauge::default(),
             remarks: Gauge::default(),
             problems: Gauge::default(),
+            health_checks: Gauge::default(),
+            health_check_failures: Counter::default(),
             read_failures: Counter::default(),
             write_failures: Family::default(),
             connection_entries: Family::default(),
@@ -206,6 +212,16 @@ impl Metrics {
             "problems",
             "Devices and writes that are not as they should be; weir show status lists them",
             self.problems.clone(),
+        );
+        registry.register(
+            "health_check_listeners",
+            "Addresses with a port at which load balancers can ask about a Service",
+            self.health_checks.clone(),
+        );
+        registry.register(
+            "health_check_listen_failures",
+            "Times that such an address could not be listened on; each is tried again",
+            self.health_check_failures.clone(),
         );
         registry.register(
             "map_write_failures",

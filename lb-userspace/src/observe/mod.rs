@@ -3,6 +3,7 @@
 //! that read what it has told, and the maps.
 
 mod health;
+mod health_checks;
 mod metrics;
 mod server;
 mod tables;
@@ -17,6 +18,7 @@ use crate::maps::connections::Sweep;
 use crate::model::{Change, Name, Node};
 
 pub use health::{Answer, FamilyReport, Health, Moment, Report};
+pub use health_checks::HealthCheckServers;
 pub use metrics::{Metrics, exposition};
 pub use server::{BindError, Server, health_routes, metrics_routes};
 pub use tables::{BackendTraffic, NoLocal, Reader, Reading, Tables};
@@ -85,7 +87,11 @@ impl Observer {
                 self.slice(&slice.name);
             }
             Change::SliceGone(name) => self.slice(name),
-            Change::Node(_) | Change::NodeGone(_) | Change::Synced => {}
+            Change::Node(_)
+            | Change::NodeGone(_)
+            | Change::ServiceCidr(..)
+            | Change::ServiceCidrGone(_)
+            | Change::Synced => {}
         }
     }
 

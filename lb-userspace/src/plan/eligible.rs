@@ -2,7 +2,7 @@
 //! where no ready one is left (KEP-1669, KEP-2433, KEP-4444), as kube-proxy's
 //! `CategorizeEndpoints` decides. The kernel knows nothing of all this, only the pools that follow.
 
-use crate::model::{Endpoint, Service, TrafficPolicy};
+use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
 
 /// Where this node is.
 pub(super) struct Place<'a> {
@@ -23,9 +23,13 @@ impl Place<'_> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reach {
     /// By a cluster IP.
-    Internal,
-    /// By a node port, a load balancer's address or an external IP.
-    External,
+    ClusterIp,
+    /// By a load balancer's address.
+    LoadBalancer,
+    /// By an external IP.
+    ExternalIp,
+    /// By a node's address.
+    NodePort,
 }
 
 /// The policy for each source class, in the order of `SourceClass::ALL`, at a frontend of `reach`.
@@ -34,10 +38,20 @@ pub(super) enum Reach {
 /// already and get any endpoint, as through the cluster IP.
 pub(super) fn policies(service: &Service, reach: Reach) -> [TrafficPolicy; 3] {
     match reach {
-        Reach::Internal => [service.internal_policy; 3],
-        Reach::External => {
-            [TrafficPolicy::Cluster, service.external_policy, TrafficPolicy::Cluster]
+        Reach::ClusterIp => [service.internal_policy; 3],
+        Reach::LoadBalancer | Reach::ExternalIp | Reach::NodePort => {
+            [TrafficPolicy::Cluster, external(service), TrafficPolicy::Cluster]
         }
+    }
+}
+
+/// `externalTrafficPolicy` as `ExternalPolicyLocal` of `k8s.io/kubernetes/pkg/api/v1/service` reads
+/// it: Local means nothing to a Service that is not of a kind to be reached from outside.
+fn external(service: &Service) -> TrafficPolicy {
+    if service.kind == ServiceType::ClusterIp && service.external_ips.is_empty() {
+        TrafficPolicy::Cluster
+    } else {
+        service.external_policy
     }
 }
 

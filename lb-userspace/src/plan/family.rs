@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use lb_common::address::{Address, Port};
-use lb_common::backend::BackendId;
+use lb_common::backend::{Backend, BackendId};
+use lb_common::connection::Ticks;
 use lb_common::hash;
 use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, SourceClass, Verdict};
+use lb_common::source_range::SourceRange;
 
 use super::eligible::{Place, Reach, eligible, policies};
 use super::frontends::Claims;
 use super::ids::Backends;
 use super::pools::{Member, Pools};
 use super::ports::{self, Endpoints};
+use super::source_ranges;
 use crate::maps::FamilyContents;
-use crate::model::{Endpoint, TrafficPolicy};
+use crate::model::{Affinity, Service, TrafficPolicy};
 
 /// What both families' rows are made from.
 pub(super) struct Ground<'a> {
@@ -34,12 +37,16 @@ pub(super) struct Family<'a, A> {
     had: HashMap<ServiceId, Vec<Pool>>,
     frontends: BTreeMap<Frontend<A>, FrontendRow>,
     backends: Backends<A>,
+    source_ranges: BTreeSet<SourceRange<A>>,
 }
 
-/// A Service port's endpoints with their rows, in the order of their addresses.
-struct Behind<'a> {
-    endpoints: Vec<&'a Endpoint>,
+/// A Service port's backends, in the order of their addresses.
+struct Behind {
     members: Vec<Member>,
+    /// Which of them a new flow may get under the traffic policy Cluster.
+    for_cluster: Vec<usize>,
+    /// And under Local.
+    for_local: Vec<usize>,
 }
 
 impl<'a, A: Address> Family<'a, A> {
@@ -58,6 +65,7 @@ impl<'a, A: Address> Family<'a, A> {
             had,
             frontends: BTreeMap::new(),
             backends: Backends::of(before, capacity),
+            source_ranges: BTreeSet::new(),
         }
     }
 
@@ -85,33 +93,49 @@ impl<'a, A: Address> Family<'a, A> {
         let behind = self.behind(port, id);
         let mut choice = Choice {
             behind: &behind,
-            place: &self.ground.place,
             had: self.had.get(&id).map_or(&[], Vec::as_slice),
             made: Vec::new(),
         };
+        let restriction = source_ranges::restriction(port.service, id);
         for (frontend, reach) in frontends {
-            let wanted = policies(port.service, *reach).map(|policy| choice.pool(policy, pools));
+            let policies = policies(port.service, *reach);
+            let wanted = policies.map(|policy| choice.pool(policy, pools));
             let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
             if let Some(pools) = or_as_before(wanted, before, pools) {
-                self.frontends.insert(*frontend, FrontendRow { service: id, pools });
+                let restriction = restriction.as_ref().filter(|_| *reach == Reach::LoadBalancer);
+                let flags = flags(policies, restriction.is_some());
+                let affinity = affinity(port.service);
+                let row = FrontendRow { service: id, pools, affinity, flags };
+                self.frontends.insert(*frontend, row);
+                self.source_ranges.extend(restriction.into_iter().flatten());
             }
         }
     }
 
     /// Endpoints that take flows now or would if asked have a row, whether a pool names them or not:
     /// so what is known of a backend does not hang on policies and hints.
-    fn behind(&mut self, port: &ports::Port<'_>, id: ServiceId) -> Behind<'a> {
-        let mut behind = Behind { endpoints: Vec::new(), members: Vec::new() };
+    fn behind(&mut self, port: &ports::Port<'_>, id: ServiceId) -> Behind {
+        let (mut endpoints, mut members) = (Vec::new(), Vec::new());
         for (at, endpoint) in self.ground.endpoints.of_port::<A>(port) {
             let serves = endpoint.ready || endpoint.serving;
             let is_local = self.ground.place.has(endpoint);
             let protocol = port.port.protocol;
             if serves && let Some(id) = self.backends.serve(id, at, protocol, is_local) {
-                behind.endpoints.push(endpoint);
-                behind.members.push(Member { id, key: key(at) });
+                endpoints.push(endpoint);
+                members.push(Member { id, key: key(at) });
             }
         }
-        behind
+        let mut allowed = |policy, flag| {
+            let eligible = eligible(&endpoints, policy, &self.ground.place);
+            let allowed = eligible.iter().filter_map(|index| members.get(*index));
+            allowed.for_each(|member| self.backends.allow(member.id, flag));
+            eligible
+        };
+        Behind {
+            for_cluster: allowed(TrafficPolicy::Cluster, Backend::<A>::FOR_CLUSTER),
+            for_local: allowed(TrafficPolicy::Local, Backend::<A>::FOR_LOCAL),
+            members,
+        }
     }
 
     /// How many entries the table of backends would need, if it has not the room.
@@ -121,8 +145,29 @@ impl<'a, A: Address> Family<'a, A> {
 
     /// The rows, without those backends that are `free` to go.
     pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
-        FamilyContents { frontends: self.frontends, backends: self.backends.settle(free) }
+        FamilyContents {
+            frontends: self.frontends,
+            backends: self.backends.settle(free),
+            addresses: BTreeMap::new(),
+            source_ranges: self.source_ranges,
+        }
     }
+}
+
+/// How long a client of `service` keeps its backend, in ticks.
+fn affinity(service: &Service) -> u32 {
+    match service.affinity {
+        Affinity::None => 0,
+        Affinity::ClientIp { timeout_seconds } => Ticks::of_seconds(timeout_seconds),
+    }
+}
+
+/// The flags of a row with these policies, in the order of [`SourceClass::ALL`].
+fn flags(policies: [TrafficPolicy; 3], is_restricted: bool) -> u32 {
+    let restricted = if is_restricted { FrontendRow::RESTRICTED } else { 0 };
+    let classes = SourceClass::ALL.into_iter().zip(policies);
+    let local = classes.filter(|(_, policy)| *policy == TrafficPolicy::Local);
+    local.fold(restricted, |flags, (class, _)| flags | FrontendRow::LOCAL << class as u32)
 }
 
 /// What decides a backend's slots: on every node the same.
@@ -155,35 +200,40 @@ fn or_as_before(
 
 /// The pools of one Service port, each set of backends once.
 struct Choice<'a> {
-    behind: &'a Behind<'a>,
-    place: &'a Place<'a>,
+    behind: &'a Behind,
     had: &'a [Pool],
-    made: Vec<(TrafficPolicy, Vec<usize>, Option<Pool>)>,
+    made: Vec<(TrafficPolicy, Option<Pool>)>,
 }
 
 impl Choice<'_> {
     /// The pool under `policy`, or the verdict if it is empty; `None` if there is no room for it.
     fn pool(&mut self, policy: TrafficPolicy, pools: &mut Pools<'_>) -> Option<Pool> {
-        if let Some((_, _, pool)) = self.made.iter().find(|(made_for, ..)| *made_for == policy) {
+        if let Some((_, pool)) = self.made.iter().find(|(made_for, _)| *made_for == policy) {
             return *pool;
         }
-        let chosen = eligible(&self.behind.endpoints, policy, self.place);
-        let pool = match self.made.iter().find(|(_, same, _)| *same == chosen) {
+        let chosen = self.chosen(policy);
+        let pool = match self.made.iter().find(|(other, _)| self.chosen(*other) == chosen) {
             _ if chosen.is_empty() => Some(Pool::empty(self.verdict(policy))),
-            Some((_, _, pool)) => *pool,
+            Some((_, pool)) => *pool,
             None => {
                 let member = |index: &usize| self.behind.members.get(*index).copied();
                 let members: Vec<Member> = chosen.iter().filter_map(member).collect();
                 pools.pool(self.had, &members)
             }
         };
-        self.made.push((policy, chosen, pool));
+        self.made.push((policy, pool));
         pool
     }
 
+    fn chosen(&self, policy: TrafficPolicy) -> &[usize] {
+        match policy {
+            TrafficPolicy::Cluster => &self.behind.for_cluster,
+            TrafficPolicy::Local => &self.behind.for_local,
+        }
+    }
+
     fn verdict(&self, policy: TrafficPolicy) -> Verdict {
-        let anywhere = || eligible(&self.behind.endpoints, TrafficPolicy::Cluster, self.place);
-        if policy == TrafficPolicy::Local && !anywhere().is_empty() {
+        if policy == TrafficPolicy::Local && !self.behind.for_cluster.is_empty() {
             Verdict::NoLocalEndpoint
         } else {
             Verdict::NoEndpoint

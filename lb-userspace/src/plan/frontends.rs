@@ -1,6 +1,7 @@
 //! Which frontends there are, and whose each is.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use lb_common::address::{Address, Port};
 use lb_common::service::{Frontend, FrontendRow};
@@ -21,19 +22,29 @@ pub(super) struct Claim {
 /// Frontends, each with who gets it.
 pub(super) type Claims<A> = BTreeMap<Frontend<A>, Claim>;
 
+/// Who goes first where several claim one frontend. A load balancer's address comes before the same
+/// as an external IP, which knows no source ranges.
+const RANKS: [&[Reach]; 3] =
+    [&[Reach::ClusterIp], &[Reach::LoadBalancer, Reach::ExternalIp], &[Reach::NodePort]];
+
 /// The frontends of family `A`, each with the one Service port that gets it. `nodes` are this
 /// node's addresses that answer on node ports.
 ///
-/// Where several claim one, a cluster IP wins over other addresses, then the first by Service name:
-/// which came first is not known, and all nodes must agree.
+/// Where several claim one, a cluster IP wins over other addresses and those over node ports, then
+/// the first by Service name: which came first is not known, and all nodes must agree.
 pub(super) fn claimed<A: Address>(
     ports: &[ports::Port<'_>],
     nodes: &[A],
+    honours_external_ips: bool,
     remarks: &mut Vec<Remark>,
 ) -> Claims<A> {
     let mut claimed = BTreeMap::new();
-    for reach in [Reach::Internal, Reach::External] {
-        for (index, port) in ports.iter().enumerate() {
+    let each = |rank: &'static [Reach]| {
+        let ports = ports.iter().enumerate();
+        ports.flat_map(move |port| rank.iter().map(move |reach| (*reach, port)))
+    };
+    for (reach, (index, port)) in RANKS.into_iter().flat_map(each) {
+        if honours_external_ips || reach != Reach::ExternalIp {
             for frontend in frontends(port, reach, nodes) {
                 let claim = Claim { port: index, reach };
                 let winner = *claimed.entry(frontend).or_insert(claim);
@@ -83,20 +94,15 @@ fn frontends<A: Address>(port: &ports::Port<'_>, reach: Reach, nodes: &[A]) -> V
     let Some(cluster_ip) = port.cluster_ip() else {
         return Vec::new();
     };
-    let at =
-        |address: A, number: u16| Frontend::new(address, Port::new(number), port.port.protocol);
-    match reach {
-        Reach::Internal => vec![at(cluster_ip, port.port.port)],
-        Reach::External => {
-            let node_port = port.port.node_port.into_iter();
-            let by_node = node_port.flat_map(|number| nodes.iter().map(move |ip| at(*ip, number)));
-            // Ranges that cannot be kept yet must not be ignored either: an address that asks for them
-            // is not served.
-            let is_open = port.service.source_ranges.is_empty();
-            let load_balancer = port.service.load_balancer_ips.iter().filter(|_| is_open);
-            let vips = load_balancer.chain(&port.service.external_ips);
-            let by_vip = vips.filter_map(|ip| A::from_ip(*ip)).map(|ip| at(ip, port.port.port));
-            by_node.chain(by_vip).collect()
-        }
-    }
+    let number = port.port.port;
+    let of = |ips: &[IpAddr]| ips.iter().filter_map(|ip| A::from_ip(*ip)).collect();
+    let (addresses, number): (Vec<A>, u16) = match (reach, port.port.node_port) {
+        (Reach::ClusterIp, _) => (vec![cluster_ip], number),
+        (Reach::LoadBalancer, _) => (of(&port.service.load_balancer_ips), number),
+        (Reach::ExternalIp, _) => (of(&port.service.external_ips), number),
+        (Reach::NodePort, Some(number)) => (nodes.to_vec(), number),
+        (Reach::NodePort, None) => return Vec::new(),
+    };
+    let at = |address| Frontend::new(address, Port::new(number), port.port.protocol);
+    addresses.into_iter().map(at).collect()
 }

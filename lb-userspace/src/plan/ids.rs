@@ -81,7 +81,9 @@ impl<A: Address> Backends<A> {
                 *was = *id;
             }
         }
-        let idle = |row: &Backend<A>| with_flag(*row, Backend::<A>::SERVING, false);
+        let of_endpoints =
+            Backend::<A>::SERVING | Backend::<A>::FOR_CLUSTER | Backend::<A>::FOR_LOCAL;
+        let idle = |row: &Backend<A>| with_flag(*row, of_endpoints, false);
         Self {
             known,
             rows: before.backends.iter().map(|(id, row)| (*id, idle(row))).collect(),
@@ -109,6 +111,13 @@ impl<A: Address> Backends<A> {
         *row = with_flag(*row, Backend::<A>::SERVING, true);
         *row = with_flag(*row, Backend::<A>::LOCAL, is_local);
         Some(id)
+    }
+
+    /// Lets new flows under the traffic policy that `flag` stands for have the backend.
+    pub(super) fn allow(&mut self, id: BackendId, flag: u8) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            *row = with_flag(*row, flag, true);
+        }
     }
 
     fn add(

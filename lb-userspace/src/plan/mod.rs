@@ -4,14 +4,16 @@
 //! [`Remark`]. It gives every Service port and backend the id it has in the tables already, so a
 //! restart, a retry and a change are all the same: plan, [`crate::maps::diff`], write.
 
+mod addresses;
 mod eligible;
 mod family;
 mod frontends;
+mod health_checks;
 mod ids;
-mod maglev;
 mod node;
 mod pools;
 mod ports;
+mod source_ranges;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +30,9 @@ use self::pools::Pools;
 use self::ports::{Endpoints, Port};
 use crate::maps::contents::Rows;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
-use crate::model::{Cluster, Remark, ThisNode};
+use crate::model::{Cluster, Remark, SourcePorts, ThisNode};
+
+pub use self::health_checks::health_checks;
 
 /// What the operator decides.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +41,10 @@ pub struct Settings {
     pub nodeport_addresses: NodePortAddresses,
     /// How much the maps take.
     pub capacities: Capacities,
-    /// The row of `SETTINGS`.
-    pub source_ports: lb_common::settings::Settings,
+    /// Whether Services answer at their external IPs.
+    pub honours_external_ips: bool,
+    /// The ports that translated flows may take as their source.
+    pub source_ports: SourcePorts,
 }
 
 /// The addresses of this node that answer on node ports; loopback addresses never do.
@@ -77,7 +83,7 @@ pub fn plan(
 ) -> Plan {
     let given = Given { cluster, here, settings, before };
     let mut missing = Missing::default();
-    let ports = ports::balanced(cluster, &mut missing.remarks);
+    let ports = ports::balanced(cluster, settings.honours_external_ips, &mut missing.remarks);
     let v4 = claims::<V4>(&given, &ports, &mut missing);
     let v6 = claims::<V6>(&given, &ports, &mut missing);
     let ground = Ground {
@@ -104,7 +110,7 @@ pub fn plan(
         v6,
         slots: pools.settle(),
         devices: devices(&given, &mut missing),
-        settings: settings.source_ports,
+        settings: addresses::settings(cluster, settings.source_ports),
     };
     missing.in_plan(contents)
 }
@@ -160,7 +166,8 @@ fn claims<A: Rows>(given: &Given<'_>, ports: &[Port<'_>], missing: &mut Missing)
             ),
         });
     }
-    let mut claims = frontends::claimed(ports, &nodes, &mut missing.remarks);
+    let honours = given.settings.honours_external_ips;
+    let mut claims = frontends::claimed(ports, &nodes, honours, &mut missing.remarks);
     let (needed, before) = (claims.len() as u64, &A::rows(given.before).frontends);
     if frontends::fit(&mut claims, before, given.settings.capacities.frontends) {
         missing.room(given, A::frontends_map(), needed);
@@ -211,7 +218,25 @@ fn rows<A: Rows>(
     if let Some(needed) = family.backends_needed() {
         missing.room(given, A::backends_map(), needed);
     }
-    family.settle(A::ids(free))
+    let mut rows = family.settle(A::ids(free));
+    rows.addresses = addresses::rows(given.cluster, given.here, claims);
+    rows.source_ranges.extend(source_ranges::of_cluster::<A>(given.cluster));
+    fit_closed(given, &mut rows, missing);
+    rows
+}
+
+/// Leaves out what the tables of addresses and ranges have no room for.
+fn fit_closed<A: Rows>(given: &Given<'_>, rows: &mut FamilyContents<A>, missing: &mut Missing) {
+    let before = A::rows(given.before);
+    let room = |map: &Map| given.settings.capacities.entries(map.capacity);
+    let (map, needed) = (A::addresses_map(), rows.addresses.len() as u64);
+    if addresses::fit(&mut rows.addresses, &before.addresses, room(map)) {
+        missing.room(given, map, needed);
+    }
+    let (map, needed) = (A::source_ranges_map(), rows.source_ranges.len() as u64);
+    if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, room(map)) {
+        missing.room(given, map, needed);
+    }
 }
 
 /// The labels of all Service ports that are balanced, and of those that retired backends belong to:

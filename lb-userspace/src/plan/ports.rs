@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use lb_common::address::{self, Address, Protocol};
+use lb_common::address::{self, Address};
 use lb_common::service::ServiceLabel;
 
 use crate::model::{
-    Affinity, Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Remark, Service, ServicePort,
-    ServiceType,
+    Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Remark, Service, ServicePort, ServiceType,
 };
 
 /// A Service port that is balanced.
@@ -40,14 +39,20 @@ impl fmt::Display for Port<'_> {
 }
 
 /// All Service ports to balance, by name of Service, then in the Service's order.
-pub(super) fn balanced<'a>(cluster: &'a Cluster, remarks: &mut Vec<Remark>) -> Vec<Port<'a>> {
+pub(super) fn balanced<'a>(
+    cluster: &'a Cluster,
+    honours_external_ips: bool,
+    remarks: &mut Vec<Remark>,
+) -> Vec<Port<'a>> {
     let mut ports = Vec::new();
     for service in cluster.services.values().filter(|service| !service.other_proxy) {
         if let Some(reason) = not_balanced(service) {
             remarks.push(remark(service, reason));
             continue;
         }
-        remarks.extend(not_granted(service).map(|text| remark(service, text)));
+        if !honours_external_ips && !service.external_ips.is_empty() {
+            remarks.push(remark(service, EXTERNAL_IPS_IGNORED));
+        }
         for port in &service.ports {
             match balanced_port(service, port) {
                 Ok(port) => ports.push(port),
@@ -57,6 +62,9 @@ pub(super) fn balanced<'a>(cluster: &'a Cluster, remarks: &mut Vec<Remark>) -> V
     }
     ports
 }
+
+const EXTERNAL_IPS_IGNORED: &str = "spec.externalIPs is ignored, as --external-ips says: give the \
+                                    Service a load balancer, or restart weir with honour";
 
 fn remark(service: &Service, text: impl Into<String>) -> Remark {
     Remark { about: format!("Service {}", service.name), text: text.into() }
@@ -74,26 +82,7 @@ fn not_balanced(service: &Service) -> Option<&'static str> {
     }
 }
 
-fn not_granted(service: &Service) -> impl Iterator<Item = &'static str> {
-    let affinity = (service.affinity != Affinity::None).then_some(
-        "sessionAffinity ClientIP is not yet honoured: a client's connections are spread over all \
-         endpoints",
-    );
-    let restricted = !service.source_ranges.is_empty() && !service.load_balancer_ips.is_empty();
-    let ranges = restricted.then_some(
-        "loadBalancerSourceRanges is not yet honoured, so the load balancer's addresses are not served: \
-         remove the ranges and filter in front of this node",
-    );
-    affinity.into_iter().chain(ranges)
-}
-
 fn balanced_port<'a>(service: &'a Service, port: &'a ServicePort) -> Result<Port<'a>, String> {
-    if ![Protocol::TCP, Protocol::UDP].contains(&port.protocol) {
-        return Err(format!(
-            "port {} is {}: not yet balanced, only TCP and UDP are",
-            port.port, port.protocol
-        ));
-    }
     let (namespace, name) = (&service.name.namespace, &service.name.name);
     let label = ServiceLabel::new(namespace, name, &port.name, port.protocol).ok_or_else(|| {
         format!("port {} is not balanced: a name is longer than 63 bytes; shorten it", port.port)

@@ -4,7 +4,7 @@
 use std::fs;
 use std::ops::RangeInclusive;
 
-use lb_common::settings::Settings;
+use crate::model::SourcePorts;
 
 /// Below are the ports of well-known servers.
 const FIRST: u16 = 1024;
@@ -19,7 +19,7 @@ const LOCAL_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// The source ports of this node: the largest range that is free of both.
 #[must_use]
-pub fn of_this_node() -> Settings {
+pub fn of_this_node() -> SourcePorts {
     let local = fs::read_to_string(LOCAL_PORTS_FILE)
         .ok()
         .and_then(|text| parse(&text))
@@ -33,10 +33,10 @@ fn parse(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// The largest range of ports outside both; empty if they leave none.
-fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> Settings {
+fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> SourcePorts {
     let mut taken = [one, other];
     taken.sort_by_key(|range| *range.start());
-    let mut best = Settings { first_source_port: 0, source_ports: 0 };
+    let mut best = SourcePorts::default();
     let mut first = u32::from(FIRST);
     let past_the_end = u32::from(u16::MAX) + 1;
     for (start, next) in taken
@@ -45,10 +45,10 @@ fn free_range(one: &RangeInclusive<u16>, other: &RangeInclusive<u16>) -> Setting
         .chain([(past_the_end, past_the_end)])
     {
         let ports = start.saturating_sub(first);
-        if ports > u32::from(best.source_ports) {
-            best = Settings {
-                first_source_port: u16::try_from(first).unwrap_or_default(),
-                source_ports: u16::try_from(ports).unwrap_or(u16::MAX),
+        if ports > u32::from(best.count) {
+            best = SourcePorts {
+                first: u16::try_from(first).unwrap_or_default(),
+                count: u16::try_from(ports).unwrap_or(u16::MAX),
             };
         }
         first = first.max(next);
@@ -63,8 +63,8 @@ mod tests {
     #[track_caller]
     fn check(local: RangeInclusive<u16>, expected: RangeInclusive<u16>) {
         let found = free_range(&local, &NODE_PORTS);
-        assert_eq!(found.first_source_port, *expected.start());
-        assert_eq!(usize::from(found.source_ports), expected.count());
+        assert_eq!(found.first, *expected.start());
+        assert_eq!(usize::from(found.count), expected.count());
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn if_every_port_is_taken_there_is_none() {
         let none = free_range(&(1..=65_535), &NODE_PORTS);
-        assert_eq!(none.source_ports, 0);
+        assert_eq!(none.count, 0);
     }
 
     #[test]

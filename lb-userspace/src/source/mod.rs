@@ -1,6 +1,6 @@
-//! Where the cluster's objects come from. A source tells of Services, EndpointSlices and Nodes as
-//! [`Change`]s of the model, and of what it could not read or honour as [`Problem`]s. Kubernetes'
-//! own types end here: nothing outside this folder names them.
+//! Where the cluster's objects come from. A source tells of Services, EndpointSlices, Nodes and
+//! ServiceCIDRs as [`Change`]s of the model, and of what it could not read or honour as
+//! [`Problem`]s. Kubernetes' own types end here: nothing outside this folder names them.
 
 mod convert;
 mod kubernetes;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::model::Change;
 
-pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reporter};
+pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reason, Reporter};
 pub use manifests::Manifests;
 pub use problem::{Place, Problem};
 

@@ -97,7 +97,10 @@ impl From<Problem> for Remark {
 }
 
 fn skipped(kind: &str, count: usize) -> String {
-    format!("{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, Pod and List")
+    format!(
+        "{count} of kind {kind} skipped: Weir reads Service, EndpointSlice, Node, ServiceCIDR, Pod and \
+         List"
+    )
 }
 
 impl fmt::Display for Problem {

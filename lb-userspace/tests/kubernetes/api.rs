@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::faults::{Faults, Verb};
-use crate::store::{NODES, Resource, SERVICES, SLICES, Selector, Store};
+use crate::store::{NODES, RANGES, Resource, SERVICES, SLICES, Selector, Store};
 use crate::stream::Watching;
 
 /// A server, running or not.
@@ -281,6 +281,7 @@ fn resource(uri: &Uri) -> Resource {
         "/api/v1/services" | "/api/v1/namespaces/default/services" => SERVICES,
         "/apis/discovery.k8s.io/v1/endpointslices" => SLICES,
         "/api/v1/nodes" => NODES,
+        "/apis/networking.k8s.io/v1/servicecidrs" => RANGES,
         other => panic!("nobody should ask for {other}"),
     }
 }

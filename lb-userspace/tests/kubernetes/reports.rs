@@ -1,7 +1,7 @@
 //! What cannot be honoured in a Service, written back as an Event on it.
 
 use lb_userspace::model::Remark;
-use lb_userspace::source::EventCounts;
+use lb_userspace::source::{EventCounts, Reason};
 use serde_json::json;
 
 use crate::api::Api;
@@ -36,6 +36,21 @@ async fn a_remark_about_a_service_becomes_one_event_on_it_however_often_it_is_ma
         assert!(event[field].is_string(), "{field}");
     }
     assert_eq!(event["metadata"]["namespace"], json!("default"));
+}
+
+#[tokio::test]
+async fn a_port_that_cannot_be_listened_on_is_an_event_under_kube_proxys_name() {
+    let api = Api::start();
+    api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
+    let told = Told::by(&api).await;
+    let reason = Reason::FailedToStartServiceHealthcheck;
+    told.reporter.report_as(reason, &remark("Service default/web"));
+    eventually("it is written", || told.reporter.counts().written == 1).await;
+    let state = api.state();
+    let event = &state.events[0];
+    assert_eq!(event["reason"], "FailedToStartServiceHealthcheck");
+    assert_eq!((&event["action"], &event["type"]), (&json!("Listen"), &json!("Warning")));
+    assert_eq!(event["regarding"]["name"], "web");
 }
 
 #[tokio::test]

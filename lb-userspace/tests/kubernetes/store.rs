@@ -10,6 +10,7 @@ pub type Resource = &'static str;
 pub const SERVICES: Resource = "services";
 pub const SLICES: Resource = "endpointslices";
 pub const NODES: Resource = "nodes";
+pub const RANGES: Resource = "servicecidrs";
 
 /// Namespace and name.
 pub type Key = (String, String);
@@ -47,8 +48,10 @@ impl Store {
         self.happened(resource, before, Some(object));
     }
 
+    /// Deletes an object, which is in the namespace `default` if its kind has any.
     pub fn delete(&mut self, resource: Resource, name: &str) {
-        let key = ("default".to_owned(), name.to_owned());
+        let namespace = if [NODES, RANGES].contains(&resource) { "" } else { "default" };
+        let key = (namespace.to_owned(), name.to_owned());
         let before = self.objects.remove(&(resource, key)).expect("it is there");
         self.revision += 1;
         self.happened(resource, Some(before), None);
@@ -156,6 +159,13 @@ pub fn node(name: &str, address: &str) -> Value {
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {}},
         "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    })
+}
+
+pub fn range(name: &str, cidrs: &[&str]) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": name}, "spec": {"cidrs": cidrs},
     })
 }
 

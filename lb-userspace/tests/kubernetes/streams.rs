@@ -18,7 +18,7 @@ async fn watching() -> (Api, Told) {
     });
     let mut told = Told::by(&api).await;
     told.until_true(&api).await;
-    eventually("all three watch", || api.open_watches() == 3).await;
+    eventually("all four watch", || api.open_watches() == 4).await;
     (api, told)
 }
 
@@ -79,9 +79,9 @@ async fn watches_that_end_in_their_time_are_opened_again_without_a_list() {
     let patience = Patience { watch: Duration::from_secs(1), ..impatience() };
     let mut told = Told::with(&api, patience).await;
     told.until_true(&api).await;
-    eventually("each watch ended and began again", || api.state().count("watch=true") >= 6).await;
+    eventually("each watch ended and began again", || api.state().count("watch=true") >= 8).await;
     let lists = api.state().requests.iter().filter(|r| !r.contains("watch=true")).count();
-    assert_eq!(lists, 3);
+    assert_eq!(lists, 4);
     churn_again_from_nothing(&api);
     told.until_true(&api).await;
 }
@@ -149,6 +149,19 @@ async fn a_token_that_expires_is_read_again_from_its_file() {
     assert_eq!(told.removals(), 0);
     told.renew_token(&api, "second");
     told.until_true(&api).await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_renewed_in_time_are_never_refused() {
+    let (api, mut told) = watching().await;
+    told.renew_token(&api, "second");
+    api.change(|state| {
+        state.faults.token = Some("second".into());
+        state.store.put(SERVICES, service("c", "10.96.0.3"));
+        state.cut();
+    });
+    told.until_true(&api).await;
+    assert!(!told.has_complained("does not accept the credentials"), "{:?}", told.complaints);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::timeout;
 
 use crate::api::Api;
-use crate::store::{NODES, SERVICES, SLICES, Selector};
+use crate::store::{NODES, RANGES, SERVICES, SLICES, Selector};
 
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -109,7 +109,13 @@ impl Told {
     /// How many objects were ever taken away.
     pub fn removals(&self) -> usize {
         let is_removal = |change: &&Change| {
-            matches!(change, Change::ServiceGone(_) | Change::SliceGone(_) | Change::NodeGone(_))
+            matches!(
+                change,
+                Change::ServiceGone(_)
+                    | Change::SliceGone(_)
+                    | Change::NodeGone(_)
+                    | Change::ServiceCidrGone(_)
+            )
         };
         self.changes.iter().filter(is_removal).count()
     }
@@ -140,7 +146,8 @@ pub fn truth(api: &Api) -> Cluster {
         state.store.objects(SERVICES, &without("service.kubernetes.io/service-proxy-name"));
     let slices = state.store.objects(SLICES, &without("service.kubernetes.io/headless"));
     let nodes = state.store.objects(NODES, &this_node);
-    let items = [services, slices, nodes].concat();
+    let ranges = state.store.objects(RANGES, &Selector::default());
+    let items = [services, slices, nodes, ranges].concat();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("truth.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});

@@ -1,10 +1,14 @@
 //! Days on which nothing goes wrong.
 
+use std::time::Duration;
+
 use lb_userspace::model::Change;
+use lb_userspace::source::Patience;
 
 use crate::api::Api;
-use crate::store::{NODES, SERVICES, SLICES, labelled, node, service, slice};
-use crate::told::Told;
+use crate::faults::{Refusal, Verb};
+use crate::store::{NODES, RANGES, SERVICES, SLICES, labelled, node, range, service, slice};
+use crate::told::{Told, impatience};
 
 #[tokio::test]
 async fn everything_is_told_in_pages_and_synced_comes_last() {
@@ -61,9 +65,13 @@ async fn every_change_is_told_in_any_order_of_kinds() {
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.2")));
     api.change(|state| state.store.put(NODES, node("node-1", "192.0.2.7")));
     told.until_true(&api).await;
-    api.change(|state| state.store.delete(SERVICES, "web"));
+    api.change(|state| state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"])));
     told.until_true(&api).await;
-    assert!(told.cluster.services.is_empty());
+    assert_eq!(told.cluster.service_cidrs.len(), 1);
+    api.change(|state| state.store.delete(SERVICES, "web"));
+    api.change(|state| state.store.delete(RANGES, "kubernetes"));
+    told.until_true(&api).await;
+    assert!(told.cluster.services.is_empty() && told.cluster.service_cidrs.is_empty());
 }
 
 #[tokio::test]
@@ -80,4 +88,79 @@ async fn a_label_that_claims_a_service_for_another_proxy_removes_it_and_its_remo
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
     told.until_true(&api).await;
     assert_eq!(told.cluster.services.len(), 1);
+}
+
+/// A server that answers every question about ServiceCIDRs with this status.
+fn without_ranges(status: u16) -> Api {
+    let api = Api::start();
+    api.change(|state| {
+        state.store.put(SERVICES, service("web", "10.96.0.1"));
+        state.faults.refusals.push(refuse_ranges(status));
+    });
+    api
+}
+
+fn refuse_ranges(status: u16) -> Refusal {
+    let (verb, path, times) = (Verb::List, "servicecidrs", u32::MAX);
+    Refusal { verb, path, status, retry_after: None, times }
+}
+
+#[tokio::test]
+async fn a_server_that_has_no_service_cidrs_yet_is_not_asked_for_them_again_and_nothing_is_wrong() {
+    let api = without_ranges(404);
+    let mut told = Told::by(&api).await;
+    told.until_true(&api).await;
+    assert!(told.cluster.synced && told.cluster.service_cidrs.is_empty());
+    assert_eq!(told.complaints, [""; 0]);
+    api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.2")));
+    told.until_true(&api).await;
+    assert_eq!(api.state().count("servicecidrs"), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_has_service_cidrs_one_day_is_noticed() {
+    let api = without_ranges(404);
+    let patience = Patience { watch: Duration::from_secs(1), ..impatience() };
+    let mut told = Told::with(&api, patience).await;
+    told.until_true(&api).await;
+    api.change(|state| {
+        state.faults.refusals.clear();
+        state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12", "fd00:96::/112"]));
+    });
+    told.until_true(&api).await;
+    assert_eq!(told.cluster.service_cidrs["kubernetes"].len(), 2);
+}
+
+#[tokio::test]
+async fn service_cidrs_are_gone_once_the_server_no_longer_knows_such_objects() {
+    let api = Api::start();
+    api.change(|state| state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"])));
+    let mut told = Told::by(&api).await;
+    told.until_true(&api).await;
+    api.change(|state| {
+        state.store.delete(RANGES, "kubernetes");
+        state.store.compact();
+        state.faults.refusals.push(refuse_ranges(404));
+        state.cut();
+    });
+    told.until_true(&api).await;
+    assert!(told.cluster.service_cidrs.is_empty());
+    assert_eq!(told.complaints, [""; 0]);
+}
+
+#[tokio::test]
+async fn service_cidrs_that_weir_may_not_see_hold_nothing_up_but_are_a_problem() {
+    let api = without_ranges(403);
+    let mut told = Told::by(&api).await;
+    told.until("all else is told", |told| told.cluster.synced).await;
+    assert_eq!(told.cluster.services.len(), 1);
+    told.until("the refusal is told", |told| {
+        told.has_complained("no answer about ServiceCIDRs since")
+    })
+    .await;
+    api.change(|state| {
+        state.faults.refusals.clear();
+        state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"]));
+    });
+    told.until_true(&api).await;
 }

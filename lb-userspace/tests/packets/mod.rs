@@ -54,7 +54,7 @@ pub fn played(stage: &mut Stage, lines: &str) -> String {
 fn described(sent: &Sent, ended: &Ended) -> String {
     let name = ended.outcome.name();
     match ended.outcome.ending() {
-        Ending::Passed | Ending::Dropped => name.to_owned(),
+        Ending::Passed | Ending::Answered | Ending::Held | Ending::Dropped => name.to_owned(),
         Ending::Translated => {
             let source = (ended.source != sent.source).then(|| source(sent, ended));
             let to = ended.destination != sent.destination;
@@ -86,7 +86,8 @@ fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
     let protocol = match protocol {
         "tcp" => Protocol::TCP,
         "udp" => Protocol::UDP,
-        _ => panic!("the protocol of {line:?}: tcp or udp"),
+        "sctp" => Protocol::SCTP,
+        _ => panic!("the protocol of {line:?}: tcp, udp or sctp"),
     };
     let destination: SocketAddr = destination.parse().unwrap();
     let sources: Vec<SocketAddr> = match source.strip_suffix('*') {

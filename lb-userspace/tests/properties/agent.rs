@@ -47,6 +47,10 @@ fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     changes.extend(gone.cloned().map(Change::ServiceGone));
     let gone = from.slices.keys().filter(|name| !to.slices.contains_key(name));
     changes.extend(gone.cloned().map(Change::SliceGone));
+    let gone = from.service_cidrs.keys().filter(|name| !to.service_cidrs.contains_key(*name));
+    changes.extend(gone.cloned().map(Change::ServiceCidrGone));
+    let cidrs = to.service_cidrs.clone().into_iter();
+    changes.extend(cidrs.map(|(name, ranges)| Change::ServiceCidr(name, ranges)));
     changes.extend(to.services.values().cloned().map(Change::Service));
     changes.extend(to.slices.values().cloned().map(Change::Slice));
     changes.extend(to.nodes.values().cloned().map(Change::Node));

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use proptest::prelude::*;
@@ -43,11 +44,10 @@ pub fn settings() -> Settings {
             backends: 1000,
             connections: 1000,
             half_open: 1000,
+            affinity: 1000,
         },
-        source_ports: lb_common::settings::Settings {
-            first_source_port: 61_000,
-            source_ports: 4536,
-        },
+        honours_external_ips: true,
+        source_ports: SourcePorts { first: 61_000, count: 4536 },
     }
 }
 
@@ -63,8 +63,12 @@ pub fn tight() -> impl Strategy<Value = Settings> {
 
 pub fn cluster() -> impl Strategy<Value = Cluster> {
     let services = prop::collection::btree_map(0u8..4, service_and_slices(), 0..4);
-    (services, any::<bool>()).prop_map(|(services, has_zone)| {
+    let cidrs = prop::collection::btree_map(0..CIDRS.len(), Just(()), 0..3);
+    (services, any::<bool>(), cidrs).prop_map(|(services, has_zone, cidrs)| {
         let mut cluster = Cluster { synced: true, ..Cluster::default() };
+        for cidr in cidrs.into_keys().map(|index| CIDRS[index]) {
+            cluster.service_cidrs.insert(cidr.to_owned(), vec![cidr.parse().unwrap()]);
+        }
         let node = Node {
             name: HERE.to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
@@ -93,35 +97,76 @@ fn service_and_slices() -> impl Strategy<Value = (Service, Vec<EndpointSlice>)> 
     (service(), prop::collection::vec(slice(), 0..3))
 }
 
+/// Some of which hold some of the cluster IPs.
+const CIDRS: [&str; 4] = ["10.96.0.0/31", "10.96.0.0/16", "172.16.0.0/12", "fd00:96::/112"];
+
+/// Some of which hold a client outside or a pod.
+const RANGES: [&str; 6] = [
+    "203.0.113.0/24",
+    "10.244.0.0/16",
+    "10.244.0.99/32",
+    "192.0.2.0/24",
+    "0.0.0.0/0",
+    "2001:db8:ffff::/48",
+];
+
+/// Ranges, external IPs and load balancers' addresses, which may be the same.
+fn from_outside() -> impl Strategy<Value = (Option<Vec<IpNet>>, Vec<IpAddr>, Vec<IpAddr>)> {
+    let ranges = prop::collection::btree_set(0..RANGES.len(), 0..3);
+    let ranges = prop::option::of(ranges.prop_map(|indices| {
+        indices.into_iter().map(|index| RANGES[index].parse().unwrap()).collect()
+    }));
+    let vips = || {
+        prop::collection::btree_set((0u8..3, any::<bool>()), 0..2).prop_map(|vips| {
+            let vip = |(number, is_v6): (u8, bool)| -> IpAddr {
+                let text = match is_v6 {
+                    false => format!("198.51.100.{number}"),
+                    true => format!("2001:db8:100::{number}"),
+                };
+                text.parse().unwrap()
+            };
+            vips.into_iter().map(vip).collect::<Vec<IpAddr>>()
+        })
+    };
+    (ranges, vips(), vips())
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let ports = prop::collection::btree_map(0u16..3, (protocol(), prop::option::of(0u16..4)), 1..3);
-    let vips = prop::collection::btree_set(0u8..3, 0..2);
-    (ports, vips, policy(), policy(), any::<bool>(), any::<bool>()).prop_map(
-        |(ports, vips, internal_policy, external_policy, dual, other_proxy)| Service {
-            name: Name::new("", ""),
-            kind: ServiceType::NodePort,
-            cluster_ips: vec!["::".parse().unwrap(); if dual { 2 } else { 1 }],
-            headless: false,
-            other_proxy: other_proxy && vips.is_empty(),
-            ports: ports
-                .into_iter()
-                .map(|(number, (protocol, node_port))| ServicePort {
-                    name: format!("port-{number}"),
-                    protocol,
-                    port: 80 + number,
-                    node_port: node_port.map(|number| 30_000 + number),
-                })
-                .collect(),
-            external_ips: vips
-                .iter()
-                .map(|ip| format!("198.51.100.{ip}").parse().unwrap())
-                .collect(),
-            load_balancer_ips: Vec::new(),
-            source_ranges: Vec::new(),
-            internal_policy,
-            external_policy,
-            affinity: Affinity::None,
-            selector: BTreeMap::new(),
+    let affinity = prop_oneof![
+        2 => Just(Affinity::None),
+        1 => Just(Affinity::ClientIp { timeout_seconds: 1 }),
+        1 => Just(Affinity::ClientIp { timeout_seconds: 10_800 }),
+    ];
+    let kind = prop_oneof![1 => Just(ServiceType::ClusterIp), 3 => Just(ServiceType::LoadBalancer)];
+    let others = (any::<bool>(), prop::bool::weighted(0.1), affinity, kind);
+    (ports, from_outside(), policy(), policy(), others).prop_map(
+        |(ports, (source_ranges, vips, balancers), internal_policy, external_policy, others)| {
+            let (dual, other_proxy, affinity, kind) = others;
+            Service {
+                name: Name::new("", ""),
+                kind,
+                cluster_ips: vec!["::".parse().unwrap(); if dual { 2 } else { 1 }],
+                headless: false,
+                other_proxy,
+                ports: ports
+                    .into_iter()
+                    .map(|(number, (protocol, node_port))| ServicePort {
+                        name: format!("port-{number}"),
+                        protocol,
+                        port: 80 + number,
+                        node_port: node_port.map(|number| 30_000 + number),
+                    })
+                    .collect(),
+                external_ips: vips,
+                load_balancer_ips: balancers,
+                source_ranges,
+                internal_policy,
+                external_policy,
+                health_check_port: None,
+                affinity,
+                selector: BTreeMap::new(),
+            }
         },
     )
 }

@@ -1,12 +1,13 @@
 //! After every prefix of a diff, packets go where they went before or where they shall go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use lb_common::address::{Address, Protocol, V4, V6, endpoint};
+use lb_common::address::{Address, Family, Protocol, V4, V6, endpoint};
 use lb_common::connection::Place;
 use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::{Frontend, SourceClass};
+use lb_common::service::{Frontend, FrontendRow, ServiceId, SourceClass, Verdict};
+use lb_common::source_range::SourceRange;
 use lb_ebpf::tables::Tables;
 use lb_userspace::maps::contents::Rows;
 use lb_userspace::maps::{BackendSet, Contents, diff};
@@ -17,8 +18,21 @@ use crate::clusters::{cluster, here, settings};
 use crate::plans::settle;
 use crate::walk::{Ended, Sent, answer, node, reach, send};
 
-/// Where new flows to each frontend may go, per source class: every slot of its pool.
-type Picks = BTreeMap<(SocketAddr, Protocol, SourceClass), BTreeSet<Result<SocketAddr, Outcome>>>;
+/// What new flows to each frontend get, per source class.
+type Picks = BTreeMap<(SocketAddr, Protocol, SourceClass), Pick>;
+
+/// What new flows get.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Pick {
+    /// Where they may go: every slot of the pool, or its verdict.
+    to: BTreeSet<Result<SocketAddr, Outcome>>,
+    /// Whether the client of this class may dial at all.
+    admits: bool,
+    /// Whether the client keeps its backend, and by which policy.
+    affinity: Option<bool>,
+    /// The backends a client may keep under the policy Cluster, and under Local.
+    kept: [BTreeSet<SocketAddr>; 2],
+}
 
 /// All picks; fails if a row leads nowhere, to another's backend, or past the filter.
 fn picks<A: Rows>(contents: &Contents) -> Picks {
@@ -26,25 +40,58 @@ fn picks<A: Rows>(contents: &Contents) -> Picks {
     for (frontend, row) in &A::rows(contents).frontends {
         check_filter(contents, frontend);
         for class in SourceClass::ALL {
-            let pool = row.pool(class);
-            let mut to = BTreeSet::new();
-            if let Some(verdict) = pool.verdict() {
-                to.insert(Err(match verdict {
-                    lb_common::service::Verdict::NoEndpoint => Outcome::NoEndpoint,
-                    lb_common::service::Verdict::NoLocalEndpoint => Outcome::NoLocalEndpoint,
-                }));
-            }
-            for index in pool.base..pool.base + pool.length {
-                let id = Tables::<A>::slot(contents, index).expect("a slot for every index");
-                let backend = Tables::<A>::backend(contents, id).expect("a row for every slot");
-                assert_eq!(backend.service, row.service, "another Service's backend");
-                assert!(backend.is_serving(), "UDP flows would be given it again and again");
-                to.insert(Ok(endpoint(backend.address.to_ip(), backend.port)));
-            }
-            picks.insert((at(frontend), frontend.protocol, class), to);
+            let client = A::from_ip(client(A::FAMILY, class)).unwrap();
+            let client = SourceRange::of(row.service, client);
+            let pick = Pick {
+                to: slots::<A>(contents, row, class),
+                admits: !row.is_restricted() || contents.allows(&client),
+                affinity: (row.affinity > 0).then(|| row.is_local(class)),
+                kept: [false, true].map(|is_local| kept::<A>(contents, row.service, is_local)),
+            };
+            picks.insert((at(frontend), frontend.protocol, class), pick);
         }
     }
     picks
+}
+
+fn slots<A: Rows>(
+    contents: &Contents,
+    row: &FrontendRow,
+    class: SourceClass,
+) -> BTreeSet<Result<SocketAddr, Outcome>> {
+    let pool = row.pool(class);
+    if let Some(verdict) = pool.verdict() {
+        return BTreeSet::from([Err(match verdict {
+            Verdict::NoEndpoint => Outcome::RejectedNoEndpoint,
+            Verdict::NoLocalEndpoint => Outcome::NoLocalEndpoint,
+        })]);
+    }
+    let slots = (pool.base..pool.base + pool.length).map(|index| {
+        let id = Tables::<A>::slot(contents, index).expect("a slot for every index");
+        let backend = Tables::<A>::backend(contents, id).expect("a row for every slot");
+        assert_eq!(backend.service, row.service, "another Service's backend");
+        assert!(backend.is_serving(), "UDP flows would be given it again and again");
+        Ok(endpoint(backend.address.to_ip(), backend.port))
+    });
+    slots.collect()
+}
+
+fn kept<A: Rows>(contents: &Contents, service: ServiceId, is_local: bool) -> BTreeSet<SocketAddr> {
+    let rows = A::rows(contents).backends.values();
+    let kept =
+        rows.filter(|row| row.service == service && row.is_serving() && row.is_for(is_local));
+    kept.map(|row| endpoint(row.address.to_ip(), row.port)).collect()
+}
+
+/// Who dials.
+fn client(family: Family, class: SourceClass) -> IpAddr {
+    let text = match (family, class) {
+        (Family::V4, SourceClass::Network) => "203.0.113.9",
+        (Family::V4, SourceClass::Pod | SourceClass::Host) => "10.244.0.99",
+        (Family::V6, SourceClass::Network) => "2001:db8:ffff::9",
+        (Family::V6, SourceClass::Pod | SourceClass::Host) => "fd00:244::99",
+    };
+    text.parse().unwrap()
 }
 
 fn check_filter<A: Rows>(contents: &Contents, frontend: &Frontend<A>) {
@@ -72,12 +119,7 @@ fn all_picks(contents: &Contents) -> Picks {
 fn openings(picks: &Picks, port: u16) -> Vec<Sent> {
     let keys = picks.keys().filter(|(_, _, class)| *class != SourceClass::Host);
     let opening = |(destination, protocol, class): &(SocketAddr, Protocol, SourceClass), port| {
-        let client: IpAddr = match (destination, class) {
-            (SocketAddr::V4(_), SourceClass::Network) => Ipv4Addr::new(203, 0, 113, 9).into(),
-            (SocketAddr::V4(_), _) => Ipv4Addr::new(10, 244, 0, 99).into(),
-            (SocketAddr::V6(_), SourceClass::Network) => "2001:db8:ffff::9".parse().unwrap(),
-            (SocketAddr::V6(_), _) => "fd00:244::99".parse().unwrap(),
-        };
+        let client = client(Family::of(&destination.ip()), *class);
         Sent {
             source: (client, port).into(),
             destination: *destination,
@@ -93,16 +135,47 @@ fn openings(picks: &Picks, port: u16) -> Vec<Sent> {
 /// Flows that are begun with each frontend at a time.
 const FLOWS: u16 = 4;
 
-fn ends_well(ended: &Ended, sent: &Sent, allowed: &[&Picks]) -> bool {
-    let to = match ended.outcome.ending() {
-        Ending::Translated => Ok(ended.destination),
-        Ending::Passed | Ending::Dropped => Err(ended.outcome),
-    };
+/// Whether a packet ended as it would before, or as it shall after, the change.
+fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Picks; 2]) -> bool {
     let key = (sent.destination, sent.protocol, sent.class);
-    allowed.iter().any(|picks| match picks.get(&key) {
-        Some(picks) => picks.contains(&to),
-        None => to == Err(Outcome::NotAService),
-    })
+    let known: Vec<&Pick> = picks.iter().filter_map(|picks| picks.get(&key)).collect();
+    let is_missing = known.len() < picks.len();
+    match (ended.outcome, ended.outcome.ending()) {
+        (Outcome::SourceRange, _) => known.iter().any(|pick| !pick.admits),
+        (_, Ending::Translated) => {
+            known.iter().any(|pick| pick.admits) && may_get(&known, ended.destination)
+        }
+        (outcome, _) => {
+            let closes = || contents.iter().any(|c| closed(c, sent.destination.ip()) == outcome);
+            known.iter().any(|pick| pick.admits && pick.to.contains(&Err(outcome)))
+                || is_missing && (outcome == Outcome::NotAService || closes())
+        }
+    }
+}
+
+/// Whether a pool leads to `backend`, or a client may have kept it.
+fn may_get(known: &[&Pick], backend: SocketAddr) -> bool {
+    let policies = known.iter().filter_map(|pick| pick.affinity);
+    let mut kept = policies
+        .flat_map(|is_local| known.iter().map(move |pick| &pick.kept[usize::from(is_local)]));
+    known.iter().any(|pick| pick.to.contains(&Ok(backend)))
+        || kept.any(|set| set.contains(&backend))
+}
+
+/// What becomes of a packet to a port of this address that is no frontend.
+fn closed(contents: &Contents, address: IpAddr) -> Outcome {
+    fn of<A: Rows>(contents: &Contents, address: A) -> Outcome {
+        let cidrs = SourceRange::of(SourceRange::<A>::CLUSTER, address);
+        match contents.address(&address) {
+            Some(row) if row.rejects() => Outcome::RejectedUndefinedPort,
+            None if contents.allows(&cidrs) => Outcome::UnallocatedAddress,
+            Some(_) | None => Outcome::NotAService,
+        }
+    }
+    match address {
+        IpAddr::V4(ip) => of(contents, V4(ip.octets())),
+        IpAddr::V6(ip) => of(contents, V6(ip.octets())),
+    }
 }
 
 proptest! {
@@ -117,21 +190,25 @@ proptest! {
         let (old, new) = (all_picks(&now), all_picks(&after));
         let mut all = old.clone();
         all.extend(new.clone());
+        let before = now.clone();
         let mut node = node(now.clone());
         for (step, operation) in (0..).zip(diff(&now, &after)) {
             now.apply(&operation);
             node.tables.apply(&operation);
             reach(&mut node);
             let is = all_picks(&now);
-            for (frontend, picks) in &is {
-                let allowed = [old.get(frontend), new.get(frontend)];
-                prop_assert!(allowed.contains(&Some(picks)), "{frontend:?} after {operation:?}");
+            for (frontend, pick) in &is {
+                let allowed = [old.get(frontend), new.get(frontend)].into_iter().flatten();
+                let (pools, admission): (Vec<_>, Vec<_>) =
+                    allowed.map(|allowed| (&allowed.to, allowed.admits)).unzip();
+                let is_right = pools.contains(&&pick.to) && admission.contains(&pick.admits);
+                prop_assert!(is_right, "{frontend:?} after {operation:?}");
             }
             let both = old.keys().filter(|frontend| new.contains_key(frontend));
             prop_assert!(both.clone().all(|frontend| is.contains_key(frontend)), "a gap");
             for sent in openings(&all, 10_000 + FLOWS * step) {
                 let ended = send(&mut node, &sent);
-                prop_assert!(ends_well(&ended, &sent, &[&old, &new]), "{sent:?} {ended:?}");
+                prop_assert!(ends_well(&ended, &sent, [&before, &after], [&old, &new]), "{sent:?} {ended:?}");
             }
         }
         prop_assert_eq!(now, after);
@@ -165,7 +242,7 @@ proptest! {
                 let stays =
                     (ended.source, ended.destination) == (began.source, began.destination);
                 let may_move = sent.protocol == Protocol::UDP;
-                let moves = may_move && ends_well(&ended, sent, &[&old, &new]);
+                let moves = may_move && ends_well(&ended, sent, [&before, &after], [&old, &new]);
                 prop_assert!(stays || moves, "{sent:?} {ended:?} after {operation:?}");
             }
         }

@@ -13,7 +13,7 @@ use lb_ebpf::tables::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
-use lb_userspace::model::{DeviceRole, NodeDevice, Remark};
+use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, SourcePorts};
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use lb_userspace::source::{Manifests, SourceEvent};
 use tempfile::TempDir;
@@ -135,6 +135,13 @@ impl Stage {
         self.agent.remarks().map(|remark| format!("{remark}\n")).collect()
     }
 
+    pub fn health_checks(&self) -> String {
+        let line = |(check, count): (&HealthCheck, &usize)| {
+            format!("{} at {}: {count}\n", check.service, check.address)
+        };
+        self.agent.health_checks().iter().map(line).collect()
+    }
+
     pub fn contents(&self) -> String {
         self.store.read().unwrap().to_string()
     }
@@ -177,11 +184,10 @@ fn settings() -> Settings {
             backends: 1000,
             connections: 1000,
             half_open: 1000,
+            affinity: 1000,
         },
-        source_ports: lb_common::settings::Settings {
-            first_source_port: 61_000,
-            source_ports: 4536,
-        },
+        honours_external_ips: true,
+        source_ports: SourcePorts { first: 61_000, count: 4536 },
     }
 }
 

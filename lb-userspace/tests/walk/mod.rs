@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Protocol, V4, V6};
 use lb_common::connection::{Connection, Place};
-use lb_common::outcome::Outcome;
+use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::SourceClass;
 use lb_ebpf::balance::{Flows, Hook, balance};
 use lb_ebpf::cases::frame::{Kind, ends, frame, tuple};
@@ -65,8 +65,12 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     let kind = if sent.opens { Kind::Open } else { Kind::Data };
     let mut bytes = frame(sent.source, sent.destination, sent.protocol, kind, b"hello");
     let hook = Hook { place: sent.place, class: sent.class, goes_on: true };
-    let walked = balance(bytes.as_mut_slice(), world, hook, &mut Flows::default());
-    let (source, destination) = ends(&bytes).expect("a walk leaves packets whole");
+    let walked = balance(&mut bytes, world, hook, &mut Flows::default());
+    let (source, destination) = match walked.outcome.ending() {
+        // What is sent back is another packet.
+        Ending::Answered => (sent.source, sent.destination),
+        _ => ends(&bytes).expect("a walk leaves packets whole"),
+    };
     Ended { outcome: walked.outcome, source, destination }
 }
 

@@ -60,7 +60,11 @@ pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Re
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
     programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS })?;
-    let ports = Settings { first_source_port: FIRST_OWN_PORT, source_ports: OWN_PORTS };
+    let ports = Settings {
+        first_source_port: FIRST_OWN_PORT,
+        source_ports: OWN_PORTS,
+        ..bytemuck::Zeroable::zeroed()
+    };
     programs.set("SETTINGS", 0, ports)?;
     for slot in 0..SLOTS {
         programs.set("SLOTS", slot, backend_id(slot % BACKENDS).0)?;
@@ -95,7 +99,7 @@ where
     let frontend: Frontend<A> =
         Frontend::new(address(dialled.ip()), Port::new(dialled.port()), protocol);
     let pool = Pool { base: 0, length: SLOTS };
-    let row = FrontendRow { service: SERVICE, pools: [pool; 3] };
+    let row = FrontendRow { service: SERVICE, pools: [pool; 3], affinity: 0, flags: 0 };
     programs.put(&format!("FRONTENDS_{family}"), frontend, row)?;
     let mut positions = vec![filter::position(&frontend.address, frontend.port, protocol)];
     let local = if whereabouts == Whereabouts::Here { Backend::<A>::LOCAL } else { 0 };

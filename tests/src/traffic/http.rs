@@ -1,16 +1,20 @@
-//! As much HTTP/1.1 (RFC 9112) as a pod's server and its clients need: a start line, headers, a body
+//! As much HTTP/1.1 (RFC 9112) as a pod's server, its clients and probes of a node need: a start line, headers, a body
 //! of known length, connections that stay open.
 
-use std::io::{BufRead, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail};
+
+use super::PATIENCE;
+use crate::lab::Namespace;
 
 /// The largest body accepted, in bytes.
 const LARGEST_BODY: usize = 16 << 20;
 
 /// A request or an answer.
 #[derive(Debug)]
-pub(super) struct Message {
+pub struct Message {
     /// The first line: `GET / HTTP/1.1`, or `HTTP/1.1 200 OK`.
     pub start: String,
     /// Headers, names in lower case.
@@ -57,11 +61,42 @@ impl Message {
         Ok(())
     }
 
+    /// The status of an answer.
+    ///
+    /// # Errors
+    /// If the message is no answer.
+    pub fn status(&self) -> Result<u16> {
+        let status = self.start.split(' ').nth(1).and_then(|status| status.parse().ok());
+        status.with_context(|| format!("no status in {:?}", self.start))
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The value of the header `name`, given in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(header, _)| header == name)?;
         Some(&found.1)
     }
+}
+
+/// Asks `server` from within `namespace`, over a connection of its own, a `question` such as
+/// `GET /healthz`.
+///
+/// # Errors
+/// If there is no connection or no answer within [`PATIENCE`].
+pub fn probe(namespace: &Namespace, server: SocketAddr, question: &str) -> Result<Message> {
+    let stream = namespace.run(|| Ok(TcpStream::connect_timeout(&server, PATIENCE)?))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let start = format!("{question} HTTP/1.1");
+    let headers = vec![("host".into(), server.to_string()), ("connection".into(), "close".into())];
+    Message { start, headers, body: Vec::new() }.write(&mut &stream)?;
+    let answer = Message::read(&mut BufReader::new(stream))?;
+    answer.with_context(|| format!("{server} closed the connection without an answer"))
 }
 
 fn line(stream: &mut impl BufRead) -> Result<Option<String>> {

@@ -7,6 +7,7 @@ mod tcp;
 mod udp;
 
 pub use flow::{Flow, Origin};
+pub use http::{Message, probe};
 pub use tcp::{Answer, Client, TcpServer, get};
 pub use udp::{Tally, UdpServer, ask, converse, tick};
 

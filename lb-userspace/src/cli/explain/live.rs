@@ -5,18 +5,23 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use lb_common::address::{Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::service::{Frontend, FrontendRow};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
+use lb_common::service::{AddressRow, Frontend, FrontendRow};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::tables::{Connections, NextHop, Node, Refusal, Route, Table, Tables};
+use lb_ebpf::packet::{Packet, Unwritable};
+use lb_ebpf::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
 use super::node::Around;
 use crate::maps::connections::{FlowTables, KernelFlows, now};
 use crate::maps::contents::Rows;
+use crate::maps::memories::KernelClients;
 use crate::maps::{Contents, MapError};
 use crate::programs::devices::Way;
 
@@ -24,9 +29,12 @@ use crate::programs::devices::Way;
 pub struct Live<'a, N> {
     memory: World<Contents>,
     flows: &'a KernelFlows,
+    clients: &'a KernelClients,
     node: &'a N,
     /// Entries that have been read, whether they were there or not.
     read: RefCell<BTreeSet<(Table, String)>>,
+    /// Clients that have been looked for.
+    asked: RefCell<BTreeSet<String>>,
     /// Why one could not be.
     failure: RefCell<Option<MapError>>,
 }
@@ -39,6 +47,8 @@ pub trait Stored: InMemory + Rows {
         table: Table,
         tuple: &Tuple<Self>,
     ) -> Result<Option<Connection<Self>>, MapError>;
+    /// What `client` got last, in the kernel's table.
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError>;
     /// The address of this family that a device sends from.
     fn of_device(device: &Device) -> Self;
 }
@@ -50,6 +60,10 @@ impl Stored for V4 {
         tuple: &Tuple<Self>,
     ) -> Result<Option<Connection<Self>>, MapError> {
         flows.v4().find(table, tuple)
+    }
+
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError> {
+        clients.v4(client)
     }
 
     fn of_device(device: &Device) -> Self {
@@ -66,6 +80,10 @@ impl Stored for V6 {
         flows.v6().find(table, tuple)
     }
 
+    fn had(clients: &KernelClients, client: &Client<Self>) -> Result<Option<Affinity>, MapError> {
+        clients.v6(client)
+    }
+
     fn of_device(device: &Device) -> Self {
         device.v6
     }
@@ -73,9 +91,20 @@ impl Stored for V6 {
 
 impl<'a, N> Live<'a, N> {
     /// The world of these rows, these flows and this node.
-    pub fn new(contents: Contents, flows: &'a KernelFlows, node: &'a N) -> Self {
-        let memory = World::new(contents);
-        Self { memory, flows, node, read: RefCell::default(), failure: RefCell::default() }
+    pub fn new(
+        contents: Contents,
+        (flows, clients): (&'a KernelFlows, &'a KernelClients),
+        node: &'a N,
+    ) -> Self {
+        Self {
+            memory: World::new(contents),
+            flows,
+            clients,
+            node,
+            read: RefCell::default(),
+            asked: RefCell::default(),
+            failure: RefCell::default(),
+        }
     }
 
     /// Tells of an entry that could not be read.
@@ -101,11 +130,38 @@ impl<'a, N> Live<'a, N> {
         }
         &self.memory
     }
+
+    /// The memory, which knows of `client` what the kernel does.
+    fn with_client<A: Stored>(&self, client: &Client<A>) -> &World<Contents> {
+        let key = format!("{} {}", client.address, client.service);
+        if self.asked.borrow_mut().insert(key) {
+            match A::had(self.clients, client) {
+                Ok(Some(affinity)) => {
+                    self.memory.keep_affinity(client, &affinity, true);
+                }
+                Ok(None) => {}
+                Err(error) => drop(self.failure.replace(Some(error))),
+            }
+        }
+        &self.memory
+    }
 }
 
 impl<A: Stored, N> Tables<A> for Live<'_, N> {
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
         self.memory.frontend(frontend)
+    }
+
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        self.memory.address(address)
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        self.memory.may_be_service(address)
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        self.memory.allows(client)
     }
 
     fn slot(&self, index: u32) -> Option<BackendId> {
@@ -157,6 +213,37 @@ impl<A: Stored, N> Connections<A> for Live<'_, N> {
     fn count_packet(&self, _: BackendId, _: bool, _: u64) {}
 }
 
+impl<A: Stored, N> Memories<A> for Live<'_, N> {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        self.with_client(client).affinity(client)
+    }
+
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
+        self.with_client(client).keep_affinity(client, affinity, instead)
+    }
+
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+        self.memory.first_fragment(packet)
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        self.memory.hold(held, frame)
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        self.memory.release(held, count, frame)
+    }
+
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        self.memory.keep_fragment(packet, first);
+    }
+}
+
 impl<A: Stored, N: Around> Node<A> for Live<'_, N> {
     fn now(&self) -> Ticks {
         now()
@@ -173,6 +260,15 @@ impl<A: Stored, N: Around> Node<A> for Live<'_, N> {
     fn own_address(&self, device: u32) -> A {
         let row = self.memory.tables.devices.get(&device);
         row.map_or_else(A::zeroed, A::of_device)
+    }
+
+    fn here(&self) -> A {
+        self.memory.here()
+    }
+
+    /// Assumed, and the story says so.
+    fn may_answer(&self) -> bool {
+        true
     }
 
     /// Assumed, and the story says so.

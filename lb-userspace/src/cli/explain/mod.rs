@@ -25,6 +25,7 @@ use crate::agent::place;
 use crate::maps::MapStore;
 use crate::maps::connections::KernelFlows;
 use crate::maps::kernel::KernelStore;
+use crate::maps::memories::KernelClients;
 use crate::programs::pins::Pins;
 
 /// Says what would happen to a packet, and why, step by step. Sends nothing, changes nothing.
@@ -89,13 +90,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let pins = Pins::at(&args.pins.directory());
     pins.require()?;
     let contents = KernelStore::open(&pins)?.read()?;
-    let flows = KernelFlows::open(&pins)?;
+    let (flows, clients) = (KernelFlows::open(&pins)?, KernelClients::open(&pins)?);
     let node = ThisNode::ask(place::status(pins.directory())?)?;
     let (class, because) = match args.from {
         Some(class) => (class, "as --from says".into()),
         None => node.class_of(args.sender.address)?,
     };
-    let world = Live::new(contents.clone(), &flows, &node);
+    let world = Live::new(contents.clone(), (&flows, &clients), &node);
     let question = Question { sender: args.sender, destination: args.destination, class, because };
     let story = Story::tell(&world, &node, &contents, &question);
     world.failure()?;

@@ -46,14 +46,14 @@ pub fn frame(
 }
 
 /// Source and destination of a packet, or `None` if it is not one of ours.
-pub fn ends(frame: &mut [u8]) -> Option<(SocketAddr, SocketAddr)> {
+pub fn ends(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
     match family(frame)? {
         Family::V4 => read::<Ipv4>(frame),
         Family::V6 => read::<Ipv6>(frame),
     }
 }
 
-fn read<V: IpVersion>(frame: &mut [u8]) -> Option<(SocketAddr, SocketAddr)> {
+fn read<V: IpVersion>(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
     let mut headers = Headers::<V::Address>::empty();
     V::read(frame, &mut headers).ok()?;
     let Tuple { source, source_port, destination, destination_port, .. } = headers.tuple;

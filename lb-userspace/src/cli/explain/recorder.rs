@@ -4,12 +4,16 @@ use std::cell::RefCell;
 use std::fmt::Display;
 
 use lb_common::address::{Address, Tuple, endpoint};
+use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
 use lb_common::filter::Position;
-use lb_common::service::{Frontend, FrontendRow, ServiceId, SourceClass, Verdict};
+use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, SourceClass, Verdict};
 use lb_common::settings::Settings;
-use lb_ebpf::tables::{Connections, Node, Refusal, Route, Table, Tables};
+use lb_common::source_range::SourceRange;
+use lb_ebpf::packet::{Packet, Unwritable};
+use lb_ebpf::tables::{Connections, Memories, Node, Refusal, Route, Table, Tables};
 use serde::Serialize;
 
 use super::node::Around;
@@ -126,6 +130,39 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
         row
     }
 
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        let row = self.world.address(address);
+        let answer = match row {
+            None => "no",
+            Some(row) if row.rejects() => {
+                "yes: a cluster IP, of which no other port is a Service's"
+            }
+            Some(row) if row.answers_ping() => "yes: a Service's",
+            Some(_) => "yes: this node's",
+        };
+        self.note(format!("Is {address} an address of a Service or of this node?"), answer);
+        row
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        let may = self.world.may_be_service(address);
+        let asked = format!("Is {address} among the addresses that Services are given?");
+        self.note(asked, if may { "perhaps" } else { "no" });
+        may
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        let allows = self.world.allows(client);
+        let asked = if client.service == SourceRange::<A>::CLUSTER {
+            format!("Is {} within a service CIDR of the cluster?", client.address)
+        } else {
+            let service = self.name(client.service);
+            format!("Is {} within the source ranges of {service}?", client.address)
+        };
+        self.note(asked, if allows { "yes" } else { "no" });
+        allows
+    }
+
     fn slot(&self, index: u32) -> Option<BackendId> {
         let id = Tables::<A>::slot(self.world, index);
         let answer = id.map_or_else(|| "none".into(), |id| format!("backend {id}"));
@@ -159,7 +196,7 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
 
     fn settings(&self) -> Settings {
         let settings = Tables::<A>::settings(self.world);
-        let Settings { first_source_port: first, source_ports: count } = settings;
+        let Settings { first_source_port: first, source_ports: count, .. } = settings;
         let answer = match count.checked_sub(1) {
             Some(more) => format!("{first} to {}", u32::from(first) + u32::from(more)),
             None => "none: the agent has not said yet".into(),
@@ -220,6 +257,44 @@ impl<A: Address, W: Connections<A>, N: Around> Connections<A> for Recorder<'_, W
     }
 }
 
+impl<A: Address, W: Memories<A>, N: Around> Memories<A> for Recorder<'_, W, N> {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        let affinity = self.world.affinity(client);
+        let answer = affinity.map_or_else(|| "none".into(), |a| format!("backend {}", a.backend));
+        let service = self.name(client.service);
+        self.note(format!("Which backend of {service} did {} get last?", client.address), answer);
+        affinity
+    }
+
+    fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool {
+        let kept = self.world.keep_affinity(client, affinity, instead);
+        let answer = if kept { "done" } else { "refused: there is one already" };
+        self.note(format!("Remember backend {} for {}", affinity.backend, client.address), answer);
+        kept
+    }
+
+    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+        self.world.first_fragment(packet)
+    }
+
+    fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {
+        self.world.hold(held, frame)
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        held: &mut HeldFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), Unwritable> {
+        self.world.release(held, count, frame)
+    }
+
+    fn keep_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        self.world.keep_fragment(packet, first);
+    }
+}
+
 impl<A: Address, W: Node<A>, N: Around> Node<A> for Recorder<'_, W, N> {
     fn now(&self) -> Ticks {
         self.world.now()
@@ -241,6 +316,16 @@ impl<A: Address, W: Node<A>, N: Around> Node<A> for Recorder<'_, W, N> {
         let answer = if address.is_unspecified() { "none".into() } else { address.to_string() };
         self.note(format!("Which address does {} send from?", self.node.device(device)), answer);
         address
+    }
+
+    fn here(&self) -> A {
+        self.world.here()
+    }
+
+    fn may_answer(&self) -> bool {
+        let may = self.world.may_answer();
+        self.note("May one more sender be answered?", if may { "yes (assumed)" } else { "no" });
+        may
     }
 
     fn has_socket(&self, tuple: &Tuple<A>) -> bool {

@@ -163,7 +163,7 @@ struct Teller<'a, W, N> {
 
 impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
     /// A packet comes in; returns where it goes.
-    fn arrive(&self, frame: &mut [u8], walks: &mut Vec<Walk>) -> String {
+    fn arrive(&self, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
         let hook = Hook { place: Place::Ingress, class: self.class, goes_on: true };
         let at = match self.class {
             SourceClass::Pod => "on its way in, at the pod's device",
@@ -175,7 +175,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
     }
 
     /// The routing table decides, and the packet leaves by another hook or comes to a process here.
-    fn leave(&self, frame: &mut [u8], walks: &mut Vec<Walk>) -> String {
+    fn leave(&self, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
         let Some((_, to)) = packet::ends(frame) else {
             return "it goes on as it is".into();
         };
@@ -196,7 +196,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         }
     }
 
-    fn walk(&self, frame: &mut [u8], hook: Hook, at: String, walks: &mut Vec<Walk>) -> Onward {
+    fn walk(&self, frame: &mut Vec<u8>, hook: Hook, at: String, walks: &mut Vec<Walk>) -> Onward {
         let positions = packet::ends(frame).map(|(from, to)| {
             [("its source", from), ("its destination", to)]
                 .map(|(name, end)| (self.position(end), format!("{name} {end}/{}", self.protocol)))
@@ -206,7 +206,9 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         let walked = balance(frame, &recorder, hook, &mut Flows::new());
         let leaves = match walked.outcome.ending() {
             Ending::Dropped => "not at all".into(),
+            Ending::Held => "later".into(),
             Ending::Passed => "unchanged".into(),
+            Ending::Answered => "as an answer to its sender".into(),
             Ending::Translated => packet::ends(frame)
                 .map(|(from, to)| format!("{from} > {to}/{}", self.protocol))
                 .unwrap_or_default(),

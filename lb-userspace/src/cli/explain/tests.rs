@@ -71,7 +71,7 @@ fn send(
     let mut frame = packet::frame(from, endpoint(address, port), protocol, opens).unwrap();
     let place = if class == SourceClass::Host { Place::Egress } else { Place::Ingress };
     let hook = Hook { place, class, goes_on: true };
-    balance(frame.as_mut_slice(), world, hook, &mut Flows::new()).outcome
+    balance(&mut frame, world, hook, &mut Flows::new()).outcome
 }
 
 /// The first port from which a new flow of `sender` ends with `outcome`: which backend a flow gets

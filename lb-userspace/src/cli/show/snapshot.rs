@@ -13,7 +13,7 @@ use crate::agent::place;
 use crate::agent::status::Status;
 use crate::maps::connections::{FlowTables, KernelFlows};
 use crate::maps::kernel::KernelStore;
-use crate::maps::{Contents, MapStore};
+use crate::maps::{Contents, MapStore, memories};
 use crate::programs::pins::Pins;
 
 /// What was read.
@@ -34,12 +34,12 @@ pub struct Snapshot {
 /// Ids count per family.
 pub type Backend = (Family, BackendId);
 
-/// The connection tables, counted.
+/// The tables that the walk writes, counted.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Flows {
     /// Flows of each backend that are not over.
     pub live: BTreeMap<Backend, u64>,
-    /// Entries of each table by its map's name, two per flow.
+    /// Entries of each table by its map's name; of connections, two per flow.
     pub entries: BTreeMap<&'static str, u64>,
 }
 
@@ -89,7 +89,7 @@ impl Snapshot {
 impl Flows {
     fn read(pins: &Pins) -> anyhow::Result<Self> {
         let tables = KernelFlows::open(pins)?;
-        let mut flows = Self::default();
+        let mut flows = Self { entries: memories::count(pins)?, ..Self::default() };
         flows.count(tables.v4(), [&maps::HALF_OPEN_V4, &maps::CONNECTIONS_V4])?;
         flows.count(tables.v6(), [&maps::HALF_OPEN_V6, &maps::CONNECTIONS_V6])?;
         Ok(flows)

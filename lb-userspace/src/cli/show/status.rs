@@ -184,7 +184,7 @@ mod tests {
 
     fn sample(snapshot: &Snapshot) -> Status {
         let rooms = [("CONNECTIONS_V4", Room { capacity: 64, memory: None })].into();
-        let outcomes = [(Outcome::Forwarded, 50), (Outcome::NoEndpoint, 0)];
+        let outcomes = [(Outcome::Forwarded, 50), (Outcome::RejectedNoEndpoint, 0)];
         Status::of(snapshot, &rooms, &outcomes)
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let status = sample(&Snapshot::sample());
         let notes = status.notes(false).join("\n");
         insta::assert_snapshot!(format!("{}{notes}", trimmed(&status.table(false))));
-        assert!(status.table(true).to_string().contains("dropped-no-endpoint"));
+        assert!(status.table(true).to_string().contains("rejected-no-endpoint"));
     }
 
     #[test]

@@ -335,6 +335,7 @@ mod tests {
             backends: 1,
             connections: 1,
             half_open: 1,
+            affinity: 1,
         };
         let error = pins.compare(&capacities).unwrap_err();
         assert!(matches!(error, PinError::OtherVersion(path) if path == other));

@@ -55,6 +55,7 @@ impl fmt::Display for Shape {
         let kind = match self.kind {
             Some(Kind::Hash) => "a hash",
             Some(Kind::LruHash) => "a least-recently-used hash",
+            Some(Kind::LpmTrie) => "a longest-prefix-match trie",
             Some(Kind::Array) => "an array",
             Some(Kind::PerCpuArray) => "a per-CPU array",
             None => "of an unknown kind",
@@ -71,6 +72,7 @@ fn kind(map_type: MapType) -> Option<Kind> {
     [
         (MapType::Hash, Kind::Hash),
         (MapType::LruHash, Kind::LruHash),
+        (MapType::LpmTrie, Kind::LpmTrie),
         (MapType::Array, Kind::Array),
         (MapType::PerCpuArray, Kind::PerCpuArray),
     ]

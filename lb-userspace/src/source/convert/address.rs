@@ -6,7 +6,7 @@ use super::Remarks;
 
 /// Reads an address as `ParseIPSloppy` of `k8s.io/utils/net` does: leading zeros of a decimal byte
 /// mean nothing, and an IPv4 address mapped into IPv6 is that IPv4 address. `None` if it is none.
-fn parse(text: &str) -> Option<IpAddr> {
+pub(super) fn parse(text: &str) -> Option<IpAddr> {
     let address = match text.rsplit_once(':') {
         None => IpAddr::V4(dotted(text)?),
         Some((head, tail)) if tail.contains('.') => {

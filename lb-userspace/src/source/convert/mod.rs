@@ -7,6 +7,7 @@ mod node;
 mod port;
 mod remarks;
 mod service;
+mod service_cidr;
 mod slice;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,6 +19,7 @@ pub(super) use node::node;
 pub(super) use port::number as port_number;
 pub(super) use remarks::Remarks;
 pub(super) use service::service;
+pub(super) use service_cidr::service_cidr;
 pub(super) use slice::slice;
 
 /// The object's name, in the namespace `default` where it names none.

@@ -24,16 +24,10 @@ pub(crate) fn protocol(
     match value {
         None | Some("" | "TCP") => Some(Protocol::TCP),
         Some("UDP") => Some(Protocol::UDP),
-        Some("SCTP") => {
-            remarks.add(format!(
-                "{field} is SCTP, which Weir does not balance: the port is left out; leave it to \
-                 kube-proxy if you need it"
-            ));
-            None
-        }
+        Some("SCTP") => Some(Protocol::SCTP),
         Some(other) => {
             remarks.add(format!(
-                "{field} {other:?} is no protocol and the port is left out: write TCP or UDP"
+                "{field} {other:?} is no protocol and the port is left out: write TCP, UDP or SCTP"
             ));
             None
         }

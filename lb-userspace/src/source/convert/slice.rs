@@ -252,11 +252,11 @@ ports: [{name: all}, {port: 0}, {port: 65536}, {port: -1}, {port: 9, protocol: S
 endpoints: []
 ",
         );
-        assert_eq!(slice.unwrap().ports.len(), 1);
-        assert_eq!(remarks.len(), 6);
+        let protocols = slice.unwrap().ports.into_iter().map(|port| port.protocol);
+        assert_eq!(protocols.collect::<Vec<_>>(), [Protocol::SCTP, Protocol::UDP]);
+        assert_eq!(remarks.len(), 5);
         assert!(remarks[2].contains("from 1 to 65535"));
-        assert!(remarks[4].contains("SCTP, which Weir does not balance"));
-        assert!(remarks[5].contains("write TCP or UDP"));
+        assert!(remarks[4].contains("write TCP, UDP or SCTP"));
     }
 
     #[test]

@@ -45,10 +45,44 @@ pub struct EventCounts {
     pub dropped: u64,
 }
 
+/// What an Event is for, as scripts that look for Events name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// Something of the object is not honoured.
+    NotHonoured,
+    /// A node cannot listen on the Service's `healthCheckNodePort`; kube-proxy's word.
+    FailedToStartServiceHealthcheck,
+}
+
+impl Reason {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::NotHonoured => "NotHonoured",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
+        }
+    }
+
+    /// What was tried.
+    const fn action(self) -> &'static str {
+        match self {
+            Self::NotHonoured => "Balance",
+            Self::FailedToStartServiceHealthcheck => "Listen",
+        }
+    }
+}
+
+/// An Event to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Report {
+    service: Name,
+    reason: Reason,
+    text: String,
+}
+
 /// Takes remarks and writes Events.
 #[derive(Debug)]
 pub struct Reporter {
-    queue: Sender<(Name, String)>,
+    queue: Sender<Report>,
     counts: Arc<Counts>,
 }
 
@@ -71,10 +105,16 @@ impl Reporter {
 
     /// Writes an Event if the remark is about a Service. Never waits.
     pub fn report(&self, remark: &Remark) {
+        self.report_as(Reason::NotHonoured, remark);
+    }
+
+    /// The same for another reason.
+    pub fn report_as(&self, reason: Reason, remark: &Remark) {
         let Some(service) = service_of(remark) else {
             return;
         };
-        if self.queue.try_send((service, remark.text.clone())).is_err() {
+        let report = Report { service, reason, text: remark.text.clone() };
+        if self.queue.try_send(report).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -108,17 +148,17 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut remarks: Receiver<(Name, String)>) {
+    async fn run(mut self, mut remarks: Receiver<Report>) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some((service, text)) = remarks.recv().await {
+        while let Some(report) = remarks.recv().await {
             pace.tick().await;
-            match self.write(&service, &text).await {
+            match self.write(&report).await {
                 Ok(()) => {
                     self.fails = false;
                     self.counts.written.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(failure) => self.failed(&service, &failure),
+                Err(failure) => self.failed(&report.service, &failure),
             }
         }
     }
@@ -135,13 +175,14 @@ impl Writer {
         }
     }
 
-    async fn write(&self, service: &Name, text: &str) -> Result<(), Failure> {
+    async fn write(&self, report: &Report) -> Result<(), Failure> {
         let client = self.door.key().client;
+        let service = &report.service;
         // `kubectl describe` finds Events by the object's uid.
         let Some(uid) = self.uid(service).await? else {
             return Ok(());
         };
-        let body = serde_json::to_vec(&event(service, &uid, text, &self.node, Timestamp::now()))
+        let body = serde_json::to_vec(&event(report, &uid, &self.node, Timestamp::now()))
             .map_err(|error| Failure::Unreadable(error.to_string()))?;
         let request = Request::new(Event::url_path(&(), Some(&service.namespace)))
             .create(&PostParams::default(), body)
@@ -166,7 +207,8 @@ impl Writer {
     }
 }
 
-fn event(service: &Name, uid: &str, text: &str, node: &str, now: Timestamp) -> Event {
+fn event(report: &Report, uid: &str, node: &str, now: Timestamp) -> Event {
+    let Report { service, reason, text } = report;
     let mut hasher = DefaultHasher::new();
     (uid, text).hash(&mut hasher);
     Event {
@@ -177,8 +219,8 @@ fn event(service: &Name, uid: &str, text: &str, node: &str, now: Timestamp) -> E
         },
         event_time: Some(MicroTime(now)),
         type_: Some("Warning".into()),
-        reason: Some("NotHonoured".into()),
-        action: Some("Balance".into()),
+        reason: Some(reason.word().into()),
+        action: Some(reason.action().into()),
         note: Some(text[..text.floor_char_boundary(LONGEST_NOTE)].into()),
         regarding: Some(ObjectReference {
             api_version: Some("v1".into()),
@@ -210,20 +252,23 @@ mod tests {
 
     #[test]
     fn an_event_s_name_follows_from_what_it_says_whoever_says_it() {
-        let service = Name::new("default", "web");
         let (early, late) =
             (Timestamp::from_second(0).unwrap(), Timestamp::from_second(9).unwrap());
-        let name = |uid, text, node, now| event(&service, uid, text, node, now).metadata.name;
+        let name = |uid, text, node, now| event(&report(text), uid, node, now).metadata.name;
         let first = name("1", "do this", "node-1", early);
         assert_eq!(first, name("1", "do this", "node-2", late));
         assert_ne!(first, name("1", "do that", "node-1", early));
         assert_ne!(first, name("2", "do this", "node-1", early));
     }
 
+    fn report(text: &str) -> Report {
+        let service = Name::new("default", "web");
+        Report { service, reason: Reason::NotHonoured, text: text.into() }
+    }
+
     #[test]
     fn a_note_is_cut_between_characters() {
-        let text = "ü".repeat(LONGEST_NOTE);
-        let event = event(&Name::new("a", "b"), "1", &text, "n", Timestamp::UNIX_EPOCH);
+        let event = event(&report(&"ü".repeat(LONGEST_NOTE)), "1", "n", Timestamp::UNIX_EPOCH);
         assert_eq!(event.note.unwrap().len(), LONGEST_NOTE);
     }
 }

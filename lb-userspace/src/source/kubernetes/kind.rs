@@ -4,6 +4,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -16,10 +17,11 @@ pub(super) enum Kind {
     Service,
     Slice,
     Node,
+    ServiceCidr,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Service, Self::Slice, Self::Node];
+    pub(super) const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::Node, Self::ServiceCidr];
 
     /// One object of it, as people call it.
     pub(super) fn word(self) -> &'static str {
@@ -27,7 +29,14 @@ impl Kind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
+    }
+
+    /// Whether all works without: the server may have none (ServiceCIDRs came with Kubernetes 1.33),
+    /// or not let Weir see them.
+    pub(super) fn is_optional(self) -> bool {
+        self == Self::ServiceCidr
     }
 }
 
@@ -38,6 +47,7 @@ impl fmt::Display for Kind {
             Self::Service => "Services",
             Self::Slice => "EndpointSlices",
             Self::Node => "this Node",
+            Self::ServiceCidr => "ServiceCIDRs",
         })
     }
 }
@@ -57,7 +67,7 @@ pub(super) trait Watched:
     /// That the object of this name is gone.
     fn gone(name: Name) -> Change;
 
-    /// Its name; the namespace of a Node is empty.
+    /// Its name; the namespace of a Node or ServiceCIDR is empty.
     fn name(&self) -> Name {
         let meta = self.meta();
         Name::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
@@ -127,5 +137,22 @@ impl Watched for Node {
 
     fn gone(name: Name) -> Change {
         Change::NodeGone(name.name)
+    }
+}
+
+impl Watched for ServiceCIDR {
+    const KIND: Kind = Kind::ServiceCidr;
+
+    fn selection(_: &str) -> Selection {
+        Selection::default()
+    }
+
+    fn convert(&self) -> (Change, Vec<Remark>) {
+        let (ranges, remarks) = convert::service_cidr(self);
+        (Change::ServiceCidr(self.name().name, ranges), remarks)
+    }
+
+    fn gone(name: Name) -> Change {
+        Change::ServiceCidrGone(name.name)
     }
 }

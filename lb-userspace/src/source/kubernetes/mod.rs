@@ -1,5 +1,5 @@
-//! Kubernetes objects from the API server: Services, EndpointSlices and this node's Node are listed
-//! and watched, and come out as the same [`Change`](crate::model::Change)s as those of manifests.
+//! Kubernetes objects from the API server: Services, EndpointSlices, this node's Node and, where the
+//! server has them, ServiceCIDRs are listed and watched, and come out as the same [`Change`](crate::model::Change)s as those of manifests.
 //!
 //! `access -> request -> watch -> known -> telling`: how the server is reached, one question and its
 //! answer, the watch of one kind, which of its objects are told, and all watches together; `events`
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
@@ -28,7 +29,7 @@ use self::watch::Watch;
 use super::SourceEvent;
 
 pub use access::{Access, AccessError};
-pub use events::{EventCounts, Reporter};
+pub use events::{EventCounts, Reason, Reporter};
 pub use patience::Patience;
 
 /// The objects that an API server holds.
@@ -69,9 +70,10 @@ impl Kubernetes {
         let (door, node, patience) = (&*self.door, self.node.as_str(), self.patience);
         let services = Watch::<Service>::new(door, node, patience, sender.clone());
         let slices = Watch::<EndpointSlice>::new(door, node, patience, sender.clone());
-        let nodes = Watch::<Node>::new(door, node, patience, sender);
+        let nodes = Watch::<Node>::new(door, node, patience, sender.clone());
+        let ranges = Watch::<ServiceCIDR>::new(door, node, patience, sender);
         tokio::select! {
-            _ = async { tokio::join!(services.run(), slices.run(), nodes.run()) } => {}
+            _ = async { tokio::join!(services.run(), slices.run(), nodes.run(), ranges.run()) } => {}
             () = tell(news, &events, Telling::about(&door.server)) => {}
             () = events.closed() => {}
         }

@@ -66,6 +66,11 @@ impl Failure {
         matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
     }
 
+    /// Whether the server knows nothing of what was asked for.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+
     /// Whether every question would meet the same.
     pub(super) fn concerns_all(&self) -> bool {
         match self {

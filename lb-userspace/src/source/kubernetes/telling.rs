@@ -115,14 +115,14 @@ impl Telling {
             Some(State::Unanswered { reason, concerns_all: false }) => {
                 self.reached(news.kind);
                 self.unanswered(news.kind, now, reason);
+                if news.kind.is_optional() {
+                    changes.extend(self.listed(news.kind));
+                }
             }
             Some(State::Answers) => self.answers(news.kind),
             Some(State::Listed) => {
                 self.answers(news.kind);
-                let is_new = self.listed.insert(news.kind);
-                if is_new && self.listed.len() == Kind::ALL.len() {
-                    changes.push(Change::Synced);
-                }
+                changes.extend(self.listed(news.kind));
             }
             None => {}
         }
@@ -140,6 +140,12 @@ impl Telling {
         let is_new = problems != self.told;
         self.told.clone_from(&problems);
         is_new.then_some(SourceEvent::Problems(problems))
+    }
+
+    /// All there is of `kind` has been told, or will not be.
+    fn listed(&mut self, kind: Kind) -> Option<Change> {
+        let is_new = self.listed.insert(kind);
+        (is_new && self.listed.len() == Kind::ALL.len()).then_some(Change::Synced)
     }
 
     fn cut_off(&mut self, kind: Kind, now: Timestamp, reason: String) {
@@ -231,12 +237,25 @@ mod tests {
     fn synced_comes_once_after_every_watch_has_listed() {
         let mut telling = Telling::about("https://10.0.0.1");
         let mut synced = 0;
-        for kind in [Kind::Service, Kind::Service, Kind::Node, Kind::Slice, Kind::Slice] {
+        for kind in Kind::ALL.into_iter().chain(Kind::ALL).flat_map(|kind| [kind, kind]) {
             let told = telling.changes(News::state(kind, State::Listed), at(0));
             synced += usize::from(told == Some(SourceEvent::Changes(vec![Change::Synced])));
-            assert_eq!(synced == 1, telling.listed.len() == 3);
+            assert_eq!(synced == 1, telling.listed.len() == Kind::ALL.len());
         }
         assert_eq!(synced, 1);
+    }
+
+    #[test]
+    fn what_all_works_without_is_not_waited_for_once_the_server_refuses_it() {
+        let mut telling = Telling::about("https://10.0.0.1");
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_optional()) {
+            assert_eq!(telling.changes(News::state(kind, State::Listed), at(0)), None);
+        }
+        assert_eq!(telling.changes(unanswered(Kind::ServiceCidr, "refused", true), at(1)), None);
+        let told = telling.changes(unanswered(Kind::ServiceCidr, "it refuses", false), at(2));
+        assert_eq!(told, Some(SourceEvent::Changes(vec![Change::Synced])));
+        let told = problems(&mut telling).unwrap();
+        assert!(told[0].contains("no answer about ServiceCIDRs since"), "{told:?}");
     }
 
     #[test]

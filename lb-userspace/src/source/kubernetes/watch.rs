@@ -62,7 +62,7 @@ impl<'a, K: Watched> Watch<'a, K> {
     pub(super) async fn run(mut self) {
         let mut step = Step::List;
         while !self.news.is_closed() {
-            let key = self.door.key();
+            let key = self.door.newest_key().await;
             step = match step {
                 Step::List => match self.list(&key).await {
                     Ok(version) => Step::Watch(version),
@@ -194,6 +194,9 @@ impl<'a, K: Watched> Watch<'a, K> {
 
     /// Says that the server did not answer, waits, and goes on from `version`.
     async fn fail(&mut self, key: &Key, failure: Failure, version: Option<Version>) -> Step {
+        if K::KIND.is_optional() && failure.is_unknown() {
+            return self.none().await;
+        }
         let mut failure = failure;
         if failure.may_be_credentials()
             && let Err(error) = self.door.renew(key).await
@@ -207,6 +210,18 @@ impl<'a, K: Watched> Watch<'a, K> {
         self.tell(News::state(K::KIND, state)).await;
         sleep(wait).await;
         version.map_or(Step::List, Step::Check)
+    }
+
+    /// The server has nothing of this kind, and may have once it is another version.
+    async fn none(&mut self) -> Step {
+        debug!("the server has no {}", K::KIND);
+        self.known.begin_list();
+        let mut news = self.known.end_list::<K>();
+        news.state = Some(State::Listed);
+        self.tell(news).await;
+        self.backoff.reset();
+        sleep(self.patience.watch).await;
+        Step::List
     }
 
     async fn answers(&self) {

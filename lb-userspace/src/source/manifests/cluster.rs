@@ -33,21 +33,25 @@ pub(super) fn cluster<'a>(
 /// What changed from one cluster to the next.
 pub(super) fn changes(before: &Cluster, after: &Cluster) -> Vec<Change> {
     let mut changes = Vec::new();
-    changes.extend(new(&before.services, &after.services).map(Change::Service));
-    changes.extend(new(&before.slices, &after.slices).map(Change::Slice));
-    changes.extend(new(&before.nodes, &after.nodes).map(Change::Node));
+    changes.extend(new(&before.services, &after.services).map(|(_, new)| Change::Service(new)));
+    changes.extend(new(&before.slices, &after.slices).map(|(_, new)| Change::Slice(new)));
+    changes.extend(new(&before.nodes, &after.nodes).map(|(_, new)| Change::Node(new)));
+    let ranges = new(&before.service_cidrs, &after.service_cidrs);
+    changes.extend(ranges.map(|(name, new)| Change::ServiceCidr(name, new)));
     changes.extend(gone(&before.services, &after.services).map(Change::ServiceGone));
     changes.extend(gone(&before.slices, &after.slices).map(Change::SliceGone));
     changes.extend(gone(&before.nodes, &after.nodes).map(Change::NodeGone));
+    let ranges = gone(&before.service_cidrs, &after.service_cidrs);
+    changes.extend(ranges.map(Change::ServiceCidrGone));
     changes
 }
 
-fn new<'a, K: Ord, V: PartialEq + Clone>(
+fn new<'a, K: Ord + Clone, V: PartialEq + Clone>(
     before: &'a BTreeMap<K, V>,
     after: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = V> {
+) -> impl Iterator<Item = (K, V)> {
     let is_new = |(key, value): &(&K, &V)| before.get(key) != Some(value);
-    after.iter().filter(is_new).map(|(_, value)| value.clone())
+    after.iter().filter(is_new).map(|(key, value)| (key.clone(), value.clone()))
 }
 
 fn gone<'a, K: Ord + Clone, V>(
@@ -104,6 +108,11 @@ impl<'a> Reading<'a> {
                 self.remark(&place, remarks);
                 self.cluster.nodes.insert(name.name, node);
             }
+            Object::ServiceCidr(object) => {
+                let (ranges, remarks) = convert::service_cidr(object);
+                self.remark(&place, remarks);
+                self.cluster.service_cidrs.insert(name.name, ranges);
+            }
             Object::Pod(pod) => self.pods.entry(name.namespace).or_default().push(pod),
         }
     }
@@ -152,7 +161,9 @@ impl<'a> Reading<'a> {
 
 fn about(object: &Object, name: &Name) -> String {
     match object {
-        Object::Node(_) => format!("Node {}", name.name),
+        Object::Node(_) | Object::ServiceCidr(_) => {
+            format!("{} {}", object.kind().word(), name.name)
+        }
         Object::Service(_) | Object::Slice(_) | Object::Pod(_) => {
             format!("{} {name}", object.kind().word())
         }
@@ -243,13 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn the_ranges_of_a_service_cidr_are_known_by_its_name() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\nspec: {cidrs: [10.96.0.0/12, everything]}\n";
+        let (cluster, problems) = read(&[("a.yaml", text)]);
+        assert_eq!(cluster.service_cidrs["kubernetes"], ["10.96.0.0/12".parse().unwrap()]);
+        assert_eq!(problems.len(), 1);
+        let start = "a.yaml:1: ServiceCIDR kubernetes: spec.cidrs \"everything\"";
+        assert!(problems[0].starts_with(start), "{problems:?}");
+    }
+
+    #[test]
     fn kinds_that_are_not_read_are_told_once_for_each_file() {
         let text = "kind: Deployment\n---\nkind: Ingress\n---\nkind: Deployment\n";
         assert_eq!(
             read(&[("a.yaml", text)]).1,
             [
-                "a.yaml:1: 2 of kind Deployment skipped: Weir reads Service, EndpointSlice, Node, Pod and List",
-                "a.yaml:3: 1 of kind Ingress skipped: Weir reads Service, EndpointSlice, Node, Pod and List",
+                "a.yaml:1: 2 of kind Deployment skipped: Weir reads Service, EndpointSlice, Node, ServiceCIDR, Pod and List",
+                "a.yaml:3: 1 of kind Ingress skipped: Weir reads Service, EndpointSlice, Node, ServiceCIDR, Pod and List",
             ]
         );
     }
@@ -257,10 +278,12 @@ mod tests {
     #[test]
     fn applying_the_changes_from_one_cluster_to_another_leads_there() {
         let node = "kind: Node\nmetadata: {name: node-1}\n";
+        let range = "kind: ServiceCIDR\nmetadata: {name: all}\nspec: {cidrs: [10.96.0.0/12]}\n";
         let clusters = [
             read(&[]).0,
             read(&[("a.yaml", SERVICE), ("b.yaml", POD), ("c.yaml", node)]).0,
-            read(&[("a.yaml", SERVICE), ("c.yaml", SLICE)]).0,
+            read(&[("a.yaml", SERVICE), ("c.yaml", SLICE), ("d.yaml", range)]).0,
+            read(&[("c.yaml", SLICE), ("d.yaml", &range.replace("/12", "/16"))]).0,
             read(&[("a.yaml", &SERVICE.replace("80", "81")), ("b.yaml", POD)]).0,
         ];
         for before in &clusters {

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
@@ -15,6 +16,7 @@ pub(super) enum Object {
     Service(Box<Service>),
     Slice(Box<EndpointSlice>),
     Node(Box<Node>),
+    ServiceCidr(Box<ServiceCIDR>),
     Pod(Box<Pod>),
 }
 
@@ -24,6 +26,7 @@ pub(super) enum Kind {
     Service,
     Slice,
     Node,
+    ServiceCidr,
     Pod,
     /// Some other kind, as people call it.
     Other(String),
@@ -37,8 +40,9 @@ impl Kind {
             (None | Some("v1"), "Node") => Self::Node,
             (None | Some("v1"), "Pod") => Self::Pod,
             (None | Some("discovery.k8s.io/v1"), "EndpointSlice") => Self::Slice,
+            (None | Some("networking.k8s.io/v1"), "ServiceCIDR") => Self::ServiceCidr,
             // The version tells why an object of a familiar kind is not read.
-            (Some(version), "Service" | "Node" | "Pod" | "EndpointSlice") => {
+            (Some(version), "Service" | "Node" | "Pod" | "EndpointSlice" | "ServiceCIDR") => {
                 Self::Other(format!("{kind} ({version})"))
             }
             (_, kind) => Self::Other(kind.into()),
@@ -51,6 +55,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
             Self::Pod => "Pod",
             Self::Other(word) => word,
         }
@@ -65,6 +70,7 @@ impl Kind {
             Self::Service => Object::Service(Box::deserialize(deserializer)?),
             Self::Slice => Object::Slice(Box::deserialize(deserializer)?),
             Self::Node => Object::Node(Box::deserialize(deserializer)?),
+            Self::ServiceCidr => Object::ServiceCidr(Box::deserialize(deserializer)?),
             Self::Pod => Object::Pod(Box::deserialize(deserializer)?),
             Self::Other(_) => {
                 IgnoredAny::deserialize(deserializer)?;
@@ -81,6 +87,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::Slice(_) => Kind::Slice,
             Self::Node(_) => Kind::Node,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
             Self::Pod(_) => Kind::Pod,
         }
     }
@@ -90,10 +97,10 @@ impl Object {
         self.metadata().name.as_ref().is_some_and(|name| !name.is_empty())
     }
 
-    /// Its name. Nodes have no namespace, which is left empty.
+    /// Its name. Nodes and ServiceCIDRs have no namespace, which is left empty.
     pub(super) fn name(&self) -> Name {
         let mut name = convert::name(self.metadata());
-        if let Self::Node(_) = self {
+        if let Self::Node(_) | Self::ServiceCidr(_) = self {
             name.namespace.clear();
         }
         name
@@ -104,6 +111,7 @@ impl Object {
             Self::Service(service) => &service.metadata,
             Self::Slice(slice) => &slice.metadata,
             Self::Node(node) => &node.metadata,
+            Self::ServiceCidr(range) => &range.metadata,
             Self::Pod(pod) => &pod.metadata,
         }
     }

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use lb_common::address::Family;
 
+use super::service_cidr::range;
 use super::{Remarks, address, has_label, name, port};
 use crate::model::{Affinity, Remark, Service, ServicePort, ServiceType, TrafficPolicy};
 
@@ -34,7 +36,7 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Remark>) {
         ports: ports(&spec, &mut remarks),
         external_ips: address::list("spec.externalIPs", strings(&spec.external_ips), &mut remarks),
         load_balancer_ips: load_balancer_ips(object, &mut remarks),
-        source_ranges: spec.load_balancer_source_ranges.clone().unwrap_or_default(),
+        source_ranges: source_ranges(&spec, &mut remarks),
         internal_policy: policy(
             "spec.internalTrafficPolicy",
             spec.internal_traffic_policy.as_deref(),
@@ -45,6 +47,7 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Remark>) {
             spec.external_traffic_policy.as_deref(),
             &mut remarks,
         ),
+        health_check_port: health_check_port(&spec, &mut remarks),
         affinity: affinity(&spec, &mut remarks),
         selector: spec.selector.unwrap_or_default(),
         name: own,
@@ -140,6 +143,23 @@ fn load_balancer_ips(object: &core::Service, remarks: &mut Remarks) -> Vec<IpAdd
     address::list("status.loadBalancer.ingress.ip", texts, remarks)
 }
 
+/// The ranges that clients of the load balancer's addresses must come from. One that cannot be read
+/// lets nobody in, even if it is the only one: a mistake must not open what was to be closed.
+fn source_ranges(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Option<Vec<IpNet>> {
+    let written = spec.load_balancer_source_ranges.as_ref().filter(|list| !list.is_empty())?;
+    let mut ranges = Vec::new();
+    for text in written {
+        match range(text.trim()) {
+            Some(range) => ranges.push(range),
+            None => remarks.add(format!(
+                "spec.loadBalancerSourceRanges {text:?} is no range and lets nobody in: write \
+                 ADDRESS/LENGTH, as in 192.0.2.0/24 or 2001:db8::/32"
+            )),
+        }
+    }
+    Some(ranges)
+}
+
 fn policy(field: &str, written: Option<&str>, remarks: &mut Remarks) -> TrafficPolicy {
     match written {
         None | Some("" | "Cluster") => TrafficPolicy::Cluster,
@@ -151,6 +171,11 @@ fn policy(field: &str, written: Option<&str>, remarks: &mut Remarks) -> TrafficP
             TrafficPolicy::Cluster
         }
     }
+}
+
+fn health_check_port(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Option<u16> {
+    let written = spec.health_check_node_port.filter(|number| *number != 0)?;
+    port::number("spec.healthCheckNodePort", written, remarks)
 }
 
 fn affinity(spec: &core::ServiceSpec, remarks: &mut Remarks) -> Affinity {

@@ -62,7 +62,7 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113
     assert_eq!(service.load_balancer_ips, addresses(&["203.0.113.1", "203.0.113.2"]));
     assert_eq!(service.internal_policy, TrafficPolicy::Local);
     assert_eq!(service.external_policy, TrafficPolicy::Local);
-    assert_eq!(service.source_ranges, ["192.0.2.0/24"]);
+    assert_eq!(service.source_ranges, Some(vec!["192.0.2.0/24".parse().unwrap()]));
     assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 60 });
     assert_eq!(service.selector["app"], "web");
     assert_eq!(service.ports[0].node_port, Some(30080));
@@ -140,9 +140,27 @@ fn ports_the_api_server_would_refuse_are_left_out() {
 ",
     );
     let names: Vec<&str> = service.ports.iter().map(|port| port.name.as_str()).collect();
-    assert_eq!(names, ["a", "g"]);
-    assert_eq!(service.ports[1].node_port, None);
-    assert_eq!(remarks.len(), 7);
+    assert_eq!(names, ["a", "d", "g"]);
+    assert_eq!(service.ports[2].node_port, None);
+    assert_eq!(remarks.len(), 6);
+}
+
+#[test]
+fn source_ranges_are_read_with_blanks_around_them_and_host_bits_in_them() {
+    let (service, remarks) =
+        of_spec("  loadBalancerSourceRanges: [' 192.0.2.77/24 ', '2001:db8::1/32']\n");
+    let ranges = ["192.0.2.0/24", "2001:db8::/32"].map(|range| range.parse().unwrap());
+    assert_eq!(service.source_ranges.as_deref(), Some(ranges.as_slice()));
+    assert_eq!(remarks, [""; 0]);
+    let (service, _) = of_spec("  loadBalancerSourceRanges: []\n");
+    assert_eq!(service.source_ranges, None);
+}
+
+#[test]
+fn a_source_range_that_is_none_leaves_the_service_closed() {
+    let (service, remarks) = of_spec("  loadBalancerSourceRanges: [192.0.2.1]\n");
+    assert_eq!(service.source_ranges, Some(Vec::new()));
+    assert!(remarks[0].contains("lets nobody in"), "{remarks:?}");
 }
 
 #[test]
@@ -168,5 +186,15 @@ fn affinity_lasts_three_hours_unless_it_says_how_long() {
         ));
         assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 10_800 });
         assert!(remarks[0].contains("1 to 86400"));
+    }
+}
+
+#[test]
+fn a_port_for_health_checks_is_a_port_or_none() {
+    for (written, port, remarks) in
+        [("32000", Some(32_000), 0), ("0", None, 0), ("65536", None, 1), ("-1", None, 1)]
+    {
+        let (service, told) = of_spec(&format!("  healthCheckNodePort: {written}\n"));
+        assert_eq!((service.health_check_port, told.len()), (port, remarks), "{written}");
     }
 }

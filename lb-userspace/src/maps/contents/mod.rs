@@ -2,6 +2,8 @@
 //! compared with `==`, printed by `Display` (the one text form: tests compare it, `weir show maps`
 //! prints it), and implements [`Tables`], so that packets can be walked through it.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,11 +11,12 @@ use lb_common::address::{Address, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::filter::Position;
-use lb_common::maps::{self, Map};
-use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use lb_common::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
 use lb_ebpf::tables::Tables;
 
+pub use self::rows::Rows;
 use super::diff::Operation;
 
 /// What the maps hold.
@@ -21,9 +24,9 @@ use super::diff::Operation;
 pub struct Contents {
     /// `SERVICES`
     pub services: BTreeMap<ServiceId, ServiceLabel>,
-    /// `FRONTENDS_V4` and `BACKENDS_V4`
+    /// The maps of IPv4.
     pub v4: FamilyContents<V4>,
-    /// `FRONTENDS_V6` and `BACKENDS_V6`
+    /// The maps of IPv6.
     pub v6: FamilyContents<V6>,
     /// `SLOTS`: each pool's slots by the index of its first. Ranges that no pool uses are free and
     /// not listed, whatever the array holds there. Both families share the array.
@@ -43,6 +46,10 @@ pub struct FamilyContents<A> {
     pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
     /// `BACKENDS_*`: the rows that are in use.
     pub backends: BTreeMap<BackendId, Backend<A>>,
+    /// `ADDRESSES_*`
+    pub addresses: BTreeMap<A, AddressRow>,
+    /// `SOURCE_RANGES_*`
+    pub source_ranges: BTreeSet<SourceRange<A>>,
 }
 
 /// Some backends of either family.
@@ -54,84 +61,6 @@ pub struct BackendSet {
     pub v6: BTreeSet<BackendId>,
 }
 
-/// Where the rows of an address family stand, for code that is written once for both.
-pub trait Rows: Address {
-    /// This family's rows.
-    fn rows(contents: &Contents) -> &FamilyContents<Self>;
-    /// This family's rows, to change.
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self>;
-    /// `FRONTENDS_*`
-    fn frontends_map() -> &'static Map;
-    /// `BACKENDS_*`
-    fn backends_map() -> &'static Map;
-    /// This family's backends of `set`.
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId>;
-    /// The operation that writes (`Some`) or removes (`None`) a frontend.
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation;
-    /// The operation that writes (`Some`) or removes (`None`) a backend.
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation;
-}
-
-impl Rows for V4 {
-    fn rows(contents: &Contents) -> &FamilyContents<Self> {
-        &contents.v4
-    }
-
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
-        &mut contents.v4
-    }
-
-    fn frontends_map() -> &'static Map {
-        &maps::FRONTENDS_V4
-    }
-
-    fn backends_map() -> &'static Map {
-        &maps::BACKENDS_V4
-    }
-
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
-        &set.v4
-    }
-
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
-        Operation::FrontendV4(frontend, row)
-    }
-
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
-        Operation::BackendV4(id, row)
-    }
-}
-
-impl Rows for V6 {
-    fn rows(contents: &Contents) -> &FamilyContents<Self> {
-        &contents.v6
-    }
-
-    fn rows_mut(contents: &mut Contents) -> &mut FamilyContents<Self> {
-        &mut contents.v6
-    }
-
-    fn frontends_map() -> &'static Map {
-        &maps::FRONTENDS_V6
-    }
-
-    fn backends_map() -> &'static Map {
-        &maps::BACKENDS_V6
-    }
-
-    fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
-        &set.v6
-    }
-
-    fn write_frontend(frontend: Frontend<Self>, row: Option<FrontendRow>) -> Operation {
-        Operation::FrontendV6(frontend, row)
-    }
-
-    fn write_backend(id: BackendId, row: Option<Backend<Self>>) -> Operation {
-        Operation::BackendV6(id, row)
-    }
-}
-
 impl Contents {
     /// Does to this value what `operation` does to the maps.
     pub fn apply(&mut self, operation: &Operation) {
@@ -141,6 +70,14 @@ impl Contents {
             Operation::FrontendV6(frontend, row) => set(&mut self.v6.frontends, *frontend, *row),
             Operation::BackendV4(id, row) => set(&mut self.v4.backends, *id, *row),
             Operation::BackendV6(id, row) => set(&mut self.v6.backends, *id, *row),
+            Operation::AddressV4(address, row) => set(&mut self.v4.addresses, *address, *row),
+            Operation::AddressV6(address, row) => set(&mut self.v6.addresses, *address, *row),
+            Operation::SourceRangeV4(range, there) => {
+                put(&mut self.v4.source_ranges, *range, *there)
+            }
+            Operation::SourceRangeV6(range, there) => {
+                put(&mut self.v6.source_ranges, *range, *there)
+            }
             Operation::Slots { base, backends } => {
                 let backends = (!backends.is_empty()).then(|| Arc::clone(backends));
                 set(&mut self.slots, *base, backends);
@@ -192,11 +129,22 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     }
 }
 
+fn put<K: Ord>(set: &mut BTreeSet<K>, key: K, is_there: bool) {
+    if is_there {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}
+
 impl<A: Address> FamilyContents<A> {
     /// The Service port of every row.
     pub fn services(&self) -> impl Iterator<Item = ServiceId> {
         let of_frontends = self.frontends.values().map(|row| row.service);
-        of_frontends.chain(self.backends.values().map(|row| row.service))
+        let of_backends = self.backends.values().map(|row| row.service);
+        let of_ranges = self.source_ranges.iter().map(|range| range.service);
+        let of_ports = of_ranges.filter(|service| *service != SourceRange::<A>::CLUSTER);
+        of_frontends.chain(of_backends).chain(of_ports)
     }
 
     /// The pools that this family's frontends name, with the Service port of each.
@@ -240,13 +188,30 @@ impl Default for Contents {
 
 impl<A> Default for FamilyContents<A> {
     fn default() -> Self {
-        Self { frontends: BTreeMap::new(), backends: BTreeMap::new() }
+        Self {
+            frontends: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+        }
     }
 }
 
 impl<A: Rows> Tables<A> for Contents {
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
         A::rows(self).frontends.get(frontend).copied()
+    }
+
+    fn address(&self, address: &A) -> Option<AddressRow> {
+        A::rows(self).addresses.get(address).copied()
+    }
+
+    fn may_be_service(&self, address: &A) -> bool {
+        A::of_services(&self.settings).holds(address)
+    }
+
+    fn allows(&self, client: &SourceRange<A>) -> bool {
+        A::rows(self).source_ranges.iter().any(|range| range.holds(client))
     }
 
     fn slot(&self, index: u32) -> Option<BackendId> {

@@ -2,13 +2,14 @@
 //! range; a new one gets a range that nothing in the maps uses, so it can be written while packets
 //! still go by the old one, and a frontend is switched over in one write.
 
+mod maglev;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use lb_common::backend::BackendId;
 use lb_common::service::Pool;
 
-use super::maglev;
 use crate::maps::Contents;
 
 /// A backend of a pool.

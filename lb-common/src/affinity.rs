@@ -1,0 +1,29 @@
+//! Session affinity: which backend a client got last, per Service port.
+
+use crate::backend::BackendId;
+use crate::connection::Ticks;
+use crate::service::ServiceId;
+
+/// A client of a Service port: the key of `AFFINITY_*`. All frontends of the port share it, and no
+/// two ports do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Client<A> {
+    /// The client's address, before any translation.
+    pub address: A,
+    /// The Service port.
+    pub service: ServiceId,
+}
+
+/// What a client got; the value of `AFFINITY_*`. The walk writes it, nobody removes it but the
+/// kernel, which needs the room: a record that names a backend that is no more is passed over.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct Affinity {
+    /// The backend.
+    pub backend: BackendId,
+    /// Its generation.
+    pub generation: u32,
+    /// When the client last began a flow.
+    pub last_used: Ticks,
+}

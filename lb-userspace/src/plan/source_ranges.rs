@@ -1,0 +1,84 @@
+//! Which clients a Service's load balancer lets in, as `loadBalancerSourceRanges` says; and the ranges
+//! of the cluster's service CIDRs, which stand in the same map.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use lb_common::address::{Address, Family};
+use lb_common::service::ServiceId;
+use lb_common::source_range::SourceRange;
+
+use crate::model::{Cluster, Service};
+
+/// The rows that let clients of family `A` in to the load balancer's addresses of `service`, whose
+/// port has this id; `None` if everybody is. As for kube-proxy, a family without ranges of its own is
+/// not restricted, and neither is one of which a range holds every address.
+pub(super) fn restriction<A: Address>(
+    service: &Service,
+    id: ServiceId,
+) -> Option<BTreeSet<SourceRange<A>>> {
+    let ranges = service.source_ranges.as_ref()?;
+    let ours: Vec<&IpNet> = ranges.iter().filter(|range| is_of::<A>(range)).collect();
+    let is_open = ours.is_empty() && !ranges.is_empty();
+    if is_open || ours.iter().any(|range| range.prefix_len() == 0) {
+        return None;
+    }
+    Some(ours.into_iter().filter_map(|range| row(id, range)).collect())
+}
+
+/// The rows of the cluster's service CIDRs of family `A`.
+pub(super) fn of_cluster<A: Address>(cluster: &Cluster) -> BTreeSet<SourceRange<A>> {
+    let ranges = cluster.service_cidrs.values().flatten().filter(|range| is_of::<A>(range));
+    ranges.filter_map(|range| row(SourceRange::<A>::CLUSTER, range)).collect()
+}
+
+fn is_of<A: Address>(range: &IpNet) -> bool {
+    Family::of(&range.addr()) == A::FAMILY
+}
+
+fn row<A: Address>(id: ServiceId, range: &IpNet) -> Option<SourceRange<A>> {
+    Some(SourceRange::new(id, A::from_ip(range.network())?, range.prefix_len()))
+}
+
+/// Leaves out of `wanted` what a map of `capacity` entries that holds `before` has no room for;
+/// returns whether that is anything. Who is left out is not let in; service CIDRs come first.
+pub(super) fn fit<A: Address>(
+    wanted: &mut BTreeSet<SourceRange<A>>,
+    before: &BTreeSet<SourceRange<A>>,
+    capacity: u32,
+) -> bool {
+    // What goes is still there while what comes is written.
+    let room = (capacity as usize).saturating_sub(before.len());
+    let mut new: Vec<SourceRange<A>> = wanted.difference(before).copied().collect();
+    if new.len() <= room {
+        return false;
+    }
+    new.sort_unstable_by_key(|range| (range.service, *range));
+    for range in new.split_off(room) {
+        wanted.remove(&range);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::address::V4;
+
+    use super::*;
+
+    fn range(service: u32, last: u8) -> SourceRange<V4> {
+        SourceRange::of(ServiceId(service), V4([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_left_out_and_service_cidrs_last_of_all() {
+        let before = BTreeSet::from([range(3, 1), range(3, 2)]);
+        let all = BTreeSet::from([range(3, 1), range(2, 1), range(2, 2), range(0, 1)]);
+        let mut wanted = all.clone();
+        assert!(fit(&mut wanted, &before, 4));
+        assert_eq!(wanted, BTreeSet::from([range(3, 1), range(2, 1), range(0, 1)]));
+        let mut wanted = all.clone();
+        assert!(!fit(&mut wanted, &before, 5));
+        assert_eq!(wanted, all);
+    }
+}
