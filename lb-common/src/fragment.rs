@@ -3,7 +3,8 @@
 use crate::address::{Address, Ports, Protocol};
 use crate::connection::Ticks;
 
-/// Which packet a fragment belongs to (RFC 791, 3.2; RFC 8200, 4.5): the key of `FRAGMENTS_*`.
+/// Which packet a fragment belongs to (RFC 791, 3.2; RFC 8200, 4.5), and at which hook it was seen,
+/// as a packet may pass two as it is: the key of `FRAGMENTS_*`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Fragmented<A> {
@@ -15,8 +16,8 @@ pub struct Fragmented<A> {
     pub identification: u32,
     /// IPv4: the protocol of what was cut. IPv6, which does not count it in: zero.
     pub protocol: Protocol,
-    /// Always zero.
-    pub zero: u8,
+    /// The hook's [`Place`](crate::connection::Place), as a number.
+    pub place: u8,
     /// Always zero.
     pub zeroes: u16,
 }
@@ -26,7 +27,7 @@ impl<A: Address> Fragmented<A> {
     #[must_use]
     pub fn nothing() -> Self {
         let (source, destination) = (A::zeroed(), A::zeroed());
-        Self { source, destination, identification: 0, protocol: Protocol(0), zero: 0, zeroes: 0 }
+        Self { source, destination, identification: 0, protocol: Protocol(0), place: 0, zeroes: 0 }
     }
 }
 
@@ -46,6 +47,10 @@ pub struct FirstFragment {
     pub held: u8,
     /// Always zero.
     pub zeroes: u16,
+    /// Bytes of the packet that have come, IP headers not counted.
+    pub received: u32,
+    /// Bytes that it has, if the last fragment has come; else zero.
+    pub total: u32,
 }
 
 /// One of the fragments that are held.
@@ -65,6 +70,18 @@ impl FirstFragment {
 
     /// Fragments of one packet that are held at most.
     pub const MOST_HELD: u8 = 8;
+
+    /// Counts a fragment of `length` bytes; `total` is what the last one tells, else zero. Returns
+    /// whether all of the packet has come: its identification may then be another's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(&mut self, length: u32, total: u32) -> bool {
+        self.received = self.received.wrapping_add(length);
+        if total > 0 {
+            self.total = total;
+        }
+        self.total > 0 && self.received >= self.total
+    }
 
     /// Whether the first fragment was seen lately, and told the ports.
     #[inline(always)]

@@ -67,6 +67,6 @@ plain!(SourceRange<V4>, 12 = u32, ServiceId, V4);
 plain!(SourceRange<V6>, 24 = u32, ServiceId, V6);
 plain!(Fragmented<V4>, 16 = V4, V4, u32, Protocol, u8, u16);
 plain!(Fragmented<V6>, 40 = V6, V6, u32, Protocol, u8, u16);
-plain!(FirstFragment, 12 = Ports, Ticks, Protocol, u8, u16);
+plain!(FirstFragment, 20 = Ports, Ticks, Protocol, u8, u16, u32, u32);
 plain!(HeldFragment<V4>, 20 = Fragmented<V4>, u32);
 plain!(HeldFragment<V6>, 44 = Fragmented<V6>, u32);

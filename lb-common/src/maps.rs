@@ -138,11 +138,11 @@ pub const ADDRESSES_V4: Map =
 pub const ADDRESSES_V6: Map =
     map::<V6, AddressRow>("ADDRESSES_V6", Kind::Hash, Capacity::Frontends);
 /// [`SourceRange`] → 1, IPv4. Its entries take memory only when they are there.
-pub const SOURCE_RANGES_V4: Map =
-    map::<SourceRange<V4>, u32>("SOURCE_RANGES_V4", Kind::LpmTrie, Capacity::Fixed(1 << 16));
+pub const RANGES_V4: Map =
+    map::<SourceRange<V4>, u32>("RANGES_V4", Kind::LpmTrie, Capacity::Fixed(1 << 16));
 /// [`SourceRange`] → 1, IPv6.
-pub const SOURCE_RANGES_V6: Map =
-    map::<SourceRange<V6>, u32>("SOURCE_RANGES_V6", Kind::LpmTrie, Capacity::Fixed(1 << 16));
+pub const RANGES_V6: Map =
+    map::<SourceRange<V6>, u32>("RANGES_V6", Kind::LpmTrie, Capacity::Fixed(1 << 16));
 /// [`Client`] → [`Affinity`], IPv4.
 pub const AFFINITY_V4: Map =
     map::<Client<V4>, Affinity>("AFFINITY_V4", Kind::LruHash, Capacity::Affinity);
@@ -186,8 +186,8 @@ pub const ALL: &[Map] = &[
     HALF_OPEN_V6,
     ADDRESSES_V4,
     ADDRESSES_V6,
-    SOURCE_RANGES_V4,
-    SOURCE_RANGES_V6,
+    RANGES_V4,
+    RANGES_V6,
     AFFINITY_V4,
     AFFINITY_V6,
     FRAGMENTS_V4,

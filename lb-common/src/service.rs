@@ -132,7 +132,7 @@ pub struct FrontendRow {
 }
 
 impl FrontendRow {
-    /// Only clients within the Service port's `SOURCE_RANGES_*` are served.
+    /// Only clients within the Service port's `RANGES_*` are served.
     pub const RESTRICTED: u32 = 1;
     /// Shifted by the number of a [`SourceClass`]: its pool follows the traffic policy Local.
     pub const LOCAL: u32 = 1 << 1;

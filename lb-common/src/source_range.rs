@@ -5,7 +5,7 @@ use core::fmt;
 use crate::address::Address;
 use crate::service::ServiceId;
 
-/// A range of addresses that belongs to a Service port: the key of `SOURCE_RANGES_*`, a
+/// A range of addresses that belongs to a Service port: the key of `RANGES_*`, a
 /// longest-prefix-match trie. A client may dial the Service port's restricted frontends if one of
 /// its ranges holds the client's address.
 ///

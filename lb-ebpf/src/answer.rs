@@ -73,10 +73,12 @@ where
     if flow.headers.is_later_fragment() || to.is_unspecified() || !world.may_answer() {
         return Outcome::Unrejected;
     }
-    let (message, own) = match outcome {
-        Outcome::RejectedTooBig => (Message::TooBig, world.here()),
-        Outcome::RejectedTtlExpired => (Message::TimeExceeded, world.here()),
-        _ => (Message::PortUnreachable, V::Address::zeroed()),
+    let (message, own) = if matches!(outcome, Outcome::RejectedTooBig) {
+        (Message::TooBig, world.here())
+    } else if matches!(outcome, Outcome::RejectedTtlExpired) {
+        (Message::TimeExceeded, world.here())
+    } else {
+        (Message::PortUnreachable, V::Address::zeroed())
     };
     // As from whom it was sent to, unless it is this node that cannot send it on.
     let from = if own.is_unspecified() { flow.headers.tuple.destination } else { own };
@@ -127,7 +129,9 @@ where
     let to = flow.headers.tuple.destination;
     match world.address(&to) {
         Some(row) if row.answers_ping() => {}
-        _ => return Outcome::Ping,
+        Some(_) => return Outcome::Ping,
+        None if flow.is_unallocated(world) => return Outcome::UnallocatedAddress,
+        None => return Outcome::Ping,
     }
     if !world.may_answer() {
         return Outcome::Unrejected;

@@ -15,7 +15,7 @@ use crate::answer::Draft;
 use crate::balance::{Hook, Onward, Walked, World};
 use crate::packet::Packet;
 use crate::tables::{Link, NextHop, Refusal, Route, Table};
-use crate::wire::{Headers, IpVersion};
+use crate::wire::{Extent, Headers, IpVersion};
 use crate::{choose, connect, rewrite};
 
 /// A packet, and the connection entry its fate hangs on.
@@ -40,6 +40,8 @@ pub(crate) struct Flow<A: Address> {
     pub quoted: Tuple<A>,
     /// Which packet a fragment belongs to.
     pub fragmented: Fragmented<A>,
+    /// How much of it.
+    pub extent: Extent,
     /// A fragment that is held.
     pub held: HeldFragment<A>,
     /// What its first fragment said.
@@ -73,6 +75,7 @@ impl<A: Address> Flow<A> {
             range: SourceRange::of(ServiceId(0), A::zeroed()),
             quoted: entry.rewritten,
             fragmented: Fragmented::nothing(),
+            extent: Extent::default(),
             held: HeldFragment { packet: Fragmented::nothing(), number: 0 },
             first: FirstFragment {
                 ports: Ports([0; 4]),
@@ -80,6 +83,8 @@ impl<A: Address> Flow<A> {
                 protocol: Protocol(0),
                 held: 0,
                 zeroes: 0,
+                received: 0,
+                total: 0,
             },
             draft: Draft::new(),
             mtu: 0,
@@ -147,7 +152,7 @@ impl<A: Address> Flow<A> {
             if self.headers.flags.opens() {
                 self.clear_the_way(world);
             }
-            return Err(self.to_no_frontend(world));
+            return Err(self.beside_frontends(world));
         };
         let (id, backend) = choose::backend(world, self, &row, hook.class)?;
         connect::begin(world, hook, self, id, &backend)
@@ -155,15 +160,22 @@ impl<A: Address> Flow<A> {
 
     /// A packet to no frontend, but perhaps to an address that is for Services alone.
     #[inline(always)]
-    fn to_no_frontend<W: World<A>>(&mut self, world: &W) -> Outcome {
+    fn beside_frontends<W: World<A>>(&mut self, world: &W) -> Outcome {
         let destination = self.headers.tuple.destination;
         match world.address(&destination) {
             Some(row) if row.rejects() => return Outcome::RejectedUndefinedPort,
             Some(_) => return Outcome::NotAService,
             None => {}
         }
+        if self.is_unallocated(world) { Outcome::UnallocatedAddress } else { Outcome::NotAService }
+    }
+
+    /// Whether the packet is to an address of the cluster's service CIDRs.
+    #[inline(always)]
+    pub fn is_unallocated<W: World<A>>(&mut self, world: &W) -> bool {
+        let destination = self.headers.tuple.destination;
         self.range = SourceRange::of(SourceRange::<A>::CLUSTER, destination);
-        if world.allows(&self.range) { Outcome::UnallocatedAddress } else { Outcome::NotAService }
+        world.may_be_service(&destination) && world.allows(&self.range)
     }
 
     /// Whether this hook is where packets of the entry are translated.
@@ -304,7 +316,7 @@ impl<A: Address> Flow<A> {
     pub fn walked(&self, outcome: Outcome) -> Walked {
         match outcome.ending() {
             Ending::Translated => Walked { outcome, onward: self.onward() },
-            _ => outcome.into(),
+            Ending::Passed | Ending::Answered | Ending::Held | Ending::Dropped => outcome.into(),
         }
     }
 

@@ -244,8 +244,13 @@ impl<A: InMemory, T> Memories<A> for World<T> {
         true
     }
 
-    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
-        A::of(self).fragments.borrow().get(packet).copied()
+    fn first_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        let fragments = A::of(self).fragments.borrow();
+        fragments.get(packet).map(|found| *first = *found).is_some()
+    }
+
+    fn forget_fragment(&self, packet: &Fragmented<A>) {
+        A::of(self).fragments.borrow_mut().remove(packet);
     }
 
     fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {

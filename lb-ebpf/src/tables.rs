@@ -85,8 +85,11 @@ pub trait Memories<A: Address> {
     /// Remembers what `client` got. Where `instead` is not set, what another CPU has remembered a
     /// moment before stays. Returns whether it is this that is remembered now.
     fn keep_affinity(&self, client: &Client<A>, affinity: &Affinity, instead: bool) -> bool;
-    /// What the first fragment of a packet said, if it was seen.
-    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment>;
+    /// Copies what is known of a packet in fragments into `first`. Returns whether there is something;
+    /// if not, `first` is as it was.
+    fn first_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool;
+    /// Forgets a packet of which all fragments have come.
+    fn forget_fragment(&self, packet: &Fragmented<A>);
     /// Keeps a copy of a later fragment until [`Memories::release`]. Returns whether it could.
     fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool;
     /// Lets the fragments held of `held`'s packet, `count` of them, come by again after `frame`, the

@@ -44,8 +44,9 @@ where
     W: World<V::Address>,
 {
     packet.reach(REACH);
+    flow.fragmented.place = hook.place as u8;
     let unusual = if matches!(unusual, Outcome::Fragment | Outcome::ExtensionHeader) {
-        match V::read_closer(packet, &mut flow.headers, &mut flow.fragmented) {
+        match V::read_closer(packet, &mut flow.headers, &mut flow.fragmented, &mut flow.extent) {
             Ok(Part::Whole) => return Ok(()),
             Ok(Part::First) => return remember(flow, packet, world, hook),
             Ok(Part::Later) => return recall(flow, packet, world, hook),
@@ -54,10 +55,12 @@ where
     } else {
         unusual
     };
-    Err(match unusual {
-        Outcome::Ping => answer::ping::<V, P, W>(flow, packet, world, hook),
-        Outcome::IcmpError => error::translate::<V, P, W>(flow, packet, world, hook),
-        other => other,
+    Err(if matches!(unusual, Outcome::Ping) {
+        answer::ping::<V, P, W>(flow, packet, world, hook)
+    } else if matches!(unusual, Outcome::IcmpError) {
+        error::translate::<V, P, W>(flow, packet, world, hook)
+    } else {
+        unusual
     })
 }
 
@@ -83,12 +86,18 @@ where
     if !concerns {
         return Ok(());
     }
-    let held = match world.first_fragment(&flow.fragmented) {
-        Some(FirstFragment { protocol: Protocol(0), held, .. }) => held,
-        _ => 0,
+    let is_known = world.first_fragment(&flow.fragmented, &mut flow.first);
+    let held = if is_known && flow.first.protocol == Protocol(0) { flow.first.held } else { 0 };
+    let tuple = &flow.headers.tuple;
+    flow.first = FirstFragment {
+        ports: tuple.ports(),
+        seen: world.now(),
+        protocol: tuple.protocol,
+        held: 0,
+        zeroes: 0,
+        received: flow.extent.length,
+        total: 0,
     };
-    let (ports, protocol) = (tuple.ports(), tuple.protocol);
-    flow.first = FirstFragment { ports, seen: world.now(), protocol, held: 0, zeroes: 0 };
     world.keep_fragment(&flow.fragmented, &flow.first);
     if held > 0 {
         flow.held = HeldFragment { packet: flow.fragmented, number: 0 };
@@ -120,7 +129,9 @@ where
         || flow.first.held == 0
         || now.since(flow.first.seen) > FirstFragment::LIFETIME;
     if is_new {
-        flow.first = FirstFragment { seen: now, protocol: Protocol(0), held: 0, ..flow.first };
+        flow.first.seen = now;
+        flow.first.protocol = Protocol(0);
+        flow.first.held = 0;
     }
     if flow.first.held >= FirstFragment::MOST_HELD || (is_new && !world.may_answer()) {
         return Err(Outcome::FragmentLost);
@@ -140,13 +151,16 @@ where
 fn recalled<A: Address, W: World<A>>(flow: &mut Flow<A>, world: &W) -> bool {
     flow.first.held = 0;
     flow.first.protocol = Protocol(0);
-    let Some(first) = world.first_fragment(&flow.fragmented) else { return false };
-    flow.first = first;
-    if !first.tells(world.now()) {
+    if !world.first_fragment(&flow.fragmented, &mut flow.first) || !flow.first.tells(world.now()) {
         return false;
     }
-    flow.headers.tuple.source_port = first.ports.source();
-    flow.headers.tuple.destination_port = first.ports.destination();
-    flow.headers.tuple.protocol = first.protocol;
+    flow.headers.tuple.source_port = flow.first.ports.source();
+    flow.headers.tuple.destination_port = flow.first.ports.destination();
+    flow.headers.tuple.protocol = flow.first.protocol;
+    if flow.first.count(flow.extent.length, flow.extent.total) {
+        world.forget_fragment(&flow.fragmented);
+    } else {
+        world.keep_fragment(&flow.fragmented, &flow.first);
+    }
     true
 }

@@ -1,4 +1,5 @@
-//! Every file of `scenarios/` is a promise: objects in; remarks, contents and packets out.
+//! Every file of `scenarios/` is a promise: objects in; remarks, contents and packets out. A folder
+//! is a section of the rules that `docs/rules.md` lists.
 //!
 //! A file begins with the sentence it proves. Its sections, in any order and number:
 //!
@@ -7,6 +8,8 @@
 //!   an agent that starts on what the maps then hold must have nothing to write either.
 //! - `-- settings --`: sizes of tables and such, before the first objects; see [`stage`].
 //! - `-- sweep --`: the connection tables are swept.
+//! - `-- wait 10 seconds --`: time passes.
+//! - `-- addresses of eth0 --`: the addresses that the network device has from now on, a line each.
 //! - `-- remarks --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
 //! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
@@ -18,21 +21,19 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 mod packets;
+mod rules;
 mod stage;
 mod walk;
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use stage::Stage;
 
 #[test]
 fn every_scenario_is_as_its_file_says() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<PathBuf> =
-        directory.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    files.sort();
+    let files = rules::files(&directory);
     let seed = seed();
     println!("failing writes follow from WEIR_SEED={seed}");
     let wrong: Vec<String> = files.iter().filter_map(|file| check(file, seed).err()).collect();
@@ -56,7 +57,7 @@ fn check(file: &Path, seed: u64) -> Result<(), String> {
         std::fs::write(file, after).unwrap();
         Ok(())
     } else {
-        let name = file.file_name().unwrap().to_string_lossy();
+        let name = file.display();
         Err(format!(
             "{name} (UPDATE_EXPECT=1 takes over what is new):\n{}",
             changes(&before, &after)
@@ -70,10 +71,13 @@ fn played(scenario: &str, seed: u64) -> String {
     let mut played = String::new();
     for Section { head, body } in sections(scenario) {
         let name = head.trim_matches(['-', ' ', '\n']);
-        let body = match name.split(' ').next().unwrap() {
+        let (what, rest) = name.split_once(' ').unwrap_or((name, ""));
+        let body = match what {
             "settings" => stage.set(body),
             "cluster.yaml" => stage.objects(body),
             "sweep" => stage.sweep(),
+            "wait" => stage.wait(rest),
+            "addresses" => stage.addresses(body),
             "health" => Some(stage.health_checks()),
             "remarks" => Some(stage.remarks()),
             "contents" => Some(stage.contents()),

@@ -75,7 +75,7 @@ where
 }
 
 /// Walks a frame in memory and in the kernel, and compares.
-fn agree(
+pub fn agree(
     programs: &mut Programs,
     world: &World<Rows>,
     program: Program,

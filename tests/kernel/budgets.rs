@@ -16,8 +16,8 @@ use crate::stack;
 /// thirds are the loops over quotes, extension headers and the powers of SCTP's checksum, in both
 /// families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 200_000, 50_000),
-    (Program::FromNetwork, 250_000, 56_000),
+    (Program::FromPod, 220_000, 56_000),
+    (Program::FromNetwork, 260_000, 58_000),
     (Program::ToDevice, 150_000, 40_000),
     (Program::NetworkXdp, 180_000, 34_000),
 ];

@@ -5,5 +5,6 @@ mod attach;
 mod bare;
 mod budgets;
 mod maps;
+mod matrix;
 mod place;
 mod stack;

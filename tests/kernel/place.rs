@@ -76,7 +76,7 @@ impl Maps for V4 {
     const CONNECTIONS: &'static str = "CONNECTIONS_V4";
     const HALF_OPEN: &'static str = "HALF_OPEN_V4";
     const ADDRESSES: &'static str = "ADDRESSES_V4";
-    const SOURCE_RANGES: &'static str = "SOURCE_RANGES_V4";
+    const SOURCE_RANGES: &'static str = "RANGES_V4";
     const AFFINITY: &'static str = "AFFINITY_V4";
     const FRAGMENTS: &'static str = "FRAGMENTS_V4";
 }
@@ -87,7 +87,7 @@ impl Maps for V6 {
     const CONNECTIONS: &'static str = "CONNECTIONS_V6";
     const HALF_OPEN: &'static str = "HALF_OPEN_V6";
     const ADDRESSES: &'static str = "ADDRESSES_V6";
-    const SOURCE_RANGES: &'static str = "SOURCE_RANGES_V6";
+    const SOURCE_RANGES: &'static str = "RANGES_V6";
     const AFFINITY: &'static str = "AFFINITY_V6";
     const FRAGMENTS: &'static str = "FRAGMENTS_V6";
 }

@@ -94,10 +94,8 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let entries = match map.capacity {
-                Capacity::Fixed(fixed) => fixed,
-                _ => entries(map.name),
-            };
+            let entries =
+                if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
             loader.map_max_entries(map.name, entries);
         }
         let mut ebpf = loader

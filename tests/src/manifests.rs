@@ -82,6 +82,14 @@ impl Manifests {
         self.write(&format!("{}.yaml", offer.name), &offer.yaml())
     }
 
+    /// The same for an offer that asks for more.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn offer_under(&self, offer: &Offer, rules: &Rules) -> Result<()> {
+        self.write(&format!("{}.yaml", offer.name), &offer.yaml_under(rules))
+    }
+
     /// Removes a file.
     ///
     /// # Errors
@@ -118,6 +126,17 @@ pub struct Offer<'a> {
     pub pods: Vec<&'a Pod>,
 }
 
+/// What the Service of an [`Offer`] asks for beyond being reached.
+#[derive(Clone, Default, Debug)]
+pub struct Rules<'a> {
+    /// More fields of its spec, such as `sessionAffinity: ClientIP`.
+    pub spec: Vec<&'a str>,
+    /// Whether it is of type LoadBalancer, and reached at [`Offer::vips`] too.
+    pub is_balanced: bool,
+    /// Which of its pods are on their way out: terminating, not ready, but serving.
+    pub leaving: Vec<&'a Pod>,
+}
+
 impl Offer<'_> {
     /// The port on its ClusterIPs, TCP and UDP alike.
     pub const PORT: u16 = 80;
@@ -134,17 +153,30 @@ impl Offer<'_> {
         31_000 + u16::from(self.number)
     }
 
+    /// Its VIPs, where [`Rules`] give it some.
+    #[must_use]
+    pub fn vips(&self) -> Addresses {
+        addresses::vip(self.number)
+    }
+
     /// The Service and its slices.
     #[must_use]
     pub fn yaml(&self) -> String {
+        self.yaml_under(&Rules::default())
+    }
+
+    /// The same under these rules.
+    #[must_use]
+    pub fn yaml_under(&self, rules: &Rules) -> String {
         let Addresses { v4, v6 } = self.cluster_ips();
         let (name, port, node_port) = (self.name, Self::PORT, self.node_port());
+        let kind = if rules.is_balanced { "LoadBalancer" } else { "NodePort" };
         let mut yaml = format!(
             "apiVersion: v1
 kind: Service
 metadata: {{name: {name}, namespace: default}}
 spec:
-  type: NodePort
+  type: {kind}
   clusterIP: {v4}
   clusterIPs: ['{v4}', '{v6}']
   ipFamilies: [IPv4, IPv6]
@@ -154,13 +186,23 @@ spec:
   - {{name: echo, protocol: UDP, port: {port}, nodePort: {node_port}}}
 "
         );
+        for field in &rules.spec {
+            let _ = writeln!(yaml, "  {field}");
+        }
+        if rules.is_balanced {
+            let Addresses { v4, v6 } = self.vips();
+            let _ = writeln!(
+                yaml,
+                "status: {{loadBalancer: {{ingress: [{{ip: {v4}}}, {{ip: '{v6}'}}]}}}}"
+            );
+        }
         for family in Family::ALL {
-            yaml += &self.slice(family);
+            yaml += &self.slice(family, &rules.leaving);
         }
         yaml
     }
 
-    fn slice(&self, family: Family) -> String {
+    fn slice(&self, family: Family, leaving: &[&Pod]) -> String {
         let mut yaml = format!(
             "---
 apiVersion: discovery.k8s.io/v1
@@ -183,13 +225,15 @@ endpoints:
             yaml += " []\n";
         }
         for pod in &self.pods {
+            let leaves = leaving.iter().any(|other| other.name == pod.name);
             let _ = write!(
                 yaml,
                 "- addresses: ['{}']
-  conditions: {{ready: true, serving: true, terminating: false}}
+  conditions: {{ready: {}, serving: true, terminating: {leaves}}}
   nodeName: {}
 ",
                 pod.addresses.of(family),
+                !leaves,
                 pod.node
             );
         }

@@ -1,16 +1,18 @@
 //! A lab with everything in it that most tests need: servers in all pods, Weir on node1, and four
 //! Services that differ in who serves them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lb_common::address::Family;
+use lb_common::outcome::Outcome;
 
 use crate::agent::Agent;
 use crate::lab::{Lab, Shape};
 use crate::manifests::{Manifests, Offer};
 use crate::requires;
-use crate::traffic::{self, Servers, get};
+use crate::traffic::{self, Servers, get, probe};
 
 /// A lab at work. Fields are dropped in their order: first the agent, last the lab.
 #[derive(Debug)]
@@ -79,6 +81,18 @@ impl Stage {
         }
         let agent = Agent::start(&lab.node1, &manifests, arguments)?;
         Ok(Some(Self { agent: Some(agent), servers, manifests, lab }))
+    }
+
+    /// How many packets have ended so on node1.
+    ///
+    /// # Errors
+    /// If the agent cannot be asked.
+    pub fn counted(&self, outcome: Outcome) -> Result<u64> {
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_249));
+        let text = probe(&self.lab.node1.namespace, metrics, "GET /metrics")?.text();
+        let series = format!("weir_packets_total{{outcome=\"{outcome}\"}} ");
+        let found = text.lines().find_map(|line| line.strip_prefix(&series));
+        Ok(found.with_context(|| format!("no {series}in\n{text}"))?.parse()?)
     }
 
     /// Adds a Service and waits until one of its ClusterIPs answers a pod of node1.

@@ -130,7 +130,7 @@ pub fn told(frame: &[u8]) -> Option<(Told, &[u8])> {
             let rest = u32::from_be_bytes(icmp.bytes5to8());
             ((icmp.type_u8(), icmp.code_u8(), rest), frame.get(14 + 48..)?)
         }
-        _ => return None,
+        TransportSlice::Tcp(_) | TransportSlice::Udp(_) | TransportSlice::Igmp(_) => return None,
     };
     Some((Told { from, to, icmp }, quote))
 }
@@ -167,7 +167,9 @@ pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let (from, to) = match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
         Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
-        Some(_) => return None,
+        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) => {
+            return None;
+        }
         None => {
             let [a, b, c, d, ..] = *packet.ip_payload()?.payload else { return None };
             (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
@@ -180,6 +182,38 @@ pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 #[must_use]
 pub fn hops(frame: &[u8]) -> u8 {
     if frame[14] >> 4 == 4 { frame[22] } else { frame[21] }
+}
+
+/// Bytes of the IP payload in each fragment.
+const PIECE: usize = 48;
+
+/// A frame's packet in fragments (RFC 791, 3.2; RFC 8200, 4.5).
+#[must_use]
+pub fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
+    let is_v4 = frame[14] >> 4 == 4;
+    let (headers, payload) = frame.split_at(if is_v4 { 34 } else { 54 });
+    let count = payload.chunks(PIECE).count();
+    let piece = |(number, bytes): (usize, &[u8])| {
+        let (offset, more) = (number * PIECE, number + 1 < count);
+        let mut piece = headers.to_vec();
+        if is_v4 {
+            piece[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
+            piece[18..20].copy_from_slice(&[0x12, 0x34]);
+            let fragment = (offset / 8) as u16 | u16::from(more) << 13;
+            piece[20..22].copy_from_slice(&fragment.to_be_bytes());
+            set_ipv4_checksum(&mut piece);
+        } else {
+            piece[18..20].copy_from_slice(&(8 + bytes.len() as u16).to_be_bytes());
+            let next = std::mem::replace(&mut piece[20], 44);
+            let fragment = offset as u16 | u16::from(more);
+            piece.extend([next, 0]);
+            piece.extend(fragment.to_be_bytes());
+            piece.extend([0xde, 0xad, 0xbe, 0xef]);
+        }
+        piece.extend(bytes);
+        piece
+    };
+    payload.chunks(PIECE).enumerate().map(piece).collect()
 }
 
 /// Sets the hop limit, and the checksum over it.

@@ -221,11 +221,12 @@ fn family_rows<A: Address>(lab: Lab) -> FamilyRows<A> {
             let at = lab.dial(dial);
             let frontend = Frontend::new(address(at.ip()), Port::new(at.port()), protocol);
             let pools = [dial.pool(); 3];
-            let (service, affinity, flags) = match dial {
-                Dial::Restricted => (RESTRICTED, 0, FrontendRow::RESTRICTED),
-                _ => (ServiceId(1), 0, 0),
+            let (service, flags) = if dial == Dial::Restricted {
+                (RESTRICTED, FrontendRow::RESTRICTED)
+            } else {
+                (ServiceId(1), 0)
             };
-            let row = FrontendRow { service, pools, affinity, flags };
+            let row = FrontendRow { service, pools, affinity: 0, flags };
             rows.frontends.insert(frontend, row);
         }
     }

@@ -70,7 +70,7 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
     let frame = frame::frame(from, to, protocol, kind, &payload);
     match dice.below(8) {
         0 => {
-            let pieces = unusual::cut(&frame);
+            let pieces = frame::cut(&frame);
             dice.pick(&pieces).clone()
         }
         1 => error(dice, lab, from, &frame),

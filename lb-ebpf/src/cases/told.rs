@@ -85,6 +85,11 @@ impl Tell {
                     ),
                 ]
             }),
+            self.case("an echo request to an address that no service has is dropped", {
+                let to = self.lab.unallocated(0).ip();
+                let frame = frame::icmp(client.ip(), to, (request, 0, 9), PAYLOAD);
+                vec![self.odd_step(program, frame, (Outcome::UnallocatedAddress, Onward::Drop))]
+            }),
             self.case("an echo request to the node is the node's own", {
                 let to = self.lab.node(0).ip();
                 let frame = frame::icmp(client.ip(), to, (request, 0, 9), PAYLOAD);

@@ -7,16 +7,13 @@ use lb_common::fragment::FirstFragment;
 use lb_common::outcome::Outcome;
 
 use super::frame::{self, Kind};
-use super::lab::{BACKEND_PORT, Dial, Pod};
+use super::lab::{self, BACKEND_PORT, Dial, Pod};
 use super::list::{CLIENT, Tell};
 use super::{Case, Program, Step};
 use crate::balance::Onward;
 
 /// A payload that makes three fragments.
 const LONG: [u8; 100] = [0x5a; 100];
-
-/// Bytes of the IP payload in each fragment.
-const PIECE: usize = 48;
 
 impl Tell {
     /// Packets in pieces.
@@ -33,6 +30,40 @@ impl Tell {
                 let replied = (Outcome::Replied, Onward::On);
                 steps.extend(self.pieces(Program::ToDevice, (backend, pod), (to, pod), replied));
                 steps
+            }),
+            self.case("an answer in fragments passes the backend's device before the client's", {
+                let (way, other) = ((backend, pod), (Outcome::OtherHook, Onward::On));
+                let replied = (Outcome::Replied, Onward::On);
+                let passed = self.pieces(Program::FromPod, way, way, other);
+                let answered = self.pieces(Program::ToDevice, way, (to, pod), replied);
+                let mut steps = begun.clone();
+                steps.extend(passed.into_iter().zip(answered).flat_map(|(one, two)| [one, two]));
+                steps
+            }),
+            self.case("fragments of a packet that is complete tell nothing of the next one", {
+                let held = (Outcome::FragmentHeld, Onward::Drop);
+                let mut steps = self.pieces(Program::FromPod, (pod, to), (pod, backend), on);
+                let next = self.pieces(Program::FromPod, (pod, to), (pod, backend), on);
+                steps.push(with_outcome(next[2].clone(), held));
+                steps
+            }),
+            self.case("fragments of a flow to elsewhere leave together", {
+                let afar = self.lab.dial(Dial::Elsewhere);
+                let there = self.lab.pod(Pod::Elsewhere, BACKEND_PORT);
+                let own = self.translated(client, Dial::Elsewhere, 0);
+                let out = (Outcome::ForwardedOut, Onward::Out(self.device));
+                let program = Program::FromNetwork;
+                self.pieces(program, (client, afar), (own, there), out)
+                    .into_iter()
+                    .map(|mut step| {
+                        if let Step::Becomes { becomes, .. } = &mut step {
+                            frame::set_hops(becomes, frame::HOPS - 1);
+                            becomes[..6].copy_from_slice(&lab::ROUTER_LINK);
+                            becomes[6..12].copy_from_slice(&lab::NODE_LINK);
+                        }
+                        step
+                    })
+                    .collect()
             }),
             self.case("a fragment of no flow is left alone", {
                 let steps = self.pieces(
@@ -111,8 +142,8 @@ impl Tell {
         (new_from, new_to): (SocketAddr, SocketAddr),
         (outcome, onward): (Outcome, Onward),
     ) -> Vec<Step> {
-        let before = cut(&frame::frame(from, to, self.protocol, Kind::Data, &LONG));
-        let after = cut(&frame::frame(new_from, new_to, self.protocol, Kind::Data, &LONG));
+        let before = frame::cut(&frame::frame(from, to, self.protocol, Kind::Data, &LONG));
+        let after = frame::cut(&frame::frame(new_from, new_to, self.protocol, Kind::Data, &LONG));
         let pairs = before.into_iter().zip(after);
         pairs
             .map(|(frame, becomes)| Step::Becomes { program, frame, outcome, onward, becomes })
@@ -122,40 +153,11 @@ impl Tell {
 
 /// The same packet coming by, but left alone or dropped.
 fn with_outcome(step: Step, (outcome, onward): (Outcome, Onward)) -> Step {
-    match step {
-        Step::Becomes { program, frame, .. } => {
-            Step::Packet { program, frame, outcome, onward, leaves: None }
-        }
-        other => other,
+    if let Step::Becomes { program, frame, .. } = step {
+        Step::Packet { program, frame, outcome, onward, leaves: None }
+    } else {
+        step
     }
-}
-
-/// A frame's packet in fragments (RFC 791, 3.2; RFC 8200, 4.5).
-pub(super) fn cut(frame: &[u8]) -> Vec<Vec<u8>> {
-    let is_v4 = frame[14] >> 4 == 4;
-    let (headers, payload) = frame.split_at(if is_v4 { 34 } else { 54 });
-    let count = payload.chunks(PIECE).count();
-    let piece = |(number, bytes): (usize, &[u8])| {
-        let (offset, more) = (number * PIECE, number + 1 < count);
-        let mut piece = headers.to_vec();
-        if is_v4 {
-            piece[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
-            piece[18..20].copy_from_slice(&[0x12, 0x34]);
-            let fragment = (offset / 8) as u16 | u16::from(more) << 13;
-            piece[20..22].copy_from_slice(&fragment.to_be_bytes());
-            frame::set_ipv4_checksum(&mut piece);
-        } else {
-            piece[18..20].copy_from_slice(&(8 + bytes.len() as u16).to_be_bytes());
-            let next = std::mem::replace(&mut piece[20], 44);
-            let fragment = offset as u16 | u16::from(more);
-            piece.extend([next, 0]);
-            piece.extend(fragment.to_be_bytes());
-            piece.extend([0xde, 0xad, 0xbe, 0xef]);
-        }
-        piece.extend(bytes);
-        piece
-    };
-    payload.chunks(PIECE).enumerate().map(piece).collect()
 }
 
 /// An IPv6 frame with these extension headers, of eight bytes each.

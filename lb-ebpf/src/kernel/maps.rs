@@ -50,9 +50,9 @@ static ADDRESSES_V4: HashMap<V4, AddressRow> = HashMap::with_max_entries(1, BPF_
 #[map]
 static ADDRESSES_V6: HashMap<V6, AddressRow> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
-static SOURCE_RANGES_V4: LpmTrie<RangeOf<V4>, u32> = LpmTrie::with_max_entries(1, 0);
+static RANGES_V4: LpmTrie<RangeOf<V4>, u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
-static SOURCE_RANGES_V6: LpmTrie<RangeOf<V6>, u32> = LpmTrie::with_max_entries(1, 0);
+static RANGES_V6: LpmTrie<RangeOf<V6>, u32> = LpmTrie::with_max_entries(1, 0);
 #[map]
 static AFFINITY_V4: LruHashMap<Client<V4>, Affinity> = LruHashMap::with_max_entries(1, 0);
 #[map]
@@ -134,7 +134,7 @@ impl FamilyMaps for V4 {
     const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V4;
     const NEXT_HOPS: &'static PerCpuArray<CachedHop<V4>> = &NEXT_HOPS_V4;
     const ADDRESSES: &'static HashMap<V4, AddressRow> = &ADDRESSES_V4;
-    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V4>, u32> = &SOURCE_RANGES_V4;
+    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V4>, u32> = &RANGES_V4;
     const AFFINITY: &'static LruHashMap<Client<V4>, Affinity> = &AFFINITY_V4;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V4>, FirstFragment> = &FRAGMENTS_V4;
     const HELD: &'static LruHashMap<HeldFragment<V4>, HeldFrame> = &HELD_V4;
@@ -153,7 +153,7 @@ impl FamilyMaps for V6 {
     const TRAFFIC: &'static PerCpuArray<Traffic> = &TRAFFIC_V6;
     const NEXT_HOPS: &'static PerCpuArray<CachedHop<V6>> = &NEXT_HOPS_V6;
     const ADDRESSES: &'static HashMap<V6, AddressRow> = &ADDRESSES_V6;
-    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V6>, u32> = &SOURCE_RANGES_V6;
+    const SOURCE_RANGES: &'static LpmTrie<RangeOf<V6>, u32> = &RANGES_V6;
     const AFFINITY: &'static LruHashMap<Client<V6>, Affinity> = &AFFINITY_V6;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V6>, FirstFragment> = &FRAGMENTS_V6;
     const HELD: &'static LruHashMap<HeldFragment<V6>, HeldFrame> = &HELD_V6;

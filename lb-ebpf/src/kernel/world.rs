@@ -237,9 +237,17 @@ impl<A: FamilyMaps> Memories<A> for Kernel {
     }
 
     #[inline(always)]
-    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
+    fn first_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        let Some(found) = A::FRAGMENTS.get_ptr(packet) else { return false };
         // SAFETY: as in `affinity`.
-        A::FRAGMENTS.get_ptr(packet).map(|first| unsafe { *first })
+        unsafe { ptr::copy_nonoverlapping(found, first, 1) };
+        true
+    }
+
+    #[inline(always)]
+    fn forget_fragment(&self, packet: &Fragmented<A>) {
+        // It may have given way already.
+        let _gone = A::FRAGMENTS.remove(packet);
     }
 
     #[inline(always)]

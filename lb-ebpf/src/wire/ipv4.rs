@@ -4,7 +4,7 @@ use lb_common::address::{Protocol, Tuple, V4};
 use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
+use super::{Extent, Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
 use crate::answer::HOPS;
 use crate::checksum::Difference;
 use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
@@ -14,6 +14,9 @@ const HEADER: usize = 20;
 
 /// More fragments follow, or this is not the first (flags and fragment offset, RFC 791, 3.1).
 const FRAGMENTED: u16 = 0x3fff;
+
+/// More fragments follow.
+const MORE: u16 = 0x2000;
 
 /// Where in its packet a fragment stands, in units of eight bytes.
 const OFFSET: u16 = 0x1fff;
@@ -56,22 +59,37 @@ impl IpVersion for Ipv4 {
         packet: &mut P,
         headers: &mut Headers<V4>,
         fragmented: &mut Fragmented<V4>,
+        extent: &mut Extent,
     ) -> Result<Part, Outcome> {
         let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
-        let [first, _, _, _, id_high, id_low, fragment_high, fragment_low, hops, protocol, ..] =
-            *header;
+        let [
+            first,
+            _,
+            total_high,
+            total_low,
+            id_high,
+            id_low,
+            fragment_high,
+            fragment_low,
+            hops,
+            protocol,
+            ..,
+        ] = *header;
         let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
         (fragmented.source, fragmented.destination) = addresses(header);
         fragmented.identification = u32::from_be_bytes([0, 0, id_high, id_low]);
         fragmented.protocol = Protocol(protocol);
+        let transport = LINK_HEADER + ((first & 0xf) as usize) * 4;
+        let end = LINK_HEADER as u32 + u32::from_be_bytes([0, 0, total_high, total_low]);
+        let offset = u32::from(fragment & OFFSET) * 8;
+        *extent = Extent::of(transport as u32, end, offset, fragment & MORE == 0);
         if fragment & OFFSET != 0 {
             headers.set_later_fragment();
             headers.tuple.set_protocol(Protocol(protocol));
             return Ok(Part::Later);
         }
-        let transport = LINK_HEADER + ((first & 0xf) as usize) * 4;
         read_transport(packet, headers, Protocol(protocol), transport)?;
         let part = if fragment & FRAGMENTED == 0 { Part::Whole } else { Part::First };
         translatable(headers, part)

@@ -4,7 +4,9 @@ use lb_common::address::{Address, Protocol, Tuple, V6};
 use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{FARTHEST, Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
+use super::{
+    Extent, FARTHEST, Headers, IpVersion, Part, quoted_ports, read_transport, translatable,
+};
 use crate::answer::HOPS;
 use crate::checksum::Difference;
 use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
@@ -63,6 +65,7 @@ impl IpVersion for Ipv6 {
         packet: &mut P,
         headers: &mut Headers<V6>,
         fragmented: &mut Fragmented<V6>,
+        extent: &mut Extent,
     ) -> Result<Part, Outcome> {
         let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
         let [_, _, _, _, _, _, next_header, hops, ..] = *header;
@@ -73,7 +76,7 @@ impl IpVersion for Ipv6 {
         for _ in 0..EXTENSION_HEADERS {
             let length = match next {
                 HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
-                    extension(packet, at, &mut next, &mut part, fragmented)?
+                    extension(packet, at, &mut next, &mut part, fragmented, extent)?
                 }
                 _ => break,
             };
@@ -164,6 +167,12 @@ impl IpVersion for Ipv6 {
     }
 }
 
+/// Where the packet ends, by its own header.
+#[inline(always)]
+fn end_of<P: Packet + ?Sized>(packet: &mut P) -> Result<u32, Outcome> {
+    Ipv6::end(packet).ok_or(Outcome::Malformed)
+}
+
 /// Reads the extension header at `at`, of the kind that `next` says, which then says what follows.
 /// Returns its length in bytes.
 #[inline(always)]
@@ -173,6 +182,7 @@ fn extension<P: Packet + ?Sized>(
     next: &mut u8,
     part: &mut Part,
     fragmented: &mut Fragmented<V6>,
+    extent: &mut Extent,
 ) -> Result<usize, Outcome> {
     let [following, length, high, low, a, b, c, d] =
         *packet.header::<EXTENSION>(at).ok_or(Outcome::Malformed)?;
@@ -182,6 +192,8 @@ fn extension<P: Packet + ?Sized>(
         FRAGMENT => {
             fragmented.identification = u32::from_be_bytes([a, b, c, d]);
             let fragment = u16::from_be_bytes([high, low]);
+            let (start, offset) = ((at + EXTENSION) as u32, u32::from(fragment & OFFSET));
+            *extent = Extent::of(start, end_of(packet)?, offset, fragment & MORE == 0);
             if fragment & OFFSET != 0 {
                 *part = Part::Later;
             } else if fragment & MORE != 0 {

@@ -39,6 +39,25 @@ pub enum Part {
     Later,
 }
 
+/// How much of its packet a fragment is, in bytes without headers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Extent {
+    /// Bytes of it.
+    pub length: u32,
+    /// Bytes of the packet, if the fragment is its last; else zero.
+    pub total: u32,
+}
+
+impl Extent {
+    /// The extent of a fragment whose bytes begin at `start` of a frame and end at `end`, and stand
+    /// `offset` bytes into the packet.
+    #[inline(always)]
+    const fn of(start: u32, end: u32, offset: u32, is_last: bool) -> Self {
+        let length = end.saturating_sub(start);
+        Self { length, total: if is_last { offset + length } else { 0 } }
+    }
+}
+
 /// What a walk needs of a packet's headers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Headers<A> {
@@ -101,7 +120,8 @@ pub trait IpVersion {
     const HEADER: usize;
 
     /// Reads the headers of a packet that [`IpVersion::read`] had no time for: a fragment, or one with
-    /// extension headers. Which packet a fragment belongs to is written to `fragmented`.
+    /// extension headers. Which packet a fragment belongs to is written to `fragmented`, and how much
+    /// of it it is to `extent`.
     ///
     /// # Errors
     /// The outcome of a packet that may not be balanced.
@@ -109,6 +129,7 @@ pub trait IpVersion {
         packet: &mut P,
         headers: &mut Headers<Self::Address>,
         fragmented: &mut Fragmented<Self::Address>,
+        extent: &mut Extent,
     ) -> Result<Part, Outcome>;
 
     /// Reads the tuple of a packet that an ICMP error quotes at `at`, below [`FARTHEST`]; returns
@@ -157,9 +178,10 @@ pub fn family<P: Packet + ?Sized>(packet: &mut P) -> Option<Family> {
 /// of the whole packet is known, which its first fragment does not tell.
 #[inline(always)]
 fn translatable<A: Address>(headers: &Headers<A>, part: Part) -> Result<Part, Outcome> {
-    match part {
-        Part::First if headers.tuple.protocol == Protocol::SCTP => Err(Outcome::Fragment),
-        part => Ok(part),
+    if matches!(part, Part::First) && headers.tuple.protocol == Protocol::SCTP {
+        Err(Outcome::Fragment)
+    } else {
+        Ok(part)
     }
 }
 

@@ -17,6 +17,16 @@ use crate::plan::{NodePortAddresses, Settings, plan};
 
 /// What the maps of that node hold.
 pub fn contents() -> Contents {
+    planned(&cluster())
+}
+
+/// What they hold for another cluster.
+pub fn planned(cluster: &Cluster) -> Contents {
+    plan(cluster, &here(), &settings(), &Contents::default(), &BackendSet::default()).contents
+}
+
+/// The cluster it is in.
+pub fn cluster() -> Cluster {
     let mut cluster = Cluster { synced: true, ..Cluster::default() };
     let node =
         Node { name: "here".into(), addresses: vec![ip("192.0.2.1")], zone: None, leaving: false };
@@ -30,7 +40,7 @@ pub fn contents() -> Contents {
     );
     serve(&mut cluster, service("idle", "10.96.0.2", 81, None), &[]);
     serve(&mut cluster, service("six", "fd00:96::1", 80, None), &["fd00:244::1"]);
-    plan(&cluster, &here(), &settings(), &Contents::default(), &BackendSet::default()).contents
+    cluster
 }
 
 /// What an agent on that node says.
@@ -44,7 +54,7 @@ pub fn status() -> Status {
         tc: "tcx".into(),
         remarks: vec![RemarkText {
             about: "Service default/idle".into(),
-            text: "session affinity is not kept yet".into(),
+            text: "is not balanced".into(),
         }],
         problems: Vec::new(),
         devices: vec![DeviceStatus {

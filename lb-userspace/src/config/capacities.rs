@@ -40,8 +40,8 @@ pub struct TableSizes {
 ///
 /// Connections take 0.25 % of the memory, between 32,768 and 1,048,576 flows per family; half-open
 /// flows a quarter of that, 32,768 entries at least; 65,536 frontends; 32,768 clients with session
-/// affinity. Slots take as much again, between 262,144 and 4,194,304, and so do backends, between
-/// 32,768 and 131,072.
+/// affinity. Slots take as much memory again as the connections, between 262,144 and 4,194,304, and so
+/// do backends, between 32,768 and 131,072.
 #[must_use]
 pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
     let flows =

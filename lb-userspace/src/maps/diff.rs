@@ -33,9 +33,9 @@ pub enum Operation {
     AddressV4(V4, Option<AddressRow>),
     /// A row of `ADDRESSES_V6`.
     AddressV6(V6, Option<AddressRow>),
-    /// An entry of `SOURCE_RANGES_V4`, to add (`true`) or to remove.
+    /// An entry of `RANGES_V4`, to add (`true`) or to remove.
     SourceRangeV4(SourceRange<V4>, bool),
-    /// An entry of `SOURCE_RANGES_V6`, to add (`true`) or to remove.
+    /// An entry of `RANGES_V6`, to add (`true`) or to remove.
     SourceRangeV6(SourceRange<V6>, bool),
     /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
     /// need not be written at once.
@@ -70,8 +70,8 @@ impl Operation {
             Self::BackendV6(..) => &maps::BACKENDS_V6,
             Self::AddressV4(..) => &maps::ADDRESSES_V4,
             Self::AddressV6(..) => &maps::ADDRESSES_V6,
-            Self::SourceRangeV4(..) => &maps::SOURCE_RANGES_V4,
-            Self::SourceRangeV6(..) => &maps::SOURCE_RANGES_V6,
+            Self::SourceRangeV4(..) => &maps::RANGES_V4,
+            Self::SourceRangeV6(..) => &maps::RANGES_V6,
             Self::Slots { .. } => &maps::SLOTS,
             Self::Filter { .. } => &maps::FILTER,
             Self::Device(..) => &maps::DEVICES,
@@ -175,16 +175,29 @@ fn permissions_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut 
 /// there, and no longer than they are.
 fn closed_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    written(&before.addresses, &after.addresses, A::write_address, into);
+    let (was, is) = (&before.addresses, &after.addresses);
+    let come = is.iter().filter(|(address, row)| {
+        was.get(address).is_none_or(|old| old != *row && !opens(old, row))
+    });
+    into.extend(come.map(|(address, row)| A::write_address(*address, Some(*row))));
     let come = after.source_ranges.difference(&before.source_ranges).filter(is_clusters);
     into.extend(come.map(|range| A::write_range(*range, true)));
 }
 
 fn closed_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    removed(&before.addresses, &after.addresses, A::write_address, into);
+    let (was, is) = (&before.addresses, &after.addresses);
+    removed(was, is, A::write_address, into);
+    let open =
+        is.iter().filter(|(address, row)| was.get(address).is_some_and(|old| opens(old, row)));
+    into.extend(open.map(|(address, row)| A::write_address(*address, Some(*row))));
     let go = before.source_ranges.difference(&after.source_ranges).filter(is_clusters);
     into.extend(go.map(|range| A::write_range(*range, false)));
+}
+
+/// Whether an address is closed no more, as when its Service passes to another proxy.
+const fn opens(old: &AddressRow, row: &AddressRow) -> bool {
+    old.rejects() && !row.rejects()
 }
 
 fn is_clusters<A: Rows>(range: &&SourceRange<A>) -> bool {

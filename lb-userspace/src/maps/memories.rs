@@ -33,6 +33,22 @@ impl KernelClients {
         })
     }
 
+    /// Every client of IPv4 with what it got.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn all_v4(&self) -> Result<Vec<(Client<V4>, Affinity)>, MapError> {
+        self.v4.entries()
+    }
+
+    /// Every client of IPv6 with what it got.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn all_v6(&self) -> Result<Vec<(Client<V6>, Affinity)>, MapError> {
+        self.v6.entries()
+    }
+
     /// What an IPv4 client got last; looking does not count as use.
     ///
     /// # Errors

@@ -4,20 +4,23 @@
 //! pod 10.244.0.9:40000 > 10.96.0.1:80/tcp = forwarded to 10.244.1.1:8080
 //! answer = replied from 10.96.0.1:80
 //! network 203.0.113.9:* > 192.0.2.1:30080/tcp = forwarded to 10.244.0.1:8080
+//! pod 10.244.0.9 pings 10.96.0.1 = answered-ping
 //! ```
 //!
 //! The first word is who sends: a pod of this node, or somebody outside. The first packet of a TCP
 //! tuple opens a connection, later ones belong to it. `answer` is the backend's to the packet above;
 //! after it, another packet of the client establishes the connection. With `*` for a port a
-//! thousand flows are begun, and all their ends are listed.
+//! thousand flows are begun, and all their ends are listed; with `2*` a thousand others, and so on.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Protocol, V4, V6};
 use lb_common::connection::Place;
-use lb_common::outcome::Ending;
+use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::SourceClass;
+use lb_ebpf::balance::{Flows, Hook, balance};
+use lb_ebpf::cases::frame;
 use lb_ebpf::memory::World;
 use lb_userspace::maps::Contents;
 
@@ -36,6 +39,12 @@ pub fn played(stage: &mut Stage, lines: &str) -> String {
                 let sent = answer(&stage.world, &to, protocol);
                 let ended = send(&mut stage.world, &sent);
                 vec![described(&sent, &ended)]
+            }
+            _ if asked.contains(" pings ") => {
+                let (class, rest) = sender(asked);
+                let (from, to) = rest.split_once(" pings ").expect("a source and a destination");
+                let ends = (from.parse().unwrap(), to.parse().unwrap());
+                vec![ping(&stage.world, class, ends).name().to_owned()]
             }
             _ => {
                 let all = parsed(&stage.world, asked).into_iter().map(|sent| {
@@ -74,13 +83,25 @@ fn source(sent: &Sent, ended: &Ended) -> String {
     }
 }
 
-fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
-    let (class, rest) = line.split_once(' ').expect("a source class");
-    let class = match class {
-        "pod" => SourceClass::Pod,
-        "network" => SourceClass::Network,
+/// Who sends, and the rest of the line.
+fn sender(line: &str) -> (SourceClass, &str) {
+    match line.split_once(' ').expect("a source class") {
+        ("pod", rest) => (SourceClass::Pod, rest),
+        ("network", rest) => (SourceClass::Network, rest),
         _ => panic!("who sends {line:?}: pod or network"),
-    };
+    }
+}
+
+/// Sends an echo request.
+fn ping(world: &World<Contents>, class: SourceClass, (from, to): (IpAddr, IpAddr)) -> Outcome {
+    let request = if to.is_ipv4() { 8 } else { 128 };
+    let mut bytes = frame::icmp(from, to, (request, 0, 1), b"hello");
+    let hook = Hook { place: Place::Ingress, class, goes_on: true };
+    balance(&mut bytes, world, hook, &mut Flows::default()).outcome
+}
+
+fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
+    let (class, rest) = sender(line);
     let (source, to) = rest.split_once(" > ").expect("a source and a destination");
     let (destination, protocol) = to.split_once('/').expect("a protocol");
     let protocol = match protocol {

@@ -229,7 +229,7 @@ fn names(prefix: &str, numbers: &BTreeSet<u8>) -> BTreeSet<String> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::TCP), Just(Protocol::UDP)]
+    prop_oneof![2 => Just(Protocol::TCP), 2 => Just(Protocol::UDP), 1 => Just(Protocol::SCTP)]
 }
 
 fn policy() -> impl Strategy<Value = TrafficPolicy> {

@@ -28,6 +28,8 @@ struct Pick {
     to: BTreeSet<Result<SocketAddr, Outcome>>,
     /// Whether the client of this class may dial at all.
     admits: bool,
+    /// The Service port, by whose ranges that is told.
+    service: ServiceId,
     /// Whether the client keeps its backend, and by which policy.
     affinity: Option<bool>,
     /// The backends a client may keep under the policy Cluster, and under Local.
@@ -40,11 +42,11 @@ fn picks<A: Rows>(contents: &Contents) -> Picks {
     for (frontend, row) in &A::rows(contents).frontends {
         check_filter(contents, frontend);
         for class in SourceClass::ALL {
-            let client = A::from_ip(client(A::FAMILY, class)).unwrap();
-            let client = SourceRange::of(row.service, client);
+            let client = client(A::FAMILY, class);
             let pick = Pick {
                 to: slots::<A>(contents, row, class),
-                admits: !row.is_restricted() || contents.allows(&client),
+                admits: !row.is_restricted() || is_within(contents, client, row.service),
+                service: row.service,
                 affinity: (row.affinity > 0).then(|| row.is_local(class)),
                 kept: [false, true].map(|is_local| kept::<A>(contents, row.service, is_local)),
             };
@@ -140,16 +142,36 @@ fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Pick
     let key = (sent.destination, sent.protocol, sent.class);
     let known: Vec<&Pick> = picks.iter().filter_map(|picks| picks.get(&key)).collect();
     let is_missing = known.len() < picks.len();
+    let admissions = admissions(&known, sent.source.ip(), contents);
     match (ended.outcome, ended.outcome.ending()) {
-        (Outcome::SourceRange, _) => known.iter().any(|pick| !pick.admits),
-        (_, Ending::Translated) => {
-            known.iter().any(|pick| pick.admits) && may_get(&known, ended.destination)
-        }
+        (Outcome::SourceRange, _) => admissions.contains(&false),
+        (_, Ending::Translated) => admissions.contains(&true) && may_get(&known, ended.destination),
         (outcome, _) => {
-            let closes = || contents.iter().any(|c| closed(c, sent.destination.ip()) == outcome);
-            known.iter().any(|pick| pick.admits && pick.to.contains(&Err(outcome)))
-                || is_missing && (outcome == Outcome::NotAService || closes())
+            // What has the frontend does not close its address to it.
+            let without = contents.iter().zip(picks).filter(|(_, picks)| !picks.contains_key(&key));
+            let mut without = without.map(|(contents, _)| contents);
+            let closes = without.any(|c| closed(c, sent.destination.ip()) == outcome);
+            let is_verdict = known.iter().any(|pick| pick.to.contains(&Err(outcome)));
+            is_verdict && admissions.contains(&true)
+                || is_missing && outcome == Outcome::NotAService
+                || closes
         }
+    }
+}
+
+/// Whether the client may be let in, and whether it may be kept out. While a Service port's ranges
+/// change all its frontends go by the old ones and the new.
+fn admissions(known: &[&Pick], client: IpAddr, contents: [&Contents; 2]) -> BTreeSet<bool> {
+    let within = |service| contents.iter().any(|contents| is_within(contents, client, service));
+    let of = |pick: &&Pick| [pick.admits, pick.admits || within(pick.service)];
+    known.iter().flat_map(of).collect()
+}
+
+/// Whether a range of the Service port holds the client.
+fn is_within(contents: &Contents, client: IpAddr, service: ServiceId) -> bool {
+    match client {
+        IpAddr::V4(ip) => contents.allows(&SourceRange::of(service, V4(ip.octets()))),
+        IpAddr::V6(ip) => contents.allows(&SourceRange::of(service, V6(ip.octets()))),
     }
 }
 
@@ -198,11 +220,14 @@ proptest! {
             reach(&mut node);
             let is = all_picks(&now);
             for (frontend, pick) in &is {
-                let allowed = [old.get(frontend), new.get(frontend)].into_iter().flatten();
-                let (pools, admission): (Vec<_>, Vec<_>) =
-                    allowed.map(|allowed| (&allowed.to, allowed.admits)).unzip();
-                let is_right = pools.contains(&&pick.to) && admission.contains(&pick.admits);
-                prop_assert!(is_right, "{frontend:?} after {operation:?}");
+                let known: Vec<&Pick> = [&old, &new].iter().filter_map(|all| all.get(frontend)).collect();
+                let client = client(Family::of(&frontend.0.ip()), frontend.2);
+                let admissions = admissions(&known, client, [&before, &after]);
+                let is_right = known.iter().any(|known| known.to == pick.to);
+                prop_assert!(
+                    is_right && admissions.contains(&pick.admits),
+                    "{frontend:?} after {operation:?}"
+                );
             }
             let both = old.keys().filter(|frontend| new.contains_key(frontend));
             prop_assert!(both.clone().all(|frontend| is.contains_key(frontend)), "a gap");

@@ -2,11 +2,13 @@
 //!
 //! The node is `node-1`. Its network device `eth0` (1) has 192.0.2.1 and 2001:db8::1, a tunnel
 //! `vxlan0` (2) 10.244.0.0, and behind `veth7` (7) is a pod. Settings are lines such as
-//! `slots 100`, `frontends 5`, `backends 9` and `nodeport-addresses 10.0.0.0/8`.
+//! `slots 100`, `frontends 5`, `backends 9`, `nodeport-addresses 10.0.0.0/8` and
+//! `external-ips ignore`.
 
 use std::collections::VecDeque;
 
 use lb_common::address::{V4, V6};
+use lb_common::connection::Ticks;
 use lb_common::maps::Capacities;
 use lb_ebpf::memory::{InMemory, World};
 use lb_ebpf::tables::Table;
@@ -26,6 +28,7 @@ pub struct Stage {
     manifests: Option<Manifests>,
     /// All that the source has told, for an agent that starts later.
     told: Vec<SourceEvent>,
+    devices: Vec<NodeDevice>,
     agent: Agent,
     store: FaultyStore,
     /// The node that packets are sent through.
@@ -41,6 +44,7 @@ impl Stage {
             directory: tempfile::tempdir().unwrap(),
             manifests: None,
             told: Vec::new(),
+            devices: devices(),
             store: FaultyStore::new(seed),
             world: node(Contents::default()),
         }
@@ -59,6 +63,7 @@ impl Stage {
                     let ranges = value.split(',').map(|range| range.parse().unwrap());
                     self.settings.nodeport_addresses = NodePortAddresses::Within(ranges.collect());
                 }
+                "external-ips" => self.settings.honours_external_ips = value == "honour",
                 _ => panic!("a setting called {name:?}"),
             }
         }
@@ -75,9 +80,18 @@ impl Stage {
         let (manifests, news) = manifests.read();
         self.manifests = Some(manifests);
         self.told.extend(news.iter().cloned());
-        let mut events = vec![Event::Devices(devices())];
+        let mut events = vec![Event::Devices(self.devices.clone())];
         events.extend(events_of(&news, self.directory.path().to_str().unwrap()));
         self.play(events);
+        self.check_restart();
+        None
+    }
+
+    /// Lets these be the addresses of the network device.
+    pub fn addresses(&mut self, lines: &str) -> Option<String> {
+        let addresses = lines.lines().filter(|line| !line.is_empty());
+        self.devices[0].addresses = addresses.map(|ip| ip.parse().unwrap()).collect();
+        self.play(vec![Event::Devices(self.devices.clone())]);
         self.check_restart();
         None
     }
@@ -87,7 +101,7 @@ impl Stage {
         let read = self.store.read().unwrap();
         assert_eq!(&read, self.agent.contents(), "what the agent believes is what the maps hold");
         let mut agent = Agent::new("node-1", self.settings.clone(), read);
-        let mut effects = agent.on(Event::Devices(devices()));
+        let mut effects = agent.on(Event::Devices(self.devices.clone()));
         for event in events_of(&self.told, "") {
             effects.extend(agent.on(event));
         }
@@ -103,6 +117,14 @@ impl Stage {
         for _ in 0..20 {
             self.play(vec![Event::SweepBegun, Event::Swept(referenced.clone())]);
         }
+        None
+    }
+
+    /// Lets time pass, said as `10 seconds`.
+    pub fn wait(&mut self, time: &str) -> Option<String> {
+        let seconds = time.strip_suffix(" seconds").expect("a number of seconds");
+        let ticks = Ticks::of_seconds(seconds.parse().unwrap());
+        self.world.now.set(Ticks(self.world.now.get().0 + ticks));
         None
     }
 

@@ -69,7 +69,9 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     let (source, destination) = match walked.outcome.ending() {
         // What is sent back is another packet.
         Ending::Answered => (sent.source, sent.destination),
-        _ => ends(&bytes).expect("a walk leaves packets whole"),
+        Ending::Translated | Ending::Passed | Ending::Held | Ending::Dropped => {
+            ends(&bytes).expect("a walk leaves packets whole")
+        }
     };
     Ended { outcome: walked.outcome, source, destination }
 }

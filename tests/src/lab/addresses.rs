@@ -74,3 +74,13 @@ pub fn service(number: u8) -> Addresses {
         v6: Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, u16::from(number)),
     }
 }
+
+/// The VIPs of the Service that tests call number `number`. The network sends them to node1, as it
+/// would if node1 announced them.
+#[must_use]
+pub fn vip(number: u8) -> Addresses {
+    Addresses {
+        v4: Ipv4Addr::new(203, 0, 113, number),
+        v6: Ipv6Addr::new(0xfd20, 0, 0, 0, 0, 0, 0, u16::from(number)),
+    }
+}

@@ -14,6 +14,7 @@ pub mod addresses;
 mod card;
 mod leftovers;
 mod namespace;
+mod narrow;
 mod pods;
 mod wires;
 
@@ -27,6 +28,7 @@ use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
 pub use namespace::Namespace;
+pub use narrow::Narrow;
 
 /// What varies between labs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,6 +16,7 @@ pub(super) fn attach(shape: Shape, node: &Node, pod: &Pod) -> Result<()> {
     // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
     let mtu = if shape.reach == Reach::Overlay { 1450 } else { 1500 };
     pod.namespace.ip(&format!("link set lo up\nlink set eth0 mtu {mtu} up"))?;
+    node.namespace.ip(&format!("link set {} mtu {mtu}", pod.device))?;
     match shape.attachment {
         Attachment::Routed => route(node, pod),
         Attachment::Bridged => plug_in(node, pod),

@@ -99,6 +99,7 @@ fn network(lab: &Lab) -> String {
         ",
         CLIENT_GATEWAY.v4, CLIENT_GATEWAY.v6, NODE_GATEWAY.v4, NODE_GATEWAY.v6
     );
+    lines += &route_to_services(&lab.node1);
     if lab.shape.reach == Reach::Direct {
         for node in [&lab.node1, &lab.node2] {
             lines += &route_to_pods(node, node.addresses, "");
@@ -128,6 +129,16 @@ fn node(lab: &Lab, node: &Node, other: &Node) -> String {
         Reach::Overlay => overlay(node, other),
     };
     lines
+}
+
+/// VIPs and ClusterIPs, as a network has them whose routers are told that `via` serves them.
+fn route_to_services(via: &Node) -> String {
+    let Addresses { v4, v6 } = via.addresses;
+    [addresses::vip(0), addresses::service(0)]
+        .map(|range| {
+            format!("route add {}/24 via {v4}\nroute add {}/64 via {v6}\n", range.v4, range.v6)
+        })
+        .concat()
 }
 
 fn route_to_pods(node: &Node, via: Addresses, more: &str) -> String {

@@ -1,12 +1,14 @@
 //! Flows of the design's table, and what a backend must see of each.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::Protocol;
 
-use super::{Answer, Client, ask};
+use super::{Answer, Caller, Client, PATIENCE, ask};
 use crate::lab::{Lab, Namespace, Pod};
+use crate::wait::until;
 
 /// Who begins a flow.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,21 @@ impl Flow<'_> {
 
     fn exchange(&self, lab: &Lab, length: usize) -> Result<Answer> {
         let answer = self.ask(lab, length)?;
+        self.check_client(lab, &answer)?;
+        Ok(answer)
+    }
+
+    /// The same for a datagram that may be lost at first: where packets are too large for a link behind
+    /// the first one, their sender learns of it by losing some.
+    ///
+    /// # Errors
+    /// If it is never answered, or the backend saw another client than it should.
+    pub fn send_patiently(&self, lab: &Lab, length: usize) -> Result<Answer> {
+        const TRY: Duration = Duration::from_millis(200);
+        let caller = Caller::connect(self.origin.namespace(lab), self.frontend)?;
+        let answer =
+            until("a datagram is answered", PATIENCE, || caller.exchange_within(TRY, length));
+        let answer = answer.with_context(|| self.to_string())?;
         self.check_client(lab, &answer)?;
         Ok(answer)
     }

@@ -3,13 +3,21 @@
 
 mod flow;
 mod http;
+mod knock;
+mod ping;
+mod sctp;
 mod tcp;
+mod trace;
 mod udp;
 
 pub use flow::{Flow, Origin};
 pub use http::{Message, probe};
+pub use knock::{Fate, knock};
+pub use ping::ping;
+pub use sctp::{SctpServer, associate};
 pub use tcp::{Answer, Client, TcpServer, get};
-pub use udp::{Tally, UdpServer, ask, converse, tick};
+pub use trace::{Hop, trace};
+pub use udp::{Caller, Tally, UdpServer, ask, converse, tick};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -69,16 +69,50 @@ impl Drop for UdpServer {
 /// # Errors
 /// If there is no answer within [`PATIENCE`], or it is not what was sent.
 pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Answer> {
-    let socket = connect(namespace, server)?;
-    let sent = vec![0x5a; length];
-    socket.send(&sent).with_context(|| format!("cannot send {length} bytes to {server}"))?;
-    let mut datagram = vec![0; LARGEST];
-    let received = socket
-        .recv(&mut datagram)
-        .with_context(|| format!("no echo from {server} within {PATIENCE:?}"))?;
-    let (pod, client, payload) = read_echo(&datagram[..received])?;
-    ensure!(payload == sent, "{length} bytes came back from {server} changed");
-    Ok(Answer { pod, client, own: canonical(socket.local_addr()?) })
+    Caller::connect(namespace, server)?.exchange(length)
+}
+
+/// A client's socket, which may be used as long as one likes.
+#[derive(Debug)]
+pub struct Caller {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Caller {
+    /// Makes a socket within `namespace` that sends to `server` and hears nobody else.
+    ///
+    /// # Errors
+    /// If there is no way to the server.
+    pub fn connect(namespace: &Namespace, server: SocketAddr) -> Result<Self> {
+        Ok(Self { socket: connect(namespace, server)?, server })
+    }
+
+    /// Sends one datagram of `length` bytes and waits for its echo.
+    ///
+    /// # Errors
+    /// If there is no answer within [`PATIENCE`], or it is not what was sent.
+    pub fn exchange(&self, length: usize) -> Result<Answer> {
+        self.exchange_within(PATIENCE, length)
+    }
+
+    /// The same within another time.
+    ///
+    /// # Errors
+    /// If there is no answer within `patience`, or it is not what was sent.
+    pub fn exchange_within(&self, patience: Duration, length: usize) -> Result<Answer> {
+        let Self { socket, server } = self;
+        socket.set_read_timeout(Some(patience))?;
+        let sent = vec![0x5a; length];
+        socket.send(&sent).with_context(|| format!("cannot send {length} bytes to {server}"))?;
+        let mut datagram = vec![0; LARGEST];
+        let received = socket
+            .recv(&mut datagram)
+            .with_context(|| format!("no echo of {length} bytes from {server} in {patience:?}"))?;
+        let (pod, client, payload) = read_echo(&datagram[..received])?;
+        ensure!(payload == sent, "{length} bytes came back from {server} changed");
+        Ok(Answer { pod, client, own: canonical(socket.local_addr()?) })
+    }
 }
 
 /// What became of a stream of datagrams.

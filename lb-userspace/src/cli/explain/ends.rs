@@ -38,7 +38,7 @@ pub enum AddressError {
     #[error("{0:?} is no address and port: write them as 10.96.0.1:80/tcp or [fd00:96::1]:80/tcp")]
     Destination(String),
     /// Not a protocol.
-    #[error("{0:?} is no protocol that Weir balances: write /tcp or /udp after the port")]
+    #[error("{0:?} is no protocol that Weir balances: write /tcp, /udp or /sctp after the port")]
     Protocol(String),
     /// One IPv4, one IPv6.
     #[error("one address is IPv4 and the other IPv6: write both of one family")]
@@ -73,6 +73,7 @@ impl FromStr for Destination {
         let protocol = match protocol.to_ascii_lowercase().as_str() {
             "tcp" => Protocol::TCP,
             "udp" => Protocol::UDP,
+            "sctp" => Protocol::SCTP,
             _ => return Err(AddressError::Protocol(protocol.into())),
         };
         Ok(Self { address: socket.ip(), port: Port::new(socket.port()), protocol })
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn destinations_are_read_in_both_families_and_protocols() {
-        for text in ["10.96.0.1:80/tcp", "[fd00:96::1]:53/udp"] {
+        for text in ["10.96.0.1:80/tcp", "[fd00:96::1]:53/udp", "10.96.0.1:5060/sctp"] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), text);
         }
         assert_eq!("10.96.0.1:80/TCP".parse::<Destination>().unwrap().protocol, Protocol::TCP);

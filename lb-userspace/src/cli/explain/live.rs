@@ -222,8 +222,12 @@ impl<A: Stored, N> Memories<A> for Live<'_, N> {
         self.with_client(client).keep_affinity(client, affinity, instead)
     }
 
-    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
-        self.memory.first_fragment(packet)
+    fn first_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        self.memory.first_fragment(packet, first)
+    }
+
+    fn forget_fragment(&self, packet: &Fragmented<A>) {
+        self.memory.forget_fragment(packet);
     }
 
     fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {

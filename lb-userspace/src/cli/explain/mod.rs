@@ -6,6 +6,7 @@ mod live;
 mod node;
 mod packet;
 mod recorder;
+mod rule;
 mod story;
 #[cfg(test)]
 mod tests;
@@ -135,7 +136,7 @@ mod line {
             ("[10.0.0.9] 10.96.0.1:80/tcp", "fd00::9"),
             ("10.0.0.9 10.96.0.1:80", "10.96.0.1:80/tcp"),
             ("10.0.0.9 fd00::1:80/tcp", "[fd00:96::1]:80/tcp"),
-            ("10.0.0.9 10.96.0.1:80/sctp", "/tcp or /udp"),
+            ("10.0.0.9 10.96.0.1:80/icmp", "/tcp, /udp or /sctp"),
             ("10.0.0.9 10.96.0.1:80/tcp --from moon", "pod, network, host"),
         ] {
             let error = parse(words).unwrap_err();

@@ -3,14 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 
-use etherparse::PacketBuilder;
+use etherparse::{IpNumber, PacketBuilder};
 use lb_common::address::{Address, Family, Protocol, Tuple, endpoint};
 use lb_ebpf::wire::{Headers, IpVersion, Ipv4, Ipv6, family};
 
 /// Hops it may make, as Linux sends it.
 const HOPS: u8 = 64;
 
-/// A packet without payload; of TCP, the one that opens a connection or one amid it.
+/// A packet without payload; of TCP and SCTP, the one that opens a connection or one amid it.
 ///
 /// # Errors
 ///
@@ -34,7 +34,9 @@ pub fn frame(
         }
     };
     let mut bytes = Vec::new();
-    let written = if protocol == Protocol::UDP {
+    let written = if protocol == Protocol::SCTP {
+        ip.write(&mut bytes, IpNumber::SCTP, &sctp(from.port(), to.port(), opens))
+    } else if protocol == Protocol::UDP {
         ip.udp(from.port(), to.port()).write(&mut bytes, &[])
     } else {
         let tcp = ip.tcp(from.port(), to.port(), 1, 65_535);
@@ -43,6 +45,14 @@ pub fn frame(
     };
     written.map_err(io::Error::other)?;
     Ok(bytes)
+}
+
+/// A common header and the header of one chunk, INIT or DATA (RFC 9260, 3.1 and 3.2). Its checksum is
+/// zero, as that of packets which a device completes.
+fn sctp(from: u16, to: u16, opens: bool) -> Vec<u8> {
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    let (tag_and_checksum, chunk) = ([0; 8], [u8::from(opens), 0, 0, 4]);
+    [&ports[..], &tag_and_checksum, &chunk].concat()
 }
 
 /// Source and destination of a packet, or `None` if it is not one of ours.

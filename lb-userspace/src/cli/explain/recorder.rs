@@ -273,8 +273,12 @@ impl<A: Address, W: Memories<A>, N: Around> Memories<A> for Recorder<'_, W, N> {
         kept
     }
 
-    fn first_fragment(&self, packet: &Fragmented<A>) -> Option<FirstFragment> {
-        self.world.first_fragment(packet)
+    fn first_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        self.world.first_fragment(packet, first)
+    }
+
+    fn forget_fragment(&self, packet: &Fragmented<A>) {
+        self.world.forget_fragment(packet);
     }
 
     fn hold<P: Packet + ?Sized>(&self, held: &HeldFragment<A>, frame: &mut P) -> bool {

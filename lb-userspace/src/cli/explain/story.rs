@@ -16,6 +16,7 @@ use super::ends::{Destination, Sender};
 use super::node::Around;
 use super::packet;
 use super::recorder::{Recorder, Step};
+use super::rule::{Packet, rule};
 use crate::maps::Contents;
 use crate::programs::devices::Way;
 
@@ -61,6 +62,8 @@ pub struct Walk {
     outcome: &'static str,
     /// The outcome as a sentence.
     sentence: &'static str,
+    /// The rule of a Service that decided, if one did.
+    rule: Option<String>,
     /// The packet as it leaves the hook.
     leaves: String,
 }
@@ -86,7 +89,7 @@ impl Story {
             end: String::new(),
         };
         let frame = packet::frame(from, to, protocol, opens);
-        let teller = Teller { world, node, contents, class: *class, protocol };
+        let teller = Teller { world, node, contents, class: *class, protocol, is_new: opens };
         story.end = match (frame, class) {
             (Err(error), _) => error.to_string(),
             (Ok(mut frame), SourceClass::Host) => teller.leave(&mut frame, &mut story.walks),
@@ -104,7 +107,7 @@ fn assumptions(question: &Question, port: Port, opens: bool) -> Vec<String> {
     if sender.port.is_none() {
         assumed.push(format!("its source port is {port}, which no flow uses"));
     }
-    if destination.protocol == Protocol::TCP {
+    if destination.protocol != Protocol::UDP {
         assumed.push(if opens {
             "it opens a connection, for none of its tuple is known".into()
         } else {
@@ -159,6 +162,8 @@ struct Teller<'a, W, N> {
     contents: &'a Contents,
     class: SourceClass,
     protocol: Protocol,
+    /// Whether no flow of the packet's tuple is remembered.
+    is_new: bool,
 }
 
 impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
@@ -202,6 +207,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
                 .map(|(name, end)| (self.position(end), format!("{name} {end}/{}", self.protocol)))
         });
         let positions = positions.into_iter().flatten().collect();
+        let before = packet::ends(frame).filter(|_| hook.place == Place::Ingress);
         let recorder = Recorder::new(self.world, self.node, self.contents, hook.class, positions);
         let walked = balance(frame, &recorder, hook, &mut Flows::new());
         let leaves = match walked.outcome.ending() {
@@ -218,6 +224,11 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
             steps: recorder.steps(),
             outcome: walked.outcome.name(),
             sentence: walked.outcome.sentence(),
+            rule: before.and_then(|(from, to)| {
+                let Self { class, protocol, is_new, .. } = *self;
+                let asked = Packet { from, to, protocol, class, is_new };
+                rule(self.contents, &asked, walked.outcome)
+            }),
             leaves,
         });
         walked.onward
@@ -266,6 +277,10 @@ impl fmt::Display for Walk {
         for Step { asked, answer } in &self.steps {
             writeln!(f, "  {asked}\n      {answer}")?;
         }
-        write!(f, "  => {}: {}\n     leaves {}", self.outcome, self.sentence, self.leaves)
+        writeln!(f, "  => {}: {}", self.outcome, self.sentence)?;
+        if let Some(rule) = &self.rule {
+            writeln!(f, "     decided by: {rule}")?;
+        }
+        write!(f, "     leaves {}", self.leaves)
     }
 }

@@ -17,6 +17,7 @@ use super::story::{Question, Story};
 use crate::cli::output::json;
 use crate::cli::sample;
 use crate::maps::Contents;
+use crate::model::{Name, TrafficPolicy};
 use crate::programs::devices::Way;
 
 /// The node around the maps: pods behind veth1, the rest behind eth0.
@@ -125,6 +126,41 @@ fn a_backend_elsewhere_is_told_to_need_an_address_of_this_node() {
     let to = "192.0.2.1:30080/tcp";
     let from = sender("192.0.2.9", to, SourceClass::Network, Outcome::ForwardedOut);
     insta::assert_snapshot!(told(&world(), &question(&from, to, SourceClass::Network)).to_string());
+}
+
+#[test]
+fn the_rule_that_decided_is_named() {
+    let mut cluster = sample::cluster();
+    let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
+    web.internal_policy = TrafficPolicy::Local;
+    web.external_policy = TrafficPolicy::Local;
+    web.load_balancer_ips = vec!["198.51.100.1".parse().unwrap()];
+    web.source_ranges = Some(vec!["192.0.2.0/24".parse().unwrap()]);
+    let slice = cluster.slices.get_mut(&Name::new("default", "web")).unwrap();
+    slice.endpoints.retain(|endpoint| endpoint.node.as_deref() != Some("here"));
+    let contents = sample::planned(&cluster);
+    let world = World::new(contents.clone());
+    let decided = |from: &str, to: &str, class| {
+        let story = Story::tell(&world, &Here, &contents, &question(from, to, class)).to_string();
+        story.split("decided by: ").nth(1).and_then(|rest| rest.lines().next()).map(str::to_owned)
+    };
+    let check = |from, to, class, rule: &str| {
+        assert_eq!(decided(from, to, class).as_deref(), Some(rule), "{from} > {to}");
+    };
+    let local = |policy| format!("{policy} Local, no local endpoint; 1 elsewhere");
+    check(
+        "192.0.2.9",
+        "192.0.2.1:30080/tcp",
+        SourceClass::Network,
+        &local("externalTrafficPolicy"),
+    );
+    check("10.244.1.9", "10.96.0.1:80/tcp", SourceClass::Pod, &local("internalTrafficPolicy"));
+    check("10.244.1.9", "192.0.2.1:30080/tcp", SourceClass::Pod, "policy Cluster, 1 endpoint");
+    let ranges = "loadBalancerSourceRanges 192.0.2.0/24, none of which holds 203.0.113.9";
+    check("203.0.113.9", "198.51.100.1:80/tcp", SourceClass::Network, ranges);
+    let no_endpoint = "no endpoint is ready, and none serves while it terminates";
+    check("10.244.1.9", "10.96.0.2:81/tcp", SourceClass::Pod, no_endpoint);
+    assert_eq!(decided("10.244.1.9", "203.0.113.9:80/tcp", SourceClass::Pod), None);
 }
 
 #[test]

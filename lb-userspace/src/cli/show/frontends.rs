@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use comfy_table::Table;
 use lb_common::address::{V4, V6, endpoint};
 use lb_common::backend::BackendId;
+use lb_common::connection::Ticks;
 use lb_common::service::{FrontendRow, Pool, SourceClass, Verdict};
 use serde::Serialize;
 
@@ -22,12 +23,17 @@ pub struct Frontends(Vec<Frontend>);
 pub struct Frontend {
     /// `address:port`
     address: String,
-    /// `tcp` or `udp`
+    /// `tcp`, `udp` or `sctp`
     protocol: String,
     #[serde(flatten)]
     service: Named,
     /// The Service port's id.
     service_id: u32,
+    /// Seconds for which a client keeps its backend after it began a flow; 0 without session
+    /// affinity.
+    affinity_seconds: u32,
+    /// The ranges that clients have to come from, if they have to.
+    source_ranges: Option<Vec<String>>,
     /// What pods of this node get.
     pod: Choice,
     /// What clients outside this node get.
@@ -68,12 +74,19 @@ fn family<A: Rows>(snapshot: &Snapshot) -> Vec<Frontend> {
             protocol: frontend.protocol.to_string(),
             service: snapshot.named(row.service),
             service_id: row.service.0,
+            affinity_seconds: Ticks::to_seconds(row.affinity),
+            source_ranges: row.is_restricted().then(|| ranges::<A>(snapshot, row)),
             pod: choice(SourceClass::Pod),
             network: choice(SourceClass::Network),
             host: choice(SourceClass::Host),
         }
     })
     .collect()
+}
+
+fn ranges<A: Rows>(snapshot: &Snapshot, row: &FrontendRow) -> Vec<String> {
+    let ranges = A::rows(&snapshot.contents).source_ranges.iter();
+    ranges.filter(|range| range.service == row.service).map(ToString::to_string).collect()
 }
 
 fn choice<A: Rows>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -> Choice {
@@ -98,6 +111,24 @@ fn choice<A: Rows>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -
     Choice { verdict, backends, first_slot: base, slots: length }
 }
 
+impl Frontend {
+    fn affinity(&self) -> String {
+        if self.affinity_seconds == 0 {
+            String::new()
+        } else {
+            format!("{}s", self.affinity_seconds)
+        }
+    }
+
+    fn restriction(&self) -> String {
+        match self.source_ranges.as_deref() {
+            None => String::new(),
+            Some([]) => "nobody".into(),
+            Some(ranges) => ranges.join("\n"),
+        }
+    }
+}
+
 impl Choice {
     fn text(&self, wide: bool) -> String {
         match self.verdict {
@@ -113,7 +144,7 @@ impl Answer for Frontends {
     fn table(&self, wide: bool) -> Table {
         let mut header = vec!["FRONTEND", "PROTOCOL", "SERVICE", "PODS", "NETWORK", "HOST"];
         if wide {
-            header.extend(["SLOTS", "SERVICE ID"]);
+            header.extend(["SLOTS", "SERVICE ID", "AFFINITY", "RESTRICTED TO"]);
         }
         let row = |frontend: &Frontend| {
             let mut row = vec![
@@ -127,6 +158,7 @@ impl Answer for Frontends {
             if wide {
                 let Choice { first_slot, slots, .. } = frontend.network;
                 row.extend([format!("{first_slot}+{slots}"), frontend.service_id.to_string()]);
+                row.extend([frontend.affinity(), frontend.restriction()]);
             }
             row
         };

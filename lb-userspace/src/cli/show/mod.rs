@@ -2,6 +2,7 @@
 //! agent's remarks for one, from the status that the agent keeps. No agent needs to run.
 
 mod backends;
+mod clients;
 mod connections;
 mod devices;
 mod frontends;
@@ -17,6 +18,7 @@ use clap::ValueEnum;
 use lb_common::outcome::Outcome;
 
 use self::backends::Backends;
+use self::clients::Clients;
 use self::connections::Writer;
 use self::devices::Devices;
 use self::frontends::Frontends;
@@ -28,6 +30,7 @@ use super::output::{Output, print, readable};
 use crate::maps::MapStore;
 use crate::maps::connections::{KernelFlows, now};
 use crate::maps::kernel::KernelStore;
+use crate::maps::memories::KernelClients;
 use crate::programs::pins::Pins;
 
 /// Shows what is in the kernel now.
@@ -44,7 +47,8 @@ pub struct Args {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-    /// Only this Service's; with services, frontends, backends and connections
+    /// Only this Service's; with services, frontends, backends, connections and
+    /// clients
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub service: Option<String>,
     /// Where pins live.
@@ -63,6 +67,8 @@ pub enum What {
     Backends,
     /// Flows and how far they have come
     Connections,
+    /// Clients that session affinity remembers, and what they got
+    Clients,
     /// Maps: entries, capacity, memory
     Maps,
     /// Devices and the programs on them
@@ -90,6 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Frontends => print(&Frontends::of(&snapshot, &only), args.output),
         What::Backends => print(&Backends::of(&snapshot, &only), args.output),
         What::Connections => Ok(()),
+        What::Clients => print(&clients(&pins, &snapshot, &only)?, args.output),
         What::Maps => print(&Maps::of(&snapshot, &maps::rooms(&pins)?), args.output),
         What::Devices => print(&Devices::of(&snapshot, &pins.all_links()?), args.output),
         What::Status => {
@@ -119,6 +126,13 @@ fn stream(args: &Args, pins: &Pins) -> anyhow::Result<()> {
         },
         Ok(()) => Ok(()),
     }
+}
+
+fn clients(pins: &Pins, snapshot: &Snapshot, only: &Only) -> anyhow::Result<Clients> {
+    let (tables, mut clients) = (KernelClients::open(pins)?, Clients::default());
+    clients.add(&snapshot.contents, only, now(), tables.all_v4()?);
+    clients.add(&snapshot.contents, only, now(), tables.all_v6()?);
+    Ok(clients)
 }
 
 fn outcomes(pins: &Pins) -> anyhow::Result<Vec<(Outcome, u64)>> {

@@ -48,7 +48,7 @@ pub struct FamilyContents<A> {
     pub backends: BTreeMap<BackendId, Backend<A>>,
     /// `ADDRESSES_*`
     pub addresses: BTreeMap<A, AddressRow>,
-    /// `SOURCE_RANGES_*`
+    /// `RANGES_*`
     pub source_ranges: BTreeSet<SourceRange<A>>,
 }
 

@@ -24,7 +24,7 @@ pub trait Rows: OfServices {
     fn backends_map() -> &'static Map;
     /// `ADDRESSES_*`
     fn addresses_map() -> &'static Map;
-    /// `SOURCE_RANGES_*`
+    /// `RANGES_*`
     fn source_ranges_map() -> &'static Map;
     /// This family's backends of `set`.
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId>;
@@ -60,7 +60,7 @@ impl Rows for V4 {
     }
 
     fn source_ranges_map() -> &'static Map {
-        &maps::SOURCE_RANGES_V4
+        &maps::RANGES_V4
     }
 
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {
@@ -106,7 +106,7 @@ impl Rows for V6 {
     }
 
     fn source_ranges_map() -> &'static Map {
-        &maps::SOURCE_RANGES_V6
+        &maps::RANGES_V6
     }
 
     fn ids(set: &BackendSet) -> &BTreeSet<BackendId> {

@@ -1,0 +1,42 @@
+//! What is to become of a cell's flows, by Kubernetes' rules alone.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use lb_common::outcome::Outcome;
+use lb_common::service::SourceClass;
+use lb_ebpf::cases::lab::{self, Lab, Pod};
+use lb_userspace::model::TrafficPolicy;
+
+use crate::cells::{Cell, Dialled};
+
+impl Cell {
+    /// How its flows end: at which pods, or why not. The node's processes and pods are inside the
+    /// cluster, so that for them Local means something at the cluster IP alone.
+    pub fn ends(&self) -> Result<BTreeSet<SocketAddr>, Outcome> {
+        let pods = self.endpoints.pods();
+        if pods.is_empty() {
+            return Err(Outcome::RejectedNoEndpoint);
+        }
+        let from_outside = self.class == SourceClass::Network;
+        let is_local = self.policy == TrafficPolicy::Local
+            && (self.dialled == Dialled::ClusterIp || from_outside);
+        let eligible = pods.iter().filter(|pod| !is_local || **pod == Pod::Here);
+        let ends: BTreeSet<SocketAddr> = eligible.map(|pod| self.at(*pod)).collect();
+        if ends.is_empty() { Err(Outcome::NoLocalEndpoint) } else { Ok(ends) }
+    }
+
+    /// How a flow of this cell to the pod at `end` is forwarded, and the source it has there if that
+    /// is not its own.
+    pub fn forwarded(&self, end: SocketAddr) -> (Outcome, Option<IpAddr>) {
+        if self.class == SourceClass::Network && end == self.at(Pod::Elsewhere) {
+            (Outcome::ForwardedOut, Some(Lab { family: self.family }.node(0).ip()))
+        } else {
+            (Outcome::Forwarded, None)
+        }
+    }
+
+    fn at(&self, pod: Pod) -> SocketAddr {
+        Lab { family: self.family }.pod(pod, lab::BACKEND_PORT)
+    }
+}

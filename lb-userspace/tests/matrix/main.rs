@@ -1,0 +1,91 @@
+//! The matrix of source classes: a pod, somebody outside and the node itself, at a cluster IP, a node
+//! port, a load balancer's address and an external IP, under both traffic policies, with endpoints
+//! here, elsewhere, on both sides, on their way out, and none; in both families and all protocols.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+mod cells;
+mod expected;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use lb_common::address::{Address, Family, Port, V4, V6, endpoint};
+use lb_common::outcome::{Ending, Outcome};
+use lb_common::service::{Frontend, SourceClass, Verdict};
+use lb_ebpf::balance::{Flows, balance};
+use lb_ebpf::cases::frame::{self, Kind};
+use lb_ebpf::cases::{Program, lab};
+use lb_ebpf::memory::{Rows, World};
+use lb_userspace::maps::Contents;
+
+use cells::{Cell, FLOWS, cells, contents, rows};
+
+const DEVICE: u32 = 1;
+
+#[test]
+fn every_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows_it() {
+    let world = World { tables: rows(&contents(DEVICE)), ..lab::world(DEVICE) };
+    for (number, cell) in walked() {
+        let flows = (0..FLOWS).map(|flow| send(&world, &cell, cell.source(number, flow)));
+        let ended: BTreeSet<Result<SocketAddr, Outcome>> = flows.collect();
+        let expected = match cell.ends() {
+            Ok(ends) => ends.into_iter().map(Ok).collect(),
+            Err(outcome) => BTreeSet::from([Err(outcome)]),
+        };
+        assert_eq!(ended, expected, "{cell:?}");
+    }
+}
+
+/// The cells whose packets come in by a device, numbered.
+fn walked() -> impl Iterator<Item = (u16, Cell)> {
+    (0..).zip(cells().into_iter().filter(|cell| cell.class != SourceClass::Host))
+}
+
+/// Begins a flow; returns where it goes, after a look at the source it has there.
+fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAddr, Outcome> {
+    let program =
+        if cell.class == SourceClass::Pod { Program::FromPod } else { Program::FromNetwork };
+    let mut bytes = frame::frame(source, cell.destination(), cell.protocol, Kind::Open, b"hello");
+    let walked = balance(&mut bytes, world, program.hook(), &mut Flows::new());
+    if walked.outcome.ending() != Ending::Translated {
+        return Err(walked.outcome);
+    }
+    let (from, to) = frame::ends(&bytes).unwrap();
+    let (outcome, translated) = cell.forwarded(to);
+    assert_eq!(walked.outcome, outcome, "{cell:?}");
+    assert_eq!(from.ip(), translated.unwrap_or(source.ip()), "{cell:?}");
+    Ok(to)
+}
+
+#[test]
+fn the_nodes_own_processes_would_get_what_pods_do() {
+    let contents = contents(DEVICE);
+    for cell in cells().into_iter().filter(|cell| cell.class == SourceClass::Host) {
+        let pool = match cell.family {
+            Family::V4 => pool::<V4>(&contents, &cell),
+            Family::V6 => pool::<V6>(&contents, &cell),
+        };
+        assert_eq!(pool, cell.ends(), "{cell:?}");
+    }
+}
+
+/// What the row of the cell's frontend holds for its class.
+fn pool<A: lb_userspace::maps::contents::Rows + Address>(
+    contents: &Contents,
+    cell: &Cell,
+) -> Result<BTreeSet<SocketAddr>, Outcome> {
+    let at = cell.destination();
+    let frontend = Frontend::new(A::from_ip(at.ip()).unwrap(), Port::new(at.port()), cell.protocol);
+    let rows = A::rows(contents);
+    let pool = rows.frontends[&frontend].pool(cell.class);
+    match pool.verdict() {
+        Some(Verdict::NoEndpoint) => Err(Outcome::RejectedNoEndpoint),
+        Some(Verdict::NoLocalEndpoint) => Err(Outcome::NoLocalEndpoint),
+        None => Ok(contents.slots[&pool.base]
+            .iter()
+            .map(|id| &rows.backends[id])
+            .map(|row| endpoint(row.address.to_ip(), row.port))
+            .collect()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Datagrams that are sent in fragments reach a backend, and its answers in fragments the client, in
+//! whatever order the fragments come.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use lb_ebpf::cases::frame::{self, Kind};
+use lb_ebpf::packet::LINK_HEADER;
+use socket2::{Domain, Socket, Type};
+use weir_tests::lab::addresses::CLIENT;
+use weir_tests::lab::{Lab, Reach, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Flow, Origin, PATIENCE};
+
+#[test]
+fn datagrams_in_fragments_arrive() -> Result<()> {
+    check(Shape::default(), &[])
+}
+
+#[test]
+fn datagrams_in_fragments_arrive_without_offloads() -> Result<()> {
+    check(Shape { offloads: false, ..Shape::default() }, &[])
+}
+
+#[test]
+fn datagrams_in_fragments_arrive_through_an_overlay() -> Result<()> {
+    check(Shape { reach: Reach::Overlay, ..Shape::default() }, &[])
+}
+
+#[test]
+fn datagrams_in_fragments_arrive_at_native_xdp() -> Result<()> {
+    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    check(shape, &["--xdp", "native"])
+}
+
+#[test]
+fn fragments_may_come_in_any_order() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    in_any_order(&stage)
+}
+
+#[test]
+fn fragments_may_come_in_any_order_at_native_xdp() -> Result<()> {
+    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    let Some(stage) = Stage::set_with(shape, &["--xdp", "native"])? else {
+        return Ok(());
+    };
+    in_any_order(&stage)
+}
+
+fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    for served in Served::ALL {
+        let offer = served.offer(lab);
+        for family in Family::ALL {
+            for (origin, frontend) in origins(lab, &offer, family) {
+                for length in [2_000, 60_000] {
+                    let flow = Flow { origin, frontend, protocol: Protocol::UDP };
+                    match shape.reach {
+                        Reach::Direct => flow.send(lab, length)?,
+                        // Its links are narrower than the client's.
+                        Reach::Overlay => flow.send_patiently(lab, length)?,
+                    };
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn in_any_order(stage: &Stage) -> Result<()> {
+    let lab = &stage.lab;
+    for served in [Served::ByOne, Served::Elsewhere] {
+        let offer = served.offer(lab);
+        for family in Family::ALL {
+            for (origin, frontend) in origins(lab, &offer, family) {
+                for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                    exchange(lab, origin, frontend, &order)
+                        .with_context(|| format!("fragments {order:?} to {frontend}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A pod with the ClusterIP, the client outside with the node port.
+fn origins<'a>(lab: &'a Lab, offer: &Offer, family: Family) -> [(Origin<'a>, SocketAddr); 2] {
+    let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+    let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+    [(Origin::Pod(&lab.node1.pods[1]), cluster_ip), (Origin::Outside, node_port)]
+}
+
+/// Sends a datagram in three fragments, in this order, and has it back.
+fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) -> Result<()> {
+    const RAW: i32 = 255;
+    let family = Family::of(&frontend.ip());
+    let own = match origin {
+        Origin::Pod(pod) => pod.addresses.of(family),
+        Origin::Outside => CLIENT.of(family),
+    };
+    let (listener, raw) = origin.namespace(lab).run(|| {
+        let listener = UdpSocket::bind((own, 0))?;
+        let raw = Socket::new(Domain::for_address(frontend), Type::RAW, Some(RAW.into()))?;
+        Ok((listener, raw))
+    })?;
+    listener.set_read_timeout(Some(PATIENCE))?;
+    let payload = [0x5a; 100];
+    let own = listener.local_addr()?;
+    let fragments = frame::cut(&frame::frame(own, frontend, Protocol::UDP, Kind::Data, &payload));
+    ensure!(fragments.len() == order.len(), "{} fragments", fragments.len());
+    for &number in order {
+        let (_link, packet) = fragments[number].split_at(LINK_HEADER);
+        // Raw sockets take no port.
+        raw.send_to(packet, &SocketAddr::from((frontend.ip(), 0)).into())?;
+    }
+    let mut answer = [0; 256];
+    let (length, from) = listener.recv_from(&mut answer).context("no answer")?;
+    ensure!(from == frontend, "an answer from {from}");
+    ensure!(answer[..length].ends_with(&payload), "it came back changed");
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! A link somewhere behind the client carries smaller packets than those at both ends: whoever sends
+//! larger ones is told through the frontend, and everything arrives.
+
+use anyhow::Result;
+use lb_common::address::{Family, Protocol};
+use weir_tests::lab::{Narrow, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Flow, Origin};
+
+/// Bytes of a packet that the narrow link carries, and of a datagram that is cut into many of them.
+const MTU: u16 = 1300;
+const DATAGRAM: usize = 60_000;
+
+#[test]
+fn a_narrow_link_before_the_client() -> Result<()> {
+    check(Narrow::Client, Shape::default(), &[])
+}
+
+#[test]
+fn a_narrow_link_before_the_node() -> Result<()> {
+    check(Narrow::Node, Shape::default(), &[])
+}
+
+#[test]
+fn a_narrow_link_between_the_nodes() -> Result<()> {
+    check(Narrow::BetweenNodes, Shape::default(), &[])
+}
+
+#[test]
+fn a_narrow_link_before_far_pods() -> Result<()> {
+    check(Narrow::FarPods, Shape::default(), &[])
+}
+
+#[test]
+fn narrow_links_everywhere_without_offloads() -> Result<()> {
+    for link in Narrow::ALL {
+        check(link, Shape { offloads: false, ..Shape::default() }, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn narrow_links_everywhere_with_native_xdp() -> Result<()> {
+    for link in Narrow::ALL {
+        let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+        check(link, shape, &["--xdp", "native"])?;
+    }
+    Ok(())
+}
+
+fn check(link: Narrow, shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    lab.narrow(link, MTU)?;
+    for served in [Served::Here, Served::Elsewhere] {
+        let offer = served.offer(lab);
+        for family in Family::ALL {
+            let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+            let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+            let origins =
+                [(Origin::Outside, node_port), (Origin::Pod(&lab.node1.pods[0]), cluster_ip)];
+            for (origin, frontend) in origins {
+                let flow = Flow { origin, frontend, protocol: Protocol::TCP };
+                flow.send(lab, 1 << 20)?;
+                let flow = Flow { protocol: Protocol::UDP, ..flow };
+                flow.send_patiently(lab, DATAGRAM)?;
+            }
+        }
+    }
+    Ok(())
+}

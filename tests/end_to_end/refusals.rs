@@ -1,0 +1,169 @@
+//! What cannot be served is refused at once where nobody could serve it, and goes unanswered where
+//! somebody elsewhere could, or nobody should know. Addresses of Services answer pings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use lb_common::outcome::Outcome;
+use weir_tests::lab::{Lab, Namespace, Shape, addresses};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Fate, knock, ping};
+use weir_tests::wait::until;
+
+/// How long a refusal may take. Of the first packet of a TCP connection the kernel may hear before
+/// its `connect` has let go of the socket; it then acts on the next one, a second later, see
+/// `LockDroppedIcmps`. The one after that would be sent three seconds after the first.
+const AT_ONCE: Duration = Duration::from_millis(2500);
+
+/// How long nothing must come for a frontend to be silent.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_service_without_endpoints_refuses_at_once() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let offer = Offer { name: "nobody", number: 31, pods: Vec::new() };
+    let rules = Rules { is_balanced: true, ..Rules::default() };
+    stage.manifests.offer_under(&offer, &rules)?;
+    let at = Family::ALL.map(|family| frontends(&stage.lab, &offer, family)).concat();
+    all_meet(&clients(&stage.lab), &at, Fate::Refused)?;
+
+    // A Service that loses its last endpoint, as well.
+    let offer = Offer { pods: Vec::new(), ..Served::Here.offer(&stage.lab) };
+    stage.manifests.offer(&offer)?;
+    let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT).into());
+    all_meet(&clients(&stage.lab), &at, Fate::Refused)
+}
+
+#[test]
+fn a_cluster_ip_refuses_at_ports_that_its_service_does_not_have() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let offer = Served::Everywhere.offer(&stage.lab);
+    let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT + 1).into());
+    all_meet(&clients(&stage.lab), &at, Fate::Refused)
+}
+
+#[test]
+fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let offer = Offer { name: "far", number: 32, pods: lab.node2.pods.iter().collect() };
+    let spec = vec!["externalTrafficPolicy: Local"];
+    let rules = Rules { is_balanced: true, spec, ..Rules::default() };
+    stage.manifests.offer_under(&offer, &rules)?;
+    let of_family = |family| {
+        let [_, vip, node_port] = frontends(lab, &offer, family);
+        [vip, node_port]
+    };
+    let at = Family::ALL.map(of_family).concat();
+    let [pod, client] = clients(lab);
+    // Pods are served, which tells that the Service is known.
+    all_meet(&[pod], &at, Fate::Answered)?;
+    let before = stage.counted(Outcome::NoLocalEndpoint)?;
+    all_meet(&[client], &at, Fate::Silent)?;
+    let dropped = stage.counted(Outcome::NoLocalEndpoint)? - before;
+    ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
+    Ok(())
+}
+
+#[test]
+fn addresses_of_no_service_are_silent() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let ranges = "apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
+";
+    stage.manifests.write("ranges.yaml", ranges)?;
+    let free = addresses::service(250);
+    let at = Family::ALL.map(|family| SocketAddr::from((free.of(family), Offer::PORT)));
+    until("the range of Services is known", CHANGE, || {
+        let before = stage.counted(Outcome::UnallocatedAddress)?;
+        all_meet(&clients(&stage.lab), &at, Fate::Silent)?;
+        let dropped = stage.counted(Outcome::UnallocatedAddress)? - before;
+        ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
+        Ok(())
+    })
+}
+
+#[test]
+fn addresses_of_services_answer_pings() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let offer = Offer { name: "pinged", number: 33, pods: vec![&lab.node2.pods[0]] };
+    let rules = Rules { is_balanced: true, ..Rules::default() };
+    stage.manifests.offer_under(&offer, &rules)?;
+    for family in Family::ALL {
+        for address in [offer.cluster_ips().of(family), offer.vips().of(family)] {
+            for client in clients(lab) {
+                until("the Service is known", CHANGE, || ping(client, address, 56, AT_ONCE))?;
+                for length in [0, 1, 1400] {
+                    ping(client, address, length, AT_ONCE)?;
+                }
+            }
+        }
+        // Those of others are answered by them, and not of others not.
+        ping(&lab.client, lab.node1.addresses.of(family), 56, AT_ONCE)?;
+        ping(&lab.node1.pods[0].namespace, lab.node2.pods[0].addresses.of(family), 56, AT_ONCE)?;
+    }
+    Ok(())
+}
+
+/// ClusterIP, VIP and node port.
+fn frontends(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 3] {
+    let at = |address: IpAddr, port| SocketAddr::from((address, port));
+    [
+        at(offer.cluster_ips().of(family), Offer::PORT),
+        at(offer.vips().of(family), Offer::PORT),
+        at(lab.node1.addresses.of(family), offer.node_port()),
+    ]
+}
+
+/// A pod and the client outside.
+fn clients(lab: &Lab) -> [&Namespace; 2] {
+    [&lab.node1.pods[1].namespace, &lab.client]
+}
+
+/// Checks what clients are told who dial any of `frontends`, all at once.
+fn all_meet(clients: &[&Namespace], frontends: &[SocketAddr], fate: Fate) -> Result<()> {
+    thread::scope(|scope| {
+        let mut knocks = Vec::new();
+        for client in clients {
+            for frontend in frontends {
+                for protocol in [Protocol::TCP, Protocol::UDP] {
+                    knocks.push(scope.spawn(move || meets(client, *frontend, protocol, fate)));
+                }
+            }
+        }
+        let mut joined = knocks.into_iter().map(|knock| knock.join());
+        joined.try_for_each(|met| met.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Checks what a client is told, once the agent has followed the manifests.
+fn meets(client: &Namespace, frontend: SocketAddr, protocol: Protocol, fate: Fate) -> Result<()> {
+    let patience = if fate == Fate::Silent { SILENCE } else { AT_ONCE };
+    until("the agent follows the manifests", CHANGE, || {
+        let began = Instant::now();
+        let told = knock(client, frontend, protocol, patience)?;
+        ensure!(told == fate, "{told:?} after {:?}", began.elapsed());
+        Ok(())
+    })
+    .with_context(|| format!("{frontend}/{protocol} from {} is not {fate:?}", client.name()))
+}

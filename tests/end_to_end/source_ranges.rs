@@ -1,0 +1,70 @@
+//! `loadBalancerSourceRanges` close a Service's VIPs to everybody outside of them, pods as well; its
+//! other frontends stay open to all.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lb_common::address::{Family, Protocol};
+use lb_common::outcome::Outcome;
+use weir_tests::lab::{Namespace, Shape};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::stage::Stage;
+use weir_tests::traffic::{Fate, knock};
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// How long an answer may take, and how long none must come where none is to come.
+const ANSWER: Duration = Duration::from_millis(900);
+const SILENCE: Duration = Duration::from_millis(300);
+
+const CLIENT: &str = "loadBalancerSourceRanges: ['198.51.100.0/24', '2001:db8::/64']";
+const PODS: &str = "loadBalancerSourceRanges: ['10.244.0.0/16', 'fd44::/16']";
+const EVERYBODY: &str = "loadBalancerSourceRanges: ['0.0.0.0/0', '::/0']";
+
+#[test]
+fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let offer = Offer { name: "ranged", number: 34, pods: lab.pods().collect() };
+    let (client, pod) = (&lab.client, &lab.node1.pods[1].namespace);
+    for (ranges, open_to) in
+        [(CLIENT, vec![client]), (PODS, vec![pod]), (EVERYBODY, vec![client, pod])]
+    {
+        let rules = Rules { is_balanced: true, spec: vec![ranges], ..Rules::default() };
+        stage.manifests.offer_under(&offer, &rules)?;
+        for family in Family::ALL {
+            let vip = (offer.vips().of(family), Offer::PORT).into();
+            for from in [client, pod] {
+                let is_open = open_to.iter().any(|other| other.name() == from.name());
+                let fate = if is_open { Fate::Answered } else { Fate::Silent };
+                meets(from, vip, fate)?;
+            }
+            // What the ranges do not speak of.
+            let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+            let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+            for from in [client, pod] {
+                meets(from, node_port, Fate::Answered)?;
+                meets(from, cluster_ip, Fate::Answered)?;
+            }
+        }
+    }
+    ensure!(stage.counted(Outcome::SourceRange)? > 0, "packets were not dropped by Weir");
+    Ok(())
+}
+
+fn meets(from: &Namespace, frontend: SocketAddr, fate: Fate) -> Result<()> {
+    for protocol in [Protocol::TCP, Protocol::UDP] {
+        let patience = if fate == Fate::Silent { SILENCE } else { ANSWER };
+        until(&format!("{frontend}/{protocol} from {} is {fate:?}", from.name()), CHANGE, || {
+            let told = knock(from, frontend, protocol, patience)?;
+            ensure!(told == fate, "it is {told:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! A datagram whose time runs out on its way to a backend, or that nobody waits for there, is told of
+//! to its sender, who takes it for one about the frontend: so traceroute sees every hop.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::Family;
+use weir_tests::lab::addresses::CLIENT_GATEWAY;
+use weir_tests::lab::{Lab, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{ECHO_PORT, Hop, Origin, trace};
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+#[test]
+fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    for family in Family::ALL {
+        let [router, node1, node2] = [CLIENT_GATEWAY, lab.node1.addresses, lab.node2.addresses]
+            .map(|router| Hop::Expired(router.of(family)));
+        for served in [Served::ByOne, Served::Elsewhere] {
+            let offer = served.offer(lab);
+            for (origin, frontend) in origins(lab, &offer, family) {
+                // Where the node stands between client and backend with its own address, what comes
+                // from beyond it bears the frontend's.
+                let expected = match (origin, served) {
+                    (Origin::Outside, Served::ByOne) => vec![router, node1],
+                    (Origin::Outside, _) => vec![router, node1, Hop::Expired(frontend.ip())],
+                    (Origin::Pod(_), Served::ByOne) => vec![],
+                    (Origin::Pod(_), _) => vec![node2],
+                };
+                let expected = [expected, vec![Hop::Answered]].concat();
+                let hops = trace(origin.namespace(lab), frontend)?;
+                // The first hop of a pod is its node, which has many addresses.
+                let skipped = usize::from(matches!(origin, Origin::Pod(_)));
+                ensure!(
+                    hops[skipped..] == expected,
+                    "from {} to {frontend}: {hops:?}, expected {expected:?} at its end",
+                    origin.namespace(lab).name()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closed_port_of_a_backend_is_told_as_the_frontends() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    for served in [Served::ByOne, Served::Elsewhere] {
+        let offer = served.offer(lab);
+        // Where nobody listens.
+        let yaml = offer.yaml().replace(&ECHO_PORT.to_string(), "7999");
+        stage.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
+        for family in Family::ALL {
+            for (origin, frontend) in origins(lab, &offer, family) {
+                until("the frontend tells of the closed port", CHANGE, || {
+                    let hops = trace(origin.namespace(lab), frontend)?;
+                    let end = hops.last().context("no hop at all")?;
+                    ensure!(
+                        *end == Hop::Unreachable(frontend.ip()),
+                        "from {} to {frontend}: {hops:?}",
+                        origin.namespace(lab).name()
+                    );
+                    Ok(())
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A pod with the ClusterIP, the client outside with the node port.
+fn origins<'a>(lab: &'a Lab, offer: &Offer, family: Family) -> [(Origin<'a>, SocketAddr); 2] {
+    let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+    let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+    [(Origin::Pod(&lab.node1.pods[1]), cluster_ip), (Origin::Outside, node_port)]
+}

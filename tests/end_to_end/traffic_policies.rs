@@ -1,0 +1,145 @@
+//! Traffic policies on two nodes, each with an agent: who gets which pods, and what address those
+//! see.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use weir_tests::agent::Agent;
+use weir_tests::lab::{Namespace, Pod, Shape};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::stage::Stage;
+use weir_tests::traffic::{Answer, Fate, get, knock};
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// How long nothing must come for a frontend to be silent.
+const SILENCE: Duration = Duration::from_millis(300);
+
+#[test]
+fn external_policy_local_keeps_clients_addresses_and_stays_on_the_node() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let offer = Offer { name: "local", number: 41, pods: lab.pods().collect() };
+    let spec = vec!["externalTrafficPolicy: Local"];
+    let rules = Rules { is_balanced: true, spec, ..Rules::default() };
+    stage.manifests.offer_under(&offer, &rules)?;
+    let everybody: Vec<&Pod> = lab.pods().collect();
+    for family in Family::ALL {
+        let vip = (offer.vips().of(family), Offer::PORT).into();
+        for node in [&lab.node1, &lab.node2] {
+            let node_port = (node.addresses.of(family), offer.node_port()).into();
+            sees_own(&lab.client, node_port, &node.pods.iter().collect::<Vec<_>>())?;
+            // Pods get everybody, by the short-circuit, at their own node's port and at the VIP.
+            let pod = &node.pods[1].namespace;
+            sees_own(pod, vip, &everybody)?;
+            sees_own(pod, node_port, &everybody)?;
+            // The cluster's own traffic knows nothing of the policy.
+            sees_own(pod, (offer.cluster_ips().of(family), Offer::PORT).into(), &everybody)?;
+        }
+        // The network sends VIPs to node1.
+        sees_own(&lab.client, vip, &lab.node1.pods.iter().collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let offer = Offer { name: "cluster", number: 42, pods: lab.pods().collect() };
+    stage.manifests.offer_under(&offer, &Rules { is_balanced: true, ..Rules::default() })?;
+    let everybody: Vec<&Pod> = lab.pods().collect();
+    for family in Family::ALL {
+        for (node, frontend) in [
+            (&lab.node1, (lab.node1.addresses.of(family), offer.node_port())),
+            (&lab.node2, (lab.node2.addresses.of(family), offer.node_port())),
+            (&lab.node1, (offer.vips().of(family), Offer::PORT)),
+        ] {
+            let check = |answer: &Answer| {
+                let is_here = node.pods.iter().any(|pod| pod.name == answer.pod);
+                let (seen, own) = (answer.client, answer.own);
+                let fits = if is_here { seen == own } else { node.owns(seen.ip()) };
+                ensure!(fits, "{} at {} saw {seen} for {own}", answer.pod, node.name);
+                Ok(())
+            };
+            reaches(&lab.client, frontend.into(), &everybody, check)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn internal_policy_local_stays_on_the_node() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let spec = vec!["internalTrafficPolicy: Local"];
+    let rules = Rules { spec, ..Rules::default() };
+    let offer = Offer { name: "inside", number: 43, pods: lab.pods().collect() };
+    stage.manifests.offer_under(&offer, &rules)?;
+    let far = Offer { name: "far", number: 44, pods: lab.node2.pods.iter().collect() };
+    stage.manifests.offer_under(&far, &rules)?;
+    for family in Family::ALL {
+        for node in [&lab.node1, &lab.node2] {
+            let own: Vec<_> = node.pods.iter().collect();
+            let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+            // One that serves too meets itself under another address.
+            reaches(&node.pods[1].namespace, cluster_ip, &own, |_| Ok(()))?;
+        }
+        // Clients outside do not mind.
+        let node_port = (lab.node1.addresses.of(family), far.node_port()).into();
+        reaches(&lab.client, node_port, &far.pods, |_| Ok(()))?;
+        let cluster_ip = (far.cluster_ips().of(family), Offer::PORT).into();
+        let fate = knock(&lab.node1.pods[1].namespace, cluster_ip, Protocol::TCP, SILENCE)?;
+        ensure!(fate == Fate::Silent, "{cluster_ip} without a local pod: {fate:?}");
+        reaches(&lab.node2.pods[1].namespace, cluster_ip, &far.pods, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Waits until exactly `pods` answer the client, and checks that each sees its own address, unless it
+/// meets itself.
+fn sees_own(client: &Namespace, frontend: SocketAddr, pods: &[&Pod]) -> Result<()> {
+    let check = |answer: &Answer| {
+        let is_itself =
+            pods.iter().any(|pod| pod.name == answer.pod && pod.namespace.name() == client.name());
+        let (seen, own) = (answer.client, answer.own);
+        ensure!(is_itself || seen == own, "{} saw {seen} for {own}", answer.pod);
+        Ok(())
+    };
+    reaches(client, frontend, pods, check)
+}
+
+/// Waits until exactly `pods` answer the client, and checks every answer.
+fn reaches(
+    client: &Namespace,
+    frontend: SocketAddr,
+    pods: &[&Pod],
+    check: impl Fn(&Answer) -> Result<()>,
+) -> Result<()> {
+    let expected: BTreeSet<_> = pods.iter().map(|pod| pod.name.clone()).collect();
+    until("the pods that should answer do", CHANGE, || {
+        let mut answered = BTreeSet::new();
+        for _ in 0..40 {
+            let answer = get(client, frontend)?;
+            check(&answer)?;
+            answered.insert(answer.pod);
+        }
+        ensure!(answered == expected, "{answered:?} instead of {expected:?}");
+        Ok(())
+    })
+    .with_context(|| format!("{} to {frontend}", client.name()))
+}

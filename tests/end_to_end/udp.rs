@@ -1,0 +1,73 @@
+//! A UDP socket that is used for long reaches whoever serves its Service now: also if nobody did when
+//! it sent its first datagram, and again after a time without anybody.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lb_common::address::Family;
+use weir_tests::lab::{Pod, Shape};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::stage::Stage;
+use weir_tests::traffic::Caller;
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_millis(300);
+
+#[test]
+fn one_socket_reaches_whoever_serves_now() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let mut offer = Offer { name: "moving", number: 37, pods: Vec::new() };
+    let mut callers = Vec::new();
+    for family in Family::ALL {
+        let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+        let vip = (offer.vips().of(family), Offer::PORT).into();
+        let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+        for (client, frontend) in [
+            (&lab.node1.pods[2].namespace, cluster_ip),
+            (&lab.node1.pods[2].namespace, vip),
+            (&lab.client, vip),
+            (&lab.client, node_port),
+        ] {
+            callers.push(Caller::connect(client, frontend)?);
+        }
+    }
+    // Before there is a Service at all, its first datagram goes where routes lead.
+    for caller in &callers {
+        ensure!(caller.exchange_within(ANSWER, 1).is_err(), "somebody serves no Service");
+    }
+    let (here, far) = (&lab.node1.pods[0], &lab.node2.pods[0]);
+    let nobody: Option<&Pod> = None;
+    // Without a pod, at one, elsewhere, gone again, and back.
+    for serves in [nobody, Some(here), Some(far), nobody, Some(here)] {
+        offer.pods = serves.into_iter().collect();
+        let rules = Rules { is_balanced: true, ..Rules::default() };
+        stage.manifests.offer_under(&offer, &rules)?;
+        for caller in &callers {
+            until("the flow has moved", CHANGE, || moved(caller, serves))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a datagram is answered by `pod`, or refused if there is none.
+fn moved(caller: &Caller, pod: Option<&Pod>) -> Result<()> {
+    match (caller.exchange_within(ANSWER, 1), pod) {
+        (Ok(answer), Some(pod)) => {
+            ensure!(answer.pod == pod.name, "{} answers instead of {}", answer.pod, pod.name);
+        }
+        (Ok(answer), None) => anyhow::bail!("{} answers, who serves no longer", answer.pod),
+        (Err(error), Some(_)) => return Err(error),
+        (Err(error), None) => {
+            let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            ensure!(cause == Some(std::io::ErrorKind::ConnectionRefused), "{error:#}");
+        }
+    }
+    Ok(())
+}

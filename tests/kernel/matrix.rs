@@ -1,0 +1,40 @@
+//! The matrix of source classes, as the agent's own tests walk it in memory, in the kernel.
+
+use anyhow::{Context, Result};
+use lb_common::service::SourceClass;
+use lb_ebpf::cases::frame::{self, Kind};
+use lb_ebpf::cases::{Program, lab};
+use lb_ebpf::memory::World;
+use weir_tests::kernel::{Programs, alone};
+
+use crate::agreement::agree;
+use crate::place;
+
+#[path = "../../lb-userspace/tests/matrix/cells.rs"]
+mod cells;
+
+#[test]
+fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
+    alone(|| {
+        let place = place::build()?;
+        let mut programs = Programs::load(|_| 65_536)?;
+        let tables = cells::rows(&cells::contents(place.device));
+        let world = World { tables, ..lab::world(place.device) };
+        place::furnish(&mut programs, &world.tables, place.device)?;
+        place::tidy(&mut programs, &world.tables)?;
+        let cells = cells::cells().into_iter().filter(|cell| cell.class != SourceClass::Host);
+        for (number, cell) in (0..).zip(cells) {
+            let program = match cell.class {
+                SourceClass::Pod => Program::FromPod,
+                SourceClass::Network | SourceClass::Host => Program::FromNetwork,
+            };
+            for flow in 0..cells::FLOWS {
+                let (from, to) = (cell.source(number, flow), cell.destination());
+                let frame = frame::frame(from, to, cell.protocol, Kind::Open, b"hello");
+                agree(&mut programs, &world, program, place.device, &frame)
+                    .with_context(|| format!("{cell:?}, from {from}"))?;
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,52 @@
+//! What becomes of the first packet of a flow, as the program that sends it is told.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use lb_common::address::Protocol;
+
+use super::udp::Caller;
+use crate::lab::Namespace;
+
+/// What the sender is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Somebody answers.
+    Answered,
+    /// Nobody is there: `ECONNREFUSED`.
+    Refused,
+    /// Nothing.
+    Silent,
+}
+
+/// Begins a flow from within `namespace` and waits for `patience` to be told what becomes of it.
+///
+/// # Errors
+/// If the sender is told something else.
+pub fn knock(
+    namespace: &Namespace,
+    server: SocketAddr,
+    protocol: Protocol,
+    patience: Duration,
+) -> Result<Fate> {
+    let told = match protocol {
+        Protocol::TCP => namespace.run(|| {
+            TcpStream::connect_timeout(&server, patience)?;
+            Ok(())
+        }),
+        Protocol::UDP => {
+            Caller::connect(namespace, server)?.exchange_within(patience, 1).map(|_| ())
+        }
+        other => bail!("no client speaks {other}"),
+    };
+    let Err(error) = told else {
+        return Ok(Fate::Answered);
+    };
+    match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(ErrorKind::ConnectionRefused) => Ok(Fate::Refused),
+        Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => Ok(Fate::Silent),
+        Some(_) | None => Err(error),
+    }
+}

@@ -1,0 +1,100 @@
+//! What traceroute does: datagrams that live for one router, for two, and so on, and who tells of
+//! their end.
+
+use std::io::{ErrorKind, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result, bail};
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+
+use super::PATIENCE;
+use crate::lab::Namespace;
+
+/// What became of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hop {
+    /// It reached the end of its time at this router.
+    Expired(IpAddr),
+    /// This host says that nobody listens there.
+    Unreachable(IpAddr),
+    /// It was answered.
+    Answered,
+}
+
+/// Follows the way to `server` from within `namespace` to its end. All is sent from one socket, which
+/// hears of nothing but what it sent.
+///
+/// # Errors
+/// If a datagram's fate is not told, or the end is not reached within ten hops.
+pub fn trace(namespace: &Namespace, server: SocketAddr) -> Result<Vec<Hop>> {
+    let socket = namespace.run(|| open(server))?;
+    let mut hops = Vec::new();
+    for hops_to_live in 1..=10 {
+        set_hops_to_live(&socket, server, hops_to_live)?;
+        let hop = step(&socket)
+            .with_context(|| format!("hop {hops_to_live} to {server}, after {hops:?}"))?;
+        hops.push(hop);
+        if !matches!(hop, Hop::Expired(_)) {
+            return Ok(hops);
+        }
+    }
+    bail!("the way to {server} has no end: {hops:?}")
+}
+
+fn open(server: SocketAddr) -> Result<UdpSocket> {
+    let own: IpAddr = match server {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((own, 0))?;
+    match server {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn set_hops_to_live(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result<()> {
+    match server {
+        SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4Ttl, &hops)?,
+        SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6Ttl, &hops)?,
+    }
+    Ok(())
+}
+
+/// Sends one datagram and waits for what becomes of it.
+fn step(socket: &UdpSocket) -> Result<Hop> {
+    socket.send(b"traced")?;
+    let Err(error) = socket.recv(&mut [0; 256]) else {
+        return Ok(Hop::Answered);
+    };
+    if error.kind() == ErrorKind::ConnectionRefused {
+        Ok(Hop::Unreachable(teller(socket)?))
+    } else if error.kind() == ErrorKind::HostUnreachable {
+        Ok(Hop::Expired(teller(socket)?))
+    } else {
+        Err(error).context("nobody says what became of it")
+    }
+}
+
+/// Who told of the last error, see `IP_RECVERR` in ip(7).
+fn teller(socket: &UdpSocket) -> Result<IpAddr> {
+    let mut datagram = [0; 256];
+    let mut quoted = [IoSliceMut::new(&mut datagram)];
+    let mut space = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut quoted, Some(&mut space), MsgFlags::MSG_ERRQUEUE)?;
+    for told in message.cmsgs()? {
+        if let ControlMessageOwned::Ipv4RecvErr(_, Some(teller)) = told {
+            return Ok(Ipv4Addr::from(u32::from_be(teller.sin_addr.s_addr)).into());
+        }
+        if let ControlMessageOwned::Ipv6RecvErr(_, Some(teller)) = told {
+            return Ok(Ipv6Addr::from(teller.sin6_addr.s6_addr).into());
+        }
+    }
+    bail!("an error that nobody told of");
+}
