@@ -25,6 +25,14 @@ pub fn program(folder: &str) -> Result<Option<PathBuf>> {
         return Ok(None);
     };
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    // Another clone may be building the same: its result will do.
+    let lock = cache.join(format!("{name}.lock"));
+    let lock =
+        fs::File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+    lock.lock().context("cannot wait for another build")?;
+    if kept.is_file() {
+        return Ok(Some(kept));
+    }
     eprintln!("Building {name} with Go: minutes, once.");
     // Built beside and renamed into place, so that nobody runs half of it.
     let building = kept.with_extension(std::process::id().to_string());

@@ -107,13 +107,18 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             tools::for_kube_proxy()?;
             build_agent_for_tests()?;
             command.args(["--test", "control_plane"]);
-            // Each of these tests runs a control plane of its own, which needs a gigabyte.
             command.env(control_plane::FOLDERS, control_plane::folders()?);
-            command.env("RUST_TEST_THREADS", "2");
+            command.env("RUST_TEST_THREADS", control_planes_at_a_time().to_string());
             "under a control plane"
         }
     };
     Ok((name, command))
+}
+
+/// Each of those tests runs a control plane of its own: a gigabyte, and a processor while it starts.
+/// Two do well on one processor, for they also wait.
+fn control_planes_at_a_time() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 6))
 }
 
 /// The names of the integration tests in `folder`, as cargo finds them.

@@ -40,13 +40,13 @@ pub struct Args {
     /// documents), or a directory of such files; may be given several times. Changes are picked up
     #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
-    /// Kubeconfig of the API server to watch, by its current context; read again when the server no
-    /// longer accepts what it holds [default: the service account, in a pod that has one]
+    /// Kubeconfig of the API server to watch, by its current context; read again when it or a file it
+    /// names changes [default: the service account, in a pod that has one]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
-    /// Address of the API server, in place of the kubeconfig's or the environment's. In a pod it is
-    /// needed: the environment names the ClusterIP of the Service `kubernetes`, to which nothing
-    /// leads before Weir runs
+    /// Address of the API server, in place of the kubeconfig's or the environment's, as in
+    /// https://10.0.0.10:6443. Give one in a pod: the environment names the ClusterIP of the Service
+    /// `kubernetes`, to which nothing leads before Weir runs
     #[arg(long, value_name = "URL", conflicts_with = "manifests")]
     pub master: Option<String>,
     /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is

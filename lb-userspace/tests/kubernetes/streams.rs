@@ -152,6 +152,19 @@ async fn a_token_that_expires_is_read_again_from_its_file() {
 }
 
 #[tokio::test]
+async fn credentials_that_are_renewed_in_time_are_never_refused() {
+    let (api, mut told) = watching().await;
+    told.renew_token(&api, "second");
+    api.change(|state| {
+        state.faults.token = Some("second".into());
+        state.store.put(SERVICES, service("c", "10.96.0.3"));
+        state.cut();
+    });
+    told.until_true(&api).await;
+    assert!(!told.has_complained("does not accept the credentials"), "{:?}", told.complaints);
+}
+
+#[tokio::test]
 async fn a_list_whose_pages_lapse_is_asked_for_as_a_whole() {
     let api = Api::start();
     api.change(|state| {

@@ -1,6 +1,7 @@
 //! The cluster: Services without selectors, and a slice for each. All are served by the same ten pods
 //! of the lab, so every one can be asked; to the agent each Service has ten backends of its own.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -58,12 +59,19 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// Gives one Service another single endpoint, again and again; returns how long it took each time
-    /// from the request to the API server until a new connection ended at the right pod.
-    pub fn follow_changes(&self, changes: u32) -> Result<Vec<Duration>> {
+    /// Gives one Service another single endpoint, again and again, each time after `quiet`; returns how
+    /// long it took from the request to the API server until a new connection ended at the right pod.
+    pub fn follow_changes(&self, changes: u32, quiet: Duration) -> Result<Vec<Duration>> {
         let pods = [&self.lab.node1.pods[1], &self.lab.node2.pods[0]];
-        let turns = pods.into_iter().cycle().take(changes as usize);
-        turns.map(|pod| self.follow_change(pod)).collect()
+        // The first leaves one endpoint of many, one of which may be the right one by chance.
+        let turns = pods.into_iter().cycle().take(changes as usize + 1);
+        let follow = |pod| {
+            thread::sleep(quiet);
+            self.follow_change(pod)
+        };
+        let mut times = turns.map(follow).collect::<Result<Vec<_>>>()?;
+        times.remove(0);
+        Ok(times)
     }
 
     fn follow_change(&self, pod: &Pod) -> Result<Duration> {

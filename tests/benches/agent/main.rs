@@ -8,7 +8,7 @@ mod cluster;
 mod measure;
 mod report;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
@@ -41,6 +41,9 @@ struct Arguments {
     #[arg(long, hide = true)]
     bench: bool,
 }
+
+/// Longer than the agent ever rests after a plan.
+const QUIET: Duration = Duration::from_millis(1500);
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
@@ -84,7 +87,8 @@ fn measure(lab: &Lab, control_plane: ControlPlane, arguments: &Arguments) -> Res
     let first = Process::of(weir.process())?;
     let heard = measure::heard(&lab.node1)? - heard_before;
     cluster.check_all()?;
-    let changes = cluster.follow_changes(arguments.changes)?;
+    let changes = cluster.follow_changes(arguments.changes, QUIET)?;
+    let changes_in_a_row = cluster.follow_changes(arguments.changes, Duration::ZERO)?;
     let then = Process::of(weir.process())?;
     weir.check_running()?;
     drop(weir);
@@ -105,6 +109,7 @@ fn measure(lab: &Lab, control_plane: ControlPlane, arguments: &Arguments) -> Res
         most_memory: then.most_memory,
         maps: measure::maps(&lab.node1).context("cannot tell what the maps take")?,
         changes,
+        changes_in_a_row,
         restarted,
     })
 }

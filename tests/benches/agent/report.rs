@@ -30,8 +30,11 @@ pub struct Figures {
     pub most_memory: u64,
     /// Bytes that all maps take.
     pub maps: u64,
-    /// Each time from the request that changes a slice until packets went the right way.
+    /// Each time from the request that changes a slice, after a quiet time, until packets went the
+    /// right way.
     pub changes: Vec<Duration>,
+    /// The same where each change follows the one before at once.
+    pub changes_in_a_row: Vec<Duration>,
     /// From the start of an agent that found everything in the kernel until it was ready.
     pub restarted: Duration,
 }
@@ -42,9 +45,13 @@ pub fn table(figures: &Figures) -> String {
     table.load_style(presets::UTF8_FULL_CONDENSED);
     let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let mut changes = figures.changes.clone();
-    changes.sort_unstable();
-    let change = |at: usize| changes.get(at).copied().map(seconds).unwrap_or_default();
+    let spread = |times: &[Duration]| {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        let at = |place: usize| times.get(place).copied().unwrap_or_default().as_secs_f64();
+        let (median, most) = (at(times.len() / 2), at(times.len().saturating_sub(1)));
+        format!("{median:.2} s ({:.2} – {most:.2})", at(0))
+    };
     for (what, figure) in [
         ("making the objects, which is the control plane's affair", seconds(figures.made)),
         ("the agent's start until everything is in the kernel", seconds(figures.ready)),
@@ -54,9 +61,8 @@ pub fn table(figures: &Figures) -> String {
         ("the same after the changes", mebibytes(figures.memory_after_changes)),
         ("the most it ever had", mebibytes(figures.most_memory)),
         ("memory of the maps", mebibytes(figures.maps)),
-        ("a slice's change until packets are right: median", change(changes.len() / 2)),
-        ("the same: least", change(0)),
-        ("the same: most", change(changes.len().saturating_sub(1))),
+        ("a slice's change until packets are right, after a quiet time", spread(&figures.changes)),
+        ("the same, one change after the other", spread(&figures.changes_in_a_row)),
         ("a restart until ready, with everything in the kernel", seconds(figures.restarted)),
     ] {
         table.add_row([what, &figure]);

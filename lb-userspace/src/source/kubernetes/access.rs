@@ -1,13 +1,15 @@
 //! How the API server is reached and with whose rights: a kubeconfig, or the files that Kubernetes
-//! mounts into every pod. Both are read anew whenever the server no longer accepts what they held:
-//! tokens expire and certificates are renewed under a running agent.
+//! mounts into every pod. Both are read anew when they have changed, and whenever the server no
+//! longer accepts what they held: tokens expire and certificates are renewed under a running agent.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tracing::debug;
 
 /// Where Kubernetes mounts a pod's identity.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -34,9 +36,9 @@ impl Access {
         is_there.then_some(Self { kubeconfig: None, server })
     }
 
-    async fn config(&self) -> Result<Config, AccessError> {
+    async fn config(&self) -> Result<(Config, Files), AccessError> {
         let server = self.server.as_deref().map(parse_server).transpose()?;
-        let mut config = match &self.kubeconfig {
+        let (mut config, files) = match &self.kubeconfig {
             Some(path) => from_kubeconfig(path).await?,
             None => from_service_account(server.clone())?,
         };
@@ -44,18 +46,28 @@ impl Access {
         config.connect_timeout = Some(CONNECT);
         // Every request is retried by the watch that made it, which also says so.
         config.default_retry = false;
-        Ok(config)
+        Ok((config, files))
     }
 }
 
-async fn from_kubeconfig(path: &Path) -> Result<Config, AccessError> {
+async fn from_kubeconfig(path: &Path) -> Result<(Config, Files), AccessError> {
     let wrong =
         |cause: kube::config::KubeconfigError| AccessError::Kubeconfig { path: path.into(), cause };
-    let file = Kubeconfig::read_from(path).map_err(wrong)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
+    let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+    // Those of other contexts count too: a look too many harms nobody.
+    let users = kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
+    let of_users =
+        users.flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file]);
+    let clusters = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let of_clusters = clusters.map(|cluster| &cluster.certificate_authority);
+    let named = of_users.chain(of_clusters).flatten().map(PathBuf::from);
+    let files = Files::now([path.into()].into_iter().chain(named));
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?;
+    Ok((config, files))
 }
 
-fn from_service_account(server: Option<http::Uri>) -> Result<Config, AccessError> {
+fn from_service_account(server: Option<http::Uri>) -> Result<(Config, Files), AccessError> {
     let server = match server {
         Some(server) => server,
         None => server_of_environment()?,
@@ -65,7 +77,33 @@ fn from_service_account(server: Option<http::Uri>) -> Result<Config, AccessError
     config.root_cert_file = Some(file("ca.crt"));
     config.auth_info =
         AuthInfo { token_file: Some(file("token").display().to_string()), ..AuthInfo::default() };
-    Ok(config)
+    Ok((config, Files::now([file("ca.crt"), file("token")].into_iter())))
+}
+
+/// The files that credentials were read from, as they were then.
+#[derive(Debug)]
+struct Files(Vec<(PathBuf, State)>);
+
+/// When a file was last written, and its length; `None` if there is none.
+type State = Option<(SystemTime, u64)>;
+
+impl Files {
+    fn now(paths: impl Iterator<Item = PathBuf>) -> Self {
+        let with_state = |path: PathBuf| {
+            let state = state(&path);
+            (path, state)
+        };
+        Self(paths.map(with_state).collect())
+    }
+
+    fn have_changed(&self) -> bool {
+        self.0.iter().any(|(path, then)| state(path) != *then)
+    }
+}
+
+fn state(path: &Path) -> State {
+    let file = fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
 }
 
 fn server_of_environment() -> Result<http::Uri, AccessError> {
@@ -130,6 +168,8 @@ pub(super) struct Door {
 pub(super) struct Key {
     number: u64,
     pub(super) client: Client,
+    /// Where its credentials are from.
+    files: Arc<Files>,
 }
 
 impl std::fmt::Debug for Key {
@@ -141,8 +181,21 @@ impl std::fmt::Debug for Key {
 impl Door {
     /// Reads the credentials; nothing is asked of the server yet.
     pub(super) async fn open(access: Access) -> Result<Self, AccessError> {
-        let (server, client) = connect(&access).await?;
-        Ok(Self { access, server, current: Mutex::new(Key { number: 0, client }) })
+        let (server, client, files) = connect(&access).await?;
+        let key = Key { number: 0, client, files: Arc::new(files) };
+        Ok(Self { access, server, current: Mutex::new(key) })
+    }
+
+    /// The client of the moment, after a look at the files: what has been renewed is used before the
+    /// old is refused.
+    pub(super) async fn newest_key(&self) -> Key {
+        let key = self.key();
+        if key.files.have_changed()
+            && let Err(error) = self.renew(&key).await
+        {
+            debug!("credentials have changed and cannot be read yet: {error}");
+        }
+        self.key()
     }
 
     /// The client of the moment.
@@ -150,31 +203,31 @@ impl Door {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the credentials anew, for the server does not take those of `refused`. What cannot be
-    /// read changes nothing; it may be half written.
-    pub(super) async fn renew(&self, refused: &Key) -> Result<(), AccessError> {
-        if self.key().number != refused.number {
+    /// Reads the credentials anew, for those of `old` no longer do. What cannot be read changes
+    /// nothing; it may be half written.
+    pub(super) async fn renew(&self, old: &Key) -> Result<(), AccessError> {
+        if self.key().number != old.number {
             return Ok(());
         }
-        let (_, client) = connect(&self.access).await?;
+        let (_, client, files) = connect(&self.access).await?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.number == refused.number {
-            *current = Key { number: refused.number + 1, client };
+        if current.number == old.number {
+            *current = Key { number: old.number + 1, client, files: Arc::new(files) };
         }
         Ok(())
     }
 }
 
 /// On a thread of its own: files are read, and a kubeconfig may name a program to run.
-async fn connect(access: &Access) -> Result<(String, Client), AccessError> {
+async fn connect(access: &Access) -> Result<(String, Client, Files), AccessError> {
     let access = access.clone();
     let runtime = tokio::runtime::Handle::current();
     let reading = tokio::task::spawn_blocking(move || {
         runtime.block_on(async {
-            let config = access.config().await?;
+            let (config, files) = access.config().await?;
             let server = config.cluster_url.to_string();
             let client = Client::try_from(config).map_err(AccessError::Client)?;
-            Ok((server.trim_end_matches('/').to_owned(), client))
+            Ok((server.trim_end_matches('/').to_owned(), client, files))
         })
     });
     reading.await.map_err(AccessError::Reading)?
@@ -209,7 +262,7 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 users: [{name: u, user: {}}]
 current-context: c
 ";
-        std::fs::write(file.path(), text).unwrap();
+        fs::write(file.path(), text).unwrap();
         let mut access = Access { kubeconfig: Some(file.path().into()), server: None };
         assert_eq!(Door::open(access.clone()).await.unwrap().server, "http://127.0.0.1:1");
         access.server = Some("http://192.0.2.1:6443".into());

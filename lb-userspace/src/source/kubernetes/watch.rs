@@ -62,7 +62,7 @@ impl<'a, K: Watched> Watch<'a, K> {
     pub(super) async fn run(mut self) {
         let mut step = Step::List;
         while !self.news.is_closed() {
-            let key = self.door.key();
+            let key = self.door.newest_key().await;
             step = match step {
                 Step::List => match self.list(&key).await {
                     Ok(version) => Step::Watch(version),
