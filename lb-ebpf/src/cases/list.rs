@@ -423,6 +423,7 @@ impl Tell {
         let (protocol, transport) = if is_v4 { (23, 34) } else { (20, 54) };
         let mut cases = vec![
             left("what is not IP is left alone", changed(12, &[8, 6]), Outcome::NotIp),
+            left("what has a VLAN tag is left alone", changed(12, &[0x81, 0]), Outcome::Vlan),
             left("another version under this EtherType", changed(14, &[0x95]), Outcome::Malformed),
             left("an IP header cut short", whole[..transport - 1].to_vec(), Outcome::Malformed),
             left(
