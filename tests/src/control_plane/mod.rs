@@ -62,7 +62,9 @@ impl ControlPlane {
         let mut api_server = start_api_server(&namespace, &programs, &folder)?;
         until("the API server has a certificate", PATIENCE, || {
             api_server.check_running()?;
-            fs::exists(certificate(&folder))?.then_some(()).context("not yet")
+            // The key is written once the certificate is there to its end: half of one says nothing of
+            // who signed it, and a client reads it once.
+            fs::exists(private_key(&folder))?.then_some(()).context("not yet")
         })?;
         let api = Api::new(&namespace, &User::Administrator.kubeconfig(&folder))?;
         let api_server = Some(api_server);
@@ -186,8 +188,7 @@ fn start_store(namespace: &Namespace, programs: &Programs, folder: &Path) -> Res
 
 fn start_api_server(namespace: &Namespace, programs: &Programs, folder: &Path) -> Result<Process> {
     let address = NODE_GATEWAY.v4;
-    let certificates = folder.join("certificates");
-    let key = certificates.join("apiserver.key");
+    let (certificates, key) = (folder.join("certificates"), private_key(folder));
     let arguments = [
         format!("--etcd-servers={STORE}"),
         format!("--bind-address={address}"),
@@ -210,6 +211,10 @@ fn start_api_server(namespace: &Namespace, programs: &Programs, folder: &Path) -
 /// The API server's certificate, made by itself and good for its address, and who signed it.
 fn certificate(folder: &Path) -> PathBuf {
     folder.join("certificates/apiserver.crt")
+}
+
+fn private_key(folder: &Path) -> PathBuf {
+    folder.join("certificates/apiserver.key")
 }
 
 fn data(folder: &Path) -> PathBuf {
