@@ -2,6 +2,7 @@
 //! once more when the first one has come. Only TC does so; XDP leaves fragments to it.
 
 use core::ffi::c_void;
+use core::ptr;
 
 use aya_ebpf::bindings::{
     __sk_buff, BPF_ANY, BPF_F_INGRESS, BPF_F_INVALIDATE_HASH, BPF_F_RECOMPUTE_CSUM,
@@ -59,10 +60,6 @@ pub fn release<A: FamilyMaps>(
         }
         held.number = number;
         let Some(frame) = A::HELD.get_ptr(&*held) else { continue };
-        // SAFETY: the kernel keeps the element readable until the program ends. It may be given to
-        // another fragment meanwhile, if so many are held; the copy then is no fragment of this
-        // packet, or fails its checksum at the far end.
-        let frame = unsafe { &*frame };
         if become_frame(kernel, frame).is_ok() {
             let skb = kernel.context.cast::<__sk_buff>();
             // SAFETY: the context is valid. A copy that cannot be sent is lost as packets are.
@@ -71,7 +68,7 @@ pub fn release<A: FamilyMaps>(
         // It may have given way already.
         let _gone = A::HELD.remove(&*held);
     }
-    become_frame(kernel, own)
+    become_frame(kernel, &raw const *own)
 }
 
 /// This CPU's room for a frame.
@@ -91,12 +88,17 @@ fn copy(kernel: &Kernel, room: &mut HeldFrame, length: u32) -> bool {
     unsafe { bpf_skb_load_bytes(kernel.context, 0, into, length) == 0 }
 }
 
-/// Makes the program's own packet this frame.
+/// Makes the program's own packet this frame, an element of a map. If more fragments are held than
+/// there is room for, another CPU may write another one into the element meanwhile; the copy then is
+/// no fragment of this packet, or fails its checksum at the far end. Hence a pointer, no reference.
 #[inline(always)]
-fn become_frame(kernel: &Kernel, frame: &HeldFrame) -> Result<(), Unwritable> {
-    let length = bounds::at_most::<LONGEST_HELD>(frame.length);
-    let skb = kernel.context.cast::<__sk_buff>();
-    let from = frame.bytes.as_ptr().cast_mut().cast::<c_void>();
+fn become_frame(kernel: &Kernel, frame: *const HeldFrame) -> Result<(), Unwritable> {
+    // SAFETY: the kernel keeps an element readable until the program ends; the length is read once,
+    // and bounded whatever it is.
+    let (length, from) =
+        unsafe { (ptr::read_volatile(&raw const (*frame).length), &raw const (*frame).bytes) };
+    let length = bounds::at_most::<LONGEST_HELD>(length);
+    let (skb, from) = (kernel.context.cast::<__sk_buff>(), from.cast_mut().cast::<c_void>());
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
     // SAFETY: the context is valid, the helpers check the length against the packet, and the frame has
     // as many bytes.

@@ -137,10 +137,11 @@ impl Packet for Skb {
     ) -> Result<(), Unwritable> {
         // The bound is stated for the verifier.
         let length = bounds::at_most::<QUOTED>(length);
-        let Some(into) = into.get_mut(at..) else { return Err(Unwritable) };
+        let room =
+            into.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ QUOTED as usize }>());
+        let Some(into) = room else { return Err(Unwritable) };
         let (skb, into) = (self.skb.cast::<c_void>(), into.as_mut_ptr().cast::<c_void>());
-        // SAFETY: the context is valid; from byte `at` on, which is a header's length, the array has
-        // room for the longest quote.
+        // SAFETY: the context is valid, and the room is as long as the bound.
         let answer = unsafe { bpf_skb_load_bytes(skb, offset as u32, into, length) };
         if answer == 0 { Ok(()) } else { Err(Unwritable) }
     }
