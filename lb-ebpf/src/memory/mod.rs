@@ -2,19 +2,22 @@
 //! ordinary collections. It imitates one habit of the kernel's: a way that is asked for the first
 //! time is not fit for XDP, and is used by TC with the neighbour left to the kernel.
 
+mod rows;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::address::{Address, Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::connection::{Connection, State, Ticks};
-use lb_common::filter::{self, Position};
+use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
-use lb_common::settings::{Prefix, Settings};
+use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
+pub use self::rows::{FamilyRows, Rows};
 use crate::packet::{COPIED, LINK_HEADER, LONGEST_HELD, Packet, Unwritable};
 use crate::tables::{Connections, Memories, NextHop, Node, Refusal, Route, Table, Tables};
 
@@ -355,120 +358,5 @@ impl Packet for Vec<u8> {
         self.truncate(LINK_HEADER);
         self.extend_from_slice(with);
         Ok(())
-    }
-}
-
-/// The agent's rows in plain collections, for cases that need no agent.
-#[derive(Clone, Debug, Default)]
-pub struct Rows {
-    /// Rows of IPv4.
-    pub v4: FamilyRows<V4>,
-    /// Rows of IPv6.
-    pub v6: FamilyRows<V6>,
-    /// Slots.
-    pub slots: Vec<BackendId>,
-    /// Source ports for translated flows, first and count.
-    pub source_ports: (u16, u16),
-    /// The ranges that cover all cluster IPs and service CIDRs.
-    pub services: Option<(Prefix<V4>, Prefix<V6>)>,
-}
-
-/// Rows of one family.
-#[derive(Clone, Debug)]
-pub struct FamilyRows<A> {
-    /// Frontends.
-    pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
-    /// Backends.
-    pub backends: BTreeMap<BackendId, Backend<A>>,
-    /// Addresses of Services and of the node.
-    pub addresses: BTreeMap<A, AddressRow>,
-    /// Who may dial restricted frontends, and the cluster's service CIDRs.
-    pub source_ranges: BTreeSet<SourceRange<A>>,
-}
-
-impl<A: Address> Default for FamilyRows<A> {
-    fn default() -> Self {
-        Self {
-            frontends: BTreeMap::new(),
-            backends: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            source_ranges: BTreeSet::new(),
-        }
-    }
-}
-
-impl<A: Address> FamilyRows<A> {
-    /// Positions of the filter's bits for these rows.
-    pub fn positions(&self) -> impl Iterator<Item = Position> {
-        let frontends = self.frontends.keys();
-        let backends = self.backends.values();
-        frontends
-            .map(|f| filter::position(&f.address, f.port, f.protocol))
-            .chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
-    }
-}
-
-impl Rows {
-    /// Takes the endpoint behind the backends of this number away, in both families.
-    pub fn retire(&mut self, number: u32) {
-        if let Some(row) = self.v4.backends.get_mut(&BackendId(number)) {
-            row.flags &= !Backend::<V4>::SERVING;
-        }
-        if let Some(row) = self.v6.backends.get_mut(&BackendId(number)) {
-            row.flags &= !Backend::<V6>::SERVING;
-        }
-    }
-
-    /// Rows of `A`'s family.
-    fn of<A: Address>(&self) -> &FamilyRows<A> {
-        // One of the two is of type `A`; the cast is checked.
-        let rows: &dyn std::any::Any = match A::FAMILY {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        match rows.downcast_ref() {
-            Some(rows) => rows,
-            None => unreachable!("an address type is of its own family"),
-        }
-    }
-}
-
-impl<A: Address> Tables<A> for Rows {
-    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
-        self.of::<A>().frontends.get(frontend).copied()
-    }
-
-    fn address(&self, address: &A) -> Option<AddressRow> {
-        self.of::<A>().addresses.get(address).copied()
-    }
-
-    fn may_be_service(&self, address: &A) -> bool {
-        let (v4, v6) = self.services.unwrap_or((Prefix::nothing(), Prefix::nothing()));
-        let holds = (V4::from_ip(address.to_ip()).map(|a| v4.holds(&a)))
-            .or(V6::from_ip(address.to_ip()).map(|a| v6.holds(&a)));
-        holds.unwrap_or(false)
-    }
-
-    fn allows(&self, client: &SourceRange<A>) -> bool {
-        self.of::<A>().source_ranges.iter().any(|range| range.holds(client))
-    }
-
-    fn slot(&self, index: u32) -> Option<BackendId> {
-        self.slots.get(index as usize).copied()
-    }
-
-    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
-        self.of::<A>().backends.get(&id).copied()
-    }
-
-    fn may_concern(&self, position: Position) -> bool {
-        self.v4.positions().chain(self.v6.positions()).any(|set| set == position)
-    }
-
-    fn settings(&self) -> Settings {
-        let (first_source_port, source_ports) = self.source_ports;
-        let nothing = (Prefix::nothing(), Prefix::nothing());
-        let (services_v4, services_v6) = self.services.unwrap_or(nothing);
-        Settings { first_source_port, source_ports, services_v4, services_v6 }
     }
 }
