@@ -129,6 +129,13 @@ impl Tell {
                 steps.push(self.error(to_device, before, after, replied));
                 steps
             }),
+            self.case("what stands behind an error is left as it is", {
+                let mut steps = begun.clone();
+                let before = (router, expired, (pod, here));
+                let step = self.error(to_device, before, (router, (pod, frontend)), replied);
+                steps.push(self.cut_short(step));
+                steps
+            }),
             self.case("an error about an answer goes to the backend", {
                 let mut steps = self.established(network, client, Dial::Here);
                 let before = (router, too_big, (frontend, client));
@@ -211,6 +218,25 @@ impl Tell {
             becomes[6..12].copy_from_slice(&lab::NODE_LINK);
         }
         Step::Becomes { program, frame, outcome, onward, becomes }
+    }
+
+    /// The step's error with a quote of no more than every error must have (RFC 792), and a trailer
+    /// behind it, as some links leave one.
+    fn cut_short(self, step: Step) -> Step {
+        let Step::Becomes { program, frame, outcome, onward, becomes } = step else {
+            return step;
+        };
+        let quoted = match self.lab.family {
+            Family::V4 => 20 + 8,
+            Family::V6 => 40 + 8,
+        };
+        let cut = |frame: &[u8]| {
+            let (told, quote) = frame::told(frame).expect("the step is about an error");
+            let mut frame = frame::icmp(told.from, told.to, told.icmp, &quote[..quoted]);
+            frame.extend([0xa5; 30]);
+            frame
+        };
+        Step::Becomes { program, outcome, onward, frame: cut(&frame), becomes: cut(&becomes) }
     }
 
     /// A packet that leaves as it came, or not at all.

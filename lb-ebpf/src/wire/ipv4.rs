@@ -51,7 +51,7 @@ impl IpVersion for Ipv4 {
         } else {
             LINK_HEADER + ((first & 0xf) as usize) * 4
         };
-        read_transport(packet, headers, Protocol(protocol), transport)
+        read_transport::<Self, P>(packet, headers, Protocol(protocol), transport)
     }
 
     #[inline(always)]
@@ -90,7 +90,7 @@ impl IpVersion for Ipv4 {
             headers.tuple.set_protocol(Protocol(protocol));
             return Ok(Part::Later);
         }
-        read_transport(packet, headers, Protocol(protocol), transport)?;
+        read_transport::<Self, P>(packet, headers, Protocol(protocol), transport)?;
         let part = if fragment & FRAGMENTED == 0 { Part::Whole } else { Part::First };
         translatable(headers, part)
     }

@@ -57,7 +57,7 @@ impl IpVersion for Ipv6 {
         }
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
-        read_transport(packet, headers, Protocol(next_header), LINK_HEADER + HEADER)
+        read_transport::<Self, P>(packet, headers, Protocol(next_header), LINK_HEADER + HEADER)
     }
 
     #[inline(always)]
@@ -95,7 +95,7 @@ impl IpVersion for Ipv6 {
             }
             _ => {}
         }
-        read_transport(packet, headers, Protocol(next), at)?;
+        read_transport::<Self, P>(packet, headers, Protocol(next), at)?;
         translatable(headers, part)
     }
 

@@ -28,6 +28,9 @@ const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// of usual size fit in.
 pub(crate) const FARTHEST: usize = 256;
 
+/// Bytes of a transport header that every error quotes (RFC 792): the ports are among them.
+pub(crate) const QUOTED_TRANSPORT: usize = 8;
+
 /// What part of a packet a frame holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
@@ -218,19 +221,22 @@ where
 
 /// Reads on into the transport header, once the IP header has filled the rest in.
 #[inline(always)]
-fn read_transport<A: Address, P: Packet + ?Sized>(
+fn read_transport<V: IpVersion, P: Packet + ?Sized>(
     packet: &mut P,
-    headers: &mut Headers<A>,
+    headers: &mut Headers<V::Address>,
     protocol: Protocol,
     offset: usize,
 ) -> Result<(), Outcome>
 where
-    Tuple<A>: bytemuck::Pod,
+    Tuple<V::Address>: bytemuck::Pod,
 {
     let (ports, flags) = match protocol {
         Protocol::TCP => transport::tcp(packet, offset),
         Protocol::UDP => transport::udp(packet, offset),
-        Protocol::SCTP => sctp::sctp(packet, offset),
+        Protocol::SCTP => {
+            let end = V::end(packet).ok_or(Outcome::Malformed)?;
+            sctp::sctp(packet, offset, end)
+        }
         Protocol::ICMP | Protocol::ICMPV6 => {
             headers.transport = offset as u32;
             return Err(icmp::outcome(packet, protocol, offset));

@@ -15,6 +15,9 @@ const HEADER: usize = 12;
 /// Where the checksum stands in it.
 const CHECKSUM: usize = 8;
 
+/// Bytes of a chunk's header, section 3.2.
+const CHUNK_HEADER: usize = 4;
+
 /// Chunk types, section 3.2.
 const INIT: u8 = 1;
 const ABORT: u8 = 6;
@@ -25,12 +28,20 @@ const SHUTDOWN_COMPLETE: u8 = 14;
 /// The polynomial of CRC32c, lowest power in the highest bit, as the checksum has it (appendix A).
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// Ports of the header at `offset`, and what its first chunk means in TCP's words; `None` if it is
-/// cut short.
+/// Ports of the header at `offset` of a packet that ends at `end`, and what its first chunk means in
+/// TCP's words; `None` if it is cut short. Whatever a frame holds behind the packet is not read: the
+/// checksum does not cover it.
 #[inline(always)]
-pub fn sctp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Ports, TcpFlags)> {
+pub fn sctp<P: Packet + ?Sized>(
+    packet: &mut P,
+    offset: usize,
+    end: u32,
+) -> Option<(Ports, TcpFlags)> {
+    if end < (offset + HEADER + CHUNK_HEADER) as u32 {
+        return None;
+    }
     let [a, b, c, d, _, _, _, _, _, _, _, _, chunk, ..] =
-        *packet.header::<{ HEADER + 4 }>(offset)?;
+        *packet.header::<{ HEADER + CHUNK_HEADER }>(offset)?;
     let flags = match chunk {
         INIT => TcpFlags::SYN,
         ABORT => TcpFlags::RST,
