@@ -11,6 +11,7 @@ mod draining;
 mod edits;
 mod fragments;
 mod health_check;
+mod host_processes;
 mod many_connections;
 mod narrow_link;
 mod node_port;
