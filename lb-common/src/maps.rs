@@ -10,7 +10,7 @@ use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
 use crate::service::{AddressRow, Frontend, FrontendRow, ServiceLabel};
 use crate::settings::Settings;
-use crate::socket::Socket;
+use crate::socket::{Dialled, Socket};
 use crate::source_range::SourceRange;
 
 /// The kernel's kinds of map that Weir uses.
@@ -182,13 +182,17 @@ pub const SOCKETS_V4: Map =
 pub const SOCKETS_V6: Map =
     map::<u32, Socket<V6>>("SOCKETS_V6", Kind::SocketStorage, Capacity::Fixed(0));
 
+/// Cookie of a UDP socket that is connected → [`Dialled`]. An entry outlives its socket until the room
+/// is needed.
+pub const DIALLED: Map = map::<u64, Dialled>("DIALLED", Kind::LruHash, Capacity::Fixed(16_384));
+
 /// Every map that is pinned: tables, and what is kept with sockets.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {
     ALL.iter().chain(OF_SOCKETS)
 }
 
 /// What is kept with sockets.
-pub const OF_SOCKETS: &[Map] = &[SOCKETS_V4, SOCKETS_V6];
+pub const OF_SOCKETS: &[Map] = &[SOCKETS_V4, SOCKETS_V6, DIALLED];
 
 /// Every table that is pinned. The programs have a few more per CPU, caches of routes and room to work
 /// in, which live and die with them.

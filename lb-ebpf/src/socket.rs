@@ -75,18 +75,15 @@ pub fn dial<'s, 'r, A, W>(
     world: &W,
     call: Call<'_, A>,
     room: impl FnOnce() -> Option<&'r mut Room<A>>,
-) -> Result<&'s Peer<A>, Outcome>
+) -> Result<&'s mut Peer<A>, Outcome>
 where
     A: InSettings,
     W: World<A>,
 {
     let Call { dial, frontend, class, entropy } = call;
     let row = world.frontend(frontend);
-    if row.is_some()
-        && matches!(dial, Dial::Datagram)
-        && let Some(place) = serving(socket, world, frontend)
-    {
-        return socket.peers.get(place).ok_or(Outcome::NoBackend);
+    if row.is_some() && matches!(dial, Dial::Datagram) && keeps(socket, world, frontend) {
+        return socket.latest(|peer| peer.frontend == *frontend).ok_or(Outcome::NoBackend);
     }
     let Room { tuple, choice } = room().ok_or(Outcome::TableFull)?;
     let Some(row) = row else {
@@ -107,19 +104,24 @@ where
     *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);
     let (id, backend) = choose::backend(world, choice, tuple, &row, class)?;
     world.count_connection(id);
-    let place = socket.remember(frontend, id, &backend);
-    socket.peers.get(place).ok_or(Outcome::NoBackend)
+    Ok(socket.remember(frontend, id, &backend))
 }
 
-/// The place of the peer that the last datagram to `frontend` went to, if that still serves.
+/// Whether a datagram to `frontend` goes where the last one went, which serves still. That peer is then
+/// the one dialled last.
 #[inline(always)]
-fn serving<A: Address, W: World<A>>(
-    socket: &Socket<A>,
+fn keeps<A: Address, W: World<A>>(
+    socket: &mut Socket<A>,
     world: &W,
     frontend: &Frontend<A>,
-) -> Option<usize> {
-    let place = socket.latest(|peer| peer.frontend == *frontend)?;
-    let peer = socket.peers.get(place)?;
+) -> bool {
+    let now = socket.dials.wrapping_add(1);
+    let Some(peer) = socket.latest(|peer| peer.frontend == *frontend) else { return false };
     let serves = |row: Backend<A>| row.generation == peer.generation && row.is_serving();
-    world.backend(peer.id).is_some_and(serves).then_some(place)
+    if !world.backend(peer.id).is_some_and(serves) {
+        return false;
+    }
+    peer.dialled = now;
+    socket.dials = now;
+    true
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::address::{Port, Protocol, V4, V6};
+use lb_common::address::{Address, Port, Protocol, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, Pool, SourceClass};
@@ -66,6 +66,11 @@ where
     }
 }
 
+/// The frontend that a process is told in the place of `backend`.
+fn told<A: Address>(socket: &mut Socket<A>, backend: &Frontend<A>) -> Option<Frontend<A>> {
+    socket.latest(|peer| peer.backend == *backend).map(|peer| peer.frontend)
+}
+
 /// Runs a test in both families.
 macro_rules! in_both_families {
     ($($(#[$doc:meta])* fn $name:ident($stage:ident: $type:ty) $body:block)+) => {
@@ -93,8 +98,8 @@ in_both_families! {
         assert!(concerns(&stage.world, &frontend));
         let call = stage.call(Dial::Connect, &frontend);
         assert_eq!(stage.dial(&mut socket, call), Ok(stage.pod(Pod::Elsewhere)));
-        assert_eq!(socket.frontend(&stage.pod(Pod::Elsewhere)), Some(&frontend));
-        assert_eq!(socket.frontend(&stage.pod(Pod::Here)), None);
+        assert_eq!(told(&mut socket, &stage.pod(Pod::Elsewhere)), Some(frontend));
+        assert_eq!(told(&mut socket, &stage.pod(Pod::Here)), None);
         let traffic = A::of(&stage.world).traffic.borrow().clone();
         assert_eq!(traffic[&BackendId(Pod::Elsewhere as u32)].connections, 1);
     }
@@ -166,10 +171,20 @@ in_both_families! {
             let backend = stage.dial(&mut socket, stage.call(Dial::Datagram, &frontend));
             ends.push((frontend, backend.unwrap()));
         }
-        let told: Vec<_> = ends.iter().map(|(_, backend)| socket.frontend(backend)).collect();
-        assert_eq!(told[0], None);
-        for (told, (frontend, _)) in told.iter().zip(&ends).skip(1) {
-            assert_eq!(*told, Some(frontend));
+        let all: Vec<_> = ends.iter().map(|(_, backend)| told(&mut socket, backend)).collect();
+        assert_eq!(all[0], None);
+        for (told, (frontend, _)) in all.iter().zip(&ends).skip(1) {
+            assert_eq!(*told, Some(*frontend));
+        }
+    }
+
+    fn answers_of_a_backend_behind_two_frontends_are_those_of_the_one_dialled_last(stage: Stage<A>) {
+        let mut socket = Socket::new();
+        let pod = stage.pod(Pod::Here);
+        let frontends = [Dialled::Here, Dialled::HereToo].map(|dialled| stage.frontend(dialled));
+        for frontend in frontends.into_iter().chain(frontends) {
+            assert_eq!(stage.dial(&mut socket, stage.call(Dial::Datagram, &frontend)), Ok(pod));
+            assert_eq!(told(&mut socket, &pod), Some(frontend));
         }
     }
 
@@ -180,7 +195,7 @@ in_both_families! {
         assert!(concerns(&stage.world, &pod));
         let itself = stage.call(Dial::Connect, &pod);
         assert_eq!(stage.dial(&mut socket, itself), Err(Outcome::NotAService));
-        assert_eq!(socket.frontend(&pod), None);
+        assert_eq!(told(&mut socket, &pod), None);
     }
 
     fn a_node_keeps_its_backend_where_the_service_asks_for_affinity(stage: Stage<A>) {

@@ -4,17 +4,20 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_set_retval};
+use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
+};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use lb_common::address::{Port, Protocol, V4, V6};
 use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::{Frontend, SourceClass};
 use lb_common::settings::InSettings;
+use lb_common::socket::Dialled;
 use lb_ebpf::socket::{self, Call, Dial, concerns};
 
-use super::maps::{FamilyMaps, SETTINGS};
+use super::maps::{DIALLED, FamilyMaps, SETTINGS};
 use super::world::{Kernel, count_call};
 
 /// The call goes on.
@@ -117,10 +120,24 @@ fn replace<F: Form>(
     // SAFETY: the helper takes nothing.
     let entropy = unsafe { bpf_get_prandom_u32() } as u16;
     let call = Call { dial, frontend: &frontend.0, class, entropy };
-    let dialled =
-        socket::dial(socket, &kernel, call, room).map(|peer| set_end::<F>(context, &peer.backend));
+    let dialled = socket::dial(socket, &kernel, call, room).map(|peer| {
+        set_end::<F>(context, &peer.backend);
+        if matches!(dial, Dial::Connect) && frontend.0.protocol == Protocol::UDP {
+            note(context, &Dialled::of(peer));
+        }
+    });
     give_room_back::<F>(context);
     dialled
+}
+
+/// Notes where a UDP socket is connected: no program sees its datagrams, so the agent has to end it
+/// once nobody serves there any more.
+#[inline(always)]
+fn note(context: &SockAddrContext, dialled: &Dialled) {
+    // SAFETY: the context is this program's own.
+    let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
+    // Refused for want of memory, the socket stays where it is until its process dials again.
+    let _refused = DIALLED.insert(&cookie, dialled, u64::from(BPF_ANY));
 }
 
 /// Most sockets dial once.
@@ -141,11 +158,11 @@ fn tell<F: Form>(context: &SockAddrContext) -> i32 {
         return ALLOW;
     }
     // SAFETY: as in `replace`.
-    let socket = unsafe { F::Address::SOCKETS.get_ptr_mut(context).as_ref() };
+    let socket = unsafe { F::Address::SOCKETS.get_ptr_mut(context).as_mut() };
     let Ok(backend) = end::<F>(context) else { return ALLOW };
-    match socket.and_then(|socket| socket.frontend(&backend.0)) {
-        Some(frontend) => {
-            set_end::<F>(context, frontend);
+    match socket.and_then(|socket| socket.latest(|peer| peer.backend == backend.0)) {
+        Some(peer) => {
+            set_end::<F>(context, &peer.frontend);
             count_call(Outcome::RepliedSocket);
         }
         None => count_call(Outcome::NotAService),

@@ -17,7 +17,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::{InSettings, Settings};
 
-use lb_common::socket::Socket;
+use lb_common::socket::{Dialled, Socket};
 use lb_ebpf::balance::Flows;
 use lb_ebpf::socket::Room;
 
@@ -104,6 +104,8 @@ pub static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 static SOCKETS_V4: SkStorage<Socket<V4>> = SkStorage::new();
 #[btf_map]
 static SOCKETS_V6: SkStorage<Socket<V6>> = SkStorage::new();
+#[map]
+pub static DIALLED: LruHashMap<u64, Dialled> = LruHashMap::with_max_entries(16_384, 0);
 /// Room to choose a backend in, which a socket has only while it dials: processes, unlike packets, are
 /// interrupted by others of their CPU.
 #[btf_map]

@@ -95,7 +95,7 @@ impl Body {
         let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
         news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
-        let sockets = Sockets::new(config);
+        let sockets = Sockets::new(config, &pins)?;
         let agent = Agent::new(&config.node_name, settings(config, &sockets), store.read()?);
         let said = Status {
             process: std::process::id(),
@@ -217,6 +217,7 @@ impl Body {
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
             self.health_checks.want(self.agent.health_checks());
+            self.sockets.end_stranded(self.agent.contents());
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
@@ -297,6 +298,8 @@ impl Body {
                 debug!(entries = sweep.entries, removed = sweep.removed, "swept");
                 self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
+                // One that dialled while a plan was being written.
+                self.sockets.end_stranded(self.agent.contents());
             }
             Err(error) => warn!("{error}"),
         }

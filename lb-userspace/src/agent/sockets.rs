@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use crate::config::{Config, SocketBalancing};
+use crate::maps::Contents;
 use crate::model;
 use crate::programs::attach::Attachments;
+use crate::programs::pins::{PinError, Pins};
 use crate::programs::requirements;
 use crate::programs::sockets::SocketError;
+use crate::programs::udp_sockets::UdpSockets;
 use crate::syscall;
 
 /// Whose sockets are balanced, and by programs on which control group.
@@ -20,18 +23,24 @@ pub struct Sockets {
     /// Where the programs are.
     cgroup_taken: Option<PathBuf>,
     problem: Option<String>,
+    /// Those of UDP that are connected.
+    udp: UdpSockets,
 }
 
 impl Sockets {
-    /// What `config` asks for. Nothing is attached yet.
-    pub fn new(config: &Config) -> Self {
-        Self {
+    /// What `config` asks for, with maps in `pins`. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn new(config: &Config, pins: &Pins) -> Result<Self, PinError> {
+        Ok(Self {
             balancing: config.socket_balancing,
             cgroup: config.cgroup.clone(),
             is_done: false,
             cgroup_taken: None,
             problem: None,
-        }
+            udp: UdpSockets::open(pins)?,
+        })
     }
 
     /// What the plan must know of it.
@@ -81,6 +90,21 @@ impl Sockets {
     /// The control group that the programs are on.
     pub const fn cgroup(&self) -> Option<&PathBuf> {
         self.cgroup_taken.as_ref()
+    }
+
+    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps.
+    pub fn end_stranded(&self, contents: &Contents) {
+        if self.balancing == SocketBalancing::Off {
+            return;
+        }
+        match self.udp.end_stranded(contents) {
+            Ok(0) => {}
+            Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
+            Err(error) => warn!(
+                "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
+                 ended: {error}; they go on until their processes dial again"
+            ),
+        }
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

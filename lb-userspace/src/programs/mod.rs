@@ -4,11 +4,13 @@
 
 pub mod attach;
 pub mod devices;
+mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ports;
 pub mod requirements;
 pub mod sockets;
+pub mod udp_sockets;
 
 use std::error::Error;
 use std::io;
