@@ -12,6 +12,7 @@ mod edits;
 mod fragments;
 mod full_tables;
 mod health_check;
+mod host_processes;
 mod many_connections;
 mod narrow_link;
 mod node_port;

@@ -51,7 +51,7 @@ fn contents() -> Contents {
             first_source_port: 1024,
             source_ports: 100,
             services_v4: Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) },
-            services_v6: Prefix::nothing(),
+            ..Settings::nothing()
         },
         ..Contents::default()
     };

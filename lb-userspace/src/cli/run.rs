@@ -13,8 +13,8 @@ use tracing::{info, warn};
 use super::{Cli, Pins};
 use crate::agent;
 use crate::config::{
-    Config, DeviceNames, ExternalIps, KubeProxyFile, Listen, Origin, Servers, TableSizes, XdpMode,
-    capacities,
+    Config, DeviceNames, ExternalIps, KubeProxyFile, Listen, Origin, Servers, SocketBalancing,
+    TableSizes, XdpMode, capacities,
 };
 use crate::plan::NodePortAddresses;
 use crate::programs;
@@ -67,6 +67,13 @@ pub struct Args {
     /// Which network devices get XDP in front of TC
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub xdp: XdpMode,
+    /// Whose sockets are balanced when they are connected
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub socket_balancing: SocketBalancing,
+    /// Control group (v2) whose processes' sockets are balanced [default: the root of the hierarchy
+    /// that is mounted]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
     /// Addresses of this node at which node ports answer: `primary` (in each family the Node object's
     /// first, else the first network device's), or prefixes; a family without a prefix is not
     /// restricted [default: primary]
@@ -175,6 +182,8 @@ impl Args {
             network_devices: self.network_devices,
             pod_devices: self.pod_devices,
             xdp: self.xdp,
+            socket_balancing: self.socket_balancing,
+            cgroup: self.cgroup,
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
             external_ips: self.external_ips,

@@ -75,6 +75,7 @@ impl Maps {
                     Kind::LpmTrie => "lpm-trie",
                     Kind::Array => "array",
                     Kind::PerCpuArray => "per-cpu-array",
+                    Kind::SocketStorage => "sk-storage",
                 },
                 entries: entries(map, &snapshot.contents, &snapshot.flows),
                 capacity: room.capacity,

@@ -1,5 +1,5 @@
 //! Where programs and maps live while no agent does: `<bpffs>/weir/v<version>/maps/<NAME>` and
-//! `links/<interface index>-<hook>`. The version is the layout's; bpffs allows no dots in names.
+//! `links/<interface index>-<hook>`, `links/cgroup-<program>`. The version is the layout's; bpffs allows no dots in names.
 
 mod shape;
 
@@ -132,7 +132,7 @@ impl Pins {
         if let Some(other) = versions.find(|path| *path != self.directory) {
             return Err(PinError::OtherVersion(other));
         }
-        for map in maps::ALL {
+        for map in maps::pinned() {
             let Some(there) = self.shape(map)? else {
                 continue;
             };
@@ -188,7 +188,13 @@ impl Pins {
         self.links().join(format!("{device}-{hook}"))
     }
 
-    /// Every link that is pinned.
+    /// The pin of the link by which the program `name` is on a control group.
+    #[must_use]
+    pub fn socket_link(&self, name: &str) -> PathBuf {
+        self.links().join(format!("cgroup-{name}"))
+    }
+
+    /// Every link on a device that is pinned.
     ///
     /// # Errors
     /// [`PinError::File`]
