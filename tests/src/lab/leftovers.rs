@@ -203,14 +203,14 @@ mod tests {
 
     #[test]
     fn a_lab_of_a_living_process_is_left_alone() {
-        let own = std::process::id();
+        let own = process::id();
         let start = start_time(own).unwrap();
         assert_eq!(lab_of_dead_process(&format!("weir-{own}-{start}-0-node1")), None);
     }
 
     #[test]
     fn a_lab_whose_process_is_gone_or_has_been_replaced_is_a_leftover() {
-        let own = std::process::id();
+        let own = process::id();
         let entry = format!("weir-{own}-1-12-node1");
         assert_eq!(lab_of_dead_process(&entry), Some(entry.trim_end_matches("-node1")));
         assert_eq!(lab_of_dead_process("weir-4294967295-5-0"), Some("weir-4294967295-5-0"));
