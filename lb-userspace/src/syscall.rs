@@ -131,9 +131,6 @@ struct LinkDetachAttribute {
     link_fd: u32,
 }
 
-/// Where a walk over a map goes on: opaque to user space, four bytes for every kind of map.
-pub type Position = u32;
-
 /// Reads the value under `key`. Of a least-recently-used hash this does not count as use.
 ///
 /// # Errors
@@ -155,16 +152,21 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
 /// Reads entries from `position` on (`None` is the start) into `keys` and `values`, as many as fit
 /// in the shorter of them; returns how many, and where to go on or `None` at the end.
 ///
+/// A position is opaque. Of a hash it is four bytes, of all other maps a whole key, so a key has the
+/// room for it: see `generic_map_lookup_batch` in
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c>.
+///
 /// # Errors
 /// Those of `BPF_MAP_LOOKUP_BATCH`: `ENOSPC` if a bucket of a hash has more entries than fit.
 pub fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
-    position: Option<Position>,
+    position: Option<K>,
     keys: &mut [K],
     values: &mut [V],
-) -> io::Result<(usize, Option<Position>)> {
-    let start = position.unwrap_or_default();
-    let mut next: Position = 0;
+) -> io::Result<(usize, Option<K>)> {
+    const { assert!(size_of::<K>() >= size_of::<u32>(), "a hash's position has no room") };
+    let start = position.unwrap_or(K::zeroed());
+    let mut next = K::zeroed();
     let mut attribute = BatchAttribute {
         in_batch: position.map_or(0, |_| address(&start)),
         out_batch: address_mut(&mut next),
@@ -174,9 +176,9 @@ pub fn lookup_batch<K: Pod, V: Pod>(
         map_fd: number(map),
         ..Default::default()
     };
-    // SAFETY: `start` and `next` live until the call returns; `keys` and `values` have room for
-    // `count` entries of the map, whose key and value the callers have compared with `K` and `V`,
-    // and any bytes are good values of those.
+    // SAFETY: `start` and `next` live until the call returns and have room for a position, as above;
+    // `keys` and `values` have room for `count` entries of the map, whose key and value the callers
+    // have compared with `K` and `V`, and any bytes are good values of those.
     let result = unsafe { bpf(Command::LookupBatch, &mut attribute) };
     let read = attribute.count as usize;
     match result {

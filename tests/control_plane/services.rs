@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::control_plane::proxy::Proxy;
-use weir_tests::control_plane::stage::Stage;
+use weir_tests::control_plane::stage::{PATIENCE, Stage};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
-use weir_tests::traffic::{Client, Flow};
+use weir_tests::traffic::{Client, Fate, Flow, knock};
+use weir_tests::wait::until;
 
 #[test]
 fn every_frontend_answers_with_weir() -> Result<()> {
@@ -111,6 +113,42 @@ fn every_pod_gets_its_share_of_many_connections(proxy: Proxy) -> Result<()> {
             let share = shares.get(&pod.name).copied().unwrap_or(0);
             // A third of the fair share is some six standard deviations away.
             ensure!(share > fair / 3, "{flow}: {} got {share}: {shares:?}", pod.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_with_weir() -> Result<()> {
+    a_service_without_endpoints_refuses(Proxy::Weir)
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_with_kube_proxy() -> Result<()> {
+    a_service_without_endpoints_refuses(Proxy::KubeProxy)
+}
+
+/// Prints how long a client waits to hear of it; docs/rules.md says what came of that with each proxy.
+fn a_service_without_endpoints_refuses(proxy: Proxy) -> Result<()> {
+    /// Of its first packet a TCP client on the same machine may hear too early; it then hears of the
+    /// second, a second later. The third would be sent three seconds after the first.
+    const DEADLINE: Duration = Duration::from_millis(2500);
+    let Some(stage) = Stage::set(proxy)? else {
+        return Ok(());
+    };
+    let offer = Offer { name: "nobody", number: 31, pods: Vec::new() };
+    stage.control_plane.api.offer(&offer, stage.lab.pods())?;
+    for flow in stage.flows(&offer) {
+        let client = flow.origin.namespace(&stage.lab);
+        for protocol in [Protocol::UDP, Protocol::TCP] {
+            let flow = Flow { protocol, ..flow };
+            let took = until(&format!("{flow} is refused"), PATIENCE, || {
+                let began = Instant::now();
+                let told = knock(client, flow.frontend, protocol, DEADLINE)?;
+                ensure!(told == Fate::Refused, "{told:?}");
+                Ok(began.elapsed())
+            })?;
+            eprintln!("{proxy:?}: {flow} was refused after {took:.1?}");
         }
     }
     Ok(())

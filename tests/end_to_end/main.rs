@@ -10,6 +10,7 @@ mod devices;
 mod draining;
 mod edits;
 mod fragments;
+mod full_tables;
 mod health_check;
 mod host_processes;
 mod many_connections;

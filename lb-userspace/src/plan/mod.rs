@@ -139,6 +139,11 @@ impl Missing {
         let room = given.settings.capacities.entries(map.capacity);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
+            None if [&maps::RANGES_V4, &maps::RANGES_V6].contains(&map) => {
+                "its size is fixed, so have fewer loadBalancerSourceRanges, which count once per port \
+                 of a Service"
+                    .to_owned()
+            }
             None => "its size is fixed, so have fewer of them on this node".to_owned(),
         };
         self.is_crowded = true;

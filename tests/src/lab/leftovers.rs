@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
@@ -156,6 +156,15 @@ fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
     read.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
+/// Whether this process has been told to end by a signal. It ends once its labs are removed; what fails
+/// until then fails because of that.
+#[must_use]
+pub fn is_ending() -> bool {
+    ENDING.load(Ordering::Relaxed)
+}
+
+static ENDING: AtomicBool = AtomicBool::new(false);
+
 /// The end of a pipe that the signal handler writes to.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -182,6 +191,7 @@ fn remove_on_signals() -> Result<()> {
 }
 
 extern "C" fn wake(signal: i32) {
+    ENDING.store(true, Ordering::Relaxed);
     let byte = [signal as u8];
     // SAFETY: write(2) is async-signal-safe, and the buffer is one byte long.
     unsafe { libc::write(WAKE.load(Ordering::Relaxed), byte.as_ptr().cast(), 1) };

@@ -28,6 +28,7 @@ use lb_common::address::Family;
 use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
+pub use leftovers::is_ending;
 pub use namespace::Namespace;
 pub use narrow::Narrow;
 

@@ -32,7 +32,7 @@ pub struct Map {
     entries: u64,
     /// Entries there is room for.
     capacity: u32,
-    /// Bytes of the kernel's memory it takes, if the kernel tells.
+    /// Bytes of the kernel's memory it takes, if /proc tells.
     memory: Option<u64>,
     /// The flag of `weir run` that sets its capacity, if one does.
     flag: Option<&'static str>,

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
+use aya::maps::{MapData, MapInfo};
 use lb_common::layout;
 use lb_common::maps::{self, Capacities};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -165,13 +165,12 @@ impl Pins {
         }
     }
 
-    /// Bytes of the kernel's memory that the pinned map takes; `None` if the kernel does not tell.
+    /// Bytes of the kernel's memory that the pinned map takes; `None` if /proc does not tell.
     #[must_use]
     pub fn memory(&self, map: &maps::Map) -> Option<u64> {
-        let info = MapInfo::from_pin(self.map(map)).ok()?;
-        // Held until its description has been read.
-        let map = info.fd().ok()?;
-        let number = map.as_fd().as_raw_fd();
+        // By its pin: to open it by its id takes CAP_SYS_ADMIN, which an agent's container has not.
+        let map = MapData::from_pin(self.map(map)).ok()?;
+        let number = map.fd().as_fd().as_raw_fd();
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("memlock:"))?;
         line.trim().parse().ok()
