@@ -1,6 +1,7 @@
 //! Processes of the node itself reach Services as pods do: their sockets are given a backend when they
 //! dial, and they are told the frontend wherever they ask.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -148,11 +149,10 @@ fn speaks(socket: &UdpSocket) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
-/// Checks that the kernel has ended the connection of a socket.
+/// Checks that the kernel has ended the connection of a socket, which takes the error off it.
 fn told_to_dial_again(socket: &UdpSocket) -> Result<()> {
-    let error = socket.send(b"?").err().context("the socket is still connected")?;
-    let told = [libc::ECONNABORTED, libc::EDESTADDRREQ];
-    ensure!(told.contains(&error.raw_os_error().unwrap_or_default()), "{error}");
+    let error = socket.take_error()?.context("the socket is still connected")?;
+    ensure!(error.kind() == ErrorKind::ConnectionAborted, "{error}");
     Ok(())
 }
 
