@@ -21,6 +21,9 @@ const OLDEST: (u8, u8) = (5, 11);
 /// Where links at TC came in; before, programs are replaced in one step but cannot be pinned.
 const TCX: (u8, u8) = (6, 6);
 
+/// `bpf_set_retval`, by which a process that dials is told why it is refused.
+const SOCKETS: (u8, u8) = (5, 18);
+
 /// The capabilities programs are loaded and attached with, by their bits
 /// (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(&str, u32); 3] =
@@ -74,15 +77,7 @@ impl Node {
                  sysctl -w net.ipv4.conf.DEVICE.rp_filter=2",
             )
         });
-        findings.push(match &self.cgroup2 {
-            Some(point) => Finding::ok("cgroup v2", format!("mounted at {point}")),
-            None => Finding::warn(
-                "cgroup v2",
-                "no such hierarchy is mounted",
-                "programs for the node's own processes attach to one: boot with \
-                 systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 cgroup2 /sys/fs/cgroup",
-            ),
-        });
+        findings.push(self.judge_cgroup());
         findings
     }
 
@@ -97,20 +92,23 @@ impl Node {
         };
         let code = kernel.code();
         let found = format!("Linux {}.{}.{}", code >> 16, code >> 8 & 0xff, code & 0xff);
-        let at_least = |(major, minor)| kernel >= KernelVersion::new(major, minor, 0);
-        if !at_least(OLDEST) {
+        if self.is_older_than(OLDEST) {
             let advice = format!("Linux {}.{} or later is needed", OLDEST.0, OLDEST.1);
             Finding::fail(about, found, advice)
-        } else if at_least(TCX) {
-            Finding::ok(about, found)
-        } else {
+        } else if self.is_older_than(TCX) {
             Finding::ok(
                 about,
                 format!(
                     "{found}: TC by clsact filters, which others may remove (links from 6.6 on)"
                 ),
             )
+        } else {
+            Finding::ok(about, found)
         }
+    }
+
+    fn is_older_than(&self, (major, minor): (u8, u8)) -> bool {
+        self.kernel.is_some_and(|kernel| kernel < KernelVersion::new(major, minor, 0))
     }
 
     fn judge_capabilities(&self) -> Finding {
@@ -153,6 +151,28 @@ impl Node {
             Some(_) => Finding::ok("BPF compiler", "on"),
             // Containers are not shown the setting; most kernels have no other way anyway.
             None => Finding::ok("BPF compiler", "always on, or not shown here"),
+        }
+    }
+
+    fn judge_cgroup(&self) -> Finding {
+        let about = "cgroup v2";
+        match &self.cgroup2 {
+            Some(point) if self.is_older_than(SOCKETS) => Finding::warn(
+                about,
+                format!("mounted at {point}, but this kernel cannot serve processes there"),
+                format!(
+                    "for the node's own processes to reach Services, Linux {}.{} or later is needed",
+                    SOCKETS.0, SOCKETS.1
+                ),
+            ),
+            Some(point) => Finding::ok(about, format!("mounted at {point}")),
+            None => Finding::warn(
+                about,
+                "no such hierarchy is mounted",
+                "programs for the node's own processes attach to one: boot with \
+                 systemd.unified_cgroup_hierarchy=1, or mount one (mount -t cgroup2 cgroup2 DIR) and \
+                 name it to `weir run` with --cgroup",
+            ),
         }
     }
 }
@@ -223,6 +243,7 @@ mod tests {
         check(|node| node.forwarding_v6 = Some(0), "net.ipv6.conf.all.forwarding=1");
         check(|node| node.strict_devices.push("eth0".into()), "rp_filter=2");
         check(|node| node.cgroup2 = None, "mount -t cgroup2");
+        check(|node| node.kernel = Some(KernelVersion::new(5, 17, 0)), "5.18 or later");
         check(|node| node.jit = Some(0), "bpf_jit_enable=1");
     }
 }
