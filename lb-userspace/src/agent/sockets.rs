@@ -1,9 +1,11 @@
 //! Keeps the programs for processes' sockets where they should be, and knows why they are not.
 
+use std::io;
 use std::path::PathBuf;
 
 use tracing::{info, warn};
 
+use super::stranded::is_stranded;
 use crate::config::{Config, SocketBalancing};
 use crate::maps::Contents;
 use crate::model;
@@ -97,7 +99,7 @@ impl Sockets {
         if self.balancing == SocketBalancing::Off {
             return;
         }
-        match self.udp.end_stranded(contents) {
+        match self.try_end(contents) {
             Ok(0) => {}
             Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
             Err(error) => warn!(
@@ -105,6 +107,16 @@ impl Sockets {
                  ended: {error}; they go on until their processes dial again"
             ),
         }
+    }
+
+    fn try_end(&self, contents: &Contents) -> io::Result<usize> {
+        let mut ended = 0;
+        for socket in self.udp.connected()? {
+            if is_stranded(socket.peer, socket.dialled.as_ref(), contents) && socket.end()? {
+                ended += 1;
+            }
+        }
+        Ok(ended)
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

@@ -18,16 +18,17 @@ use super::object::{self, ObjectError};
 use super::pins::Pins;
 use crate::syscall;
 
-/// The programs, by their names in the object and in their pins.
+/// The programs, by their names in the object and in their pins. Those that tell processes what they
+/// have dialled come before those by which they dial, and go after them.
 pub const PROGRAMS: [&str; 8] = [
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
     "recvmsg4",
     "recvmsg6",
     "getpeername4",
     "getpeername6",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
 ];
 
 /// Why processes' sockets are not balanced. Everything else is.
@@ -84,6 +85,10 @@ pub enum SocketError {
 pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketError> {
     let (cgroup, id) =
         open(path).map_err(|error| SocketError::Directory { path: path.into(), error })?;
+    // All or none: one that the kernel refuses must not leave the others to do half the work.
+    for name in PROGRAMS {
+        object::load_for_sockets(ebpf, name)?;
+    }
     for name in PROGRAMS {
         let program = object::load_for_sockets(ebpf, name)?;
         attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
@@ -112,7 +117,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 pub fn remove(pins: &Pins) -> Result<bool, SocketError> {
     let pinned = PROGRAMS.map(|name| pins.socket_link(name));
     let mut removed = false;
-    for pin in pinned.iter().filter(|pin| pin.exists()) {
+    for pin in pinned.iter().rev().filter(|pin| pin.exists()) {
         detach(pin).map_err(|error| SocketError::Pin { path: pin.clone(), error })?;
         removed = true;
     }
