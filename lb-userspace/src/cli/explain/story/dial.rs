@@ -58,7 +58,8 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         if !of_balanced || !self.is_new || unseen(settings, &group, self.protocol).is_some() {
             return Ok(to);
         }
-        let positions = vec![(self.position(to), format!("what is dialled, {to}/{},", self.protocol))];
+        let positions =
+            vec![(self.position(to), format!("what is dialled, {to}/{},", self.protocol))];
         let recorder = Recorder::new(self.world, self.node, self.contents, self.class, positions);
         let recorder = recorder.of_a_call();
         let dialled = match to {
