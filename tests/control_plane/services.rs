@@ -10,7 +10,7 @@ use weir_tests::control_plane::proxy::Proxy;
 use weir_tests::control_plane::stage::{PATIENCE, Stage};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
-use weir_tests::traffic::{Client, Fate, Flow, knock};
+use weir_tests::traffic::{Client, Fate, Flow, Origin, knock};
 use weir_tests::wait::until;
 
 #[test]
@@ -145,13 +145,21 @@ fn a_service_without_endpoints_refuses(proxy: Proxy) -> Result<()> {
             let took = until(&format!("{flow} is refused"), PATIENCE, || {
                 let began = Instant::now();
                 let told = knock(client, flow.frontend, protocol, DEADLINE)?;
-                ensure!(told == Fate::Refused, "{told:?}");
-                Ok(began.elapsed())
+                ensure!(is_refusal(proxy, &flow, told), "{told:?}");
+                Ok((began.elapsed(), told))
             })?;
             eprintln!("{proxy:?}: {flow} was refused after {took:.1?}");
         }
     }
     Ok(())
+}
+
+/// Whether `fate` is what a client is told where nobody serves: nftables' `reject` has a process of the
+/// node itself hear of its own datagram as of one that it may not send.
+fn is_refusal(proxy: Proxy, flow: &Flow, fate: Fate) -> bool {
+    let (is_host, is_udp) = (matches!(flow.origin, Origin::Host), flow.protocol == Protocol::UDP);
+    let may_be_forbidden = proxy == Proxy::KubeProxy && is_host && is_udp;
+    fate == Fate::Refused || (may_be_forbidden && fate == Fate::Forbidden)
 }
 
 /// kube-proxy leaves client ports alone where it does not hide the client; the second flow then fails,

@@ -27,6 +27,10 @@ const DENY: i32 = 0;
 
 const ECONNREFUSED: i32 = 111;
 
+/// Protocols as the context has them, in a word.
+const TCP: u32 = Protocol::TCP.0 as u32;
+const UDP: u32 = Protocol::UDP.0 as u32;
+
 /// connect(2) to an IPv4 address.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(context: SockAddrContext) -> i32 {
@@ -202,10 +206,12 @@ fn end<F: Form>(context: &SockAddrContext) -> Result<Aligned<F::Address>, Outcom
             read_volatile(&raw const (*fields).protocol),
         )
     };
-    let protocol = Protocol(protocol as u8);
-    if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
-        return Err(Outcome::NotTransport);
-    }
+    // Not by its low byte: MPTCP's number (262) ends as TCP's does.
+    let protocol = match protocol {
+        TCP => Protocol::TCP,
+        UDP => Protocol::UDP,
+        _ => return Err(Outcome::NotTransport),
+    };
     let port = Port((port as u16).to_ne_bytes());
     Ok(Aligned(Frontend::new(F::address(fields), port, protocol)))
 }
