@@ -92,19 +92,24 @@ impl Sockets {
         self.cgroup_taken.as_ref()
     }
 
-    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps.
-    pub fn end_stranded(&self, contents: &Contents) {
+    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps;
+    /// returns how many.
+    pub fn end_stranded(&self, contents: &Contents) -> u64 {
         if self.balancing == SocketBalancing::Off {
-            return;
+            return 0;
         }
-        match self.udp.end_stranded(contents) {
-            Ok(0) => {}
-            Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
-            Err(error) => warn!(
+        let mut ended = 0;
+        let result = self.udp.end_stranded(contents, &mut ended);
+        if ended > 0 {
+            info!(ended, "UDP sockets told that whom they speak to is gone");
+        }
+        if let Err(error) = result {
+            warn!(
                 "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
                  ended: {error}; they go on until their processes dial again"
-            ),
+            );
         }
+        ended
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

@@ -59,6 +59,8 @@ pub struct Metrics {
     connection_capacity: Family<Label<&'static str>, Gauge>,
     /// Connection entries that were removed because their flow was over.
     pub connections_expired: Counter,
+    /// UDP sockets of processes that were ended because nobody serves where they are connected.
+    pub udp_sockets_ended: Counter,
     events: Family<Label<&'static str>, Counter>,
 }
 
@@ -85,6 +87,7 @@ impl Default for Metrics {
             connection_entries: Family::default(),
             connection_capacity: Family::default(),
             connections_expired: Counter::default(),
+            udp_sockets_ended: Counter::default(),
             events: Family::default(),
         }
     }
@@ -247,6 +250,11 @@ impl Metrics {
             "connection_entries_expired",
             "Connection entries removed because their flow was over",
             self.connections_expired.clone(),
+        );
+        registry.register(
+            "udp_sockets_ended",
+            "UDP sockets of processes ended because whom they were connected to serves no more",
+            self.udp_sockets_ended.clone(),
         );
         registry.register(
             "kubernetes_events",

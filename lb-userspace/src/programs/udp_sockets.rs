@@ -52,23 +52,22 @@ impl UdpSockets {
     }
 
     /// Ends the sockets that are connected to a backend which does not serve any more, or to a frontend
-    /// that was none when they were; returns how many.
+    /// that was none when they were, and adds their number to `ended`.
     ///
     /// # Errors
-    /// The kernel's; some may be ended then.
-    pub fn end_stranded(&self, contents: &Contents) -> io::Result<usize> {
-        let mut ended = 0;
+    /// The kernel's; some may be ended then, and are counted.
+    pub fn end_stranded(&self, contents: &Contents, ended: &mut u64) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for socket in list(family as u8)? {
                 let dialled = self.dialled(socket.cookie)?;
                 if socket.is_stranded(dialled.as_ref(), contents)
                     && destroy(family as u8, &socket.id)?
                 {
-                    ended += 1;
+                    *ended += 1;
                 }
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
     fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
