@@ -117,8 +117,14 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
     until("who dialled too early is told", CHANGE, || told_to_dial_again(&early))?;
 
     let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
-    let ended = || stage.count("weir_udp_sockets_ended_total");
-    until("that one is counted", CHANGE, || Ok(ensure!(ended()? == 1, "{} are", ended()?)))?;
+    let are_counted = |all: u64| {
+        until("all are counted", CHANGE, || {
+            let ended = stage.count("weir_udp_sockets_ended_total")?;
+            ensure!(ended == all, "{ended} of {all}");
+            Ok(())
+        })
+    };
+    are_counted(1)?;
     for next in [&lab.node2.pods[0], &lab.node1.pods[1]] {
         for socket in &sockets {
             speaks(socket)?;
@@ -133,8 +139,7 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
         }
         speaks(&by_itself)?;
     }
-    let all = 1 + 2 * sockets.len() as u64;
-    until("all are counted", CHANGE, || Ok(ensure!(ended()? == all, "{} of {all}", ended()?)))
+    are_counted(1 + 2 * sockets.len() as u64)
 }
 
 /// A socket of node1 that is connected to `end`.

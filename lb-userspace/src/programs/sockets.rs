@@ -11,6 +11,7 @@ use aya::Ebpf;
 use aya::pin;
 use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::causes;
 use super::object::{self, ObjectError};
@@ -81,10 +82,8 @@ pub enum SocketError {
 /// # Errors
 /// [`SocketError`]; programs that were attached to this control group still are.
 pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketError> {
-    let failed = |error| SocketError::Directory { path: path.into(), error };
-    let cgroup = File::open(path).map_err(failed)?;
-    // A control group's id is its inode (fs/kernfs/dir.c), on the 64-bit machines that BPF is for.
-    let id = cgroup.metadata().map_err(failed)?.ino();
+    let (cgroup, id) =
+        open(path).map_err(|error| SocketError::Directory { path: path.into(), error })?;
     for name in PROGRAMS {
         let program = object::load_for_sockets(ebpf, name)?;
         attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
@@ -92,6 +91,18 @@ pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketErro
         })?;
     }
     Ok(())
+}
+
+/// The control group at `path`, and its id.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let cgroup = File::open(path)?;
+    // The kernel would say no more than that the descriptor is bad.
+    if fstatfs(&cgroup)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        return Err(io::Error::other("not on a cgroup v2 file system"));
+    }
+    // A control group's id is its inode (fs/kernfs/dir.c), on the 64-bit machines that BPF is for.
+    let id = cgroup.metadata()?.ino();
+    Ok((cgroup, id))
 }
 
 /// Detaches the programs, wherever they are; returns whether any was attached.
@@ -149,4 +160,17 @@ fn detach(pin: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     fs::remove_file(pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_control_group_is_refused_with_what_to_name_instead() {
+        let path = PathBuf::from("/proc");
+        let error = open(&path).unwrap_err();
+        let said = SocketError::Directory { path, error }.to_string();
+        assert!(said.contains("/proc: not on a cgroup v2 file system; name"), "{said}");
+    }
 }

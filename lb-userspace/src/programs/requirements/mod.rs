@@ -21,6 +21,9 @@ const OLDEST: (u8, u8) = (5, 11);
 /// Where links at TC came in; before, programs are replaced in one step but cannot be pinned.
 const TCX: (u8, u8) = (6, 6);
 
+/// Where `bpf_set_retval` came in, by which a process that dials is told why it is refused.
+const SOCKETS: (u8, u8) = (5, 18);
+
 /// The capabilities programs are loaded and attached with, by their bits
 /// (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(&str, u32); 3] =
@@ -103,20 +106,23 @@ impl Node {
         };
         let code = kernel.code();
         let found = format!("Linux {}.{}.{}", code >> 16, code >> 8 & 0xff, code & 0xff);
-        let at_least = |(major, minor)| kernel >= KernelVersion::new(major, minor, 0);
-        if !at_least(OLDEST) {
+        if self.is_older_than(OLDEST) {
             let advice = format!("Linux {}.{} or later is needed", OLDEST.0, OLDEST.1);
             Finding::fail(about, found, advice)
-        } else if at_least(TCX) {
-            Finding::ok(about, found)
-        } else {
+        } else if self.is_older_than(TCX) {
             Finding::ok(
                 about,
                 format!(
                     "{found}: TC by clsact filters, which others may remove (links from 6.6 on)"
                 ),
             )
+        } else {
+            Finding::ok(about, found)
         }
+    }
+
+    fn is_older_than(&self, (major, minor): (u8, u8)) -> bool {
+        self.kernel.is_some_and(|kernel| kernel < KernelVersion::new(major, minor, 0))
     }
 
     fn judge_capabilities(&self) -> Finding {
@@ -165,9 +171,10 @@ impl Node {
     /// Whatever there is: packets are balanced without it.
     fn judge_sockets(&self) -> Finding {
         let about = "sockets";
+        let sets_errors = self.sets_errors.unwrap_or(!self.is_older_than(SOCKETS));
         let features = [
             (self.names_namespaces, "SO_NETNS_COOKIE (Linux 5.14)"),
-            (self.sets_errors != Some(false), "bpf_set_retval (Linux 5.18)"),
+            (sets_errors, "bpf_set_retval (Linux 5.18)"),
         ];
         let lacks = features.into_iter().filter(|(is_there, _)| !is_there).map(|(_, name)| name);
         let lacks: Vec<&str> = lacks.collect();
@@ -308,8 +315,11 @@ mod tests {
             let told = finding.advice.unwrap();
             assert!(advice.iter().all(|advice| told.contains(advice)), "{told}");
         }
-        // Who may not ask is told of the capabilities.
-        assert_eq!(sockets(|node| node.sets_errors = None).level, Level::Ok);
+        // Who may not ask goes by the version; who may, does not.
+        let older = Some(KernelVersion::new(5, 17, 0));
+        let asked = |sets_errors| Node { kernel: older, sets_errors, ..good() }.judge_sockets();
+        assert_eq!(asked(None).level, Level::Warn);
+        assert_eq!(asked(Some(true)).level, Level::Ok);
     }
 
     #[test]
