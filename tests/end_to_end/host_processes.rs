@@ -190,7 +190,7 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
 }
 
 /// Checks what becomes of TCP and UDP to `at`, once Weir has heard of it.
-fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
+pub fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
         until("the Service is known", CHANGE, || {
             let begun = Instant::now();
@@ -200,40 +200,6 @@ fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
-}
-
-#[test]
-fn a_call_is_explained_before_it_is_made() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
-        return Ok(());
-    };
-    let (lab, offer) = (&stage.lab, Served::Everywhere.offer(&stage.lab));
-    let nobody = Offer { name: "nobody", number: 38, pods: Vec::new() };
-    stage.manifests.offer(&nobody)?;
-    for family in Family::ALL {
-        let [dead, _] = of_family(lab, &nobody, family);
-        meets(lab, dead, Fate::Refused)?;
-        explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
-        for frontend in of_family(lab, &offer, family) {
-            let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;
-            let hook = format!("on the control group {}", cgroup.display());
-            explained(
-                lab,
-                frontend,
-                &["it is an address of this node", &hook, "forwarded-socket"],
-            )?;
-        }
-    }
-    Ok(())
-}
-
-/// Checks that what is told of a process of node1 that dials `end` holds all of `words`.
-fn explained(lab: &Lab, end: SocketAddr, words: &[&str]) -> Result<()> {
-    let own = lab.node1.addresses.of(Family::of(&end.ip())).to_string();
-    let story = weir(&lab.node1, &["explain", &own, &format!("{end}/udp")])?;
-    let missing = words.iter().find(|word| !story.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not told:\n{story}");
     Ok(())
 }
 
@@ -365,7 +331,7 @@ fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
     Ok(())
 }
 
-fn set(shape: Shape) -> Result<Option<Stage>> {
+pub fn set(shape: Shape) -> Result<Option<Stage>> {
     set_with(shape, &[])
 }
 
@@ -386,7 +352,7 @@ fn frontends(lab: &Lab, offer: &Offer) -> Vec<SocketAddr> {
 }
 
 /// ClusterIP and node port.
-fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
+pub fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
     let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
     [cluster_ip, (lab.node1.addresses.of(family), offer.node_port()).into()]
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use lb_common::socket::Dialled;
 use tracing::{info, warn};
 
+use super::stranded::is_stranded;
 use crate::config::{Config, SocketBalancing};
 use crate::maps::Contents;
 use crate::model;
@@ -99,7 +101,8 @@ impl Sockets {
             return 0;
         }
         let mut ended = 0;
-        let result = self.udp.end_stranded(contents, &mut ended);
+        let is_stranded = |peer, dialled: Option<&Dialled>| is_stranded(peer, dialled, contents);
+        let result = self.udp.end(is_stranded, &mut ended);
         if ended > 0 {
             info!(ended, "UDP sockets told that whom they speak to is gone");
         }

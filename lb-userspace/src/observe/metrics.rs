@@ -340,6 +340,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.healthz(200);
         metrics.services.inc();
+        metrics.udp_sockets_ended.inc_by(2);
         let (content_type, text) = exposition(&metrics.registry(), "*/*").unwrap();
         assert!(content_type.starts_with("text/plain; version=0.0.4"));
         assert!(!text.contains("# EOF"));
@@ -350,6 +351,7 @@ mod tests {
             "\nkubeproxy_proxy_healthz_total{code=\"200\"} 1\n",
             "# TYPE kubeproxy_network_programming_duration_seconds histogram\n",
             "\nkubeproxy_network_programming_duration_seconds_bucket{le=\"300.0\"} 0\n",
+            "\nweir_udp_sockets_ended_total 2\n",
             "# TYPE weir_build_info gauge\n",
             &format!("\nweir_build_info{{version=\"{version}\"}} 1\n"),
         ] {

@@ -191,14 +191,6 @@ fn events_are_counted_by_what_became_of_them() {
     assert!(text.contains("\nweir_kubernetes_events_total{result=\"failed\"} 5\n"), "{text}");
 }
 
-#[test]
-fn sockets_that_were_ended_are_counted() {
-    let observer = observer();
-    expect_lines(&scraped(&observer, reading()), &["weir_udp_sockets_ended_total 0"]);
-    observer.metrics().udp_sockets_ended.inc_by(2);
-    expect_lines(&scraped(&observer, reading()), &["weir_udp_sockets_ended_total 2"]);
-}
-
 /// docs/metrics.md has a row `| name | type | ...` for each family.
 #[test]
 fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
