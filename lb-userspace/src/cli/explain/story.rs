@@ -90,7 +90,7 @@ impl Story {
             walks: Vec::new(),
             end: String::new(),
         };
-        if *class == SourceClass::Host {
+        if dial::is_for(&contents.settings, *class) {
             let unseen = dial::unseen(&contents.settings, &node.control_group(), protocol);
             story.assumed.extend(unseen.map(str::to_owned));
         }

@@ -17,7 +17,7 @@ use super::story::{Question, Story};
 use crate::cli::output::json;
 use crate::cli::sample;
 use crate::maps::Contents;
-use crate::model::{Cluster, Name, TrafficPolicy};
+use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
 use crate::programs::devices::Way;
 
 /// The node around the maps: pods behind veth1, the rest behind eth0.
@@ -256,6 +256,14 @@ fn a_pods_call_is_told_where_pods_sockets_are_balanced() {
     let (call, packet) = story.split_once("on its way in, at the pod's device").unwrap();
     assert!(call.contains("forwarded-socket"), "{story}");
     assert!(packet.contains("passed-not-a-service"), "{story}");
+    // What goes by the client's address has to wait for a packet.
+    let mut cluster = sample::cluster();
+    let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
+    web.affinity = Affinity::ClientIp { timeout_seconds: 60 };
+    let story = called(&cluster, ends, SourceClass::Pod);
+    let (call, packet) = story.split_once("on its way in, at the pod's device").unwrap();
+    assert!(call.contains("passed-left-to-tc"), "{story}");
+    assert!(packet.contains("=> forwarded:"), "{story}");
 }
 
 #[test]

@@ -16,7 +16,17 @@ use crate::cli::explain::node::{Around, ControlGroup};
 use crate::cli::explain::recorder::Recorder;
 use crate::cli::explain::rule::{Packet, rule};
 
-/// Why no program sees the call of a process of this node; `None` if one does.
+/// Whether one may expect what senders of this class dial to be balanced: of the node's own processes
+/// always, and [`unseen`] then says why it is not.
+pub fn is_for(settings: &Settings, class: SourceClass) -> bool {
+    match class {
+        SourceClass::Host => true,
+        SourceClass::Pod => settings.balances_pods_sockets(),
+        SourceClass::Network => false,
+    }
+}
+
+/// Why no program sees such a call nevertheless; `None` if one does.
 pub fn unseen(
     settings: &Settings,
     group: &ControlGroup,
@@ -49,13 +59,9 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         walks: &mut Vec<Walk>,
     ) -> Result<SocketAddr, String> {
         let settings = &self.contents.settings;
-        let of_balanced = match self.class {
-            SourceClass::Host => true,
-            SourceClass::Pod => settings.balances_pods_sockets(),
-            SourceClass::Network => false,
-        };
         let group = self.node.control_group();
-        if !of_balanced || !self.is_new || unseen(settings, &group, self.protocol).is_some() {
+        let is_seen = unseen(settings, &group, self.protocol).is_none();
+        if !(self.is_new && is_seen && is_for(settings, self.class)) {
             return Ok(to);
         }
         let positions =
