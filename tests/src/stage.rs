@@ -88,11 +88,19 @@ impl Stage {
     /// # Errors
     /// If the agent cannot be asked.
     pub fn counted(&self, outcome: Outcome) -> Result<u64> {
+        self.count(&format!("weir_packets_total{{outcome=\"{outcome}\"}}"))
+    }
+
+    /// What the agent of node1 says of a series of its metrics.
+    ///
+    /// # Errors
+    /// If the agent cannot be asked, or has no such series.
+    pub fn count(&self, series: &str) -> Result<u64> {
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_249));
         let text = probe(&self.lab.node1.namespace, metrics, "GET /metrics")?.text();
-        let series = format!("weir_packets_total{{outcome=\"{outcome}\"}} ");
-        let found = text.lines().find_map(|line| line.strip_prefix(&series));
-        Ok(found.with_context(|| format!("no {series}in\n{text}"))?.parse()?)
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(found.with_context(|| format!("no {series} in\n{text}"))?.parse()?)
     }
 
     /// Checks that a pod of node1, the client outside, and a process of node1 itself where there is

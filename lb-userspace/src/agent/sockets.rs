@@ -1,8 +1,8 @@
 //! Keeps the programs for processes' sockets where they should be, and knows why they are not.
 
-use std::io;
 use std::path::PathBuf;
 
+use lb_common::socket::Dialled;
 use tracing::{info, warn};
 
 use super::stranded::is_stranded;
@@ -94,29 +94,25 @@ impl Sockets {
         self.cgroup_taken.as_ref()
     }
 
-    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps.
-    pub fn end_stranded(&self, contents: &Contents) {
+    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps;
+    /// returns how many.
+    pub fn end_stranded(&self, contents: &Contents) -> u64 {
         if self.balancing == SocketBalancing::Off {
-            return;
+            return 0;
         }
-        match self.try_end(contents) {
-            Ok(0) => {}
-            Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
-            Err(error) => warn!(
+        let mut ended = 0;
+        let is_stranded = |peer, dialled: Option<&Dialled>| is_stranded(peer, dialled, contents);
+        let result = self.udp.end(is_stranded, &mut ended);
+        if ended > 0 {
+            info!(ended, "UDP sockets told that whom they speak to is gone");
+        }
+        if let Err(error) = result {
+            warn!(
                 "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
                  ended: {error}; they go on until their processes dial again"
-            ),
+            );
         }
-    }
-
-    fn try_end(&self, contents: &Contents) -> io::Result<usize> {
-        let mut ended = 0;
-        for socket in self.udp.connected()? {
-            if is_stranded(socket.peer, socket.dialled.as_ref(), contents) && socket.end()? {
-                ended += 1;
-            }
-        }
-        Ok(ended)
+        ended
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

@@ -1,9 +1,11 @@
-//! UDP sockets of this node's processes that are connected: no program sees their datagrams. The kernel is
-//! asked for them as `ss` asks it (sock_diag(7)); what a socket was connected to in the place of a
-//! frontend stands in `DIALLED`, for what is kept with sockets the kernel tells of TCP's alone.
+//! UDP sockets of this node's processes that are connected where nobody serves any more. No program
+//! sees a datagram of a connected socket, so such a socket would go on sending to a pod that is gone;
+//! here it is ended, its process is told so (`ECONNABORTED`), and dials again. The kernel is asked as
+//! `ss` asks it (sock_diag(7)); what a socket was connected to in the place of a frontend stands in
+//! `DIALLED`, for what is kept with sockets the kernel tells of TCP's alone.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
@@ -34,19 +36,6 @@ pub struct UdpSockets {
     dialled: MapData,
 }
 
-/// A UDP socket that is connected.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Connected {
-    /// Where it sends.
-    pub peer: (IpAddr, u16),
-    /// What it was connected to in the place of a frontend, if it was; it may have been connected
-    /// elsewhere since.
-    pub dialled: Option<Dialled>,
-    family: u8,
-    /// By which the kernel finds it again.
-    id: Vec<u8>,
-}
-
 impl UdpSockets {
     /// Opens the map in `pins`.
     ///
@@ -60,21 +49,27 @@ impl UdpSockets {
         }
     }
 
-    /// Those of this network namespace, in both families.
+    /// Ends the sockets that `is_stranded` says so of, and adds their number to `ended`. It is asked
+    /// for each by where it is connected (IPv4 as such, whatever the socket's family), and where it
+    /// was connected in the place of a frontend, if that is known.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn connected(&self) -> io::Result<Vec<Connected>> {
-        let mut found = Vec::new();
+    /// The kernel's; some may be ended then, and are counted.
+    pub fn end(
+        &self,
+        is_stranded: impl Fn(SocketAddr, Option<&Dialled>) -> bool,
+        ended: &mut u64,
+    ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
-            let question = request(family as u8, &[0; ID.end - ID.start]);
-            let hear = |payload: &[u8]| found.extend(Connected::read(payload));
-            netlink::ask(NETLINK_SOCK_DIAG, LIST, libc::NLM_F_DUMP, &question, hear)?;
+            for socket in list(family as u8)? {
+                let dialled = self.dialled(socket.cookie)?;
+                if is_stranded(socket.peer, dialled.as_ref()) && destroy(family as u8, &socket.id)?
+                {
+                    *ended += 1;
+                }
+            }
         }
-        for socket in &mut found {
-            socket.dialled = self.dialled(socket.cookie())?;
-        }
-        Ok(found)
+        Ok(())
     }
 
     fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
@@ -86,38 +81,51 @@ impl UdpSockets {
     }
 }
 
+/// The UDP sockets of this network namespace that are connected.
+fn list(family: u8) -> io::Result<Vec<Connected>> {
+    let question = request(family, &[0; ID.end - ID.start]);
+    let mut found = Vec::new();
+    let hear = |payload: &[u8]| found.extend(Connected::read(payload));
+    netlink::ask(NETLINK_SOCK_DIAG, LIST, libc::NLM_F_DUMP, &question, hear)?;
+    Ok(found)
+}
+
+/// A socket that is connected.
+#[derive(PartialEq, Debug)]
+struct Connected {
+    /// By which the kernel finds it again.
+    id: Vec<u8>,
+    cookie: u64,
+    /// Where it sends.
+    peer: SocketAddr,
+}
+
 impl Connected {
     /// `struct inet_diag_msg`.
     fn read(payload: &[u8]) -> Option<Self> {
         let id = payload.get(ID)?;
         let [high, low] = *id.get(2..)?.first_chunk()?;
         let address: [u8; 16] = *id.get(20..)?.first_chunk()?;
-        let family = *payload.first()?;
-        let ip = match i32::from(family) {
+        let ip = match i32::from(*payload.first()?) {
             libc::AF_INET => IpAddr::from(*address.first_chunk::<4>()?),
             libc::AF_INET6 => Ipv6Addr::from(address).to_canonical(),
             _ => return None,
         };
-        let peer = (ip, u16::from_be_bytes([high, low]));
-        Some(Self { peer, dialled: None, family, id: id.to_vec() })
+        Some(Self {
+            id: id.to_vec(),
+            cookie: u64::from_ne_bytes(*id.get(40..)?.first_chunk()?),
+            peer: SocketAddr::new(ip, u16::from_be_bytes([high, low])),
+        })
     }
+}
 
-    /// Both halves of the cookie stand at the id's end.
-    fn cookie(&self) -> u64 {
-        self.id.last_chunk().map_or(0, |cookie| u64::from_ne_bytes(*cookie))
-    }
-
-    /// Ends the socket: its process is told `ECONNABORTED`. Returns whether it was there still.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn end(&self) -> io::Result<bool> {
-        let question = request(self.family, &self.id);
-        match netlink::ask(NETLINK_SOCK_DIAG, DESTROY, libc::NLM_F_ACK, &question, |_| {}) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => Err(error),
-        }
+/// Ends a socket; returns whether it was there still.
+fn destroy(family: u8, id: &[u8]) -> io::Result<bool> {
+    let question = request(family, id);
+    match netlink::ask(NETLINK_SOCK_DIAG, DESTROY, libc::NLM_F_ACK, &question, |_| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -132,7 +140,11 @@ fn request(family: u8, id: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
 
     /// What the kernel says of a socket that is connected to `peer`, port 53.
     fn message(family: i32, peer: &[u8]) -> Vec<u8> {
@@ -145,21 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_read_with_whom_it_speaks_to_and_its_cookie() {
-        let mapped = std::net::Ipv4Addr::new(10, 244, 0, 5).to_ipv6_mapped().octets();
-        for (family, peer) in [(libc::AF_INET, &[10, 244, 0, 5][..]), (libc::AF_INET6, &mapped)] {
+    fn a_socket_is_read_with_its_peer_whatever_clothes_that_wears() {
+        let mapped = POD.to_ipv6_mapped().octets();
+        for (family, peer) in [(libc::AF_INET, &POD.octets()[..]), (libc::AF_INET6, &mapped)] {
             let socket = Connected::read(&message(family, peer)).unwrap();
-            assert_eq!(socket.peer, ([10, 244, 0, 5].into(), 53));
-            assert_eq!(socket.cookie(), 4711);
+            assert_eq!((socket.cookie, socket.peer), (4711, (POD, 53).into()));
         }
     }
 
     #[test]
     fn what_is_cut_short_or_of_another_family_is_no_socket() {
-        let whole = message(libc::AF_INET, &[10, 244, 0, 5]);
+        let whole = message(libc::AF_INET, &POD.octets());
         for length in 0..ID.end {
             assert_eq!(Connected::read(&whole[..length]), None);
         }
-        assert_eq!(Connected::read(&message(libc::AF_UNIX, &[10, 244, 0, 5])), None);
+        assert_eq!(Connected::read(&message(libc::AF_UNIX, &POD.octets())), None);
     }
 }
