@@ -38,7 +38,7 @@ impl Difference {
         Self(self.0 + other.0)
     }
 
-    /// The same difference in 16 bits, to be asked more than one thing.
+    /// The same difference in 16 bits, for who asks it more than one thing.
     #[inline(always)]
     #[must_use]
     pub const fn short(self) -> Self {
@@ -63,8 +63,7 @@ impl Difference {
     /// The change folded into 16 bits.
     #[inline(always)]
     const fn halved(self) -> u16 {
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (self.0 & 0xffff) + ((self.0 >> 16) & 0xffff) + (self.0 >> 32);
         sum_of(sum as u16, (sum >> 16) as u16)
     }
 
@@ -109,11 +108,11 @@ impl Difference {
     }
 }
 
-/// The one's complement sum.
+/// The one's complement sum. The carry is added without a branch, which nobody could foretell.
 #[inline(always)]
 const fn sum_of(one: u16, other: u16) -> u16 {
-    let (sum, carry) = one.overflowing_add(other);
-    sum + carry as u16
+    let sum = one as u32 + other as u32;
+    (sum + (sum >> 16)) as u16
 }
 
 /// One's complement has two zeroes.

@@ -171,7 +171,8 @@ impl IpVersion for Ipv4 {
         let (old_source, old_destination) = addresses(header);
         let pseudo_header = Difference::NONE
             .word(word(&old_source), word(source))
-            .word(word(&old_destination), word(destination));
+            .word(word(&old_destination), word(destination))
+            .short();
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
         [*s0, *s1, *s2, *s3] = source.0;
         [*d0, *d1, *d2, *d3] = destination.0;
