@@ -23,4 +23,5 @@ pub mod maps;
 pub mod outcome;
 pub mod service;
 pub mod settings;
+pub mod socket;
 pub mod source_range;

@@ -10,6 +10,7 @@ use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
 use crate::service::{AddressRow, Frontend, FrontendRow, ServiceLabel};
 use crate::settings::Settings;
+use crate::socket::{Dialled, Socket};
 use crate::source_range::SourceRange;
 
 /// The kernel's kinds of map that Weir uses.
@@ -25,6 +26,9 @@ pub enum Kind {
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
+    /// `BPF_MAP_TYPE_SK_STORAGE`: an entry per socket, which comes and goes with it; without capacity,
+    /// and without a way to list its entries.
+    SocketStorage,
 }
 
 /// What decides how many entries a map has.
@@ -171,7 +175,26 @@ pub const TRAFFIC_V4: Map =
 pub const TRAFFIC_V6: Map =
     map::<u32, Traffic>("TRAFFIC_V6", Kind::PerCpuArray, Capacity::Backends);
 
-/// Every map that is pinned. The programs have a few more per CPU, caches of routes and room to work
+/// Socket → [`Socket`], IPv4.
+pub const SOCKETS_V4: Map =
+    map::<u32, Socket<V4>>("SOCKETS_V4", Kind::SocketStorage, Capacity::Fixed(0));
+/// Socket → [`Socket`], IPv6.
+pub const SOCKETS_V6: Map =
+    map::<u32, Socket<V6>>("SOCKETS_V6", Kind::SocketStorage, Capacity::Fixed(0));
+
+/// Cookie of a UDP socket that is connected → [`Dialled`]. An entry outlives its socket until the room
+/// is needed.
+pub const DIALLED: Map = map::<u64, Dialled>("DIALLED", Kind::LruHash, Capacity::Fixed(16_384));
+
+/// Every map that is pinned: tables, and what is kept with sockets.
+pub fn pinned() -> impl Iterator<Item = &'static Map> {
+    ALL.iter().chain(OF_SOCKETS)
+}
+
+/// What is kept with sockets.
+pub const OF_SOCKETS: &[Map] = &[SOCKETS_V4, SOCKETS_V6, DIALLED];
+
+/// Every table that is pinned. The programs have a few more per CPU, caches of routes and room to work
 /// in, which live and die with them.
 pub const ALL: &[Map] = &[
     SERVICES,
@@ -206,8 +229,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_short_enough_for_a_pin() {
-        for (i, map) in ALL.iter().enumerate() {
-            assert!(ALL[i + 1..].iter().all(|other| other.name != map.name));
+        for (i, map) in pinned().enumerate() {
+            assert!(pinned().skip(i + 1).all(|other| other.name != map.name));
             assert!(map.name.len() < 16, "the kernel cuts {} at 15 bytes", map.name);
         }
     }

@@ -69,8 +69,12 @@ outcomes! {
         "an answer from a backend elsewhere, sent to the client as from the frontend";
     RepliedBack, Translated, "replied-back",
         "an answer of a pod to itself, sent back as from the frontend";
+    ForwardedSocket, Translated, "forwarded-socket",
+        "a process dialled a Service: its socket was given a backend";
     ForwardedError, Translated, "forwarded-error",
         "an ICMP error about an answer, sent on to the backend";
+    RepliedSocket, Translated, "replied-socket",
+        "a process asked whom its socket speaks to, or who sent a datagram: told the frontend";
     RepliedError, Translated, "replied-error",
         "an ICMP error about a flow's packet, sent on to the client as about the frontend";
 
@@ -97,7 +101,7 @@ outcomes! {
     OtherHook, Passed, "passed-other-hook",
         "of a connection that is translated at another hook";
     LeftToTc, Passed, "passed-left-to-tc",
-        "left by XDP to the full program at TC";
+        "left to the full program at TC";
     Fragment, Passed, "passed-fragment",
         "a later fragment of a packet whose first one was not seen";
     ExtensionHeader, Passed, "passed-extension-header",

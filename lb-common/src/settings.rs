@@ -6,6 +6,9 @@ use crate::address::{Address, V4, V6};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Settings {
+    /// Cookie of the network namespace whose processes are of class
+    /// [`Host`](crate::service::SourceClass::Host) (`SO_NETNS_COOKIE`, Linux 5.14); 0 for none.
+    pub namespace: u64,
     /// First source port for translated flows. The range lies outside the node-port range and
     /// outside `ip_local_port_range`, so it takes no tuple that a socket of this node may get.
     pub first_source_port: u16,
@@ -17,6 +20,33 @@ pub struct Settings {
     pub services_v4: Prefix<V4>,
     /// The same for IPv6.
     pub services_v6: Prefix<V6>,
+    /// The node's own IPv4 address: it stands for a process of this node that has not got a source
+    /// address yet. Unspecified if there is none.
+    pub own_v4: V4,
+    /// The same for IPv6.
+    pub own_v6: V6,
+    /// [`Settings::PODS_SOCKETS`]
+    pub flags: u32,
+    /// Always zero.
+    pub zero: u32,
+}
+
+impl Settings {
+    /// Sockets of pods are balanced too, not only those of the node's own processes.
+    pub const PODS_SOCKETS: u32 = 1;
+
+    /// Settings of an agent that has not written any.
+    #[must_use]
+    pub fn nothing() -> Self {
+        bytemuck::Zeroable::zeroed()
+    }
+
+    /// Whether sockets of pods are balanced.
+    #[inline(always)]
+    #[must_use]
+    pub const fn balances_pods_sockets(&self) -> bool {
+        self.flags & Self::PODS_SOCKETS != 0
+    }
 }
 
 /// A range of addresses as two words to compare by.
@@ -63,23 +93,35 @@ fn halves<A: Address>(address: &A) -> [u64; 2] {
     [a | b << 32, c | d << 32]
 }
 
-/// The prefix of an address's own family.
-pub trait OfServices: Address {
+/// What the settings say of an address's own family.
+pub trait InSettings: Address {
     /// The range that covers this family's cluster IPs and service CIDRs.
     fn of_services(settings: &Settings) -> &Prefix<Self>;
+    /// The node's own address.
+    fn own(settings: &Settings) -> Self;
 }
 
-impl OfServices for V4 {
+impl InSettings for V4 {
     #[inline(always)]
     fn of_services(settings: &Settings) -> &Prefix<Self> {
         &settings.services_v4
     }
+
+    #[inline(always)]
+    fn own(settings: &Settings) -> Self {
+        settings.own_v4
+    }
 }
 
-impl OfServices for V6 {
+impl InSettings for V6 {
     #[inline(always)]
     fn of_services(settings: &Settings) -> &Prefix<Self> {
         &settings.services_v6
+    }
+
+    #[inline(always)]
+    fn own(settings: &Settings) -> Self {
+        settings.own_v6
     }
 }
 

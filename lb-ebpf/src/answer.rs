@@ -10,8 +10,8 @@ use crate::balance::{Hook, World};
 use crate::checksum::Difference;
 use crate::flow::Flow;
 use crate::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, Unwritable};
-use crate::rewrite;
 use crate::wire::{IpVersion, icmp};
+use crate::{choose, rewrite};
 
 /// The hop limit of an answer.
 pub(crate) const HOPS: u8 = 64;
@@ -130,7 +130,9 @@ where
     match world.address(&to) {
         Some(row) if row.answers_ping() => {}
         Some(_) => return Outcome::Ping,
-        None if flow.is_unallocated(world) => return Outcome::UnallocatedAddress,
+        None if choose::is_unallocated(world, &mut flow.choice, &to) => {
+            return Outcome::UnallocatedAddress;
+        }
         None => return Outcome::Ping,
     }
     if !world.may_answer() {

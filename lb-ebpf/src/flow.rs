@@ -2,17 +2,15 @@
 //! both.
 
 use lb_common::address::{Address, Port, Ports, Protocol, Tuple};
-use lb_common::affinity::{Affinity, Client};
-use lb_common::backend::BackendId;
 use lb_common::connection::{Connection, Place, State, Ticks};
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::{Frontend, ServiceId};
-use lb_common::source_range::SourceRange;
+use lb_common::service::Frontend;
 
 use crate::answer::Draft;
 use crate::balance::{Hook, Onward, Walked, World};
+use crate::choose::Choice;
 use crate::packet::Packet;
 use crate::tables::{Link, NextHop, Refusal, Route, Table};
 use crate::wire::{Extent, Headers, IpVersion};
@@ -30,12 +28,8 @@ pub(crate) struct Flow<A: Address> {
     pub answers: Tuple<A>,
     /// That other entry.
     pub answer: Connection<A>,
-    /// The client, where its Service port has session affinity.
-    pub client: Client<A>,
-    /// What that client had.
-    pub affinity: Affinity,
-    /// Its address, to be looked for among source ranges.
-    pub range: SourceRange<A>,
+    /// Room to choose a backend in.
+    pub choice: Choice<A>,
     /// The tuple of the packet that an ICMP error quotes.
     pub quoted: Tuple<A>,
     /// Which packet a fragment belongs to.
@@ -70,9 +64,7 @@ impl<A: Address> Flow<A> {
             frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
             answers: entry.rewritten,
             answer: entry,
-            client: Client { address: A::zeroed(), service: ServiceId(0) },
-            affinity: Affinity { backend: BackendId(0), generation: 0, last_used: Ticks(0) },
-            range: SourceRange::of(ServiceId(0), A::zeroed()),
+            choice: Choice::new(),
             quoted: entry.rewritten,
             fragmented: Fragmented::nothing(),
             extent: Extent::default(),
@@ -152,30 +144,12 @@ impl<A: Address> Flow<A> {
             if self.headers.flags.opens() {
                 self.clear_the_way(world);
             }
-            return Err(self.beside_frontends(world));
+            let destination = &self.headers.tuple.destination;
+            return Err(choose::beside_frontends(world, &mut self.choice, destination));
         };
-        let (id, backend) = choose::backend(world, self, &row, hook.class)?;
+        let (id, backend) =
+            choose::backend(world, &mut self.choice, &self.headers.tuple, &row, hook.class)?;
         connect::begin(world, hook, self, id, &backend)
-    }
-
-    /// A packet to no frontend, but perhaps to an address that is for Services alone.
-    #[inline(always)]
-    fn beside_frontends<W: World<A>>(&mut self, world: &W) -> Outcome {
-        let destination = self.headers.tuple.destination;
-        match world.address(&destination) {
-            Some(row) if row.rejects() => return Outcome::RejectedUndefinedPort,
-            Some(_) => return Outcome::NotAService,
-            None => {}
-        }
-        if self.is_unallocated(world) { Outcome::UnallocatedAddress } else { Outcome::NotAService }
-    }
-
-    /// Whether the packet is to an address of the cluster's service CIDRs.
-    #[inline(always)]
-    pub fn is_unallocated<W: World<A>>(&mut self, world: &W) -> bool {
-        let destination = self.headers.tuple.destination;
-        self.range = SourceRange::of(SourceRange::<A>::CLUSTER, destination);
-        world.may_be_service(&destination) && world.allows(&self.range)
     }
 
     /// Whether this hook is where packets of the entry are translated.

@@ -27,6 +27,7 @@ pub mod packet;
 #[cfg(feature = "bench")]
 pub mod repeat;
 mod rewrite;
+pub mod socket;
 pub mod tables;
 mod unusual;
 pub mod wire;

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,9 +21,11 @@ enum Command {
     ProgramLoad = 5,
     ObjectGet = 7,
     ProgramTestRun = 10,
+    ObjectInfo = 15,
     LookupBatch = 24,
     UpdateBatch = 26,
     DeleteBatch = 27,
+    LinkUpdate = 29,
     LinkDetach = 34,
 }
 
@@ -90,15 +92,44 @@ struct TestRunAttribute {
     duration: u32,
 }
 
+/// The member for `BPF_LINK_UPDATE`.
+#[derive(Default)]
+#[repr(C)]
+struct LinkUpdateAttribute {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// The member for `BPF_OBJ_GET_INFO_BY_FD`.
+#[derive(Default)]
+#[repr(C)]
+struct InfoAttribute {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link on a control group.
+#[derive(Default)]
+#[repr(C)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    padding: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    more_padding: u32,
+}
+
 /// The member for `BPF_LINK_DETACH`.
 #[derive(Default)]
 #[repr(C)]
 struct LinkDetachAttribute {
     link_fd: u32,
 }
-
-/// Where a walk over a map goes on: opaque to user space, four bytes for every kind of map.
-pub type Position = u32;
 
 /// Reads the value under `key`. Of a least-recently-used hash this does not count as use.
 ///
@@ -121,16 +152,21 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
 /// Reads entries from `position` on (`None` is the start) into `keys` and `values`, as many as fit
 /// in the shorter of them; returns how many, and where to go on or `None` at the end.
 ///
+/// A position is opaque. Of a hash it is four bytes, of all other maps a whole key, so a key has the
+/// room for it: see `generic_map_lookup_batch` in
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c>.
+///
 /// # Errors
 /// Those of `BPF_MAP_LOOKUP_BATCH`: `ENOSPC` if a bucket of a hash has more entries than fit.
 pub fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
-    position: Option<Position>,
+    position: Option<K>,
     keys: &mut [K],
     values: &mut [V],
-) -> io::Result<(usize, Option<Position>)> {
-    let start = position.unwrap_or_default();
-    let mut next: Position = 0;
+) -> io::Result<(usize, Option<K>)> {
+    const { assert!(size_of::<K>() >= size_of::<u32>(), "a hash's position has no room") };
+    let start = position.unwrap_or(K::zeroed());
+    let mut next = K::zeroed();
     let mut attribute = BatchAttribute {
         in_batch: position.map_or(0, |_| address(&start)),
         out_batch: address_mut(&mut next),
@@ -140,9 +176,9 @@ pub fn lookup_batch<K: Pod, V: Pod>(
         map_fd: number(map),
         ..Default::default()
     };
-    // SAFETY: `start` and `next` live until the call returns; `keys` and `values` have room for
-    // `count` entries of the map, whose key and value the callers have compared with `K` and `V`,
-    // and any bytes are good values of those.
+    // SAFETY: `start` and `next` live until the call returns and have room for a position, as above;
+    // `keys` and `values` have room for `count` entries of the map, whose key and value the callers
+    // have compared with `K` and `V`, and any bytes are good values of those.
     let result = unsafe { bpf(Command::LookupBatch, &mut attribute) };
     let read = attribute.count as usize;
     match result {
@@ -199,15 +235,65 @@ pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Resu
 /// # Errors
 /// Those of `BPF_OBJ_GET` and `BPF_LINK_DETACH`.
 pub fn detach_pinned_link(path: &Path) -> io::Result<()> {
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let mut attribute = ObjectAttribute { pathname: name.as_ptr() as u64, ..Default::default() };
-    // SAFETY: `name` is a string that ends with a zero byte and lives until the call returns.
-    let link = unsafe { bpf(Command::ObjectGet, &mut attribute) }?;
-    // SAFETY: the kernel has just handed this descriptor to us, and nobody else knows it.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let link = pinned(path)?;
     let mut attribute = LinkDetachAttribute { link_fd: number(link.as_fd()) };
     // SAFETY: the attribute holds no pointer.
     unsafe { bpf(Command::LinkDetach, &mut attribute) }.map(drop)
+}
+
+/// Puts `program` in the place of the one that the link pinned at `path` runs, in one step.
+///
+/// # Errors
+/// Those of `BPF_OBJ_GET` and `BPF_LINK_UPDATE`.
+pub fn update_pinned_link(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = pinned(path)?;
+    let mut attribute = LinkUpdateAttribute {
+        link_fd: number(link.as_fd()),
+        new_prog_fd: number(program),
+        ..Default::default()
+    };
+    // SAFETY: the attribute holds no pointer.
+    unsafe { bpf(Command::LinkUpdate, &mut attribute) }.map(drop)
+}
+
+/// The id of the control group that the link pinned at `path` is on; 0 once that is gone.
+///
+/// # Errors
+/// Those of `BPF_OBJ_GET` and `BPF_OBJ_GET_INFO_BY_FD`.
+pub fn cgroup_of_pinned_link(path: &Path) -> io::Result<u64> {
+    let link = pinned(path)?;
+    let mut info = CgroupLinkInfo::default();
+    let mut attribute = InfoAttribute {
+        bpf_fd: number(link.as_fd()),
+        info_len: count(size_of::<CgroupLinkInfo>()),
+        info: address_mut(&mut info),
+    };
+    // SAFETY: `info` has room for the length stated and lives until the call returns, and any bytes
+    // are a good one.
+    unsafe { bpf(Command::ObjectInfo, &mut attribute) }?;
+    Ok(info.cgroup_id)
+}
+
+/// What is pinned at `path`.
+fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attribute = ObjectAttribute { pathname: name.as_ptr() as u64, ..Default::default() };
+    // SAFETY: `name` is a string that ends with a zero byte and lives until the call returns.
+    let object = unsafe { bpf(Command::ObjectGet, &mut attribute) }?;
+    // SAFETY: the kernel has just handed this descriptor to us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(object) })
+}
+
+/// The cookie of our network namespace, by which programs know it.
+///
+/// # Errors
+/// Those of getsockopt(2): `ENOPROTOOPT` before Linux 5.14.
+pub fn namespace_cookie() -> io::Result<u64> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+    let mut cookie = [0; 8];
+    option(&socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut cookie)?;
+    Ok(u64::from_ne_bytes(cookie))
 }
 
 /// Runs the instructions of a program for TC once on `packet` and returns what they leave in

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::control_plane::proxy::Proxy;
-use weir_tests::control_plane::stage::Stage;
+use weir_tests::control_plane::stage::{PATIENCE, Stage};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
-use weir_tests::traffic::{Client, Flow};
+use weir_tests::traffic::{Client, Fate, Flow, Origin, knock};
+use weir_tests::wait::until;
 
 #[test]
 fn every_frontend_answers_with_weir() -> Result<()> {
@@ -114,6 +116,50 @@ fn every_pod_gets_its_share_of_many_connections(proxy: Proxy) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_with_weir() -> Result<()> {
+    a_service_without_endpoints_refuses(Proxy::Weir)
+}
+
+#[test]
+fn a_service_without_endpoints_refuses_with_kube_proxy() -> Result<()> {
+    a_service_without_endpoints_refuses(Proxy::KubeProxy)
+}
+
+/// Prints how long a client waits to hear of it; docs/rules.md says what came of that with each proxy.
+fn a_service_without_endpoints_refuses(proxy: Proxy) -> Result<()> {
+    /// Of its first packet a TCP client on the same machine may hear too early; it then hears of the
+    /// second, a second later. The third would be sent three seconds after the first.
+    const DEADLINE: Duration = Duration::from_millis(2500);
+    let Some(stage) = Stage::set(proxy)? else {
+        return Ok(());
+    };
+    let offer = Offer { name: "nobody", number: 31, pods: Vec::new() };
+    stage.control_plane.api.offer(&offer, stage.lab.pods())?;
+    for flow in stage.flows(&offer) {
+        let client = flow.origin.namespace(&stage.lab);
+        for protocol in [Protocol::UDP, Protocol::TCP] {
+            let flow = Flow { protocol, ..flow };
+            let took = until(&format!("{flow} is refused"), PATIENCE, || {
+                let began = Instant::now();
+                let told = knock(client, flow.frontend, protocol, DEADLINE)?;
+                ensure!(is_refusal(proxy, &flow, told), "{told:?}");
+                Ok((began.elapsed(), told))
+            })?;
+            eprintln!("{proxy:?}: {flow} was refused after {took:.1?}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether `fate` is what a client is told where nobody serves: nftables' `reject` has a process of the
+/// node itself hear of its own datagram as of one that it may not send.
+fn is_refusal(proxy: Proxy, flow: &Flow, fate: Fate) -> bool {
+    let (is_host, is_udp) = (matches!(flow.origin, Origin::Host), flow.protocol == Protocol::UDP);
+    let may_be_forbidden = proxy == Proxy::KubeProxy && is_host && is_udp;
+    fate == Fate::Refused || (may_be_forbidden && fate == Fate::Forbidden)
 }
 
 /// kube-proxy leaves client ports alone where it does not hide the client; the second flow then fails,

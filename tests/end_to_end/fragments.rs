@@ -105,6 +105,7 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
     let own = match origin {
         Origin::Pod(pod) => pod.addresses.of(family),
         Origin::Outside => CLIENT.of(family),
+        Origin::Host => lab.node1.addresses.of(family),
     };
     let (listener, raw) = origin.namespace(lab).run(|| {
         let listener = UdpSocket::bind((own, 0))?;

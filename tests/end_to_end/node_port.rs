@@ -1,7 +1,9 @@
 //! A client outside reaches a Service at a node's address and the Service's node port. A backend on
 //! that node sees the client's own address; one elsewhere sees the node's, so that it answers there.
 
-use anyhow::{Result, ensure};
+use std::net::{Ipv6Addr, TcpListener, UdpSocket};
+
+use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::lab::{Attachment, Reach, Shape};
 use weir_tests::stage::{Served, Stage};
@@ -51,6 +53,30 @@ fn node_ports_are_reached_with_native_xdp() -> Result<()> {
 fn node_ports_are_reached_with_native_xdp_through_an_overlay() -> Result<()> {
     let shape = Shape { offloads: false, cards: true, reach: Reach::Overlay, ..Shape::default() };
     check_with_xdp(shape, "native", "mtu 1500 xdp ")
+}
+
+#[test]
+fn no_socket_of_the_node_has_a_node_port_and_one_that_takes_it_hears_nothing() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    every_node_port_answers(&stage)?;
+    let mut taken = Vec::new();
+    for served in Served::ALL {
+        // Linux refuses the wildcard of both families if a socket has the port at any address of either.
+        let all = (Ipv6Addr::UNSPECIFIED, served.offer(&stage.lab).node_port());
+        let bind = || Ok((TcpListener::bind(all)?, UdpSocket::bind(all)?));
+        let sockets = stage.lab.node1.namespace.run(bind);
+        taken.push(sockets.with_context(|| format!("a socket has port {}", all.1))?);
+    }
+    every_node_port_answers(&stage)?;
+    for (listener, socket) in taken {
+        listener.set_nonblocking(true)?;
+        ensure!(listener.accept().is_err(), "a connection to a node port went to the node");
+        socket.set_nonblocking(true)?;
+        ensure!(socket.recv(&mut [0]).is_err(), "a datagram to a node port went to the node");
+    }
+    Ok(())
 }
 
 fn check(shape: Shape, arguments: &[&str]) -> Result<()> {

@@ -33,8 +33,8 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
                 let expected = match (origin, served) {
                     (Origin::Outside, Served::ByOne) => vec![router, node1],
                     (Origin::Outside, _) => vec![router, node1, Hop::Expired(frontend.ip())],
-                    (Origin::Pod(_), Served::ByOne) => vec![],
-                    (Origin::Pod(_), _) => vec![node2],
+                    (Origin::Pod(_) | Origin::Host, Served::ByOne) => vec![],
+                    (Origin::Pod(_) | Origin::Host, _) => vec![node2],
                 };
                 let expected = [expected, vec![Hop::Answered]].concat();
                 let hops = trace(origin.namespace(lab), frontend)?;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use anyhow::{Context, Result};
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
-use lb_userspace::programs::{object, processors};
+use lb_userspace::programs::{object, processors, sockets};
 use weir_tests::kernel::{Programs, alone};
 
 use crate::stack;
@@ -21,6 +21,9 @@ const BUDGETS: [(Program, u32, u32); 4] = [
     (Program::NetworkXdp, 110_000, 34_000),
 ];
 
+/// The same for each of the programs for processes' sockets.
+const SOCKET_BUDGET: (u32, u32) = (3_000, 8_000);
+
 /// Bytes of stack that any one function may use. A walk is at most four calls deep, and the kernel
 /// allows 512 bytes for the whole chain.
 const STACK: u32 = 320;
@@ -33,7 +36,7 @@ const MAP_MEMORY_PER_MILLE: u64 = 12;
 #[test]
 fn programs_stay_within_their_budgets() -> Result<()> {
     alone(|| {
-        let programs = Programs::load(|_| 16)?;
+        let mut programs = Programs::load(|_| 16)?;
         for (program, instructions, bytes) in BUDGETS {
             let info = programs.info(program)?;
             let verified = info.verified_instruction_count().context("kernel before 5.16")?;
@@ -41,6 +44,14 @@ fn programs_stay_within_their_budgets() -> Result<()> {
             println!("{}: {verified} instructions verified, {jitted} bytes", program.name());
             assert!(verified <= instructions, "{program:?}: {verified} instructions verified");
             assert!(jitted <= bytes, "{program:?}: {jitted} bytes of machine code");
+        }
+        for name in sockets::PROGRAMS {
+            let info = programs.load_for_sockets(name)?;
+            let verified = info.verified_instruction_count().context("kernel before 5.16")?;
+            let (instructions, bytes) = SOCKET_BUDGET;
+            println!("{name}: {verified} instructions verified, {} bytes", info.size_jitted());
+            assert!(verified <= instructions, "{name}: {verified} instructions verified");
+            assert!(info.size_jitted() <= bytes, "{name}: {} bytes", info.size_jitted());
         }
         Ok(())
     })

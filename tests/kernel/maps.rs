@@ -51,7 +51,7 @@ fn contents() -> Contents {
             first_source_port: 1024,
             source_ports: 100,
             services_v4: Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) },
-            services_v6: Prefix::nothing(),
+            ..Settings::nothing()
         },
         ..Contents::default()
     };
@@ -106,6 +106,23 @@ fn contents_are_read_as_they_were_written_and_removed_without_a_trace() -> Resul
         ensure!(diff(&read, &contents()).is_empty());
         write(&mut store, &diff(&read, &Contents::default()))?;
         ensure!(store.read()? == Contents::default());
+        Ok(())
+    })
+}
+
+#[test]
+fn more_ranges_than_are_read_at_a_time_are_read_as_they_were_written() -> Result<()> {
+    on_maps(|pins| {
+        let mut contents = Contents::default();
+        for number in 0..10_000_u32 {
+            let v4 = V4(number.to_be_bytes());
+            contents.v4.source_ranges.insert(SourceRange::of(ServiceId(1), v4));
+            let v6 = V6((u128::from(number) << 64).to_be_bytes());
+            contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), v6, 64));
+        }
+        let mut store = KernelStore::open(pins)?;
+        write(&mut store, &diff(&Contents::default(), &contents))?;
+        ensure!(store.read()? == contents, "what was read differs");
         Ok(())
     })
 }

@@ -1,5 +1,6 @@
 //! The agent as users run it: the binary `weir`, as a process in a node of a lab.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -84,6 +85,7 @@ impl Agent {
             .args(["--node-name", node.name])
             .arg("--bpffs")
             .arg(&node.bpffs)
+            .args(sockets(node))
             .args(arguments)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -194,6 +196,14 @@ impl Log {
         self.more
             .wait_timeout_while(lines, soon, without)
             .is_ok_and(|(_, waited)| !waited.timed_out())
+    }
+}
+
+/// Whose sockets are to be balanced: nobody's but this process's.
+fn sockets(node: &Node) -> [&OsStr; 2] {
+    match &node.cgroup {
+        Some(group) => ["--cgroup".as_ref(), group.as_os_str()],
+        None => ["--socket-balancing".as_ref(), "off".as_ref()],
     }
 }
 

@@ -116,6 +116,15 @@ impl Programs {
         Ok(programs)
     }
 
+    /// Loads a program for processes' sockets and returns what the kernel says of it.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load_for_sockets(&mut self, name: &'static str) -> Result<ProgramInfo> {
+        let program = lb_userspace::programs::object::load_for_sockets(&mut self.ebpf, name)?;
+        Ok(program.info()?)
+    }
+
     /// What the kernel says of a program.
     ///
     /// # Errors

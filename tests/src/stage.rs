@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lb_common::address::Family;
+use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 
 use crate::agent::Agent;
 use crate::lab::{Lab, Shape};
 use crate::manifests::{Manifests, Offer};
 use crate::requires;
-use crate::traffic::{self, Servers, get, probe};
+use crate::traffic::{self, Flow, Origin, Servers, get, probe};
 
 /// A lab at work. Fields are dropped in their order: first the agent, last the lab.
 #[derive(Debug)]
@@ -93,6 +93,29 @@ impl Stage {
         let series = format!("weir_packets_total{{outcome=\"{outcome}\"}} ");
         let found = text.lines().find_map(|line| line.strip_prefix(&series));
         Ok(found.with_context(|| format!("no {series}in\n{text}"))?.parse()?)
+    }
+
+    /// Checks that a pod of node1 and the client outside reach the stage's Services in every way: by
+    /// both families, over TCP and UDP.
+    ///
+    /// # Errors
+    /// If one of them is not answered as it should be.
+    pub fn check_traffic(&self) -> Result<()> {
+        let lab = &self.lab;
+        for served in Served::ALL {
+            let offer = served.offer(lab);
+            for family in Family::ALL {
+                let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+                let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
+                let of_pod = (Origin::Pod(&lab.node1.pods[0]), cluster_ip);
+                for (origin, frontend) in [of_pod, (Origin::Outside, node_port)] {
+                    for protocol in [Protocol::TCP, Protocol::UDP] {
+                        Flow { origin, frontend, protocol }.send(lab, 1000)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds a Service and waits until one of its ClusterIPs answers a pod of node1.

@@ -119,6 +119,8 @@ pub enum Benchmark {
     Packets,
     /// What a large cluster costs the agent.
     Agent,
+    /// What dialling a Service costs a process.
+    Sockets,
 }
 
 /// Runs a benchmark.
@@ -142,6 +144,10 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
                 .env(OBJECT, object()?)
                 .env(AGENT, weir)
                 .env(control_plane::FOLDERS, control_plane::folders()?);
+        }
+        Benchmark::Sockets => {
+            // What is timed happens in the kernel.
+            command.arg("sockets").env(OBJECT, object()?).env(AGENT, agent(Profile::Debug)?);
         }
     }
     run(

@@ -196,6 +196,10 @@ pub fn rows() -> Rows {
             Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 255, 255, 248]) },
             Prefix { first: V6(FIRST_SERVICE_V6), mask: V6(SERVICES_MASK_V6) },
         )),
+        own: Some((
+            address(Lab { family: Family::V4 }.node(0).ip()),
+            address(Lab { family: Family::V6 }.node(0).ip()),
+        )),
     }
 }
 

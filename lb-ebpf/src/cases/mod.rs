@@ -3,13 +3,16 @@
 //! same, byte by byte.
 //!
 //! Every case happens in one place, [`lab`]: a node with a pod, another node with another, a client
-//! outside. Add a case in [`list`].
+//! outside. Add a case to the file
+//! that is about the like, or a function of cases to [`list`].
 
+mod flows;
 pub mod frame;
 pub mod lab;
 pub mod list;
 pub mod mutation;
 mod told;
+mod translated;
 mod unusual;
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Cases of packets that are not read at a glance: fragments and IPv6 extension headers.
+//! Cases of packets that are not read at a glance, or left alone for what they are.
 
 use std::net::SocketAddr;
 
@@ -8,14 +8,88 @@ use lb_common::outcome::Outcome;
 
 use super::frame::{self, Kind};
 use super::lab::{self, BACKEND_PORT, Dial, Pod};
-use super::list::{CLIENT, Tell};
+use super::list::{CLIENT, PAYLOAD, Tell};
 use super::{Case, Program, Step};
 use crate::balance::Onward;
+use crate::unusual::is_unusual;
 
 /// A payload that makes three fragments.
 const LONG: [u8; 100] = [0x5a; 100];
 
 impl Tell {
+    /// Packets that are left alone for what they are.
+    pub(super) fn odd(self, pod: SocketAddr) -> Vec<Case> {
+        let to = self.lab.dial(Dial::Here);
+        let whole = frame::frame(pod, to, self.protocol, Kind::Open, PAYLOAD);
+        let left = |sentence, frame: Vec<u8>, outcome| {
+            let steps = [Program::FromPod, Program::NetworkXdp].map(|program| {
+                let is_left = program == Program::NetworkXdp && is_unusual(outcome);
+                let outcome = if is_left { Outcome::LeftToTc } else { outcome };
+                let frame = frame.clone();
+                Step::Packet { program, frame, outcome, onward: Onward::On, leaves: None }
+            });
+            self.case(sentence, steps.to_vec())
+        };
+        let changed = |at: usize, bytes: &[u8]| {
+            let mut frame = whole.clone();
+            frame[at..at + bytes.len()].copy_from_slice(bytes);
+            frame
+        };
+        let is_v4 = self.lab.family == Family::V4;
+        // Where the protocol and the fragment fields stand, and the transport header begins.
+        let (protocol, transport) = if is_v4 { (23, 34) } else { (20, 54) };
+        let mut cases = vec![
+            left("what is not IP is left alone", changed(12, &[8, 6]), Outcome::NotIp),
+            left("what has a VLAN tag is left alone", changed(12, &[0x81, 0]), Outcome::Vlan),
+            left("another version under this EtherType", changed(14, &[0x95]), Outcome::Malformed),
+            left("an IP header cut short", whole[..transport - 1].to_vec(), Outcome::Malformed),
+            left(
+                "a transport header cut short",
+                whole[..transport + 7].to_vec(),
+                Outcome::Malformed,
+            ),
+            left("DCCP is left alone", changed(protocol, &[33]), Outcome::NotTransport),
+        ];
+        let icmp = if is_v4 { 1 } else { 58 };
+        let types = if is_v4 {
+            [
+                (3, Outcome::IcmpError),
+                (11, Outcome::IcmpError),
+                (0, Outcome::NotTransport),
+                (13, Outcome::NotTransport),
+            ]
+        } else {
+            [
+                (2, Outcome::IcmpError),
+                (1, Outcome::IcmpError),
+                (129, Outcome::NotTransport),
+                (135, Outcome::NotTransport),
+            ]
+        };
+        for (kind, outcome) in types {
+            let mut frame = changed(protocol, &[icmp]);
+            frame[transport] = kind;
+            cases.push(left("ICMP is told apart", frame, outcome));
+        }
+        if is_v4 {
+            cases.push(left(
+                "a header length below five",
+                changed(14, &[0x44]),
+                Outcome::Malformed,
+            ));
+        } else {
+            let cut_short = whole[..transport + 7].to_vec();
+            for next in [0, 43, 44, 51, 60] {
+                let mut frame = cut_short.clone();
+                frame[protocol] = next;
+                let end = (Outcome::Malformed, Onward::On);
+                let steps = vec![self.odd_step(Program::FromPod, frame, end)];
+                cases.push(self.case("an extension header cut short", steps));
+            }
+        }
+        cases
+    }
+
     /// Packets in pieces.
     pub(super) fn fragments(self) -> Vec<Case> {
         let (pod, client) = (self.lab.neighbour(CLIENT), self.lab.client(CLIENT));

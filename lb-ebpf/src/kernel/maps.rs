@@ -2,7 +2,8 @@
 //! an agent; the agent sets those of its settings before it loads.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::macros::map;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use lb_common::address::{Tuple, V4, V6};
@@ -14,9 +15,11 @@ use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented, HeldFragment};
 use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
-use lb_common::settings::{OfServices, Settings};
+use lb_common::settings::{InSettings, Settings};
 
+use lb_common::socket::{Dialled, Socket};
 use lb_ebpf::balance::Flows;
+use lb_ebpf::socket::Room;
 
 use super::answers::Answers;
 use super::hold::HeldFrame;
@@ -97,6 +100,20 @@ pub static HOLDING: PerCpuArray<HeldFrame> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 pub static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 
+#[btf_map]
+static SOCKETS_V4: SkStorage<Socket<V4>> = SkStorage::new();
+#[btf_map]
+static SOCKETS_V6: SkStorage<Socket<V6>> = SkStorage::new();
+#[map]
+pub static DIALLED: LruHashMap<u64, Dialled> = LruHashMap::with_max_entries(16_384, 0);
+/// Room to choose a backend in, which a socket has only while it dials: processes, unlike packets, are
+/// interrupted by others of their CPU.
+#[btf_map]
+static ROOMS_V4: SkStorage<Room<V4>> = SkStorage::new();
+/// The same for IPv6.
+#[btf_map]
+static ROOMS_V6: SkStorage<Room<V6>> = SkStorage::new();
+
 /// Room for the walk that this CPU is on.
 #[map]
 pub static FLOWS: PerCpuArray<Flows> = PerCpuArray::with_max_entries(1, 0);
@@ -109,7 +126,7 @@ pub struct RangeOf<A> {
 }
 
 /// The maps of one family.
-pub trait FamilyMaps: OfServices {
+pub trait FamilyMaps: InSettings {
     const FRONTENDS: &'static HashMap<Frontend<Self>, FrontendRow>;
     const BACKENDS: &'static Array<Backend<Self>>;
     const CONNECTIONS: &'static HashMap<Tuple<Self>, Connection<Self>>;
@@ -121,6 +138,8 @@ pub trait FamilyMaps: OfServices {
     const AFFINITY: &'static LruHashMap<Client<Self>, Affinity>;
     const FRAGMENTS: &'static LruHashMap<Fragmented<Self>, FirstFragment>;
     const HELD: &'static LruHashMap<HeldFragment<Self>, HeldFrame>;
+    const SOCKETS: &'static SkStorage<Socket<Self>>;
+    const ROOMS: &'static SkStorage<Room<Self>>;
 
     /// The address of this family that `device` sends from.
     fn of_device(device: &Device) -> Self;
@@ -138,6 +157,8 @@ impl FamilyMaps for V4 {
     const AFFINITY: &'static LruHashMap<Client<V4>, Affinity> = &AFFINITY_V4;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V4>, FirstFragment> = &FRAGMENTS_V4;
     const HELD: &'static LruHashMap<HeldFragment<V4>, HeldFrame> = &HELD_V4;
+    const SOCKETS: &'static SkStorage<Socket<V4>> = &SOCKETS_V4;
+    const ROOMS: &'static SkStorage<Room<V4>> = &ROOMS_V4;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {
@@ -157,6 +178,8 @@ impl FamilyMaps for V6 {
     const AFFINITY: &'static LruHashMap<Client<V6>, Affinity> = &AFFINITY_V6;
     const FRAGMENTS: &'static LruHashMap<Fragmented<V6>, FirstFragment> = &FRAGMENTS_V6;
     const HELD: &'static LruHashMap<HeldFragment<V6>, HeldFrame> = &HELD_V6;
+    const SOCKETS: &'static SkStorage<Socket<V6>> = &SOCKETS_V6;
+    const ROOMS: &'static SkStorage<Room<V6>> = &ROOMS_V6;
 
     #[inline(always)]
     fn of_device(device: &Device) -> Self {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod cgroup;
 mod hold;
 mod maps;
 mod route;

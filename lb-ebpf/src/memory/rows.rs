@@ -24,6 +24,8 @@ pub struct Rows {
     pub source_ports: (u16, u16),
     /// The ranges that cover all cluster IPs and service CIDRs.
     pub services: Option<(Prefix<V4>, Prefix<V6>)>,
+    /// The node's own addresses, which stand for its processes.
+    pub own: Option<(V4, V6)>,
 }
 
 /// Rows of one family.
@@ -120,8 +122,18 @@ impl<A: Address> Tables<A> for Rows {
 
     fn settings(&self) -> Settings {
         let (first_source_port, source_ports) = self.source_ports;
-        let nothing = (Prefix::nothing(), Prefix::nothing());
-        let (services_v4, services_v6) = self.services.unwrap_or(nothing);
-        Settings { first_source_port, source_ports, services_v4, services_v6 }
+        let nothing = Settings::nothing();
+        let none = (nothing.services_v4, nothing.services_v6);
+        let (services_v4, services_v6) = self.services.unwrap_or(none);
+        let (own_v4, own_v6) = self.own.unwrap_or((nothing.own_v4, nothing.own_v6));
+        Settings {
+            first_source_port,
+            source_ports,
+            services_v4,
+            services_v6,
+            own_v4,
+            own_v6,
+            ..nothing
+        }
     }
 }

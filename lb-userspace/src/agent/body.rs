@@ -16,6 +16,7 @@ use super::health_checks::HealthCheckPorts;
 use super::news;
 use super::place::Place;
 use super::run::RunError;
+use super::sockets::Sockets;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
 use crate::config::{Config, ExternalIps, Origin};
@@ -52,6 +53,7 @@ pub struct Body {
     agent: Agent,
     store: KernelStore,
     attachments: Attachments,
+    sockets: Sockets,
     netlink: Netlink,
     selection: Selection,
     attached: Vec<Attached>,
@@ -93,13 +95,15 @@ impl Body {
         let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
         news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
-        let agent = Agent::new(&config.node_name, settings(config), store.read()?);
+        let sockets = Sockets::new(config, &pins)?;
+        let agent = Agent::new(&config.node_name, settings(config, &sockets), store.read()?);
         let said = Status {
             process: std::process::id(),
             started: seconds_since_1970(),
             version: env!("CARGO_PKG_VERSION").into(),
             node: config.node_name.clone(),
             tc: tc.to_string(),
+            socket_balancing: config.socket_balancing.to_string(),
             ..Status::default()
         };
         place.say(&said)?;
@@ -112,6 +116,7 @@ impl Body {
             agent,
             store,
             attachments,
+            sockets,
             netlink,
             selection,
             attached: Vec::new(),
@@ -212,6 +217,7 @@ impl Body {
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
             self.health_checks.want(self.agent.health_checks());
+            self.sockets.end_stranded(self.agent.contents());
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
@@ -262,7 +268,9 @@ impl Body {
             Ok(attached) => attached,
             Err(error) => return warn!("{error}"),
         };
-        if attached.iter().all(|attached| attached.problems.is_empty()) {
+        self.sockets.bring(&mut self.attachments);
+        let fine = attached.iter().all(|attached| attached.problems.is_empty());
+        if fine && self.sockets.problem().is_none() {
             self.look_again = None;
         }
         news::of_devices(&self.attached, &attached);
@@ -290,6 +298,8 @@ impl Body {
                 debug!(entries = sweep.entries, removed = sweep.removed, "swept");
                 self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
+                // One that dialled while a plan was being written.
+                self.sockets.end_stranded(self.agent.contents());
             }
             Err(error) => warn!("{error}"),
         }
@@ -305,6 +315,7 @@ impl Body {
 
     async fn reread(&mut self) {
         self.attachments.forget();
+        self.sockets.forget();
         self.look_at_devices().await;
         match self.store.read() {
             Ok(contents) => {
@@ -331,7 +342,12 @@ impl Body {
         let status = Status {
             ready: self.agent.is_ready(),
             remarks: remarks.map(Into::into).collect(),
-            problems: of_devices.chain(&self.failure).cloned().collect(),
+            problems: of_devices
+                .chain(self.sockets.problem())
+                .chain(&self.failure)
+                .cloned()
+                .collect(),
+            cgroup: self.sockets.cgroup().cloned(),
             devices: self.attached.iter().filter_map(DeviceStatus::of).collect(),
             ..self.said.clone()
         };
@@ -345,12 +361,13 @@ impl Body {
     }
 }
 
-fn settings(config: &Config) -> plan::Settings {
+fn settings(config: &Config, sockets: &Sockets) -> plan::Settings {
     plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
         source_ports: ports::of_this_node(),
+        sockets: sockets.for_plan(),
     }
 }
 

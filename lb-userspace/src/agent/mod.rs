@@ -10,6 +10,7 @@ mod news;
 pub mod place;
 pub mod run;
 mod servers;
+mod sockets;
 pub mod status;
 
 use std::sync::Arc;

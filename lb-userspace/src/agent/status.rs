@@ -1,5 +1,7 @@
 //! What an agent says of itself to other processes: that which is in no map.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{DeviceRole, Remark};
@@ -20,6 +22,12 @@ pub struct Status {
     pub ready: bool,
     /// How programs are attached at TC: `tcx` or `clsact`.
     pub tc: String,
+    /// Whose sockets are balanced: `host`, `all` or `off`.
+    #[serde(default)]
+    pub socket_balancing: String,
+    /// The control group whose processes' sockets are, once programs are on it.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// What could not be honoured in the cluster's objects.
     pub remarks: Vec<RemarkText>,
     /// What is not as it should be, each with what to do.

@@ -4,7 +4,7 @@ use lb_common::maps::{self, Capacities};
 
 use super::*;
 use crate::model::{
-    DeviceRole, Name, Node, Service, ServicePort, ServiceType, SourcePorts, TrafficPolicy,
+    DeviceRole, Name, Node, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
 };
 use crate::plan::NodePortAddresses;
 
@@ -24,6 +24,7 @@ fn agent() -> Agent {
         capacities,
         honours_external_ips: true,
         source_ports: SourcePorts::default(),
+        sockets: Sockets::default(),
     };
     Agent::new("node-1", settings, Contents::default())
 }

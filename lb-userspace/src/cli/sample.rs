@@ -11,7 +11,7 @@ use crate::agent::status::{DeviceStatus, RemarkText, Status};
 use crate::maps::{BackendSet, Contents};
 use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
 };
 use crate::plan::{NodePortAddresses, Settings, plan};
 
@@ -52,6 +52,8 @@ pub fn status() -> Status {
         node: "here".into(),
         ready: true,
         tc: "tcx".into(),
+        socket_balancing: "host".into(),
+        cgroup: Some("/sys/fs/cgroup".into()),
         remarks: vec![RemarkText {
             about: "Service default/idle".into(),
             text: "is not balanced".into(),
@@ -137,6 +139,7 @@ fn settings() -> Settings {
         },
         honours_external_ips: true,
         source_ports: SourcePorts { first: 61_000, count: 4536 },
+        sockets: Sockets::default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod kube_proxy;
 mod listen;
 mod node_ports;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -35,6 +36,10 @@ pub struct Config {
     pub pod_devices: Option<DeviceNames>,
     /// Which devices XDP may take.
     pub xdp: XdpMode,
+    /// Whose sockets are balanced.
+    pub socket_balancing: SocketBalancing,
+    /// The control group whose processes' sockets are; `None` for the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
     /// Where this build's pins live: `weir/v<layout version>` within a bpffs mount.
     pub pin_directory: PathBuf,
     /// Addresses of this node at which node ports answer.
@@ -60,6 +65,8 @@ impl Config {
             "network-devices": devices(&self.network_devices),
             "pod-devices": devices(&self.pod_devices),
             "xdp": self.xdp.to_possible_value().map(|value| value.get_name().to_owned()),
+            "socket-balancing": self.socket_balancing.to_string(),
+            "cgroup": self.cgroup,
             "pins": self.pin_directory,
             "nodeport-addresses": self.nodeport_addresses.to_string(),
             "external-ips": self.external_ips.to_possible_value().map(|value| value.get_name().to_owned()),
@@ -108,6 +115,29 @@ pub enum ExternalIps {
     Honour,
     /// They do not, and a remark says so
     Ignore,
+}
+
+/// Whose sockets are balanced when they are connected, so that their packets need no translation.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum SocketBalancing {
+    /// Those of processes in this node's own network namespace, which nothing else balances
+    #[default]
+    Host,
+    /// Those of pods too: no packet of theirs is translated then, but proxies in pods that divert
+    /// connections see backends' addresses
+    All,
+    /// Nobody's: the node's own processes reach no Service
+    Off,
+}
+
+impl fmt::Display for SocketBalancing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::All => "all",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// Which network devices get XDP in front of TC. TC is on every device whatever this says.

@@ -11,7 +11,7 @@ use lb_common::maps::{Kind, Map};
 
 use super::MapError;
 use crate::programs::pins::Pins;
-use crate::syscall::{self, Position};
+use crate::syscall;
 
 /// Entries read at a time: enough to make a call's own cost small, few enough that a table of
 /// millions is never in memory at once.
@@ -140,10 +140,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
 
     fn read(
         &self,
-        position: Option<Position>,
+        position: Option<K>,
         keys: &mut [K],
         values: &mut [V],
-    ) -> io::Result<(usize, Option<Position>)> {
+    ) -> io::Result<(usize, Option<K>)> {
         syscall::lookup_batch(self.fd(), position, keys, values)
     }
 

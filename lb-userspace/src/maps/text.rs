@@ -39,6 +39,11 @@ impl fmt::Display for Contents {
         let Settings { first_source_port: first, source_ports: count, .. } = self.settings;
         let Settings { services_v4, services_v6, .. } = self.settings;
         writeln!(f, "services-within {} {}", prefix(services_v4), prefix(services_v6))?;
+        if self.settings.namespace != 0 {
+            let Settings { namespace, own_v4, own_v6, .. } = self.settings;
+            let whose = if self.settings.balances_pods_sockets() { "all" } else { "host" };
+            writeln!(f, "sockets {whose} of {namespace} as {own_v4} {own_v6}")?;
+        }
         match count.checked_sub(1) {
             Some(more) => {
                 writeln!(f, "source-ports {first}-{}", u32::from(first) + u32::from(more))

@@ -22,6 +22,15 @@ pub struct SourcePorts {
     pub count: u16,
 }
 
+/// Whose sockets are balanced.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sockets {
+    /// Cookie of this node's network namespace; 0 for nobody's.
+    pub namespace: u64,
+    /// Those of pods too.
+    pub of_pods: bool,
+}
+
 /// One of this node's devices.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeDevice {

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
-pub use here::{DeviceRole, NodeDevice, SourcePorts, ThisNode};
+pub use here::{DeviceRole, NodeDevice, Sockets, SourcePorts, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 

@@ -10,7 +10,8 @@ use lb_common::settings::{Prefix, Settings};
 
 use super::eligible::Reach;
 use super::frontends::Claims;
-use crate::model::{Cluster, Service, ServiceType, SourcePorts, ThisNode};
+use super::node;
+use crate::model::{Cluster, Service, ServiceType, ThisNode};
 
 /// The row of each address of family `A`. One that a device of this node has is never closed, nor
 /// answered in its place: the node's own stack does that.
@@ -70,12 +71,24 @@ pub(super) fn fit<A: Address>(
 }
 
 /// The row of `SETTINGS`.
-pub(super) fn settings(cluster: &Cluster, source_ports: SourcePorts) -> Settings {
-    Settings {
-        first_source_port: source_ports.first,
-        source_ports: source_ports.count,
+pub(super) fn settings(cluster: &Cluster, here: &ThisNode, given: &super::Settings) -> Settings {
+    let (ports, sockets) = (given.source_ports, given.sockets);
+    let settings = Settings {
+        first_source_port: ports.first,
+        source_ports: ports.count,
         services_v4: of_services::<V4>(cluster),
         services_v6: of_services::<V6>(cluster),
+        ..Settings::nothing()
+    };
+    if sockets.namespace == 0 {
+        return settings;
+    }
+    Settings {
+        namespace: sockets.namespace,
+        own_v4: node::primary(cluster, here).unwrap_or(V4([0; 4])),
+        own_v6: node::primary(cluster, here).unwrap_or(V6([0; 16])),
+        flags: if sockets.of_pods { Settings::PODS_SOCKETS } else { 0 },
+        ..settings
     }
 }
 

@@ -30,7 +30,7 @@ use self::pools::Pools;
 use self::ports::{Endpoints, Port};
 use crate::maps::contents::Rows;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
-use crate::model::{Cluster, Remark, SourcePorts, ThisNode};
+use crate::model::{Cluster, Remark, Sockets, SourcePorts, ThisNode};
 
 pub use self::health_checks::health_checks;
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub honours_external_ips: bool,
     /// The ports that translated flows may take as their source.
     pub source_ports: SourcePorts,
+    /// Whose sockets are balanced.
+    pub sockets: Sockets,
 }
 
 /// The addresses of this node that answer on node ports; loopback addresses never do.
@@ -110,7 +112,7 @@ pub fn plan(
         v6,
         slots: pools.settle(),
         devices: devices(&given, &mut missing),
-        settings: addresses::settings(cluster, settings.source_ports),
+        settings: addresses::settings(cluster, here, settings),
     };
     missing.in_plan(contents)
 }
@@ -137,6 +139,11 @@ impl Missing {
         let room = given.settings.capacities.entries(map.capacity);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
+            None if [&maps::RANGES_V4, &maps::RANGES_V6].contains(&map) => {
+                "its size is fixed, so have fewer loadBalancerSourceRanges, which count once per port \
+                 of a Service"
+                    .to_owned()
+            }
             None => "its size is fixed, so have fewer of them on this node".to_owned(),
         };
         self.is_crowded = true;

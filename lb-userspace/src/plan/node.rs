@@ -47,7 +47,8 @@ pub(super) fn place<'a>(cluster: &'a Cluster, here: &'a ThisNode) -> Place<'a> {
     Place { node: &here.name, zone: node.and_then(|node| node.zone.as_deref()) }
 }
 
-fn primary<A: Address>(cluster: &Cluster, here: &ThisNode) -> Option<A> {
+/// This node's primary address of family `A`.
+pub(super) fn primary<A: Address>(cluster: &Cluster, here: &ThisNode) -> Option<A> {
     let node = cluster.nodes.get(&here.name);
     let told = node.and_then(|node| node.addresses.iter().find_map(|ip| A::from_ip(*ip)));
     told.or_else(|| here.devices.iter().filter(is_network).find_map(first))

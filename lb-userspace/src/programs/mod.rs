@@ -1,12 +1,16 @@
 //! What runs in the kernel: the object ([`object`]), where its programs are attached ([`attach`]),
-//! on which devices ([`devices`]), and where all that lives while no agent does ([`pins`]).
+//! on which devices ([`devices`]) and control
+//! group ([`sockets`]), and where all that lives while no agent does ([`pins`]).
 
 pub mod attach;
 pub mod devices;
+mod netlink;
 pub mod object;
 pub mod pins;
 pub mod ports;
 pub mod requirements;
+pub mod sockets;
+pub mod udp_sockets;
 
 use std::error::Error;
 use std::io;

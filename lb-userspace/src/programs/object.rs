@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use aya::programs::ProgramError;
+use aya::programs::{CgroupSockAddr, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::{self, Capacities};
 
@@ -103,7 +103,7 @@ impl Object {
         let bytes = bytes()?;
         pins.compare(capacities)?;
         pins.create()?;
-        let missing = maps::ALL.iter().map(|map| pins.map(map)).filter(|pin| !pin.exists());
+        let missing = maps::pinned().map(|map| pins.map(map)).filter(|pin| !pin.exists());
         let made: Vec<PathBuf> = missing.collect();
         let loaded = Self::load_onto(pins, capacities, &bytes);
         if loaded.is_err() {
@@ -118,7 +118,7 @@ impl Object {
         let checksum_flags = checksum_flags();
         let mut loader = EbpfLoader::new();
         loader.override_global("CHECKSUM_FLAGS", &checksum_flags, true);
-        for map in maps::ALL {
+        for map in maps::pinned() {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
@@ -162,6 +162,26 @@ pub fn checksum_flags() -> u64 {
     match syscall::run_at_tc(&instructions, &[0; 64]) {
         Ok(0) => BPF_F_IPV6,
         Ok(_) | Err(_) => 0,
+    }
+}
+
+/// A program for processes' sockets, which is loaded if it is not yet.
+///
+/// # Errors
+/// [`ObjectError::Program`]
+pub fn load_for_sockets<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockAddr, ObjectError> {
+    let refused =
+        |error: ProgramError| ObjectError::Program { name, cause: last_lines(&error.to_string()) };
+    let found = ebpf
+        .program_mut(name)
+        .ok_or(ObjectError::Program { name, cause: "it is not in the object".into() })?;
+    let program: &mut CgroupSockAddr = found.try_into().map_err(refused)?;
+    match program.load() {
+        Err(ProgramError::AlreadyLoaded) | Ok(()) => Ok(program),
+        Err(error) => Err(refused(error)),
     }
 }
 

@@ -13,7 +13,7 @@ use lb_ebpf::memory::{FamilyRows, Rows};
 use lb_userspace::maps::{BackendSet, Contents};
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, NodeDevice,
-    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings, plan};
 
@@ -238,6 +238,7 @@ fn settings() -> Settings {
         },
         honours_external_ips: true,
         source_ports: SourcePorts { first: lab::FIRST_SOURCE_PORT, count: lab::SOURCE_PORTS },
+        sockets: Sockets::default(),
     }
 }
 
@@ -255,6 +256,7 @@ pub fn rows(contents: &Contents) -> Rows {
         slots,
         source_ports: (settings.first_source_port, settings.source_ports),
         services: Some((settings.services_v4, settings.services_v6)),
+        own: Some((settings.own_v4, settings.own_v6)),
     }
 }
 

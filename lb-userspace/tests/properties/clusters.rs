@@ -8,7 +8,7 @@ use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, SourcePorts, ThisNode, TrafficPolicy,
+    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use proptest::prelude::*;
@@ -48,6 +48,7 @@ pub fn settings() -> Settings {
         },
         honours_external_ips: true,
         source_ports: SourcePorts { first: 61_000, count: 4536 },
+        sockets: Sockets::default(),
     }
 }
 

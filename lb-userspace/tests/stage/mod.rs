@@ -15,7 +15,7 @@ use lb_ebpf::tables::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
-use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, SourcePorts};
+use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, Sockets, SourcePorts};
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use lb_userspace::source::{Manifests, SourceEvent};
 use tempfile::TempDir;
@@ -210,6 +210,7 @@ fn settings() -> Settings {
         },
         honours_external_ips: true,
         source_ports: SourcePorts { first: 61_000, count: 4536 },
+        sockets: Sockets::default(),
     }
 }
 

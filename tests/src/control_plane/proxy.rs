@@ -48,6 +48,15 @@ impl Proxy {
         }
     }
 
+    /// Whether processes of `node` itself are served: Weir needs a cgroup v2 hierarchy for that.
+    #[must_use]
+    pub const fn serves_host(self, node: &Node) -> bool {
+        match self {
+            Self::Weir => node.cgroup.is_some(),
+            Self::KubeProxy => true,
+        }
+    }
+
     /// Checks that the backend saw the client that this proxy promises. They differ on purpose: Weir
     /// lets a backend on its own node see a client outside, as the reply comes back through it
     /// anyhow; kube-proxy shows its own address to every backend of a NodePort, unless the Service
@@ -60,6 +69,12 @@ impl Proxy {
             (Self::KubeProxy, Origin::Outside) => {
                 let Answer { pod, client, own } = answer;
                 ensure!(client.ip() != own.ip(), "{pod} saw {own}, where node1 should hide it");
+                Ok(())
+            }
+            // As the route to the frontend would have it, and not the one to the backend.
+            (Self::KubeProxy, Origin::Host) => {
+                let (pod, seen) = (&answer.pod, answer.client);
+                ensure!(lab.node1.owns(seen.ip()), "{pod} saw {seen} instead of node1");
                 Ok(())
             }
             (Self::Weir | Self::KubeProxy, _) => flow.check_client(lab, answer),

@@ -86,8 +86,8 @@ impl Stage {
         self.flows(offer).iter().try_for_each(|flow| self.until_served_by(flow, &offer.pods))
     }
 
-    /// The flows by which `offer` is reached over TCP: from a pod to its ClusterIPs, and from outside
-    /// to its node ports.
+    /// The flows by which `offer` is reached over TCP: from a pod and from a process of the node to its
+    /// ClusterIPs, and from outside to its node ports.
     #[must_use]
     pub fn flows(&self, offer: &Offer) -> Vec<Flow<'_>> {
         let lab = &self.lab;
@@ -95,7 +95,9 @@ impl Stage {
         let of_family = |family| {
             let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
             let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
-            [flow(Origin::Pod(&lab.node1.pods[0]), cluster_ip), flow(Origin::Outside, node_port)]
+            let host = self.proxy.serves_host(&lab.node1).then(|| flow(Origin::Host, cluster_ip));
+            let pod = flow(Origin::Pod(&lab.node1.pods[0]), cluster_ip);
+            [pod, flow(Origin::Outside, node_port)].into_iter().chain(host)
         };
         Family::ALL.into_iter().flat_map(of_family).collect()
     }

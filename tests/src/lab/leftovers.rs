@@ -6,7 +6,8 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::cgroup;
 use super::namespace::ip;
 
 /// Where each lab has its folder.
@@ -41,13 +43,19 @@ impl Name {
         let mut cleaned = Ok(());
         CLEANED.call_once(|| cleaned = remove_leftovers().and_then(|()| remove_on_signals()));
         cleaned?;
-        let own = std::process::id();
+        let own = process::id();
         let start = start_time(own).context("cannot read /proc/self/stat: is /proc mounted?")?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = Self(format!("{PREFIX}{own}-{start}-{number}"));
         fs::create_dir_all(name.folder())
             .with_context(|| format!("cannot make {LABS}: labs need root"))?;
-        labs_here().push(name.clone());
+        let mut labs = labs_here();
+        if labs.is_empty()
+            && let Some(group) = cgroup()
+        {
+            cgroup::enter(&group)?;
+        }
+        labs.push(name.clone());
         Ok(name)
     }
 
@@ -64,8 +72,21 @@ impl Name {
     /// Removes namespaces, mounts and folder of the lab; what is already gone is no error.
     pub(super) fn remove(&self) {
         remove(&self.0);
-        labs_here().retain(|lab| lab != self);
+        let mut labs = labs_here();
+        labs.retain(|lab| lab != self);
+        if labs.is_empty()
+            && let Some(group) = cgroup()
+        {
+            cgroup::leave(&group);
+        }
     }
+}
+
+/// The control group of this process, which it is in while it has labs; `None` where the machine has
+/// no cgroup v2.
+pub(super) fn cgroup() -> Option<PathBuf> {
+    let own = process::id();
+    cgroup::named(&format!("{PREFIX}{own}-{}-0", start_time(own)?))
 }
 
 fn remove(name: &str) {
@@ -102,6 +123,12 @@ fn remove_leftovers() -> Result<()> {
             remove(lab);
         }
     }
+    let hierarchy = cgroup::hierarchy();
+    for group in hierarchy.iter().flat_map(entries) {
+        if lab_of_dead_process(&group).is_some() {
+            cgroup::named(&group).iter().for_each(|group| cgroup::remove(group));
+        }
+    }
     Ok(())
 }
 
@@ -129,6 +156,15 @@ fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
     read.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
+/// Whether this process has been told to end by a signal. It ends once its labs are removed; what fails
+/// until then fails because of that.
+#[must_use]
+pub fn is_ending() -> bool {
+    ENDING.load(Ordering::Relaxed)
+}
+
+static ENDING: AtomicBool = AtomicBool::new(false);
+
 /// The end of a pipe that the signal handler writes to.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -141,9 +177,9 @@ fn remove_on_signals() -> Result<()> {
         if reader.read_exact(&mut signal).is_ok() {
             let labs = labs_here().clone();
             for lab in labs {
-                remove(&lab.0);
+                lab.remove();
             }
-            std::process::exit(128 + i32::from(signal[0]));
+            process::exit(128 + i32::from(signal[0]));
         }
     });
     let action = SigAction::new(SigHandler::Handler(wake), SaFlags::SA_RESTART, SigSet::empty());
@@ -155,6 +191,7 @@ fn remove_on_signals() -> Result<()> {
 }
 
 extern "C" fn wake(signal: i32) {
+    ENDING.store(true, Ordering::Relaxed);
     let byte = [signal as u8];
     // SAFETY: write(2) is async-signal-safe, and the buffer is one byte long.
     unsafe { libc::write(WAKE.load(Ordering::Relaxed), byte.as_ptr().cast(), 1) };
@@ -166,14 +203,14 @@ mod tests {
 
     #[test]
     fn a_lab_of_a_living_process_is_left_alone() {
-        let own = std::process::id();
+        let own = process::id();
         let start = start_time(own).unwrap();
         assert_eq!(lab_of_dead_process(&format!("weir-{own}-{start}-0-node1")), None);
     }
 
     #[test]
     fn a_lab_whose_process_is_gone_or_has_been_replaced_is_a_leftover() {
-        let own = std::process::id();
+        let own = process::id();
         let entry = format!("weir-{own}-1-12-node1");
         assert_eq!(lab_of_dead_process(&entry), Some(entry.trim_end_matches("-node1")));
         assert_eq!(lab_of_dead_process("weir-4294967295-5-0"), Some("weir-4294967295-5-0"));

@@ -12,6 +12,7 @@
 
 pub mod addresses;
 mod card;
+pub mod cgroup;
 mod leftovers;
 mod namespace;
 mod narrow;
@@ -27,6 +28,7 @@ use lb_common::address::Family;
 use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
+pub use leftovers::is_ending;
 pub use namespace::Namespace;
 pub use narrow::Narrow;
 
@@ -110,6 +112,9 @@ pub struct Node {
     pub pods: Vec<Pod>,
     /// A bpffs of its own.
     pub bpffs: PathBuf,
+    /// The control group whose processes' sockets Weir balances, those of this process; `None` where
+    /// the machine has no cgroup v2.
+    pub cgroup: Option<PathBuf>,
     number: u8,
 }
 
@@ -223,6 +228,7 @@ impl Node {
             namespace: Namespace::named(lab.namespace(name)),
             pods: Vec::new(),
             bpffs: lab.folder().join(format!("bpffs-{name}")),
+            cgroup: leftovers::cgroup(),
             number,
         };
         node.pods = (1..=pods).map(|index| node.pod(lab, index, pods_before + index)).collect();

@@ -17,6 +17,8 @@ pub enum Origin<'a> {
     Pod(&'a Pod),
     /// The client outside the cluster.
     Outside,
+    /// A process of node1 itself.
+    Host,
 }
 
 /// A flow to a frontend.
@@ -37,6 +39,7 @@ impl<'a> Origin<'a> {
         match self {
             Self::Pod(pod) => &pod.namespace,
             Self::Outside => &lab.client,
+            Self::Host => &lab.node1.namespace,
         }
     }
 }
@@ -103,7 +106,7 @@ impl Flow<'_> {
                 lab.node1.owns(seen.ip()),
                 "{pod} saw {seen}, where an address of node1 must stand for {own}"
             ),
-            Origin::Pod(_) | Origin::Outside => {
+            Origin::Pod(_) | Origin::Outside | Origin::Host => {
                 ensure!(seen == own, "{pod} saw {seen} instead of {own}");
             }
         }
@@ -116,6 +119,7 @@ impl std::fmt::Display for Flow<'_> {
         let origin = match self.origin {
             Origin::Pod(pod) => &pod.name,
             Origin::Outside => "outside",
+            Origin::Host => "node1",
         };
         write!(f, "{origin} > {}/{}", self.frontend, self.protocol)
     }

@@ -17,6 +17,8 @@ pub enum Fate {
     Answered,
     /// Nobody is there: `ECONNREFUSED`.
     Refused,
+    /// It may not: `EPERM`.
+    Forbidden,
     /// Nothing.
     Silent,
 }
@@ -37,7 +39,8 @@ pub fn knock(
             Ok(())
         }),
         Protocol::UDP => {
-            Caller::connect(namespace, server)?.exchange_within(patience, 1).map(|_| ())
+            let caller = Caller::connect(namespace, server);
+            caller.and_then(|caller| caller.exchange_within(patience, 1)).map(|_| ())
         }
         other => bail!("no client speaks {other}"),
     };
@@ -46,6 +49,7 @@ pub fn knock(
     };
     match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
         Some(ErrorKind::ConnectionRefused) => Ok(Fate::Refused),
+        Some(ErrorKind::PermissionDenied) => Ok(Fate::Forbidden),
         Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => Ok(Fate::Silent),
         Some(_) | None => Err(error),
     }

@@ -32,7 +32,7 @@ pub struct Map {
     entries: u64,
     /// Entries there is room for.
     capacity: u32,
-    /// Bytes of the kernel's memory it takes, if the kernel tells.
+    /// Bytes of the kernel's memory it takes, if /proc tells.
     memory: Option<u64>,
     /// The flag of `weir run` that sets its capacity, if one does.
     flag: Option<&'static str>,
@@ -75,6 +75,7 @@ impl Maps {
                     Kind::LpmTrie => "lpm-trie",
                     Kind::Array => "array",
                     Kind::PerCpuArray => "per-cpu-array",
+                    Kind::SocketStorage => "sk-storage",
                 },
                 entries: entries(map, &snapshot.contents, &snapshot.flows),
                 capacity: room.capacity,

@@ -1,6 +1,7 @@
 //! The whole in a few lines: whether an agent works, how much there is, how packets ended.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use comfy_table::Table;
 use lb_common::outcome::Outcome;
@@ -45,6 +46,10 @@ pub struct Agent {
     ready: bool,
     /// `tcx` or `clsact`
     tc: String,
+    /// `host`, `all` or `off`
+    socket_balancing: String,
+    /// The control group whose processes' sockets are balanced.
+    cgroup: Option<PathBuf>,
 }
 
 /// The flows of one family.
@@ -109,6 +114,14 @@ impl Status {
 }
 
 impl Agent {
+    fn sockets_line(&self) -> [String; 3] {
+        let about = match &self.cgroup {
+            Some(cgroup) => format!("balanced when they dial, on {}", cgroup.display()),
+            None => "not balanced: the node's own processes reach no Service".into(),
+        };
+        ["sockets".into(), self.socket_balancing.clone(), about]
+    }
+
     fn of(said: &Said) -> Self {
         Self {
             process: said.process,
@@ -117,6 +130,8 @@ impl Agent {
             node: said.node.clone(),
             ready: said.ready,
             tc: said.tc.clone(),
+            socket_balancing: said.socket_balancing.clone(),
+            cgroup: said.cgroup.clone(),
         }
     }
 }
@@ -149,6 +164,7 @@ impl Answer for Status {
     /// Outcomes that no packet had are shown in the wide form alone.
     fn table(&self, wide: bool) -> Table {
         let mut rows = vec![self.agent_line()];
+        rows.extend(self.agent.iter().map(Agent::sockets_line));
         let counts = [
             ("services", self.services),
             ("frontends", self.frontends),

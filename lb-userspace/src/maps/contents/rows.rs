@@ -6,14 +6,14 @@ use lb_common::address::{V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::maps::{self, Map};
 use lb_common::service::{AddressRow, Frontend, FrontendRow};
-use lb_common::settings::OfServices;
+use lb_common::settings::InSettings;
 use lb_common::source_range::SourceRange;
 
 use super::{BackendSet, Contents, FamilyContents};
 use crate::maps::diff::Operation;
 
 /// Where the rows of an address family stand, for code that is written once for both.
-pub trait Rows: OfServices {
+pub trait Rows: InSettings {
     /// This family's rows.
     fn rows(contents: &Contents) -> &FamilyContents<Self>;
     /// This family's rows, to change.

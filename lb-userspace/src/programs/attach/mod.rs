@@ -9,6 +9,7 @@ mod links;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use aya::programs::tc::TcError;
 use aya::util::KernelVersion;
@@ -20,6 +21,7 @@ use super::causes;
 use super::devices::Device;
 use super::object::{Object, ObjectError, Program};
 use super::pins::{PinError, Pins};
+use super::sockets::{self, SocketError};
 use crate::config::XdpMode;
 use crate::model::{DeviceRole, NodeDevice};
 use links::AttachError;
@@ -143,6 +145,22 @@ impl Attachments {
     pub fn forget(&mut self) {
         self.done.clear();
         self.refused.clear();
+    }
+
+    /// Brings the programs for processes' sockets to the control group at `cgroup`.
+    ///
+    /// # Errors
+    /// [`SocketError`]; what was attached there still is.
+    pub fn bring_sockets(&mut self, cgroup: &Path) -> Result<(), SocketError> {
+        sockets::bring(&mut self.object.ebpf, &self.pins, cgroup)
+    }
+
+    /// Detaches them; returns whether any was attached.
+    ///
+    /// # Errors
+    /// [`SocketError::Pin`]
+    pub fn remove_sockets(&self) -> Result<bool, SocketError> {
+        sockets::remove(&self.pins)
     }
 
     fn bring_one(&mut self, device: &Device, pinned: &[Hook]) -> Attached {

@@ -1,5 +1,5 @@
 //! Where programs and maps live while no agent does: `<bpffs>/weir/v<version>/maps/<NAME>` and
-//! `links/<interface index>-<hook>`. The version is the layout's; bpffs allows no dots in names.
+//! `links/<interface index>-<hook>`, `links/cgroup-<program>`. The version is the layout's; bpffs allows no dots in names.
 
 mod shape;
 
@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapInfo;
+use aya::maps::{MapData, MapInfo};
 use lb_common::layout;
 use lb_common::maps::{self, Capacities};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -132,7 +132,7 @@ impl Pins {
         if let Some(other) = versions.find(|path| *path != self.directory) {
             return Err(PinError::OtherVersion(other));
         }
-        for map in maps::ALL {
+        for map in maps::pinned() {
             let Some(there) = self.shape(map)? else {
                 continue;
             };
@@ -165,13 +165,12 @@ impl Pins {
         }
     }
 
-    /// Bytes of the kernel's memory that the pinned map takes; `None` if the kernel does not tell.
+    /// Bytes of the kernel's memory that the pinned map takes; `None` if /proc does not tell.
     #[must_use]
     pub fn memory(&self, map: &maps::Map) -> Option<u64> {
-        let info = MapInfo::from_pin(self.map(map)).ok()?;
-        // Held until its description has been read.
-        let map = info.fd().ok()?;
-        let number = map.as_fd().as_raw_fd();
+        // By its pin: to open it by its id takes CAP_SYS_ADMIN, which an agent's container has not.
+        let map = MapData::from_pin(self.map(map)).ok()?;
+        let number = map.fd().as_fd().as_raw_fd();
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("memlock:"))?;
         line.trim().parse().ok()
@@ -189,7 +188,13 @@ impl Pins {
         self.links().join(format!("{device}-{hook}"))
     }
 
-    /// Every link that is pinned.
+    /// The pin of the link by which the program `name` is on a control group.
+    #[must_use]
+    pub fn socket_link(&self, name: &str) -> PathBuf {
+        self.links().join(format!("cgroup-{name}"))
+    }
+
+    /// Every link on a device that is pinned.
     ///
     /// # Errors
     /// [`PinError::File`]

@@ -58,6 +58,7 @@ impl fmt::Display for Shape {
             Some(Kind::LpmTrie) => "a longest-prefix-match trie",
             Some(Kind::Array) => "an array",
             Some(Kind::PerCpuArray) => "a per-CPU array",
+            Some(Kind::SocketStorage) => "kept with sockets",
             None => "of an unknown kind",
         };
         write!(
@@ -75,6 +76,7 @@ fn kind(map_type: MapType) -> Option<Kind> {
         (MapType::LpmTrie, Kind::LpmTrie),
         (MapType::Array, Kind::Array),
         (MapType::PerCpuArray, Kind::PerCpuArray),
+        (MapType::SkStorage, Kind::SocketStorage),
     ]
     .into_iter()
     .find_map(|(theirs, ours)| (theirs == map_type).then_some(ours))

@@ -58,7 +58,8 @@ fn strict_devices() -> Vec<String> {
 
 /// Where the first cgroup v2 hierarchy is mounted, see proc_pid_mountinfo(5): the fifth field is the
 /// mount point, and the type comes after a hyphen.
-fn cgroup2() -> Option<String> {
+#[must_use]
+pub fn cgroup2() -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(cgroup2_of).map(str::to_owned)
 }

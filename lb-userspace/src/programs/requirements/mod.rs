@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use aya::util::KernelVersion;
 
+pub use facts::cgroup2;
 pub use finding::{Finding, Level};
 pub use kube_proxy::Traces;
 

@@ -8,14 +8,16 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use lb_common::address::Family;
-use rtnetlink::packet_core::{NetlinkBuffer, NlaBuffer, NlasIterator};
-use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
+use crate::programs::netlink;
 use crate::syscall;
 
 /// `NFNL_SUBSYS_NFTABLES`, the high byte of a message's type.
 const NFTABLES: u16 = 10 << 8;
+
+/// Bytes of `struct nfgenmsg`, before the attributes (`include/uapi/linux/netfilter/nfnetlink.h`).
+const GENERAL: usize = 4;
 
 /// What nftables can be asked to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,75 +57,29 @@ impl fmt::Display for Found {
 /// The kernel's, such as `EPERM` for who lacks `CAP_NET_ADMIN`. A kernel without nftables has none,
 /// which is no error.
 pub fn nftables(kind: Kind) -> io::Result<Vec<Found>> {
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.send(&question(kind), 0)?;
+    // `NFT_MSG_GETTABLE` or `NFT_MSG_GETCHAIN`, of all families.
+    let message = NFTABLES | if kind == Kind::Table { 1 } else { 4 };
     let mut found = Vec::new();
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        match read(kind, &datagram, &mut found) {
-            Ok(Part::Last) => return Ok(found),
-            Ok(Part::MoreToCome) => {}
-            // Nobody has registered for the messages.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        }
+    let hear = |payload: &[u8]| found.extend(one(kind, payload));
+    match netlink::ask(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], hear) {
+        // Nobody has registered for the messages.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(found),
     }
-}
-
-/// `NFT_MSG_GETTABLE` or `NFT_MSG_GETCHAIN` for all families (`struct nlmsghdr` and
-/// `struct nfgenmsg`, `include/uapi/linux/netfilter/nfnetlink.h`).
-fn question(kind: Kind) -> Vec<u8> {
-    const LENGTH: usize = 20;
-    let mut message = vec![0; LENGTH];
-    let mut packet = NetlinkBuffer::new(message.as_mut_slice());
-    packet.set_length(LENGTH as u32);
-    packet.set_message_type(NFTABLES | if kind == Kind::Table { 1 } else { 4 });
-    packet.set_flags((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16);
-    message
-}
-
-#[derive(PartialEq, Eq, Debug)]
-enum Part {
-    MoreToCome,
-    Last,
-}
-
-/// Reads the messages of one datagram into `found`.
-fn read(kind: Kind, mut datagram: &[u8], found: &mut Vec<Found>) -> io::Result<Part> {
-    while !datagram.is_empty() {
-        let message = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?;
-        match libc::c_int::from(message.message_type()) {
-            libc::NLMSG_DONE => return Ok(Part::Last),
-            libc::NLMSG_ERROR => {
-                let code =
-                    message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                return Err(io::Error::from_raw_os_error(-code));
-            }
-            _ => found.extend(one(kind, message.payload())),
-        }
-        let next = message.length().next_multiple_of(4) as usize;
-        datagram = datagram.get(next..).unwrap_or_default();
-    }
-    Ok(Part::MoreToCome)
 }
 
 /// A table (`NFTA_TABLE_NAME`) or a chain (`NFTA_CHAIN_TABLE`, `NFTA_CHAIN_NAME`); `None` if it has
 /// no name.
 fn one(kind: Kind, payload: &[u8]) -> Option<Found> {
-    const GENERAL: usize = 4;
-    let attribute = |wanted: u16| {
-        NlasIterator::new(payload.get(GENERAL..)?)
-            .filter_map(Result::ok)
-            .find(|attribute| attribute.kind() == wanted)
-            .map(|attribute| text(&attribute))
-    };
+    let attribute = |wanted| netlink::values(payload.get(GENERAL..)?, wanted).next().map(text);
     let chain = if kind == Kind::Chain { Some(attribute(3)?) } else { None };
     let family = family(*payload.first()?);
     Some(Found { filter: "nftables", family, table: attribute(1)?, chain })
 }
 
-fn text(attribute: &NlaBuffer<&[u8]>) -> String {
-    String::from_utf8_lossy(attribute.value()).trim_end_matches('\0').to_owned()
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
 }
 
 /// `NFPROTO_*` of `include/uapi/linux/netfilter.h`.
@@ -179,54 +135,16 @@ fn has_chain(rules: &[u8], name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn message(kind: u16, payload: &[u8]) -> Vec<u8> {
-        let mut message = vec![0; 16];
-        message.extend(payload);
-        let mut packet = NetlinkBuffer::new(message.as_mut_slice());
-        packet.set_length(16 + payload.len() as u32);
-        packet.set_message_type(kind);
-        message
-    }
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
     #[test]
     fn tables_and_chains_are_read_by_their_names() {
+        let attribute = netlink::attribute;
         let payload = [vec![2, 0, 0, 0], attribute(2, &[0; 4]), attribute(1, b"kube-proxy\0")];
-        let mut datagram = message(NFTABLES, &payload.concat());
-        datagram.extend(message(NFTABLES, &[10, 0, 0, 0]));
-        let mut found = Vec::new();
-        assert_eq!(read(Kind::Table, &datagram, &mut found).unwrap(), Part::MoreToCome);
-        let [table] = found.as_slice() else { panic!("{found:?}") };
+        let table = one(Kind::Table, &payload.concat()).unwrap();
         assert_eq!(table.to_string(), "nftables table ip kube-proxy");
-
         let payload = [vec![10, 0, 0, 0], attribute(1, b"nat\0"), attribute(3, b"KUBE-SERVICES\0")];
-        let mut datagram = message(NFTABLES | 3, &payload.concat());
-        datagram.extend(message(libc::NLMSG_DONE as u16, &[0; 4]));
-        let mut found = Vec::new();
-        assert_eq!(read(Kind::Chain, &datagram, &mut found).unwrap(), Part::Last);
-        assert_eq!(found[0].to_string(), "chain KUBE-SERVICES in nftables table ip6 nat");
-    }
-
-    #[test]
-    fn a_refusal_is_the_kernel_s_own_error() {
-        let datagram = message(libc::NLMSG_ERROR as u16, &(-libc::EPERM).to_ne_bytes());
-        let error = read(Kind::Table, &datagram, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
-    }
-
-    #[test]
-    fn what_is_cut_short_is_refused_and_never_read_beyond() {
-        let whole = message(NFTABLES, &[2, 0, 0, 0]);
-        for length in 1..whole.len() {
-            assert!(read(Kind::Table, &whole[..length], &mut Vec::new()).is_err(), "{length}");
-        }
+        let chain = one(Kind::Chain, &payload.concat()).unwrap();
+        assert_eq!(chain.to_string(), "chain KUBE-SERVICES in nftables table ip6 nat");
+        assert_eq!(one(Kind::Table, &[10, 0, 0, 0]), None);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use terminal_size::{Height, Width, terminal_size};
 use weir_tests::agent::Agent;
-use weir_tests::lab::Lab;
+use weir_tests::lab::{Lab, is_ending};
 
 use crate::load::{self, Load};
 use crate::score::Score;
@@ -43,7 +44,7 @@ fn repeat(lab: &Lab, load: &Load, score: &Mutex<Score>, over: &AtomicBool) {
     }
 }
 
-/// Draws the table again and again; returns only when the agent has ended.
+/// Draws the table again and again; returns once the process is told to end, or the agent has ended.
 fn redraw(
     lab: &Lab,
     agent: &mut Agent,
@@ -51,12 +52,10 @@ fn redraw(
     loads: &[Load],
     scores: &[Mutex<Score>],
 ) -> Result<()> {
-    const CLEAR: &str = "\x1b[2J\x1b[H";
     let pods: Vec<String> = lab.pods().map(|pod| pod.name.clone()).collect();
     let mut before = vec![0; scores.len()];
     let mut drawn = Instant::now();
-    loop {
-        thread::sleep(REFRESH);
+    while is_next_due() {
         agent.check_running()?;
         let elapsed = drawn.elapsed().as_secs_f64();
         drawn = Instant::now();
@@ -76,11 +75,57 @@ fn redraw(
         let table = render(&rows, &pods);
         before = now.iter().map(Score::answered).collect();
         let kernel = from_the_kernel(lab)?;
-        let mut screen = stdout().lock();
-        write!(
-            screen,
-            "{CLEAR}{introduction} Ctrl-C ends and removes everything.\n\n{table}\n{kernel}"
-        )?;
-        screen.flush()?;
+        draw(&format!("{introduction}\nCtrl-C ends and removes everything.\n\n{table}\n{kernel}"))?;
+    }
+    Ok(())
+}
+
+/// Waits until the table is to be drawn again; `false` if the process is to end before.
+fn is_next_due() -> bool {
+    const GLANCE: Duration = Duration::from_millis(20);
+    let due = Instant::now() + REFRESH;
+    while Instant::now() < due && !is_ending() {
+        thread::sleep(GLANCE);
+    }
+    !is_ending()
+}
+
+/// Puts as much of `text` on the screen as it has room for, in place of what was there.
+fn draw(text: &str) -> Result<()> {
+    // In a synchronized update, which terminals show as a whole, or at once if they do not know it.
+    const BEGIN: &str = "\x1b[?2026h\x1b[H\x1b[J";
+    const END: &str = "\x1b[?2026l";
+    let shown = terminal_size().map_or(text, |size| beginning(text, size));
+    let mut screen = stdout().lock();
+    write!(screen, "{BEGIN}{shown}{END}")?;
+    Ok(screen.flush()?)
+}
+
+/// The lines of `text` that fit on a screen with a row left for the cursor. Long ones are left whole for
+/// the terminal to wrap, so that commands can be copied.
+fn beginning(text: &str, (Width(columns), Height(rows)): (Width, Height)) -> &str {
+    let mut left = usize::from(rows).saturating_sub(1);
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        let takes = line.trim_end().chars().count().div_ceil(usize::from(columns.max(1))).max(1);
+        let Some(rest) = left.checked_sub(takes) else { break };
+        (left, end) = (rest, end + line.len());
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_screen_has_no_room_for_is_left_out_from_below() {
+        let text = "one\n\nthree is wrapped\nfour\n";
+        let on = |columns, rows| beginning(text, (Width(columns), Height(rows)));
+        assert_eq!(on(80, 25), text);
+        assert_eq!(on(80, 4), "one\n\nthree is wrapped\n");
+        assert_eq!(on(8, 4), "one\n\n");
+        assert_eq!(on(8, 5), "one\n\nthree is wrapped\n");
+        assert_eq!(on(0, 0), "");
     }
 }

@@ -9,15 +9,21 @@ mod trial;
 
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Result;
 use weir_tests::agent::Agent;
-use weir_tests::lab::{Lab, Shape, addresses};
+use weir_tests::lab::{Lab, Shape, addresses, is_ending};
 use weir_tests::manifests::Manifests;
 use weir_tests::traffic;
 
 fn main() -> ExitCode {
-    match demonstrate() {
+    let shown = demonstrate();
+    // The signal's own thread ends the process, once everything is removed.
+    while is_ending() {
+        thread::park();
+    }
+    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

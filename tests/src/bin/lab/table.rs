@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
 
 use anyhow::Result;
 use weir_tests::agent::weir;
@@ -47,12 +47,23 @@ pub fn render(rows: &[Row], pods: &[String]) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    if is_too_wide(&table) {
+        for column in table.column_iter_mut().skip(fixed.len()) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
     let complaints: String = rows
         .iter()
         .filter_map(|row| row.score.complaint.as_ref())
         .map(|complaint| format!("last failure: {complaint}\n"))
         .collect();
     format!("{table}\n{complaints}")
+}
+
+/// Whether the terminal, if there is one, is narrower.
+fn is_too_wide(table: &Table) -> bool {
+    let line = table.lines().next().unwrap_or_default();
+    table.width().is_some_and(|room| line.chars().count() > room.into())
 }
 
 #[cfg(test)]

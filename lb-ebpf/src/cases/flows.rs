@@ -1,0 +1,158 @@
+//! Cases of flows: how they begin, go on, end, and begin anew.
+
+use lb_common::address::Family;
+use lb_common::outcome::Outcome;
+
+use super::frame::{self, Kind};
+use super::lab::{BACKEND_PORT, Dial, Pod};
+use super::list::{CLIENT, PAYLOAD, Tell, return_nothing};
+use super::{Case, Program, Step};
+use crate::balance::Onward;
+
+impl Tell {
+    pub(super) fn tcp(self) -> Vec<Case> {
+        let pod = self.lab.neighbour(CLIENT);
+        let other = self.lab.neighbour(CLIENT + 1);
+        let backend = self.lab.pod(Pod::Here, BACKEND_PORT);
+        let program = Program::FromPod;
+        let forwarded = |kind| self.forwarded(program, kind, pod, Dial::Here);
+        let replied = |kind| self.replied(kind, pod, Dial::Here);
+        let ends = (pod, self.lab.dial(Dial::Here));
+        let established = || self.established(program, pod, Dial::Here);
+        let after = |more: Vec<Step>| {
+            let mut steps = established();
+            steps.extend(more);
+            steps
+        };
+        vec![
+            self.case("an established connection stays though its endpoint goes", {
+                after(vec![Step::Retire(Pod::Here), forwarded(Kind::Data), replied(Kind::Data)])
+            }),
+            self.case("a closed connection may be opened anew", {
+                after(vec![
+                    forwarded(Kind::Close),
+                    replied(Kind::Close),
+                    forwarded(Kind::Data),
+                    forwarded(Kind::Open),
+                    replied(Kind::Accept),
+                    forwarded(Kind::Data),
+                ])
+            }),
+            self.case("a connection opened anew does not go to an endpoint that is gone", {
+                // The rows still name the slot, so the new flow gets the same backend: what counts is
+                // that the old entry is not followed, which the next packet's state shows.
+                after(vec![
+                    forwarded(Kind::Close),
+                    replied(Kind::Close),
+                    Step::Retire(Pod::Here),
+                    forwarded(Kind::Open),
+                ])
+            }),
+            self.case("a reset that both sides ignore changes nothing", {
+                after(vec![
+                    forwarded(Kind::Reset),
+                    replied(Kind::Data),
+                    forwarded(Kind::Data),
+                    replied(Kind::Data),
+                ])
+            }),
+            self.case("a packet from the middle of a forgotten connection finds a backend", {
+                vec![forwarded(Kind::Data), replied(Kind::Data), forwarded(Kind::Data)]
+            }),
+            self.case("a direct connection hears the backend itself once the old one is over", {
+                after(vec![
+                    forwarded(Kind::Reset),
+                    self.passes(program, Kind::Open, (pod, backend), Outcome::NotAService),
+                    self.passes(
+                        Program::ToDevice,
+                        Kind::Accept,
+                        (backend, pod),
+                        Outcome::NotAService,
+                    ),
+                ])
+            }),
+            self.case("a direct connection does not cut one through the service that lives", {
+                after(vec![
+                    self.passes(program, Kind::Open, (pod, backend), Outcome::NotAService),
+                    replied(Kind::Data),
+                ])
+            }),
+            self.case("a refused connection may be tried again", {
+                vec![forwarded(Kind::Open), replied(Kind::Reset), forwarded(Kind::Open)]
+            }),
+            self.case("a repeated opening follows the first", {
+                vec![
+                    forwarded(Kind::Open),
+                    forwarded(Kind::Open),
+                    replied(Kind::Accept),
+                    forwarded(Kind::Open),
+                    replied(Kind::Accept),
+                    forwarded(Kind::Data),
+                    self.forwarded(program, Kind::Open, other, Dial::Here),
+                ]
+            }),
+            self.case("options in an IP header are stepped over", {
+                if self.lab.family == Family::V6 {
+                    return_nothing()
+                } else {
+                    let frame = with_options(&frame::frame(
+                        pod,
+                        ends.1,
+                        self.protocol,
+                        Kind::Open,
+                        PAYLOAD,
+                    ));
+                    let (outcome, onward) = (Outcome::Forwarded, Onward::On);
+                    vec![Step::Packet {
+                        program,
+                        frame,
+                        outcome,
+                        onward,
+                        leaves: Some((pod, backend)),
+                    }]
+                }
+            }),
+        ]
+    }
+
+    pub(super) fn udp(self) -> Vec<Case> {
+        let pod = self.lab.neighbour(CLIENT);
+        let program = Program::FromPod;
+        let forwarded = self.forwarded(program, Kind::Data, pod, Dial::Here);
+        let replied = self.replied(Kind::Data, pod, Dial::Here);
+        let mut cases = vec![
+            self.case("a flow leaves an endpoint that is gone at its next packet", {
+                // The rows still name the slot; the flow begins anew, which its answers survive.
+                let mut steps = self.established(program, pod, Dial::Here);
+                steps.extend([Step::Retire(Pod::Here), forwarded.clone(), replied.clone()]);
+                steps
+            }),
+            self.case("a flow that is never answered stays with its backend", {
+                vec![forwarded.clone(), forwarded.clone(), forwarded.clone()]
+            }),
+        ];
+        if self.lab.family == Family::V4 {
+            cases.push(self.case("a datagram without checksum stays without", {
+                let to = self.lab.dial(Dial::Here);
+                let mut frame = frame::frame(pod, to, self.protocol, Kind::Data, PAYLOAD);
+                frame[40..42].fill(0);
+                let leaves = Some((pod, self.lab.pod(Pod::Here, BACKEND_PORT)));
+                let (outcome, onward) = (Outcome::Forwarded, Onward::On);
+                vec![Step::Packet { program, frame, outcome, onward, leaves }]
+            }));
+        }
+        cases
+    }
+}
+
+/// The same IPv4 packet with eight bytes of options: no-operations and an end.
+fn with_options(frame: &[u8]) -> Vec<u8> {
+    let mut longer = frame[..34].to_vec();
+    longer.extend([1, 1, 1, 1, 1, 1, 1, 0]);
+    longer.extend(&frame[34..]);
+    longer[14] = 0x47;
+    let length = u16::from_be_bytes([frame[16], frame[17]]) + 8;
+    longer[16..18].copy_from_slice(&length.to_be_bytes());
+    frame::set_ipv4_checksum(&mut longer);
+    longer
+}

@@ -1,0 +1,125 @@
+//! Keeps the programs for processes' sockets where they should be, and knows why they are not.
+
+use std::path::PathBuf;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, SocketBalancing};
+use crate::maps::Contents;
+use crate::model;
+use crate::programs::attach::Attachments;
+use crate::programs::pins::{PinError, Pins};
+use crate::programs::requirements;
+use crate::programs::sockets::SocketError;
+use crate::programs::udp_sockets::UdpSockets;
+use crate::syscall;
+
+/// Whose sockets are balanced, and by programs on which control group.
+pub struct Sockets {
+    balancing: SocketBalancing,
+    cgroup: Option<PathBuf>,
+    /// Everything is as it should be.
+    is_done: bool,
+    /// Where the programs are.
+    cgroup_taken: Option<PathBuf>,
+    problem: Option<String>,
+    /// Those of UDP that are connected.
+    udp: UdpSockets,
+}
+
+impl Sockets {
+    /// What `config` asks for, with maps in `pins`. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn new(config: &Config, pins: &Pins) -> Result<Self, PinError> {
+        Ok(Self {
+            balancing: config.socket_balancing,
+            cgroup: config.cgroup.clone(),
+            is_done: false,
+            cgroup_taken: None,
+            problem: None,
+            udp: UdpSockets::open(pins)?,
+        })
+    }
+
+    /// What the plan must know of it.
+    pub fn for_plan(&self) -> model::Sockets {
+        let of_pods = match self.balancing {
+            SocketBalancing::Host => false,
+            SocketBalancing::All => true,
+            SocketBalancing::Off => return model::Sockets::default(),
+        };
+        match syscall::namespace_cookie() {
+            Ok(namespace) => model::Sockets { namespace, of_pods },
+            Err(error) => {
+                warn!(
+                    "the node's own processes are not balanced: the kernel does not tell the cookie of \
+                     our network namespace ({error}), as Linux 5.14 and later do"
+                );
+                model::Sockets::default()
+            }
+        }
+    }
+
+    /// Brings the programs where they should be, or away, unless that is done. What fails is told once
+    /// and tried again at the next call.
+    pub fn bring(&mut self, attachments: &mut Attachments) {
+        if self.is_done {
+            return;
+        }
+        let problem = self.try_bring(attachments).err().map(|error| error.to_string());
+        if let Some(problem) = problem.iter().find(|problem| self.problem.as_ref() != Some(problem))
+        {
+            warn!("{problem}");
+        }
+        self.problem = problem;
+    }
+
+    /// Forgets what is known to be attached: the next [`Sockets::bring`] does it again, which heals
+    /// what others did.
+    pub fn forget(&mut self) {
+        self.is_done = false;
+    }
+
+    /// What is not as it should be, and what to do.
+    pub const fn problem(&self) -> Option<&String> {
+        self.problem.as_ref()
+    }
+
+    /// The control group that the programs are on.
+    pub const fn cgroup(&self) -> Option<&PathBuf> {
+        self.cgroup_taken.as_ref()
+    }
+
+    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps.
+    pub fn end_stranded(&self, contents: &Contents) {
+        if self.balancing == SocketBalancing::Off {
+            return;
+        }
+        match self.udp.end_stranded(contents) {
+            Ok(0) => {}
+            Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
+            Err(error) => warn!(
+                "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
+                 ended: {error}; they go on until their processes dial again"
+            ),
+        }
+    }
+
+    fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {
+        if self.balancing == SocketBalancing::Off {
+            if attachments.remove_sockets()? {
+                info!("programs for processes' sockets detached");
+            }
+            self.is_done = true;
+            return Ok(());
+        }
+        let found = || requirements::cgroup2().map(PathBuf::from);
+        let cgroup = self.cgroup.clone().or_else(found).ok_or(SocketError::NoHierarchy)?;
+        attachments.bring_sockets(&cgroup)?;
+        self.cgroup_taken = Some(cgroup);
+        self.is_done = true;
+        Ok(())
+    }
+}

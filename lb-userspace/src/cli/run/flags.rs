@@ -1,0 +1,113 @@
+//! What `weir run` takes.
+
+use std::path::PathBuf;
+
+use crate::cli::Pins;
+use crate::config::{DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
+use crate::plan::NodePortAddresses;
+
+/// Balances this node's traffic until stopped; what is in the kernel goes on without it.
+#[derive(clap::Args, Clone, PartialEq, Debug)]
+#[command(after_help = "\
+Examples:
+  weir run --manifests services.yaml
+      Find the devices, balance what the file says, follow its changes.
+  weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
+      All files of a directory; endpoints whose nodeName is node-1 are this node's.
+  weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
+      Watch the API server at that address, with the kubeconfig's credentials.
+  kubectl get services,endpointslices,nodes,servicecidrs -A -o yaml > cluster.yaml
+      What a cluster holds, as weir run --manifests takes it.
+
+Stopped by any signal, it leaves programs and maps in place: traffic goes on, and the next start
+takes over from there. `weir detach` removes them.")]
+pub struct Args {
+    /// File of Service, EndpointSlice, Node, ServiceCIDR, Pod and List objects (YAML or JSON, several
+    /// documents), or a directory of such files; may be given several times. Changes are picked up
+    #[arg(long, value_name = "FILE|DIR")]
+    pub manifests: Vec<PathBuf>,
+    /// Kubeconfig of the API server to watch, by its current context; read again when it or a file it
+    /// names changes [default: the service account, in a pod that has one]
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, in place of the kubeconfig's or the environment's, as in
+    /// https://10.0.0.10:6443. Give one in a pod: the environment names the ClusterIP of the Service
+    /// `kubernetes`, to which nothing leads before Weir runs
+    #[arg(long, value_name = "URL", conflicts_with = "manifests")]
+    pub master: Option<String>,
+    /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is
+    /// taken, the rest is named in a warning. Flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name of this node, as its Node object has it [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Devices that lead outside, by name or pattern [default: those with the default route or a
+    /// node address, and tunnels]
+    #[arg(long, value_name = "GLOB,..")]
+    pub network_devices: Option<DeviceNames>,
+    /// Devices that lead to pods, by name or pattern [default: veth and netkit devices whose peer is
+    /// in another network namespace]
+    #[arg(long, value_name = "GLOB,..")]
+    pub pod_devices: Option<DeviceNames>,
+    /// Which network devices get XDP in front of TC
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub xdp: XdpMode,
+    /// Whose sockets are balanced when they are connected
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    pub socket_balancing: SocketBalancing,
+    /// Control group (v2) whose processes' sockets are balanced [default: the root of the hierarchy
+    /// that is mounted]
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Addresses of this node at which node ports answer: `primary` (in each family the Node object's
+    /// first, else the first network device's), or prefixes; a family without a prefix is not
+    /// restricted [default: primary]
+    #[arg(long, value_name = "primary|CIDR,..")]
+    pub nodeport_addresses: Option<NodePortAddresses>,
+    /// What becomes of Services' external IPs, by which whoever may write a Service can draw any
+    /// address's traffic to his own pods
+    #[arg(long, value_enum, default_value_t, value_name = "honour|ignore")]
+    pub external_ips: ExternalIps,
+    /// Where load balancers and probes ask /healthz, /livez and /readyz; empty for nowhere
+    /// [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::healthz)]
+    pub healthz_bind_address: Option<Listen>,
+    /// Where /metrics, /proxyMode and /configz are; empty for nowhere [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::metrics)]
+    pub metrics_bind_address: Option<Listen>,
+    /// Where pins live.
+    #[command(flatten)]
+    pub pins: Pins,
+    /// How much fits in the maps.
+    #[command(flatten, next_help_heading = "Sizes")]
+    pub sizes: Sizes,
+}
+
+/// How much fits in the maps. They are made once: a size that differs from that of the pinned maps
+/// takes effect after `weir detach`.
+#[derive(clap::Args, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Sizes {
+    /// Flows per address family that can be established at once [default: 0.25 % of the memory,
+    /// 32768 to 1048576]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub connection_table_size: Option<u32>,
+    /// Frontends (address, port, protocol) per address family, and Service ports [default: 65536]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub frontend_table_size: Option<u32>,
+    /// Backends (Service port, address) per address family [default: by the memory, 32768 to 131072]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub backend_table_size: Option<u32>,
+    /// Slots of all pools together [default: by the memory, 262144 to 4194304]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub slot_table_size: Option<u32>,
+    /// Clients per address family that are remembered for session affinity [default: 32768]
+    #[arg(long, value_name = "N", value_parser = size())]
+    pub affinity_table_size: Option<u32>,
+}
+
+/// A table of fewer entries could not hold a small cluster; one of more would not fit in 32 bits
+/// once it is counted in bytes.
+fn size() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1024..=1 << 26)
+}

@@ -1,0 +1,190 @@
+//! `weir run`: what its flags come to, and the agent's start.
+
+mod flags;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use tokio::runtime::Builder;
+use tracing::{info, warn};
+
+pub use self::flags::{Args, Sizes};
+use super::Cli;
+use crate::agent;
+use crate::config::{Config, KubeProxyFile, Origin, Servers, TableSizes, capacities};
+use crate::programs;
+use crate::source::Access;
+
+impl Args {
+    /// The settings these flags stand for on this node.
+    ///
+    /// # Errors
+    ///
+    /// The configuration file, the host's name or its memory could not be read, or nothing says
+    /// where the objects are.
+    pub fn config(self) -> anyhow::Result<Config> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let given = Given(self.config.as_deref());
+        let origin = self.origin(&given, file.kubeconfig)?;
+        let name = given.one(("--node-name", self.node_name), ("hostnameOverride", file.node_name));
+        let node_name = match name {
+            Some(name) => name,
+            None => host_name()?,
+        };
+        let servers = Servers::default();
+        let servers = Servers {
+            healthz: given
+                .one(
+                    ("--healthz-bind-address", self.healthz_bind_address),
+                    ("healthzBindAddress", file.healthz),
+                )
+                .unwrap_or(servers.healthz),
+            metrics: given
+                .one(
+                    ("--metrics-bind-address", self.metrics_bind_address),
+                    ("metricsBindAddress", file.metrics),
+                )
+                .unwrap_or(servers.metrics),
+            must_bind: file.must_bind,
+            // Kube-proxy's rule.
+            late_after: file.sync_period.map_or(servers.late_after, |period| period * 2),
+        };
+        let nodeport_addresses = given.one(
+            ("--nodeport-addresses", self.nodeport_addresses),
+            ("nodePortAddresses", file.nodeport_addresses),
+        );
+        let sizes = TableSizes {
+            connections: given.one(
+                ("--connection-table-size", self.sizes.connection_table_size),
+                ("conntrack", file.connections),
+            ),
+            frontends: self.sizes.frontend_table_size,
+            backends: self.sizes.backend_table_size,
+            slots: self.sizes.slot_table_size,
+            affinity: self.sizes.affinity_table_size,
+        };
+        let processors = programs::processors()
+            .context("the processors there may be cannot be told: mount /sys of this kernel")?;
+        Ok(Config {
+            origin,
+            node_name,
+            network_devices: self.network_devices,
+            pod_devices: self.pod_devices,
+            xdp: self.xdp,
+            socket_balancing: self.socket_balancing,
+            cgroup: self.cgroup,
+            pin_directory: self.pins.directory(),
+            nodeport_addresses: nodeport_addresses.unwrap_or_default(),
+            external_ips: self.external_ips,
+            capacities: capacities(sizes, memory()?, processors),
+            servers,
+        })
+    }
+
+    fn origin(&self, given: &Given<'_>, of_file: Option<PathBuf>) -> Result<Origin, clap::Error> {
+        if !self.manifests.is_empty() {
+            let paths = Some(self.manifests.clone());
+            let of_file = of_file.map(|path| vec![path]);
+            given.one(("--manifests", paths), ("clientConnection.kubeconfig", of_file));
+            return Ok(Origin::Manifests(self.manifests.clone()));
+        }
+        let server = self.master.clone();
+        let kubeconfig = given.one(
+            ("--kubeconfig", self.kubeconfig.clone()),
+            ("clientConnection.kubeconfig", of_file),
+        );
+        let access = match kubeconfig {
+            Some(path) => Some(Access { kubeconfig: Some(path), server }),
+            None => Access::of_this_pod(server),
+        };
+        access.map(Origin::Kubernetes).ok_or_else(|| {
+            Cli::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "nothing says where the cluster's objects are: give --kubeconfig FILE, or \
+                 --manifests FILE|DIR, or run in a pod with a service account",
+            )
+        })
+    }
+}
+
+/// Reads kube-proxy's configuration and names what of it is not honoured.
+fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let file = KubeProxyFile::read(path, u32::try_from(cores).unwrap_or(u32::MAX))?;
+    if !file.ignored.is_empty() {
+        let keys = file.ignored.join(", ");
+        warn!("{}: these keys mean nothing to Weir and change nothing: {keys}", path.display());
+    }
+    Ok(file)
+}
+
+/// Where a setting may be given besides a flag.
+struct Given<'a>(Option<&'a Path>);
+
+impl Given<'_> {
+    /// What the flag says, else the file's key. That the flag wins is said where it matters.
+    fn one<T: PartialEq>(
+        &self,
+        (flag, of_flag): (&str, Option<T>),
+        (key, of_file): (&str, Option<T>),
+    ) -> Option<T> {
+        if let (Some(path), Some(_), Some(_)) = (self.0, &of_flag, &of_file)
+            && of_flag != of_file
+        {
+            info!("{flag} wins over {key} in {}", path.display());
+        }
+        of_flag.or(of_file)
+    }
+}
+
+/// Runs the agent until it is stopped.
+///
+/// # Errors
+///
+/// It could not start, or had to stop; what was in the kernel before still is.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => return Err(error),
+        },
+    };
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
+    let result = runtime.block_on(agent::run::run(config));
+    // A sweep may be under way; nobody waits for it.
+    runtime.shutdown_background();
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The host's name in lower case, as the kubelet names a node by default.
+fn host_name() -> anyhow::Result<String> {
+    const FILE: &str = "/proc/sys/kernel/hostname";
+    let name = std::fs::read_to_string(FILE).with_context(|| {
+        format!("{FILE} cannot be read: give this node's name with --node-name")
+    })?;
+    Ok(name.trim().to_lowercase())
+}
+
+/// Bytes of memory this machine has.
+fn memory() -> anyhow::Result<u64> {
+    const FILE: &str = "/proc/meminfo";
+    let text = std::fs::read_to_string(FILE)
+        .with_context(|| format!("{FILE} cannot be read: mount /proc"))?;
+    memory_of(&text)
+        .with_context(|| format!("{FILE} has no line MemTotal: mount /proc of this kernel"))
+}
+
+fn memory_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

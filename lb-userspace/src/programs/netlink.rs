@@ -1,0 +1,128 @@
+//! Questions to the kernel by netlink(7) that no library asks for us.
+
+use std::io;
+
+use rtnetlink::packet_core::{NetlinkBuffer, NlasIterator};
+use rtnetlink::sys::Socket;
+
+/// Bytes of `struct nlmsghdr`, `include/uapi/linux/netlink.h`.
+const HEADER: usize = 16;
+
+/// Asks and hands the payload of each message that comes in answer to `hear`. `flags` says besides
+/// `NLM_F_REQUEST` what is asked for: `NLM_F_DUMP` or `NLM_F_ACK`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn ask(
+    protocol: isize,
+    kind: u16,
+    flags: i32,
+    question: &[u8],
+    mut hear: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let socket = Socket::new(protocol)?;
+    socket.send(&message(kind, flags, question), 0)?;
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        if read(&datagram, &mut hear)? == Part::Last {
+            return Ok(());
+        }
+    }
+}
+
+fn message(kind: u16, flags: i32, payload: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; HEADER];
+    message.extend(payload);
+    let length = message.len() as u32;
+    let mut packet = NetlinkBuffer::new(message.as_mut_slice());
+    packet.set_length(length);
+    packet.set_message_type(kind);
+    packet.set_flags((libc::NLM_F_REQUEST | flags) as u16);
+    message
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Part {
+    MoreToCome,
+    Last,
+}
+
+/// Reads the messages of one datagram.
+fn read(mut datagram: &[u8], hear: &mut impl FnMut(&[u8])) -> io::Result<Part> {
+    while !datagram.is_empty() {
+        let message = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?;
+        match libc::c_int::from(message.message_type()) {
+            libc::NLMSG_DONE => return Ok(Part::Last),
+            libc::NLMSG_ERROR => {
+                let code =
+                    message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                let error = || io::Error::from_raw_os_error(code.saturating_neg());
+                return if code == 0 { Ok(Part::Last) } else { Err(error()) };
+            }
+            _ => hear(message.payload()),
+        }
+        let next = message.length().next_multiple_of(4) as usize;
+        datagram = datagram.get(next..).unwrap_or_default();
+    }
+    Ok(Part::MoreToCome)
+}
+
+/// An attribute, as the kernel writes it: filled up to a multiple of four bytes.
+#[cfg(test)]
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = (4 + value.len()) as u16;
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The values of all `attributes` of this kind. What cannot be read ends them.
+pub fn values(attributes: &[u8], kind: u16) -> impl Iterator<Item = &[u8]> {
+    NlasIterator::new(attributes)
+        .map_while(Result::ok)
+        .filter(move |attribute| attribute.kind() == kind)
+        .filter_map(|attribute| {
+            let length = usize::from(attribute.length());
+            attribute.into_inner().get(4..length)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_of_a_datagram_is_heard_up_to_the_last() {
+        let mut datagram = message(7, 0, b"four");
+        datagram.extend(message(7, 0, b"more"));
+        let mut heard = Vec::new();
+        let mut hear = |payload: &[u8]| heard.push(payload.to_vec());
+        assert_eq!(read(&datagram, &mut hear).unwrap(), Part::MoreToCome);
+        datagram.extend(message(libc::NLMSG_DONE as u16, 0, &[0; 4]));
+        assert_eq!(read(&datagram, &mut hear).unwrap(), Part::Last);
+        assert_eq!(heard, [b"four", b"more", b"four", b"more"]);
+    }
+
+    #[test]
+    fn a_refusal_is_the_kernel_s_own_error_and_none_is_consent() {
+        let answer = |code: i32| message(libc::NLMSG_ERROR as u16, 0, &code.to_ne_bytes());
+        let error = read(&answer(-libc::EPERM), &mut |_| {}).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(read(&answer(0), &mut |_| {}).unwrap(), Part::Last);
+        assert!(read(&answer(i32::MIN), &mut |_| {}).is_err());
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused_and_never_read_beyond() {
+        let whole = message(7, 0, &[2, 0, 0, 0]);
+        for length in 1..whole.len() {
+            assert!(read(&whole[..length], &mut |_| {}).is_err(), "{length}");
+        }
+        let attributes = [attribute(1, b"one"), attribute(2, b"two!"), attribute(1, b"")].concat();
+        for length in 0..=attributes.len() {
+            assert!(values(&attributes[..length], 1).count() <= 2);
+        }
+        assert_eq!(values(&attributes, 1).collect::<Vec<_>>(), [&b"one"[..], b""]);
+    }
+}

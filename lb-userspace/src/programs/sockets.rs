@@ -1,0 +1,152 @@
+//! The programs for processes' sockets, on a control group: those of the processes below it are
+//! balanced. Links are pinned and taken over as those of devices are.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::pin;
+use aya::programs::links::{FdLink, LinkError};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
+
+use super::causes;
+use super::object::{self, ObjectError};
+use super::pins::Pins;
+use crate::syscall;
+
+/// The programs, by their names in the object and in their pins.
+pub const PROGRAMS: [&str; 8] = [
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+];
+
+/// Why processes' sockets are not balanced. Everything else is.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// There is no hierarchy to attach to.
+    #[error(
+        "the node's own processes are not balanced: no cgroup v2 hierarchy is mounted here; mount one \
+         (mount -t cgroup2 cgroup2 DIR) and name it with --cgroup, or say --socket-balancing off"
+    )]
+    NoHierarchy,
+    /// The directory cannot be used.
+    #[error(
+        "the node's own processes are not balanced: {path}: {error}; name a directory of a cgroup v2 \
+         hierarchy with --cgroup"
+    )]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A link that is not wanted could not be removed.
+    #[error("{path}: {error}; run weir as root, or remove it with `weir detach`")]
+    Pin {
+        /// Its pin.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A program was refused.
+    #[error("the node's own processes are not balanced: {0}")]
+    Object(#[from] ObjectError),
+    /// A program was not attached.
+    #[error(
+        "the node's own processes are not balanced: {name} was not attached to {path}: {cause}; \
+         `weir check` says what may be missing"
+    )]
+    Attach {
+        /// The program.
+        name: &'static str,
+        /// The control group.
+        path: PathBuf,
+        /// The kernel's answer.
+        cause: String,
+    },
+}
+
+/// Brings the programs to the control group at `path`: takes over the links that are pinned, and makes
+/// those that are missing or of another control group.
+///
+/// # Errors
+/// [`SocketError`]; programs that were attached to this control group still are.
+pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketError> {
+    let failed = |error| SocketError::Directory { path: path.into(), error };
+    let cgroup = File::open(path).map_err(failed)?;
+    // A control group's id is its inode (fs/kernfs/dir.c), on the 64-bit machines that BPF is for.
+    let id = cgroup.metadata().map_err(failed)?.ino();
+    for name in PROGRAMS {
+        let program = object::load_for_sockets(ebpf, name)?;
+        attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
+            SocketError::Attach { name, path: path.into(), cause: causes(&error) }
+        })?;
+    }
+    Ok(())
+}
+
+/// Detaches the programs, wherever they are; returns whether any was attached.
+///
+/// # Errors
+/// [`SocketError::Pin`], for the first pin that could not be removed.
+pub fn remove(pins: &Pins) -> Result<bool, SocketError> {
+    let pinned = PROGRAMS.map(|name| pins.socket_link(name));
+    let mut removed = false;
+    for pin in pinned.iter().filter(|pin| pin.exists()) {
+        detach(pin).map_err(|error| SocketError::Pin { path: pin.clone(), error })?;
+        removed = true;
+    }
+    Ok(removed)
+}
+
+/// Why a program was not attached.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Pin(#[from] pin::PinError),
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+fn attach(
+    program: &mut CgroupSockAddr,
+    cgroup: &File,
+    id: u64,
+    pin: &Path,
+) -> Result<(), AttachError> {
+    if pin.exists() {
+        if syscall::cgroup_of_pinned_link(pin)? == id {
+            return Ok(syscall::update_pinned_link(pin, program.fd()?.as_fd())?);
+        }
+        // Of another control group, perhaps one that is gone.
+        detach(pin)?;
+    }
+    // By a link the kernel lets others attach beside us, whatever the mode says.
+    let link = program.attach(cgroup, CgroupAttachMode::Single)?;
+    let link: FdLink = program.take_link(link)?.try_into()?;
+    // The pin holds the link from here on.
+    drop(link.pin(pin)?);
+    Ok(())
+}
+
+fn detach(pin: &Path) -> io::Result<()> {
+    match syscall::detach_pinned_link(pin) {
+        // Its control group is gone, and with it what was attached.
+        Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs::remove_file(pin)
+}

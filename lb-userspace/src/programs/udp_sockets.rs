@@ -1,0 +1,252 @@
+//! UDP sockets of this node's processes that are connected where nobody serves any more. No program
+//! sees a datagram of a connected socket, so such a socket would go on sending to a pod that is gone;
+//! here it is ended, its process is told so (`ECONNABORTED`), and dials again. The kernel is asked as
+//! `ss` asks it (sock_diag(7)); what a socket was connected to in the place of a frontend stands in
+//! `DIALLED`, for what is kept with sockets the kernel tells of TCP's alone.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::AsFd;
+
+use aya::maps::MapData;
+use lb_common::address::{Address, Port, Protocol};
+use lb_common::maps::DIALLED;
+use lb_common::service::Frontend;
+use lb_common::socket::Dialled;
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+
+use super::netlink;
+use super::pins::{PinError, Pins};
+use crate::maps::{Contents, FamilyContents};
+use crate::syscall;
+
+/// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`, `include/uapi/linux/sock_diag.h`.
+const LIST: u16 = 20;
+const DESTROY: u16 = 21;
+
+/// `TCP_ESTABLISHED` as a bit, which for UDP is "connected".
+const CONNECTED: u32 = 1 << 1;
+
+/// Where `struct inet_diag_sockid` stands in `struct inet_diag_msg`, and how many bytes of
+/// `struct inet_diag_req_v2` stand before it (`include/uapi/linux/inet_diag.h`).
+const ID: std::ops::Range<usize> = 4..52;
+const REQUEST: usize = 8;
+
+/// The map of what sockets were connected to in the place of frontends.
+#[derive(Debug)]
+pub struct UdpSockets {
+    dialled: MapData,
+}
+
+impl UdpSockets {
+    /// Opens the map in `pins`.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn open(pins: &Pins) -> Result<Self, PinError> {
+        let path = pins.map(&DIALLED);
+        match MapData::from_pin(&path) {
+            Ok(dialled) => Ok(Self { dialled }),
+            Err(error) => Err(PinError::Map { path, error }),
+        }
+    }
+
+    /// Ends the sockets that are connected to a backend which does not serve any more, or to a frontend
+    /// that was none when they were; returns how many.
+    ///
+    /// # Errors
+    /// The kernel's; some may be ended then.
+    pub fn end_stranded(&self, contents: &Contents) -> io::Result<usize> {
+        let mut ended = 0;
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            for socket in list(family as u8)? {
+                let dialled = self.dialled(socket.cookie)?;
+                if socket.is_stranded(dialled.as_ref(), contents)
+                    && destroy(family as u8, &socket.id)?
+                {
+                    ended += 1;
+                }
+            }
+        }
+        Ok(ended)
+    }
+
+    fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
+        match syscall::lookup(self.dialled.fd().as_fd(), &cookie) {
+            Ok(dialled) => Ok(Some(dialled)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The UDP sockets of this network namespace that are connected.
+fn list(family: u8) -> io::Result<Vec<Connected>> {
+    let question = request(family, &[0; ID.end - ID.start]);
+    let mut found = Vec::new();
+    let hear = |payload: &[u8]| found.extend(Connected::read(payload));
+    netlink::ask(NETLINK_SOCK_DIAG, LIST, libc::NLM_F_DUMP, &question, hear)?;
+    Ok(found)
+}
+
+/// A socket that is connected.
+#[derive(PartialEq, Debug)]
+struct Connected {
+    /// By which the kernel finds it again.
+    id: Vec<u8>,
+    cookie: u64,
+    /// Where it sends.
+    peer: (IpAddr, u16),
+}
+
+impl Connected {
+    /// `struct inet_diag_msg`.
+    fn read(payload: &[u8]) -> Option<Self> {
+        let id = payload.get(ID)?;
+        let [high, low] = *id.get(2..)?.first_chunk()?;
+        let address: [u8; 16] = *id.get(20..)?.first_chunk()?;
+        let ip = match i32::from(*payload.first()?) {
+            libc::AF_INET => IpAddr::from(*address.first_chunk::<4>()?),
+            libc::AF_INET6 => Ipv6Addr::from(address).to_canonical(),
+            _ => return None,
+        };
+        Some(Self {
+            id: id.to_vec(),
+            cookie: u64::from_ne_bytes(*id.get(40..)?.first_chunk()?),
+            peer: (ip, u16::from_be_bytes([high, low])),
+        })
+    }
+
+    fn is_stranded(&self, dialled: Option<&Dialled>, contents: &Contents) -> bool {
+        is_stranded(self.peer, dialled, &contents.v4)
+            || is_stranded(self.peer, dialled, &contents.v6)
+    }
+}
+
+fn is_stranded<A: Address>(
+    (ip, port): (IpAddr, u16),
+    dialled: Option<&Dialled>,
+    rows: &FamilyContents<A>,
+) -> bool {
+    let Some(address) = A::from_ip(ip) else { return false };
+    let peer = Frontend::new(address, Port::new(port), Protocol::UDP);
+    if rows.frontends.contains_key(&peer) {
+        return true;
+    }
+    // It may have been connected elsewhere since.
+    let here = |dialled: &&Dialled| {
+        dialled.address == Dialled::address(&address) && dialled.port == u32::from(port)
+    };
+    dialled.filter(here).is_some_and(|dialled| {
+        let row = rows.backends.get(&dialled.id);
+        !row.is_some_and(|row| row.generation == dialled.generation && row.is_serving())
+    })
+}
+
+/// Ends a socket; returns whether it was there still.
+fn destroy(family: u8, id: &[u8]) -> io::Result<bool> {
+    let question = request(family, id);
+    match netlink::ask(NETLINK_SOCK_DIAG, DESTROY, libc::NLM_F_ACK, &question, |_| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// `struct inet_diag_req_v2`: UDP sockets that are connected.
+fn request(family: u8, id: &[u8]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(REQUEST + id.len());
+    request.extend([family, Protocol::UDP.0, 0, 0]);
+    request.extend(CONNECTED.to_ne_bytes());
+    request.extend(id);
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::address::V4;
+    use lb_common::backend::{Backend, BackendId};
+    use lb_common::service::{FrontendRow, Pool, ServiceId, Verdict};
+    use lb_common::socket::Socket;
+
+    use super::*;
+
+    const POD: V4 = V4([10, 244, 0, 5]);
+
+    /// A backend of generation 3 at [`POD`], port 53.
+    fn contents(flags: u8) -> Contents {
+        let row = Backend {
+            address: POD,
+            port: Port::new(53),
+            protocol: Protocol::UDP,
+            flags,
+            generation: 3,
+            service: ServiceId(1),
+        };
+        let mut contents = Contents::default();
+        contents.v4.backends.insert(BackendId(7), row);
+        contents
+    }
+
+    fn dialled(contents: &Contents) -> Dialled {
+        let frontend = Frontend::new(V4([10, 96, 0, 10]), Port::new(53), Protocol::UDP);
+        let row = contents.v4.backends[&BackendId(7)];
+        Dialled::of(Socket::new().remember(&frontend, BackendId(7), &row))
+    }
+
+    /// What the kernel says of a socket that is connected to `peer`, port 53.
+    fn message(family: i32, peer: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; 72];
+        message[0] = family as u8;
+        message[6..8].copy_from_slice(&53u16.to_be_bytes());
+        message[24..24 + peer.len()].copy_from_slice(peer);
+        message[44..52].copy_from_slice(&4711u64.to_ne_bytes());
+        message
+    }
+
+    #[test]
+    fn a_socket_is_stranded_once_its_backend_serves_no_more() {
+        let serving = contents(Backend::<V4>::SERVING);
+        let dialled = dialled(&serving);
+        let mapped = std::net::Ipv4Addr::from(POD.0).to_ipv6_mapped().octets();
+        for (family, peer) in [(libc::AF_INET, &POD.0[..]), (libc::AF_INET6, &mapped)] {
+            let socket = Connected::read(&message(family, peer)).unwrap();
+            assert_eq!(socket.cookie, 4711);
+            assert!(!socket.is_stranded(Some(&dialled), &serving));
+            assert!(socket.is_stranded(Some(&dialled), &contents(0)));
+            assert!(socket.is_stranded(Some(&dialled), &Contents::default()));
+            let mut anew = serving.clone();
+            anew.v4.backends.get_mut(&BackendId(7)).unwrap().generation = 4;
+            assert!(socket.is_stranded(Some(&dialled), &anew));
+            // Who has dialled the pod by itself, or another end since, is left alone.
+            assert!(!socket.is_stranded(None, &contents(0)));
+            let elsewhere = Dialled { port: 54, ..dialled };
+            assert!(!socket.is_stranded(Some(&elsewhere), &contents(0)));
+        }
+    }
+
+    #[test]
+    fn a_socket_is_stranded_where_a_service_has_come_to_be_since() {
+        let socket = Connected::read(&message(libc::AF_INET, &[10, 96, 0, 10])).unwrap();
+        let mut contents = Contents::default();
+        assert!(!socket.is_stranded(None, &contents));
+        let frontend = Frontend::new(V4([10, 96, 0, 10]), Port::new(53), Protocol::UDP);
+        let row = FrontendRow {
+            service: ServiceId(1),
+            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            affinity: 0,
+            flags: 0,
+        };
+        contents.v4.frontends.insert(frontend, row);
+        assert!(socket.is_stranded(None, &contents));
+    }
+
+    #[test]
+    fn what_is_cut_short_or_of_another_family_is_no_socket() {
+        let whole = message(libc::AF_INET, &POD.0);
+        for length in 0..ID.end {
+            assert_eq!(Connected::read(&whole[..length]), None);
+        }
+        assert_eq!(Connected::read(&message(libc::AF_UNIX, &POD.0)), None);
+    }
+}

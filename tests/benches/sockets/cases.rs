@@ -1,0 +1,196 @@
+//! The calls that are timed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Instant;
+
+use anyhow::Result;
+use lb_common::address::Family;
+use weir_tests::lab::{Lab, Namespace, addresses};
+use weir_tests::manifests::Offer;
+use weir_tests::traffic::{Client, ECHO_PORT, HTTP_PORT};
+
+/// What is timed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Call {
+    /// connect(2) of a UDP socket, the same again and again: no packet is sent.
+    Connect,
+    /// connect(2) of a TCP socket until the connection stands, and the socket's end.
+    Open,
+    /// One request and its answer over a TCP connection that stands.
+    Exchange,
+}
+
+impl Call {
+    const ALL: [Self; 3] = [Self::Connect, Self::Open, Self::Exchange];
+
+    /// How often it is done in a round.
+    const fn times(self) -> u32 {
+        match self {
+            Self::Connect => 20_000,
+            Self::Open => 1_000,
+            Self::Exchange => 3_000,
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect a UDP socket",
+            Self::Open => "open a TCP connection",
+            Self::Exchange => "ask over a TCP connection",
+        })
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Who {
+    /// A process of the node.
+    Host,
+    /// A pod, which does not serve.
+    Pod,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "a process of the node",
+            Self::Pod => "a pod",
+        })
+    }
+}
+
+/// Whom it dials.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Whom {
+    /// An address that is nobody's of the cluster.
+    Stranger,
+    /// A pod, by its own address.
+    Pod,
+    /// A Service that this pod serves.
+    Service,
+}
+
+/// A call that is timed, in one family.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// What tells it from others.
+    pub name: (Family, Who, Call, Whom),
+    namespace: &'a Namespace,
+    end: SocketAddr,
+}
+
+impl<'a> Case<'a> {
+    /// Every case.
+    pub fn all(lab: &'a Lab, offer: &Offer) -> Vec<Self> {
+        let mut cases = Self::by_itself(lab);
+        for family in Family::ALL {
+            let service = SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT);
+            cases.extend(Self::of(lab, family, Whom::Service, |_| service));
+        }
+        cases
+    }
+
+    /// Those to no Service.
+    pub fn by_itself(lab: &'a Lab) -> Vec<Self> {
+        let mut cases = Vec::new();
+        for family in Family::ALL {
+            let pod = lab.node1.pods[0].addresses.of(family);
+            let port = |call| if call == Call::Connect { ECHO_PORT } else { HTTP_PORT };
+            cases.extend(Self::of(lab, family, Whom::Pod, |call| (pod, port(call)).into()));
+            let stranger = SocketAddr::new(addresses::CLIENT.of(family), 9);
+            let to_strangers = Self::of(lab, family, Whom::Stranger, |_| stranger);
+            cases.extend(to_strangers.filter(|case| case.name.2 == Call::Connect));
+        }
+        cases
+    }
+
+    fn of(
+        lab: &'a Lab,
+        family: Family,
+        whom: Whom,
+        end: impl Fn(Call) -> SocketAddr,
+    ) -> impl Iterator<Item = Self> {
+        let who = [(Who::Host, &lab.node1.namespace), (Who::Pod, &lab.node1.pods[1].namespace)];
+        who.into_iter().flat_map(move |(who, namespace)| {
+            let case = |call| Case { name: (family, who, call, whom), namespace, end: end(call) };
+            Call::ALL.map(case)
+        })
+    }
+
+    /// Nanoseconds per call.
+    pub fn run(&self) -> Result<f64> {
+        let (.., call, _) = self.name;
+        self.namespace.run(|| {
+            let times = call.times();
+            let begun = match call {
+                Call::Connect => {
+                    let socket = UdpSocket::bind((any(self.end), 0))?;
+                    let begun = Instant::now();
+                    for _ in 0..times {
+                        socket.connect(self.end)?;
+                    }
+                    begun
+                }
+                Call::Open => {
+                    let begun = Instant::now();
+                    for _ in 0..times {
+                        drop(TcpStream::connect(self.end)?);
+                    }
+                    begun
+                }
+                Call::Exchange => {
+                    let mut client = Client::connect_here(self.end)?;
+                    client.exchange(1)?;
+                    let begun = Instant::now();
+                    for _ in 0..times {
+                        client.exchange(1)?;
+                    }
+                    begun
+                }
+            };
+            Ok(begun.elapsed().as_nanos() as f64 / f64::from(times))
+        })
+    }
+}
+
+impl fmt::Display for Case<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, who, call, _) = self.name;
+        write!(f, "{call} to {}, {who}, {family}", self.end)
+    }
+}
+
+/// The address of a socket that may speak to `end`.
+fn any(end: SocketAddr) -> IpAddr {
+    if end.is_ipv4() { [0, 0, 0, 0].into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// Nanoseconds per call, a figure of each round.
+#[derive(Default)]
+pub struct Times(BTreeMap<(Family, Who, Call, Whom), Vec<f64>>);
+
+impl Times {
+    /// Adds a round's figure.
+    pub fn add(&mut self, case: &Case, nanoseconds: f64) {
+        self.0.entry(case.name).or_default().push(nanoseconds);
+    }
+
+    /// The median.
+    pub fn median(&self, name: (Family, Who, Call, Whom)) -> Option<f64> {
+        let mut times = self.0.get(&name)?.clone();
+        times.sort_by(f64::total_cmp);
+        times.get(times.len() / 2).copied()
+    }
+
+    /// What was measured.
+    pub fn names(&self) -> impl Iterator<Item = (Family, Who, Call)> {
+        let mut names: Vec<_> =
+            self.0.keys().map(|(family, who, call, _)| (*family, *who, *call)).collect();
+        names.dedup();
+        names.into_iter()
+    }
+}

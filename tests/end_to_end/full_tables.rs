@@ -1,0 +1,175 @@
+//! More of a thing than its table has room for: what does not fit is left out and said, with what to
+//! do; all else goes on, and once there is room again everything is in force.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lb_common::address::{Family, Protocol};
+use lb_common::maps::{Capacity, RANGES_V4};
+use serde_json::Value;
+use weir_tests::agent::weir;
+use weir_tests::lab::{Shape, addresses};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Client, Fate, HTTP_PORT, get, knock};
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take, with tens of thousands of rows to write.
+const CHANGE: Duration = Duration::from_secs(60);
+
+/// How long an answer may take, or silence must last.
+const ANSWER: Duration = Duration::from_millis(900);
+
+#[test]
+fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<()> {
+    let Some(stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    let Capacity::Fixed(room) = RANGES_V4.capacity else {
+        bail!("there is a flag by now: fill a smaller table");
+    };
+    let mut client = connect(&stage)?;
+    let crowd = Offer { name: "crowd", number: 35, pods: stage.lab.pods().collect() };
+    let late = Offer { name: "late", number: 36, ..crowd.clone() };
+    // They count once for each of a Service's two ports.
+    let ranges = room / 2;
+    allow(&stage, &crowd, ranges)?;
+    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
+    ensure!(remarks(&stage)?.is_empty(), "they just fit");
+
+    allow(&stage, &late, 1)?;
+    until_vips_meet(&stage, &late, [Fate::Silent, Fate::Answered])?;
+    let told = format!("RANGES_V4 has room for {room} entries of {}", room + 2);
+    until_told(&stage, &[&told, "loadBalancerSourceRanges"])?;
+    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
+    all_else_goes_on(&stage, &mut client)?;
+
+    allow(&stage, &crowd, ranges - 1)?;
+    until_vips_meet(&stage, &late, [Fate::Answered; 2])?;
+    until_told(&stage, &[])?;
+    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
+    all_else_goes_on(&stage, &mut client)
+}
+
+#[test]
+fn frontends_and_addresses_that_do_not_fit_wait_until_there_is_room() -> Result<()> {
+    let Some(stage) = Stage::set_with(Shape::default(), &["--frontend-table-size", "1024"])? else {
+        return Ok(());
+    };
+    let mut client = connect(&stage)?;
+    let pod = &stage.lab.node1.pods[1].namespace;
+    stage.manifests.write("many.yaml", &many(&stage, 0..1100)?)?;
+    let told = [
+        "FRONTENDS_V4 has room for 1024",
+        "ADDRESSES_V4 has room for 1024",
+        "--frontend-table-size",
+    ];
+    until_told(&stage, &told)?;
+    ensure!(
+        get(pod, (address(1099), Offer::PORT).into()).is_err(),
+        "a frontend that did not fit is served"
+    );
+    all_else_goes_on(&stage, &mut client)?;
+
+    stage.manifests.write("many.yaml", &many(&stage, 1000..1100)?)?;
+    for number in (1000..1100).step_by(9) {
+        let frontend = (address(number), Offer::PORT).into();
+        until("there is room again", CHANGE, || get(pod, frontend).map(drop))?;
+    }
+    until_told(&stage, &[])?;
+    all_else_goes_on(&stage, &mut client)
+}
+
+/// Lets the client outside dial the VIPs of `offer`, and so many ranges of IPv4 in all.
+fn allow(stage: &Stage, offer: &Offer, ranges: u32) -> Result<()> {
+    let client = addresses::CLIENT;
+    let mut field = format!("loadBalancerSourceRanges: [{}/32, '{}/128'", client.v4, client.v6);
+    for host in 1..ranges {
+        let _ = write!(field, ", {}/32", Ipv4Addr::from_bits((11 << 24) + host));
+    }
+    field.push(']');
+    let rules = Rules { is_balanced: true, spec: vec![&field], ..Rules::default() };
+    stage.manifests.offer_under(offer, &rules)
+}
+
+/// Services of one port in one family, each served by a pod of node1.
+fn many(stage: &Stage, numbers: Range<u32>) -> Result<String> {
+    let pod = stage.lab.node1.pods[0].addresses.v4;
+    let mut yaml = String::new();
+    for number in numbers {
+        let address = address(number);
+        write!(
+            yaml,
+            "apiVersion: v1
+kind: Service
+metadata: {{name: many-{number:04}, namespace: default}}
+spec: {{clusterIP: {address}, ports: [{{port: {port}}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: many-{number:04}
+  namespace: default
+  labels: {{kubernetes.io/service-name: many-{number:04}}}
+addressType: IPv4
+ports: [{{name: '', port: {HTTP_PORT}}}]
+endpoints: [{{addresses: [{pod}], nodeName: node1}}]
+---
+",
+            port = Offer::PORT,
+        )?;
+    }
+    Ok(yaml)
+}
+
+/// The ClusterIP of one of them.
+const fn address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 1, 0).to_bits() + number)
+}
+
+/// Waits until the client outside meets these fates at the VIPs of `offer`, IPv4's first.
+fn until_vips_meet(stage: &Stage, offer: &Offer, fates: [Fate; 2]) -> Result<()> {
+    for (family, fate) in Family::ALL.into_iter().zip(fates) {
+        let vip = (offer.vips().of(family), Offer::PORT).into();
+        until(&format!("{vip} is {fate:?}"), CHANGE, || {
+            let told = knock(&stage.lab.client, vip, Protocol::TCP, ANSWER)?;
+            ensure!(told == fate, "it is {told:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until the agent's remarks hold all of these words, or until there are none if these are none.
+fn until_told(stage: &Stage, words: &[&str]) -> Result<()> {
+    until(&format!("remarks tell {words:?}"), CHANGE, || {
+        let remarks = remarks(stage)?;
+        ensure!(remarks.is_empty() == words.is_empty(), "{remarks:?}");
+        let text = remarks.join("\n");
+        ensure!(words.iter().all(|word| text.contains(word)), "{text}");
+        Ok(())
+    })
+}
+
+fn remarks(stage: &Stage) -> Result<Vec<String>> {
+    let status = weir(&stage.lab.node1, &["show", "status", "-o", "json"])?;
+    let status: Value = serde_json::from_str(&status)?;
+    let remarks = status["remarks"].as_array().context("a status without remarks")?;
+    Ok(remarks.iter().map(|remark| remark["text"].to_string()).collect())
+}
+
+/// A connection to a Service that has nothing to do with what is too much.
+fn connect(stage: &Stage) -> Result<Client> {
+    let offer = Served::Everywhere.offer(&stage.lab);
+    let node_port = (stage.lab.node1.addresses.v4, offer.node_port()).into();
+    Client::connect(&stage.lab.client, node_port)
+}
+
+/// Checks that `client` goes on, and that the stage's Services are served as ever.
+fn all_else_goes_on(stage: &Stage, client: &mut Client) -> Result<()> {
+    client.exchange(1000).context("a connection was broken")?;
+    stage.check_traffic()
+}

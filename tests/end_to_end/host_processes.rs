@@ -1,0 +1,374 @@
+//! Processes of the node itself reach Services as pods do: their sockets are given a backend when they
+//! dial, and they are told the frontend wherever they ask.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use lb_common::outcome::Outcome;
+use nix::sys::signal::Signal;
+use weir_tests::agent::{Agent, weir};
+use weir_tests::lab::{Attachment, Lab, Reach, Shape};
+use weir_tests::manifests::{Offer, Rules};
+use weir_tests::requires;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{ECHO_PORT, Fate, Flow, Origin, PATIENCE, knock};
+use weir_tests::wait::until;
+
+/// How long a change of the manifests may take.
+const CHANGE: Duration = Duration::from_secs(10);
+
+/// How soon a process must be told what no packet has to tell it.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+#[test]
+fn processes_of_the_node_reach_services_over_routes() -> Result<()> {
+    reach(Shape::default())
+}
+
+#[test]
+fn processes_of_the_node_reach_services_through_an_overlay() -> Result<()> {
+    reach(Shape { reach: Reach::Overlay, attachment: Attachment::Bridged, ..Shape::default() })
+}
+
+fn reach(shape: Shape) -> Result<()> {
+    let Some(stage) = set(shape)? else {
+        return Ok(());
+    };
+    for served in Served::ALL {
+        let offer = served.offer(&stage.lab);
+        for frontend in frontends(&stage.lab, &offer) {
+            for (protocol, lengths) in
+                [(Protocol::TCP, &[1, 1 << 20][..]), (Protocol::UDP, &[1, 1300])]
+            {
+                for length in lengths {
+                    let flow = Flow { origin: Origin::Host, frontend, protocol };
+                    let answer = flow.send(&stage.lab, *length)?;
+                    let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
+                    ensure!(allowed, "{} serves {flow}", answer.pod);
+                }
+            }
+        }
+    }
+    ensure!(stage.counted(Outcome::ForwardedSocket)? > 0);
+    Ok(())
+}
+
+#[test]
+fn a_process_is_told_the_frontend_it_dialled() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let offer = Served::Everywhere.offer(&stage.lab);
+    let node = &stage.lab.node1.namespace;
+    for frontend in frontends(&stage.lab, &offer) {
+        for dialled in [Some(frontend), mapped(frontend)].into_iter().flatten() {
+            let stream = node.run(|| Ok(TcpStream::connect_timeout(&dialled, PATIENCE)?))?;
+            ensure!(stream.peer_addr()? == dialled, "{dialled}: {}", stream.peer_addr()?);
+
+            let socket = udp_socket(&stage.lab, dialled)?;
+            // Not connected: every datagram says where it goes, and whom it came from.
+            for _ in 0..3 {
+                ensure!(asked(&socket, dialled)? == dialled, "an answer not from {dialled}");
+            }
+            socket.connect(dialled)?;
+            ensure!(socket.peer_addr()? == dialled, "{dialled}: {}", socket.peer_addr()?);
+            ensure!(asked(&socket, dialled)? == dialled, "an answer not from {dialled}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_is_not_connected_speaks_to_several_services() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    for family in Family::ALL {
+        let ends = Served::ALL.map(|served| {
+            SocketAddr::new(served.offer(&stage.lab).cluster_ips().of(family), Offer::PORT)
+        });
+        let socket = udp_socket(&stage.lab, ends[0])?;
+        for end in ends.into_iter().chain(ends) {
+            ensure!(asked(&socket, end)? == end, "an answer not from {end}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let mut offer = Offer { name: "moving", number: 37, pods: vec![&lab.node1.pods[0]] };
+    let frontends = frontends(lab, &offer);
+    let mut ends = frontends.clone();
+    ends.extend(frontends.into_iter().filter_map(mapped));
+    // Two that are none of Weir's: one to a pod by itself, and one that dialled before there was a
+    // Service, which is then told, too.
+    let pod = |family| SocketAddr::new(lab.node1.pods[0].addresses.of(family), ECHO_PORT);
+    let by_itself = connected(lab, pod(Family::V4))?;
+    let early = connected(lab, ends[0])?;
+    stage.add(&offer)?;
+    until("who dialled too early is told", CHANGE, || told_to_dial_again(&early))?;
+
+    let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
+    for next in [&lab.node2.pods[0], &lab.node1.pods[1]] {
+        for socket in &sockets {
+            speaks(socket)?;
+        }
+        offer.pods = vec![next];
+        stage.manifests.offer(&offer)?;
+        for (socket, end) in sockets.iter().zip(&ends) {
+            until("the process is told", CHANGE, || told_to_dial_again(socket))?;
+            socket.connect(end)?;
+            let answer = speaks(socket)?;
+            ensure!(answer.starts_with(&next.name), "{answer} instead of {}", next.name);
+        }
+        speaks(&by_itself)?;
+    }
+    Ok(())
+}
+
+/// A socket of node1 that is connected to `end`.
+fn connected(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
+    let socket = udp_socket(lab, end)?;
+    socket.connect(end).with_context(|| format!("{end} cannot be dialled"))?;
+    Ok(socket)
+}
+
+/// Checks that a datagram is answered, and returns the answer.
+fn speaks(socket: &UdpSocket) -> Result<String> {
+    socket.send(b"?")?;
+    let mut answer = [0; 256];
+    let length = socket.recv(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+/// Checks that the kernel has ended the connection of a socket, which takes the error off it.
+fn told_to_dial_again(socket: &UdpSocket) -> Result<()> {
+    let error = socket.take_error()?.context("the socket is still connected")?;
+    ensure!(error.kind() == ErrorKind::ConnectionAborted, "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let nobody = Offer { name: "nobody", number: 31, pods: Vec::new() };
+    stage.manifests.offer(&nobody)?;
+    let far = Offer { name: "far", number: 32, pods: lab.node2.pods.iter().collect() };
+    let spec = vec!["internalTrafficPolicy: Local", "externalTrafficPolicy: Local"];
+    stage.manifests.offer_under(&far, &Rules { spec, ..Rules::default() })?;
+    let undefined = |frontend: SocketAddr| SocketAddr::new(frontend.ip(), Offer::PORT + 1);
+    for family in Family::ALL {
+        let [cluster_ip, node_port] = of_family(lab, &far, family);
+        // To this node's own processes the policy for traffic from outside is Cluster.
+        meets(lab, node_port, Fate::Answered)?;
+        meets(lab, cluster_ip, Fate::Forbidden)?;
+        let [cluster_ip, node_port] = of_family(lab, &nobody, family);
+        meets(lab, cluster_ip, Fate::Refused)?;
+        meets(lab, node_port, Fate::Refused)?;
+        meets(lab, undefined(cluster_ip), Fate::Refused)?;
+    }
+    Ok(())
+}
+
+/// Checks what becomes of TCP and UDP to `at`, once Weir has heard of it.
+fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
+    for protocol in [Protocol::TCP, Protocol::UDP] {
+        until("the Service is known", CHANGE, || {
+            let begun = Instant::now();
+            let met = knock(&lab.node1.namespace, at, protocol, AT_ONCE)?;
+            let took = begun.elapsed();
+            ensure!(met == fate && took < AT_ONCE, "{at}/{protocol}: {met:?} after {took:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn source_ranges_hold_for_the_node_too() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let offer = Offer { name: "closed", number: 33, pods: lab.node1.pods.iter().collect() };
+    let own = &lab.node1.addresses;
+    let within = format!("loadBalancerSourceRanges: [{}/32, '{}/128']", own.v4, own.v6);
+    let outside = "loadBalancerSourceRanges: [203.0.113.0/24, '2001:db8:ffff::/48']".to_owned();
+    for (ranges, fate) in [(outside, Fate::Forbidden), (within, Fate::Answered)] {
+        let rules = Rules { is_balanced: true, spec: vec![&ranges], ..Rules::default() };
+        stage.manifests.offer_under(&offer, &rules)?;
+        for family in Family::ALL {
+            meets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), fate)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> Result<()> {
+    let Some(mut stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let end = |family| {
+        let offer = Served::Everywhere.offer(&stage.lab);
+        SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT)
+    };
+    let ends = Family::ALL.map(end);
+    let sockets = ends.map(|end| udp_socket(&stage.lab, end));
+    let streams = ends.map(|end| {
+        stage.lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(&end, PATIENCE)?))
+    });
+    let all_is_well = || -> Result<()> {
+        for ((end, socket), stream) in ends.iter().zip(&sockets).zip(&streams) {
+            let (socket, stream) = (socket.as_ref(), stream.as_ref());
+            let (Ok(socket), Ok(stream)) = (socket, stream) else {
+                anyhow::bail!("{end} cannot be dialled: {socket:?}, {stream:?}");
+            };
+            ensure!(asked(socket, *end)? == *end, "an answer not from {end}");
+            ensure!(stream.peer_addr()? == *end, "{end} is told as {}", stream.peer_addr()?);
+        }
+        for frontend in ends {
+            Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP }.send(&stage.lab, 1)?;
+        }
+        Ok(())
+    };
+    all_is_well()?;
+    stage.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
+    all_is_well()?;
+    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
+    all_is_well()?;
+    agent.end(Signal::SIGTERM)?;
+
+    // The next one is told to leave sockets alone.
+    let off = ["--socket-balancing", "off"];
+    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &off)?;
+    let status = weir(&stage.lab.node1, &["show", "status"])?;
+    ensure!(!is_served(&stage.lab, ends[0])?, "sockets are still balanced: {status}");
+    agent.end(Signal::SIGTERM)?;
+    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
+    ensure!(is_served(&stage.lab, ends[0])?, "sockets are not balanced again");
+    agent.end(Signal::SIGTERM)?;
+    weir(&stage.lab.node1, &["detach"])?;
+    ensure!(!is_served(&stage.lab, ends[0])?, "programs are still on the control group");
+    Ok(())
+}
+
+/// Whether a process of node1 reaches `end`.
+fn is_served(lab: &Lab, end: SocketAddr) -> Result<bool> {
+    let fate = knock(&lab.node1.namespace, end, Protocol::TCP, AT_ONCE);
+    Ok(matches!(fate, Ok(Fate::Answered)))
+}
+
+#[test]
+fn sockets_of_pods_are_balanced_where_that_is_asked_for() -> Result<()> {
+    for (balancing, by_socket) in [("host", false), ("all", true)] {
+        let Some(stage) = set_with(Shape::default(), &["--socket-balancing", balancing])? else {
+            return Ok(());
+        };
+        let offer = Served::Everywhere.offer(&stage.lab);
+        let pod = &stage.lab.node1.pods[0];
+        let before = stage.counted(Outcome::ForwardedSocket)?;
+        for family in Family::ALL {
+            let frontend = SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT);
+            for protocol in [Protocol::TCP, Protocol::UDP] {
+                // No packet is translated, so a pod that reaches itself sees itself.
+                let flow = Flow { origin: Origin::Pod(pod), frontend, protocol };
+                until("another pod answers", CHANGE, || {
+                    let answer = flow.ask(&stage.lab, 1000)?;
+                    ensure!(answer.pod != pod.name, "it is the pod itself");
+                    ensure!(answer.client == answer.own, "{} saw {}", answer.pod, answer.client);
+                    Ok(())
+                })?;
+            }
+        }
+        let counted = stage.counted(Outcome::ForwardedSocket)? - before;
+        ensure!((counted > 0) == by_socket, "--socket-balancing {balancing}: {counted} sockets");
+    }
+    Ok(())
+}
+
+#[test]
+fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &stage.lab;
+    let mut offer = Offer { name: "rolling", number: 34, pods: vec![&lab.node1.pods[0]] };
+    stage.add(&offer)?;
+    let end = SocketAddr::new(offer.cluster_ips().of(Family::V4), Offer::PORT);
+    let socket = udp_socket(lab, end)?;
+    for pod in lab.pods() {
+        offer.pods = vec![pod];
+        stage.manifests.offer(&offer)?;
+        let flow = Flow { origin: Origin::Host, frontend: end, protocol: Protocol::TCP };
+        until("the new pod answers", CHANGE, || {
+            let answer = flow.send(lab, 1)?;
+            ensure!(answer.pod == pod.name, "{} answers", answer.pod);
+            Ok(())
+        })?;
+        // A socket that is not connected moves at its next datagram.
+        ensure!(asked(&socket, end)? == end, "an answer not from {end}");
+    }
+    Ok(())
+}
+
+fn set(shape: Shape) -> Result<Option<Stage>> {
+    set_with(shape, &[])
+}
+
+fn set_with(shape: Shape, arguments: &[&str]) -> Result<Option<Stage>> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
+        return Ok(None);
+    };
+    if stage.lab.node1.cgroup.is_none() {
+        requires::skip("needs a cgroup v2 hierarchy: mount -t cgroup2 cgroup2 DIR");
+        return Ok(None);
+    }
+    Ok(Some(stage))
+}
+
+/// What a process of node1 dials to reach `offer`, in both families.
+fn frontends(lab: &Lab, offer: &Offer) -> Vec<SocketAddr> {
+    Family::ALL.map(|family| of_family(lab, offer, family)).concat()
+}
+
+/// ClusterIP and node port.
+fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
+    let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
+    [cluster_ip, (lab.node1.addresses.of(family), offer.node_port()).into()]
+}
+
+/// An IPv4 address as a socket of IPv6 dials it.
+fn mapped(end: SocketAddr) -> Option<SocketAddr> {
+    match end.ip() {
+        IpAddr::V4(ip) => Some(SocketAddr::new(ip.to_ipv6_mapped().into(), end.port())),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// A socket of node1 that can send to `end`.
+fn udp_socket(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
+    let any: IpAddr =
+        if end.is_ipv4() { [0, 0, 0, 0].into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = lab.node1.namespace.run(|| Ok(UdpSocket::bind((any, 0))?))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// Sends a datagram to `end`; who answers, as the socket is told.
+fn asked(socket: &UdpSocket, end: SocketAddr) -> Result<SocketAddr> {
+    socket.send_to(b"?", end)?;
+    let (_, from) = socket.recv_from(&mut [0; 256]).with_context(|| format!("{end} is silent"))?;
+    Ok(from)
+}

@@ -1,0 +1,53 @@
+//! A control group for this process while it has labs, so that agents balance the sockets of nobody
+//! else. All of a process's threads are in it, whichever namespace they are in: agents tell those of
+//! their own node by the namespace.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result};
+
+/// Where the cgroup v2 hierarchy is mounted; `None` if it is not.
+#[must_use]
+pub fn hierarchy() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    let found = fields.find_map(|mut line| {
+        let point = line.nth(1)?;
+        (line.next()? == "cgroup2").then_some(point)
+    })?;
+    Some(found.into())
+}
+
+/// The control group called `name`.
+pub(super) fn named(name: &str) -> Option<PathBuf> {
+    Some(hierarchy()?.join(name))
+}
+
+/// Makes the control group and moves this process into it.
+pub(super) fn enter(group: &Path) -> Result<()> {
+    fs::create_dir_all(group)
+        .and_then(|()| join(group))
+        .with_context(|| format!("cannot enter the control group {}", group.display()))
+}
+
+/// Moves this process back to where all others are and removes the control group. One in which a
+/// child lives on is left to the next process that makes a lab.
+pub(super) fn leave(group: &Path) {
+    if let Some(root) = group.parent()
+        && join(root).is_ok()
+    {
+        remove(group);
+    }
+}
+
+/// Removes the control group of a process that is gone.
+pub(super) fn remove(group: &Path) {
+    let _ = fs::remove_dir(group);
+}
+
+fn join(group: &Path) -> io::Result<()> {
+    fs::write(group.join("cgroup.procs"), process::id().to_string())
+}
