@@ -18,7 +18,7 @@ const BUDGETS: [(Program, u32, u32); 4] = [
     (Program::FromPod, 140_000, 56_000),
     (Program::FromNetwork, 165_000, 58_000),
     (Program::ToDevice, 100_000, 40_000),
-    (Program::NetworkXdp, 110_000, 34_000),
+    (Program::NetworkXdp, 95_000, 34_000),
 ];
 
 /// The same for each of the programs for processes' sockets.
