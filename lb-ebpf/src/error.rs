@@ -6,7 +6,7 @@ use lb_common::address::{Address, Family, Protocol};
 use lb_common::outcome::{Ending, Outcome};
 
 use crate::balance::{Hook, World};
-use crate::checksum::{self, Difference};
+use crate::checksum::Difference;
 use crate::flow::Flow;
 use crate::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
 use crate::rewrite;
@@ -156,7 +156,7 @@ fn quoted_checksum<P: Packet + ?Sized>(
     let Some(field) = packet.header::<2>(offset) else { return Difference::NONE };
     let before = *field;
     *field = if protocol == Protocol::UDP {
-        checksum::applied_to_udp(difference, before)
+        difference.applied_to_udp(before)
     } else {
         difference.applied_to(before)
     };

@@ -102,16 +102,16 @@ impl<A: Address> Flow<A> {
         Ok(())
     }
 
-    /// A packet of no established connection. Most are none of ours, which two bits and a mask tell.
+    /// A packet of no established connection. Most are none of ours, which two bits and a mask tell;
+    /// where one of them has told otherwise the rest are not asked.
     #[inline(always)]
     fn meet<W: World<A>>(&mut self, world: &W, hook: Hook) -> Result<(), Outcome> {
         let Tuple { source, source_port, destination, destination_port, protocol, .. } =
             &self.headers.tuple;
-        let from_backend = world.may_concern(filter::position(source, *source_port, *protocol));
         let to_service = matches!(hook.place, Place::Ingress)
             && (world.may_concern(filter::position(destination, *destination_port, *protocol))
                 || world.may_be_service(destination));
-        if !from_backend && !to_service {
+        if !to_service && !world.may_concern(filter::position(source, *source_port, *protocol)) {
             return Err(Outcome::NotAService);
         }
         meet_closer(self, world, hook, to_service)

@@ -1,6 +1,6 @@
 //! A packet's bytes, wherever they are.
 
-use crate::checksum::{self, Difference};
+use crate::checksum::Difference;
 
 /// The most bytes of a packet that are copied or replaced at once: an ICMPv6 error with 512 bytes of
 /// the packet that it is about.
@@ -27,6 +27,19 @@ pub struct TransportChecksum {
     pub segment: Difference,
     /// The pseudo-header is IPv6's.
     pub is_v6: bool,
+}
+
+impl TransportChecksum {
+    /// What `checksum`, complete and as it stands in the packet, becomes by `difference`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn applied(&self, difference: Difference, checksum: [u8; 2]) -> [u8; 2] {
+        if self.zero_is_none {
+            difference.applied_to_udp(checksum)
+        } else {
+            difference.applied_to(checksum)
+        }
+    }
 }
 
 /// Why a packet could not be changed.
@@ -78,12 +91,7 @@ pub trait Packet {
     #[inline(always)]
     fn update(&mut self, update: TransportChecksum) -> Result<(), Unwritable> {
         let field = self.header::<2>(update.offset).ok_or(Unwritable)?;
-        let difference = update.pseudo_header.and(update.segment);
-        *field = if update.zero_is_none {
-            checksum::applied_to_udp(difference, *field)
-        } else {
-            difference.applied_to(*field)
-        };
+        *field = update.applied(update.pseudo_header.and(update.segment), *field);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! the stack; hence the two loads are written out.
 
 use core::arch::asm;
+use core::hint::assert_unchecked;
 use core::mem::offset_of;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
@@ -40,8 +41,12 @@ unsafe fn within<'a, const N: usize>(
         return None;
     }
     // SAFETY: the comparison above shows that the bytes are the packet's, and the verifier checks
-    // that it does; that no other reference is alive is the caller's promise.
-    Some(unsafe { &mut *(start as *mut [u8; N]) })
+    // that it does; that no other reference is alive is the caller's promise. No packet begins at
+    // zero: without a word of that, each reference would be tested for being `None`.
+    unsafe {
+        assert_unchecked(start != 0);
+        Some(&mut *(start as *mut [u8; N]))
+    }
 }
 
 /// The `N` bytes at `offset` of a socket buffer's linear part.

@@ -179,6 +179,9 @@ impl Packet for Skb {
         segment + 40 > mtu
     }
 
+    /// The helper knows whether the checksum is complete, partial, or verified by the device. It is
+    /// called once: what it makes of the change of the addresses tells whether the ports are covered,
+    /// and for these arithmetic is enough.
     #[inline(always)]
     fn update(&mut self, update: TransportChecksum) -> Result<(), Unwritable> {
         let mut flags = 0;
@@ -190,13 +193,21 @@ impl Packet for Skb {
             // SAFETY: a plain read of a constant that the agent sets before the program is loaded.
             pseudo_flags |= unsafe { core::ptr::read_volatile(&raw const CHECKSUM_FLAGS) };
         }
-        self.replace(update.offset, update.pseudo_header, pseudo_flags)?;
-        self.replace(update.offset, update.segment, flags)
+        let pseudo_header = update.pseudo_header.short();
+        if pseudo_header.is_nothing() {
+            return self.replace(update.offset, update.segment, flags);
+        }
+        let before = *self.header::<2>(update.offset).ok_or(Unwritable)?;
+        self.replace(update.offset, pseudo_header, pseudo_flags)?;
+        let field = self.header::<2>(update.offset).ok_or(Unwritable)?;
+        if pseudo_header.has_changed(before, *field) {
+            *field = update.applied(update.segment, *field);
+        }
+        Ok(())
     }
 }
 
 impl Skb {
-    /// The helper knows whether the checksum is complete, partial, or verified by the device.
     #[inline(always)]
     fn replace(
         &mut self,
@@ -204,9 +215,6 @@ impl Skb {
         difference: Difference,
         flags: u64,
     ) -> Result<(), Unwritable> {
-        if difference.is_nothing() {
-            return Ok(());
-        }
         let to = u64::from(difference.folded());
         // SAFETY: the context is valid, and the helper checks the offset against the packet.
         let answer = unsafe { bpf_l4_csum_replace(self.skb, offset as u32, 0, to, flags) };

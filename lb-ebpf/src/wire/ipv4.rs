@@ -1,5 +1,7 @@
 //! IPv4, RFC 791.
 
+use core::ops::RangeInclusive;
+
 use lb_common::address::{Protocol, Tuple, V4};
 use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
@@ -11,6 +13,9 @@ use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 
 /// Bytes of a header without options.
 const HEADER: usize = 20;
+
+/// The first byte of a header: version 4, and a length of at least five words.
+const FIRST_BYTES: RangeInclusive<u8> = 0x45..=0x4f;
 
 /// More fragments follow, or this is not the first (flags and fragment offset, RFC 791, 3.1).
 const FRAGMENTED: u16 = 0x3fff;
@@ -38,7 +43,7 @@ impl IpVersion for Ipv4 {
     fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
         let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
         let [first, _, _, _, _, _, fragment_high, fragment_low, hops, protocol, ..] = *header;
-        if first >> 4 != 4 || first & 0xf < 5 {
+        if !FIRST_BYTES.contains(&first) {
             return Err(Outcome::Malformed);
         }
         if u16::from_be_bytes([fragment_high, fragment_low]) & FRAGMENTED != 0 {
@@ -46,11 +51,7 @@ impl IpVersion for Ipv4 {
         }
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
-        let transport = if first & 0xf == 5 {
-            LINK_HEADER + HEADER
-        } else {
-            LINK_HEADER + ((first & 0xf) as usize) * 4
-        };
+        let transport = LINK_HEADER + ((first & 0xf) as usize) * 4;
         read_transport::<Self, P>(packet, headers, Protocol(protocol), transport)
     }
 
@@ -104,7 +105,7 @@ impl IpVersion for Ipv4 {
         let header = packet.header::<HEADER>(at)?;
         let [first, _, _, _, _, _, fragment_high, fragment_low, _, protocol, ..] = *header;
         let is_later = u16::from_be_bytes([fragment_high, fragment_low]) & OFFSET != 0;
-        if first >> 4 != 4 || first & 0xf < 5 || is_later {
+        if !FIRST_BYTES.contains(&first) || is_later {
             return None;
         }
         (tuple.source, tuple.destination) = addresses(header);
@@ -170,7 +171,8 @@ impl IpVersion for Ipv4 {
         let (old_source, old_destination) = addresses(header);
         let pseudo_header = Difference::NONE
             .word(word(&old_source), word(source))
-            .word(word(&old_destination), word(destination));
+            .word(word(&old_destination), word(destination))
+            .short();
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = header;
         [*s0, *s1, *s2, *s3] = source.0;
         [*d0, *d1, *d2, *d3] = destination.0;

@@ -82,30 +82,33 @@ pub fn update_checksum<P: Packet + ?Sized>(
 const _: () = assert!(CHECKSUM + 4 == HEADER);
 
 /// `word` times x to the power of eight times `bytes`, below 65,536, modulo the polynomial: its CRC
-/// where `bytes`, less its own four, zeroes follow it.
+/// where `bytes`, less its own four, zeroes follow it. One product for each hexadecimal digit of
+/// `bytes`: the verifier walks through every step of this on every way that leads here.
 #[inline(never)]
 fn shift(word: u32, bytes: u32) -> u32 {
     let mut product = word;
-    for (bit, power) in POWERS.iter().enumerate() {
-        if bytes & (1 << bit) != 0 {
-            product = times(product, *power);
-        }
+    for (place, powers) in POWERS.iter().enumerate() {
+        let digit = (bytes >> (4 * place)) as usize % powers.len();
+        product = times(product, powers[digit]);
     }
     product
 }
 
-/// x to the power of 8, 16, 32 and so on, modulo the polynomial.
-static POWERS: [u32; 16] = powers();
+/// x to the power of eight times each digit at each place of a hexadecimal number, lowest place
+/// first, modulo the polynomial.
+static POWERS: [[u32; 16]; 4] = powers();
 
-const fn powers() -> [u32; 16] {
-    let mut powers = [0; 16];
-    // x to the power of 8: bit 31 stands for the power of 0.
-    let mut power = 1 << 23;
-    let mut i = 0;
-    while i < powers.len() {
-        powers[i] = power;
-        power = times(power, power);
-        i += 1;
+const fn powers() -> [[u32; 16]; 4] {
+    // Bit 31 stands for the power of 0.
+    let (mut powers, mut unit, mut place) = ([[1 << 31; 16]; 4], 1 << 23, 0);
+    while place < powers.len() {
+        let mut digit = 1;
+        while digit < powers[place].len() {
+            powers[place][digit] = times(powers[place][digit - 1], unit);
+            digit += 1;
+        }
+        unit = times(powers[place][digit - 1], unit);
+        place += 1;
     }
     powers
 }
@@ -168,7 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_changed_checksum_is_the_one_computed_anew(
-            bytes in proptest::collection::vec(any::<u8>(), 16..3000),
+            bytes in proptest::collection::vec(any::<u8>(), 16..9000),
             ports in any::<[u8; 4]>(),
         ) {
             let mut packet = bytes;
