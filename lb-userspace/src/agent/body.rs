@@ -305,7 +305,7 @@ impl Body {
         }
     }
 
-    fn end_stranded_sockets(&self) {
+    fn end_stranded_sockets(&mut self) {
         let ended = self.sockets.end_stranded(self.agent.contents());
         self.observer.metrics().udp_sockets_ended.inc_by(ended);
     }

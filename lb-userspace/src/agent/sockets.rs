@@ -27,6 +27,8 @@ pub struct Sockets {
     problem: Option<String>,
     /// Those of UDP that are connected.
     udp: UdpSockets,
+    /// Why some of them that are stranded go on, if they do.
+    not_ended: Option<String>,
 }
 
 impl Sockets {
@@ -42,6 +44,7 @@ impl Sockets {
             cgroup_taken: None,
             problem: None,
             udp: UdpSockets::open(pins)?,
+            not_ended: None,
         })
     }
 
@@ -96,7 +99,7 @@ impl Sockets {
 
     /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps;
     /// returns how many.
-    pub fn end_stranded(&self, contents: &Contents) -> u64 {
+    pub fn end_stranded(&mut self, contents: &Contents) -> u64 {
         if self.balancing == SocketBalancing::Off {
             return 0;
         }
@@ -106,12 +109,18 @@ impl Sockets {
         if ended > 0 {
             info!(ended, "UDP sockets told that whom they speak to is gone");
         }
-        if let Err(error) = result {
-            warn!(
+        let failure = result.err().map(|error| {
+            format!(
                 "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
                  ended: {error}; they go on until their processes dial again"
-            );
+            )
+        });
+        if let Some(failure) =
+            failure.iter().find(|failure| self.not_ended.as_ref() != Some(failure))
+        {
+            warn!("{failure}");
         }
+        self.not_ended = failure;
         ended
     }
 
