@@ -27,7 +27,9 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
             .map(|router| Hop::Expired(router.of(family)));
         for served in [Served::ByOne, Served::Elsewhere] {
             let offer = served.offer(lab);
-            for (origin, frontend) in origins(lab, &offer, family) {
+            let [pod, outside] = origins(lab, &offer, family);
+            let host = lab.node1.cgroup.is_some().then_some((Origin::Host, pod.1));
+            for (origin, frontend) in [pod, outside].into_iter().chain(host) {
                 // Where the node stands between client and backend with its own address, what comes
                 // from beyond it bears the frontend's.
                 let expected = match (origin, served) {
