@@ -2,10 +2,10 @@
 //! Service proxy, packets. What is about Services is run with Weir and with kube-proxy, which says
 //! what the reference does; where they differ on purpose, the case says so and why.
 
-mod check;
 mod health_check;
 mod lifecycle;
 mod lost_servers;
 mod many_services;
+mod moving;
 mod services;
 mod types;

@@ -60,15 +60,37 @@ fn every_verb_finds_the_pins_where_the_node_s_bpffs_is_mounted() -> Result<()> {
 }
 
 #[test]
+fn the_agent_attaches_to_the_node_s_control_groups_where_they_are_mounted_for_it() -> Result<()> {
+    for case in all() {
+        let objects = Objects::of(case)?;
+        let weir = objects.weir()?;
+        let mounts = weir.volume_mounts.iter().flatten();
+        let mount = mounts.into_iter().find(|mount| mount.name == "cgroup");
+        ensure!(mount.is_some() == case.hierarchy().is_some(), "{}: {mount:?}", case.name);
+        let place = mount.map(|mount| mount.mount_path.as_str());
+        ensure!(argument(weir, "--cgroup=") == place, "{}: {:?}", case.name, weir.args);
+        // To attach programs the directory is opened, and nothing in it written to.
+        ensure!(mount.is_none_or(|mount| mount.read_only == Some(true)), "{}", case.name);
+    }
+    for case in RUN {
+        let objects = Objects::of(case)?;
+        let wanted = match case.name {
+            "helm-off.yaml" => "off",
+            "helm-everything.yaml" => "all",
+            _ => "host",
+        };
+        let given = argument(objects.weir()?, "--socket-balancing=");
+        ensure!(given == Some(wanted), "{}: {given:?}", case.name);
+    }
+    Ok(())
+}
+
+#[test]
 fn the_kubelet_asks_for_life_and_readiness_where_the_agent_answers() -> Result<()> {
     for case in RUN {
         let objects = Objects::of(case)?;
         let weir = objects.weir()?;
-        let argument = |name: &str| {
-            let mut words = weir.args.iter().flatten();
-            words.find_map(|word| word.strip_prefix(name))
-        };
-        let bound = argument("--healthz-bind-address=").context("no address")?;
+        let bound = argument(weir, "--healthz-bind-address=").context("no address")?;
         let (address, port) = bound.rsplit_once(':').context("no port")?;
         let host = match address.trim_matches(['[', ']']) {
             "0.0.0.0" | "::" => None,
@@ -140,6 +162,11 @@ fn a_verb_is_carried_out_before_its_pod_is_ready() -> Result<()> {
         ensure!(pod.containers.len() == 1, "{}", case.name);
     }
     Ok(())
+}
+
+/// What follows `name` in the argument that begins so.
+fn argument<'a>(container: &'a Container, name: &str) -> Option<&'a str> {
+    container.args.iter().flatten().find_map(|word| word.strip_prefix(name))
 }
 
 /// What a variable is set to, by the container or by a ConfigMap it reads.

@@ -60,7 +60,7 @@ fn no_container_is_privileged_but_the_one_that_mounts_a_bpffs_where_that_is_aske
 }
 
 #[test]
-fn of_the_node_weir_sees_its_network_its_bpffs_and_its_own_place() -> Result<()> {
+fn of_the_node_weir_sees_its_network_bpffs_control_groups_and_own_place() -> Result<()> {
     for case in all() {
         let objects = Objects::of(case)?;
         let pod = objects.pod()?;
@@ -72,7 +72,8 @@ fn of_the_node_weir_sees_its_network_its_bpffs_and_its_own_place() -> Result<()>
         let volumes = pod.volumes.iter().flatten();
         let paths: Vec<&str> =
             volumes.filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str())).collect();
-        ensure!(paths == ["/sys/fs/bpf", "/run/weir"], "{}: {paths:?}", case.name);
+        let wanted = ["/sys/fs/bpf", "/run/weir"].into_iter().chain(case.hierarchy());
+        ensure!(paths == Vec::from_iter(wanted), "{}: {paths:?}", case.name);
     }
     Ok(())
 }

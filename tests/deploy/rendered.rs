@@ -30,9 +30,10 @@ const fn case(engine: Engine, input: &'static str, name: &'static str) -> Case {
 }
 
 /// Those in which the agent runs.
-pub const RUN: [Case; 5] = [
+pub const RUN: [Case; 6] = [
     case(Engine::Helm, "inputs/helm-run.yaml", "helm-run.yaml"),
     case(Engine::Helm, "inputs/helm-everything.yaml", "helm-everything.yaml"),
+    case(Engine::Helm, "inputs/helm-off.yaml", "helm-off.yaml"),
     case(Engine::Kustomize, "overlays/instead-of-kube-proxy", "kustomize-instead.yaml"),
     case(Engine::Kustomize, "overlays/labelled-nodes", "kustomize-labelled-nodes.yaml"),
     case(Engine::Kustomize, "inputs/mount-bpffs", "kustomize-mount-bpffs.yaml"),
@@ -59,6 +60,16 @@ pub fn all() -> impl Iterator<Item = Case> {
 }
 
 impl Case {
+    /// Where the node has the hierarchy of control groups that the agent is shown; `None` where it
+    /// attaches to none.
+    pub fn hierarchy(&self) -> Option<&'static str> {
+        match self.name {
+            "helm-off.yaml" => None,
+            "helm-everything.yaml" => Some("/sys/fs/cgroup/unified"),
+            name => RUN.iter().any(|run| run.name == name).then_some("/sys/fs/cgroup"),
+        }
+    }
+
     /// What is kept in `rendered/`.
     pub fn kept(&self) -> Result<String> {
         let file = self.file();
@@ -115,6 +126,8 @@ fn the_chart_refuses_values_that_cannot_work_and_says_what_to_give() -> Result<(
         ("action: remove", "value must be one of 'run', 'check', 'detach'"),
         ("{k8sServiceHost: a, image: {tagg: latest}}", "additional properties 'tagg'"),
         ("{k8sServiceHost: a, healthzBindAddress: '10256'}", "does not match pattern"),
+        ("{k8sServiceHost: a, socketBalancing: pods}", "value must be one of 'host', 'all', 'off'"),
+        ("{k8sServiceHost: a, cgroup: sys/fs/cgroup}", "does not match pattern"),
     ] {
         let file = tempfile::NamedTempFile::new()?;
         fs::write(&file, values)?;

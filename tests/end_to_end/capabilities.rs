@@ -1,7 +1,9 @@
 //! The agent needs no more than the three capabilities its DaemonSet asks for, no privilege it could
-//! gain, and nothing to write to but its pins and its place: so it starts, takes over, and detaches.
+//! gain, and nothing to write to but its pins and its place: so it starts, takes over, balances the
+//! sockets of processes outside its container, and detaches.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::container::{CAPABILITIES, CAPABILITY_SET, Image};
 use weir_tests::lab::Shape;
+use weir_tests::lab::cgroup::hierarchy;
 use weir_tests::manifests::{Manifests, Offer};
 use weir_tests::requires;
 use weir_tests::stage::{Served, Stage};
@@ -31,13 +34,15 @@ fn the_agent_needs_three_capabilities_and_no_more() -> Result<()> {
         check_confined(agent.process())?;
         stage.check_traffic().with_context(|| format!("its log:\n{}", agent.log()))?;
         check_memory(&image.weir(&stage.lab.node1, &["show", "maps", "-o", "json"])?)?;
+        check_sockets(&stage, &image.weir(&stage.lab.node1, &["show", "status", "-o", "json"])?)?;
         agent.end(signal)?;
     }
 
     image.weir(&stage.lab.node1, &["detach"])?;
-    let client = &stage.lab.node1.pods[1].namespace;
     let service = Served::Here.offer(&stage.lab).cluster_ips().of(Family::V4);
-    ensure!(get(client, (service, Offer::PORT).into()).is_err(), "detach has left programs");
+    for client in [&stage.lab.node1.pods[1].namespace, &stage.lab.node1.namespace] {
+        ensure!(get(client, (service, Offer::PORT).into()).is_err(), "detach has left programs");
+    }
     Ok(())
 }
 
@@ -96,6 +101,9 @@ fn check_confined(process: u32) -> Result<()> {
         ensure!(field(name) == Some(&set), "{name} {:?}, not {set}", field(name));
     }
     ensure!(field("NoNewPrivs:") == Some("1"), "it could gain privileges");
+    let root_of = |process: &str| fs::read_link(format!("/proc/{process}/ns/cgroup"));
+    let shares_root = root_of(&process.to_string())? == root_of("self")?;
+    ensure!(!shares_root || hierarchy().is_none(), "it is shown all control groups");
     let mounts = fs::read_to_string(format!("/proc/{process}/mounts"))?;
     let is_writable = |line: &&str| {
         line.split(' ').nth(3).is_some_and(|options| options.split(',').any(|word| word == "rw"))
@@ -103,6 +111,15 @@ fn check_confined(process: u32) -> Result<()> {
     let writable: Vec<&str> = mounts.lines().filter(is_writable).collect();
     let is_meant = |line: &&str| line.contains("/bpffs-node1 ") || line.contains(" /run/weir ");
     ensure!(!writable.is_empty() && writable.iter().all(is_meant), "writable: {writable:#?}");
+    Ok(())
+}
+
+/// Checks that `weir show status` told of the programs for sockets, by which [`Stage::check_traffic`]
+/// found processes of node1 served.
+fn check_sockets(stage: &Stage, json: &str) -> Result<()> {
+    let status: Value = serde_json::from_str(json)?;
+    let said = status["agent"]["cgroup"].as_str().map(PathBuf::from);
+    ensure!(said == stage.lab.node1.cgroup, "{status:#}");
     Ok(())
 }
 

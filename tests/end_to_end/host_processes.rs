@@ -117,6 +117,14 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
     until("who dialled too early is told", CHANGE, || told_to_dial_again(&early))?;
 
     let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
+    let are_counted = |all: u64| {
+        until("all are counted", CHANGE, || {
+            let ended = stage.count("weir_udp_sockets_ended_total")?;
+            ensure!(ended == all, "{ended} of {all}");
+            Ok(())
+        })
+    };
+    are_counted(1)?;
     for next in [&lab.node2.pods[0], &lab.node1.pods[1]] {
         for socket in &sockets {
             speaks(socket)?;
@@ -131,7 +139,7 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
         }
         speaks(&by_itself)?;
     }
-    Ok(())
+    are_counted(1 + 2 * sockets.len() as u64)
 }
 
 /// A socket of node1 that is connected to `end`.
@@ -182,7 +190,7 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
 }
 
 /// Checks what becomes of TCP and UDP to `at`, once Weir has heard of it.
-fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
+pub fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
         until("the Service is known", CHANGE, || {
             let begun = Instant::now();
@@ -323,7 +331,7 @@ fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
     Ok(())
 }
 
-fn set(shape: Shape) -> Result<Option<Stage>> {
+pub fn set(shape: Shape) -> Result<Option<Stage>> {
     set_with(shape, &[])
 }
 
@@ -344,7 +352,7 @@ fn frontends(lab: &Lab, offer: &Offer) -> Vec<SocketAddr> {
 }
 
 /// ClusterIP and node port.
-fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
+pub fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
     let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
     [cluster_ip, (lab.node1.addresses.of(family), offer.node_port()).into()]
 }

@@ -9,6 +9,7 @@ mod detach;
 mod devices;
 mod draining;
 mod edits;
+mod explained;
 mod fragments;
 mod full_tables;
 mod health_check;

@@ -1,5 +1,6 @@
 //! A process as the DaemonSet's container runs it: root by name, with three capabilities and no way
-//! to more, and nothing to write to but a BPF file system and the agent's place on the node.
+//! to more, nothing to write to but a BPF file system and the agent's place on the node, and a control
+//! group of its own that is the root of those it sees, but where the node's are mounted for it.
 //!
 //! What a container runtime adds and this does not: a root of its own, and a filter of system calls.
 
@@ -30,6 +31,8 @@ const PLACES: &str = "/run/weir";
 #[derive(Debug)]
 pub struct Image {
     weir: PathBuf,
+    /// Containers' control group, below that of the lab's processes; `None` without cgroup v2.
+    group: Option<PathBuf>,
 }
 
 impl Image {
@@ -44,7 +47,10 @@ impl Image {
         // child that another test starts meanwhile holds the descriptor too (`ETXTBSY`).
         let status = Command::new("cp").arg(agent::binary()?).arg(&weir).status()?;
         ensure!(status.success(), "cannot copy the binary to {}", weir.display());
-        Ok(Self { weir })
+        let name = lab.folder().file_name().context("a lab without a name")?.to_owned();
+        let group = lab.node1.cgroup.as_ref().map(|all| all.join(name));
+        group.iter().try_for_each(std::fs::create_dir_all)?;
+        Ok(Self { weir, group })
     }
 
     /// A command that becomes `weir` in a container on `node`.
@@ -64,10 +70,12 @@ impl Image {
         let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
         let mut command = node.namespace.command(&self.weir)?;
         let bpffs = node.bpffs.clone();
+        let members = self.group.as_ref().map(|group| group.join("cgroup.procs"));
         // SAFETY: between fork and exec only system calls are made; nothing is allocated, as paths
         // of less than a kilobyte are copied to the stack.
         unsafe {
             command.pre_exec(move || {
+                members.as_deref().map_or(Ok(()), make_root_of_control_groups)?;
                 make_all_read_only_but(&[&bpffs, Path::new(PLACES)])?;
                 give_up_all_but(capabilities, last)?;
                 nix::sys::prctl::set_no_new_privs()?;
@@ -88,6 +96,21 @@ impl Image {
         anyhow::ensure!(output.status.success(), "`weir {arguments:?}` failed: {complaint}");
         String::from_utf8(output.stdout).context("weir prints something other than text")
     }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if let Some(group) = &self.group {
+            let _ = std::fs::remove_dir(group);
+        }
+    }
+}
+
+/// Moves the calling process to the control group whose list of processes is the file `members`, and
+/// gives it a cgroup namespace, which begins there.
+fn make_root_of_control_groups(members: &Path) -> io::Result<()> {
+    std::fs::write(members, "0")?;
+    Ok(unshare(CloneFlags::CLONE_NEWCGROUP)?)
 }
 
 /// Gives the calling process mounts of its own, and makes every one but the folders `writable`

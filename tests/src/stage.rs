@@ -88,15 +88,23 @@ impl Stage {
     /// # Errors
     /// If the agent cannot be asked.
     pub fn counted(&self, outcome: Outcome) -> Result<u64> {
-        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_249));
-        let text = probe(&self.lab.node1.namespace, metrics, "GET /metrics")?.text();
-        let series = format!("weir_packets_total{{outcome=\"{outcome}\"}} ");
-        let found = text.lines().find_map(|line| line.strip_prefix(&series));
-        Ok(found.with_context(|| format!("no {series}in\n{text}"))?.parse()?)
+        self.count(&format!("weir_packets_total{{outcome=\"{outcome}\"}}"))
     }
 
-    /// Checks that a pod of node1 and the client outside reach the stage's Services in every way: by
-    /// both families, over TCP and UDP.
+    /// What the agent of node1 says of a series of its metrics.
+    ///
+    /// # Errors
+    /// If the agent cannot be asked, or has no such series.
+    pub fn count(&self, series: &str) -> Result<u64> {
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, 10_249));
+        let text = probe(&self.lab.node1.namespace, metrics, "GET /metrics")?.text();
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(found.with_context(|| format!("no {series} in\n{text}"))?.parse()?)
+    }
+
+    /// Checks that a pod of node1, the client outside, and a process of node1 itself where there is
+    /// cgroup v2, reach the stage's Services in every way: by both families, over TCP and UDP.
     ///
     /// # Errors
     /// If one of them is not answered as it should be.
@@ -108,7 +116,9 @@ impl Stage {
                 let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
                 let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
                 let of_pod = (Origin::Pod(&lab.node1.pods[0]), cluster_ip);
-                for (origin, frontend) in [of_pod, (Origin::Outside, node_port)] {
+                let of_host = lab.node1.cgroup.is_some().then_some((Origin::Host, cluster_ip));
+                let others = [of_pod, (Origin::Outside, node_port)];
+                for (origin, frontend) in others.into_iter().chain(of_host) {
                     for protocol in [Protocol::TCP, Protocol::UDP] {
                         Flow { origin, frontend, protocol }.send(lab, 1000)?;
                     }

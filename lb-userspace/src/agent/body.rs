@@ -217,7 +217,7 @@ impl Body {
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
             self.health_checks.want(self.agent.health_checks());
-            self.sockets.end_stranded(self.agent.contents());
+            self.end_stranded_sockets();
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
@@ -299,10 +299,15 @@ impl Body {
                 self.observer.swept(&sweep);
                 self.carry(Event::Swept(sweep.referenced));
                 // One that dialled while a plan was being written.
-                self.sockets.end_stranded(self.agent.contents());
+                self.end_stranded_sockets();
             }
             Err(error) => warn!("{error}"),
         }
+    }
+
+    fn end_stranded_sockets(&mut self) {
+        let ended = self.sockets.end_stranded(self.agent.contents());
+        self.observer.metrics().udp_sockets_ended.inc_by(ended);
     }
 
     fn cannot_listen(&self, unheard: &[Remark]) {

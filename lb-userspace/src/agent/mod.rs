@@ -12,6 +12,7 @@ pub mod run;
 mod servers;
 mod sockets;
 pub mod status;
+mod stranded;
 
 use std::sync::Arc;
 use std::time::Duration;

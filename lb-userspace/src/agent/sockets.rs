@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use lb_common::socket::Dialled;
 use tracing::{info, warn};
 
+use super::stranded::is_stranded;
 use crate::config::{Config, SocketBalancing};
 use crate::maps::Contents;
 use crate::model;
@@ -25,6 +27,8 @@ pub struct Sockets {
     problem: Option<String>,
     /// Those of UDP that are connected.
     udp: UdpSockets,
+    /// Why some of them that are stranded go on, if they do.
+    not_ended: Option<String>,
 }
 
 impl Sockets {
@@ -40,6 +44,7 @@ impl Sockets {
             cgroup_taken: None,
             problem: None,
             udp: UdpSockets::open(pins)?,
+            not_ended: None,
         })
     }
 
@@ -92,19 +97,31 @@ impl Sockets {
         self.cgroup_taken.as_ref()
     }
 
-    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps.
-    pub fn end_stranded(&self, contents: &Contents) {
+    /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps;
+    /// returns how many.
+    pub fn end_stranded(&mut self, contents: &Contents) -> u64 {
         if self.balancing == SocketBalancing::Off {
-            return;
+            return 0;
         }
-        match self.udp.end_stranded(contents) {
-            Ok(0) => {}
-            Ok(ended) => info!(ended, "UDP sockets told that whom they speak to is gone"),
-            Err(error) => warn!(
+        let mut ended = 0;
+        let is_stranded = |peer, dialled: Option<&Dialled>| is_stranded(peer, dialled, contents);
+        let result = self.udp.end(is_stranded, &mut ended);
+        if ended > 0 {
+            info!(ended, "UDP sockets told that whom they speak to is gone");
+        }
+        let failure = result.err().map(|error| {
+            format!(
                 "UDP sockets of the node's own processes that speak to pods that are gone cannot be \
                  ended: {error}; they go on until their processes dial again"
-            ),
+            )
+        });
+        if let Some(failure) =
+            failure.iter().find(|failure| self.not_ended.as_ref() != Some(failure))
+        {
+            warn!("{failure}");
         }
+        self.not_ended = failure;
+        ended
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

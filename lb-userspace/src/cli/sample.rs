@@ -22,7 +22,17 @@ pub fn contents() -> Contents {
 
 /// What they hold for another cluster.
 pub fn planned(cluster: &Cluster) -> Contents {
-    plan(cluster, &here(), &settings(), &Contents::default(), &BackendSet::default()).contents
+    of(cluster, Sockets::default())
+}
+
+/// What they hold for another cluster where all sockets are balanced, those of pods too.
+pub fn planned_for_sockets(cluster: &Cluster) -> Contents {
+    of(cluster, Sockets { namespace: 7, of_pods: true })
+}
+
+fn of(cluster: &Cluster, sockets: Sockets) -> Contents {
+    let settings = Settings { sockets, ..settings() };
+    plan(cluster, &here(), &settings, &Contents::default(), &BackendSet::default()).contents
 }
 
 /// The cluster it is in.

@@ -59,6 +59,8 @@ pub struct Metrics {
     connection_capacity: Family<Label<&'static str>, Gauge>,
     /// Connection entries that were removed because their flow was over.
     pub connections_expired: Counter,
+    /// UDP sockets of processes that were ended because nobody serves where they are connected.
+    pub udp_sockets_ended: Counter,
     events: Family<Label<&'static str>, Counter>,
 }
 
@@ -85,6 +87,7 @@ impl Default for Metrics {
             connection_entries: Family::default(),
             connection_capacity: Family::default(),
             connections_expired: Counter::default(),
+            udp_sockets_ended: Counter::default(),
             events: Family::default(),
         }
     }
@@ -249,6 +252,11 @@ impl Metrics {
             self.connections_expired.clone(),
         );
         registry.register(
+            "udp_sockets_ended",
+            "UDP sockets of processes ended because whom they were connected to serves no more",
+            self.udp_sockets_ended.clone(),
+        );
+        registry.register(
             "kubernetes_events",
             "Events about what cannot be honoured, by what became of them: written, failed, dropped",
             self.events.clone(),
@@ -332,6 +340,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.healthz(200);
         metrics.services.inc();
+        metrics.udp_sockets_ended.inc_by(2);
         let (content_type, text) = exposition(&metrics.registry(), "*/*").unwrap();
         assert!(content_type.starts_with("text/plain; version=0.0.4"));
         assert!(!text.contains("# EOF"));
@@ -342,6 +351,7 @@ mod tests {
             "\nkubeproxy_proxy_healthz_total{code=\"200\"} 1\n",
             "# TYPE kubeproxy_network_programming_duration_seconds histogram\n",
             "\nkubeproxy_network_programming_duration_seconds_bucket{le=\"300.0\"} 0\n",
+            "\nweir_udp_sockets_ended_total 2\n",
             "# TYPE weir_build_info gauge\n",
             &format!("\nweir_build_info{{version=\"{version}\"}} 1\n"),
         ] {

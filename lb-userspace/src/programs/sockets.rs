@@ -11,22 +11,24 @@ use aya::Ebpf;
 use aya::pin;
 use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::causes;
 use super::object::{self, ObjectError};
 use super::pins::Pins;
 use crate::syscall;
 
-/// The programs, by their names in the object and in their pins.
+/// The programs, by their names in the object and in their pins. Those that tell processes what they
+/// have dialled come before those by which they dial, and go after them.
 pub const PROGRAMS: [&str; 8] = [
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
     "recvmsg4",
     "recvmsg6",
     "getpeername4",
     "getpeername6",
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
 ];
 
 /// Why processes' sockets are not balanced. Everything else is.
@@ -81,10 +83,12 @@ pub enum SocketError {
 /// # Errors
 /// [`SocketError`]; programs that were attached to this control group still are.
 pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketError> {
-    let failed = |error| SocketError::Directory { path: path.into(), error };
-    let cgroup = File::open(path).map_err(failed)?;
-    // A control group's id is its inode (fs/kernfs/dir.c), on the 64-bit machines that BPF is for.
-    let id = cgroup.metadata().map_err(failed)?.ino();
+    let (cgroup, id) =
+        open(path).map_err(|error| SocketError::Directory { path: path.into(), error })?;
+    // All or none: one that the kernel refuses must not leave the others to do half the work.
+    for name in PROGRAMS {
+        object::load_for_sockets(ebpf, name)?;
+    }
     for name in PROGRAMS {
         let program = object::load_for_sockets(ebpf, name)?;
         attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
@@ -94,6 +98,18 @@ pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketErro
     Ok(())
 }
 
+/// The control group at `path`, and its id.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let cgroup = File::open(path)?;
+    // The kernel would say no more than that the descriptor is bad.
+    if fstatfs(&cgroup)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        return Err(io::Error::other("not on a cgroup v2 file system"));
+    }
+    // A control group's id is its inode (fs/kernfs/dir.c), on the 64-bit machines that BPF is for.
+    let id = cgroup.metadata()?.ino();
+    Ok((cgroup, id))
+}
+
 /// Detaches the programs, wherever they are; returns whether any was attached.
 ///
 /// # Errors
@@ -101,7 +117,7 @@ pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketErro
 pub fn remove(pins: &Pins) -> Result<bool, SocketError> {
     let pinned = PROGRAMS.map(|name| pins.socket_link(name));
     let mut removed = false;
-    for pin in pinned.iter().filter(|pin| pin.exists()) {
+    for pin in pinned.iter().rev().filter(|pin| pin.exists()) {
         detach(pin).map_err(|error| SocketError::Pin { path: pin.clone(), error })?;
         removed = true;
     }
@@ -149,4 +165,17 @@ fn detach(pin: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     fs::remove_file(pin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_no_control_group_is_refused_with_what_to_name_instead() {
+        let path = PathBuf::from("/proc");
+        let error = open(&path).unwrap_err();
+        let said = SocketError::Directory { path, error }.to_string();
+        assert!(said.contains("/proc: not on a cgroup v2 file system; name"), "{said}");
+    }
 }

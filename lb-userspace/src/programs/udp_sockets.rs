@@ -5,19 +5,17 @@
 //! `DIALLED`, for what is kept with sockets the kernel tells of TCP's alone.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
-use lb_common::address::{Address, Port, Protocol};
+use lb_common::address::Protocol;
 use lb_common::maps::DIALLED;
-use lb_common::service::Frontend;
 use lb_common::socket::Dialled;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::netlink;
 use super::pins::{PinError, Pins};
-use crate::maps::{Contents, FamilyContents};
 use crate::syscall;
 
 /// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`, `include/uapi/linux/sock_diag.h`.
@@ -51,24 +49,27 @@ impl UdpSockets {
         }
     }
 
-    /// Ends the sockets that are connected to a backend which does not serve any more, or to a frontend
-    /// that was none when they were; returns how many.
+    /// Ends the sockets that `is_stranded` says so of, and adds their number to `ended`. It is asked
+    /// for each by where it is connected (IPv4 as such, whatever the socket's family), and where it
+    /// was connected in the place of a frontend, if that is known.
     ///
     /// # Errors
-    /// The kernel's; some may be ended then.
-    pub fn end_stranded(&self, contents: &Contents) -> io::Result<usize> {
-        let mut ended = 0;
+    /// The kernel's; some may be ended then, and are counted.
+    pub fn end(
+        &self,
+        is_stranded: impl Fn(SocketAddr, Option<&Dialled>) -> bool,
+        ended: &mut u64,
+    ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for socket in list(family as u8)? {
                 let dialled = self.dialled(socket.cookie)?;
-                if socket.is_stranded(dialled.as_ref(), contents)
-                    && destroy(family as u8, &socket.id)?
+                if is_stranded(socket.peer, dialled.as_ref()) && destroy(family as u8, &socket.id)?
                 {
-                    ended += 1;
+                    *ended += 1;
                 }
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
     fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
@@ -96,7 +97,7 @@ struct Connected {
     id: Vec<u8>,
     cookie: u64,
     /// Where it sends.
-    peer: (IpAddr, u16),
+    peer: SocketAddr,
 }
 
 impl Connected {
@@ -113,34 +114,9 @@ impl Connected {
         Some(Self {
             id: id.to_vec(),
             cookie: u64::from_ne_bytes(*id.get(40..)?.first_chunk()?),
-            peer: (ip, u16::from_be_bytes([high, low])),
+            peer: SocketAddr::new(ip, u16::from_be_bytes([high, low])),
         })
     }
-
-    fn is_stranded(&self, dialled: Option<&Dialled>, contents: &Contents) -> bool {
-        is_stranded(self.peer, dialled, &contents.v4)
-            || is_stranded(self.peer, dialled, &contents.v6)
-    }
-}
-
-fn is_stranded<A: Address>(
-    (ip, port): (IpAddr, u16),
-    dialled: Option<&Dialled>,
-    rows: &FamilyContents<A>,
-) -> bool {
-    let Some(address) = A::from_ip(ip) else { return false };
-    let peer = Frontend::new(address, Port::new(port), Protocol::UDP);
-    if rows.frontends.contains_key(&peer) {
-        return true;
-    }
-    // It may have been connected elsewhere since.
-    let here = |dialled: &&Dialled| {
-        dialled.address == Dialled::address(&address) && dialled.port == u32::from(port)
-    };
-    dialled.filter(here).is_some_and(|dialled| {
-        let row = rows.backends.get(&dialled.id);
-        !row.is_some_and(|row| row.generation == dialled.generation && row.is_serving())
-    })
 }
 
 /// Ends a socket; returns whether it was there still.
@@ -164,35 +140,11 @@ fn request(family: u8, id: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::address::V4;
-    use lb_common::backend::{Backend, BackendId};
-    use lb_common::service::{FrontendRow, Pool, ServiceId, Verdict};
-    use lb_common::socket::Socket;
+    use std::net::Ipv4Addr;
 
     use super::*;
 
-    const POD: V4 = V4([10, 244, 0, 5]);
-
-    /// A backend of generation 3 at [`POD`], port 53.
-    fn contents(flags: u8) -> Contents {
-        let row = Backend {
-            address: POD,
-            port: Port::new(53),
-            protocol: Protocol::UDP,
-            flags,
-            generation: 3,
-            service: ServiceId(1),
-        };
-        let mut contents = Contents::default();
-        contents.v4.backends.insert(BackendId(7), row);
-        contents
-    }
-
-    fn dialled(contents: &Contents) -> Dialled {
-        let frontend = Frontend::new(V4([10, 96, 0, 10]), Port::new(53), Protocol::UDP);
-        let row = contents.v4.backends[&BackendId(7)];
-        Dialled::of(Socket::new().remember(&frontend, BackendId(7), &row))
-    }
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
 
     /// What the kernel says of a socket that is connected to `peer`, port 53.
     fn message(family: i32, peer: &[u8]) -> Vec<u8> {
@@ -205,48 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_stranded_once_its_backend_serves_no_more() {
-        let serving = contents(Backend::<V4>::SERVING);
-        let dialled = dialled(&serving);
-        let mapped = std::net::Ipv4Addr::from(POD.0).to_ipv6_mapped().octets();
-        for (family, peer) in [(libc::AF_INET, &POD.0[..]), (libc::AF_INET6, &mapped)] {
+    fn a_socket_is_read_with_its_peer_whatever_clothes_that_wears() {
+        let mapped = POD.to_ipv6_mapped().octets();
+        for (family, peer) in [(libc::AF_INET, &POD.octets()[..]), (libc::AF_INET6, &mapped)] {
             let socket = Connected::read(&message(family, peer)).unwrap();
-            assert_eq!(socket.cookie, 4711);
-            assert!(!socket.is_stranded(Some(&dialled), &serving));
-            assert!(socket.is_stranded(Some(&dialled), &contents(0)));
-            assert!(socket.is_stranded(Some(&dialled), &Contents::default()));
-            let mut anew = serving.clone();
-            anew.v4.backends.get_mut(&BackendId(7)).unwrap().generation = 4;
-            assert!(socket.is_stranded(Some(&dialled), &anew));
-            // Who has dialled the pod by itself, or another end since, is left alone.
-            assert!(!socket.is_stranded(None, &contents(0)));
-            let elsewhere = Dialled { port: 54, ..dialled };
-            assert!(!socket.is_stranded(Some(&elsewhere), &contents(0)));
+            assert_eq!((socket.cookie, socket.peer), (4711, (POD, 53).into()));
         }
-    }
-
-    #[test]
-    fn a_socket_is_stranded_where_a_service_has_come_to_be_since() {
-        let socket = Connected::read(&message(libc::AF_INET, &[10, 96, 0, 10])).unwrap();
-        let mut contents = Contents::default();
-        assert!(!socket.is_stranded(None, &contents));
-        let frontend = Frontend::new(V4([10, 96, 0, 10]), Port::new(53), Protocol::UDP);
-        let row = FrontendRow {
-            service: ServiceId(1),
-            pools: [Pool::empty(Verdict::NoEndpoint); 3],
-            affinity: 0,
-            flags: 0,
-        };
-        contents.v4.frontends.insert(frontend, row);
-        assert!(socket.is_stranded(None, &contents));
     }
 
     #[test]
     fn what_is_cut_short_or_of_another_family_is_no_socket() {
-        let whole = message(libc::AF_INET, &POD.0);
+        let whole = message(libc::AF_INET, &POD.octets());
         for length in 0..ID.end {
             assert_eq!(Connected::read(&whole[..length]), None);
         }
-        assert_eq!(Connected::read(&message(libc::AF_UNIX, &POD.0)), None);
+        assert_eq!(Connected::read(&message(libc::AF_UNIX, &POD.octets())), None);
     }
 }

@@ -238,7 +238,7 @@ fn settings() -> Settings {
         },
         honours_external_ips: true,
         source_ports: SourcePorts { first: lab::FIRST_SOURCE_PORT, count: lab::SOURCE_PORTS },
-        sockets: Sockets::default(),
+        sockets: Sockets { namespace: 1, of_pods: false },
     }
 }
 

@@ -1,6 +1,8 @@
 //! The matrix of source classes: a pod, somebody outside and the node itself, at a cluster IP, a node
 //! port, a load balancer's address and an external IP, under both traffic policies, with endpoints
 //! here, elsewhere, on both sides, on their way out, and none; in both families and all protocols.
+//! What pods and others send are packets; the node's own processes dial, and their sockets are given a
+//! backend, but for SCTP, which no program sees there.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
@@ -10,13 +12,16 @@ mod expected;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use lb_common::address::{Address, Family, Port, V4, V6, endpoint};
+use lb_common::address::{Address, Family, Port, Protocol, V4, V6, endpoint};
 use lb_common::outcome::{Ending, Outcome};
 use lb_common::service::{Frontend, SourceClass, Verdict};
+use lb_common::settings::InSettings;
+use lb_common::socket::Socket;
 use lb_ebpf::balance::{Flows, balance};
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::{Program, lab};
 use lb_ebpf::memory::{Rows, World};
+use lb_ebpf::socket::{self, Call, Dial, Room};
 use lb_userspace::maps::Contents;
 
 use cells::{Cell, FLOWS, cells, contents, rows};
@@ -29,11 +34,15 @@ fn every_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows_it() {
     for (number, cell) in walked() {
         let flows = (0..FLOWS).map(|flow| send(&world, &cell, cell.source(number, flow)));
         let ended: BTreeSet<Result<SocketAddr, Outcome>> = flows.collect();
-        let expected = match cell.ends() {
-            Ok(ends) => ends.into_iter().map(Ok).collect(),
-            Err(outcome) => BTreeSet::from([Err(outcome)]),
-        };
-        assert_eq!(ended, expected, "{cell:?}");
+        assert_eq!(ended, all_of(cell.ends()), "{cell:?}");
+    }
+}
+
+/// How flows end of which each may end at one of several pods, or for one reason.
+fn all_of(ends: Result<BTreeSet<SocketAddr>, Outcome>) -> BTreeSet<Result<SocketAddr, Outcome>> {
+    match ends {
+        Ok(ends) => ends.into_iter().map(Ok).collect(),
+        Err(outcome) => BTreeSet::from([Err(outcome)]),
     }
 }
 
@@ -59,9 +68,56 @@ fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAd
 }
 
 #[test]
-fn the_nodes_own_processes_would_get_what_pods_do() {
+fn the_nodes_own_processes_are_given_at_their_sockets_what_the_policy_allows_them() {
+    let world = World { tables: rows(&contents(DEVICE)), ..lab::world(DEVICE) };
+    for cell in of_processes().filter(|cell| cell.protocol != Protocol::SCTP) {
+        for dial in [Dial::Connect, Dial::Datagram] {
+            let calls = (0..CALLS).map(|entropy| match cell.family {
+                Family::V4 => call::<V4>(&world, &cell, dial, entropy),
+                Family::V6 => call::<V6>(&world, &cell, dial, entropy),
+            });
+            let ended: BTreeSet<Result<SocketAddr, Outcome>> = calls.collect();
+            assert_eq!(ended, all_of(cell.ends()), "{dial:?} {cell:?}");
+        }
+    }
+}
+
+/// The cells of the node's own processes, which send no packet to a frontend.
+fn of_processes() -> impl Iterator<Item = Cell> {
+    cells().into_iter().filter(|cell| cell.class == SourceClass::Host)
+}
+
+/// Calls made in each cell, each by a socket of its own.
+const CALLS: u16 = 64;
+
+/// A process dials; returns the backend that its socket is given.
+fn call<A: InSettings>(
+    world: &World<Rows>,
+    cell: &Cell,
+    dial: Dial,
+    entropy: u16,
+) -> Result<SocketAddr, Outcome>
+where
+    World<Rows>: lb_ebpf::balance::World<A>,
+{
+    let frontend = frontend(cell);
+    assert!(socket::concerns(world, &frontend), "{cell:?}");
+    let (mut socket, mut room) = (Socket::new(), Room::new());
+    let call = Call { dial, frontend: &frontend, class: cell.class, entropy };
+    let peer = socket::dial(&mut socket, world, call, || Some(&mut room))?;
+    assert_eq!(peer.frontend, frontend, "{cell:?}");
+    Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
+}
+
+fn frontend<A: Address>(cell: &Cell) -> Frontend<A> {
+    let at = cell.destination();
+    Frontend::new(A::from_ip(at.ip()).unwrap(), Port::new(at.port()), cell.protocol)
+}
+
+#[test]
+fn the_rows_hold_for_the_nodes_own_processes_what_the_policy_allows_them() {
     let contents = contents(DEVICE);
-    for cell in cells().into_iter().filter(|cell| cell.class == SourceClass::Host) {
+    for cell in of_processes() {
         let pool = match cell.family {
             Family::V4 => pool::<V4>(&contents, &cell),
             Family::V6 => pool::<V6>(&contents, &cell),
@@ -75,10 +131,8 @@ fn pool<A: lb_userspace::maps::contents::Rows + Address>(
     contents: &Contents,
     cell: &Cell,
 ) -> Result<BTreeSet<SocketAddr>, Outcome> {
-    let at = cell.destination();
-    let frontend = Frontend::new(A::from_ip(at.ip()).unwrap(), Port::new(at.port()), cell.protocol);
     let rows = A::rows(contents);
-    let pool = rows.frontends[&frontend].pool(cell.class);
+    let pool = rows.frontends[&frontend(cell)].pool(cell.class);
     match pool.verdict() {
         Some(Verdict::NoEndpoint) => Err(Outcome::RejectedNoEndpoint),
         Some(Verdict::NoLocalEndpoint) => Err(Outcome::NoLocalEndpoint),

@@ -5,12 +5,16 @@
 //! answer = replied from 10.96.0.1:80
 //! network 203.0.113.9:* > 192.0.2.1:30080/tcp = forwarded to 10.244.0.1:8080
 //! pod 10.244.0.9 pings 10.96.0.1 = answered-ping
+//! host dials 10.96.0.1:80/tcp = forwarded-socket to 10.244.1.1:8080
 //! ```
 //!
-//! The first word is who sends: a pod of this node, or somebody outside. The first packet of a TCP
+//! The first word is who sends: a pod of this node, or somebody outside. What processes of the node
+//! itself dial never becomes a packet; see [`calls`]. The first packet of a TCP
 //! tuple opens a connection, later ones belong to it. `answer` is the backend's to the packet above;
 //! after it, another packet of the client establishes the connection. With `*` for a port a
 //! thousand flows are begun, and all their ends are listed; with `2*` a thousand others, and so on.
+
+mod calls;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -39,6 +43,10 @@ pub fn played(stage: &mut Stage, lines: &str) -> String {
                 let sent = answer(&stage.world, &to, protocol);
                 let ended = send(&mut stage.world, &sent);
                 vec![described(&sent, &ended)]
+            }
+            _ if asked.starts_with("host dials ") => {
+                let (to, protocol) = destination(asked.trim_start_matches("host dials "));
+                calls::ends(&stage.world, to, protocol)
             }
             _ if asked.contains(" pings ") => {
                 let (class, rest) = sender(asked);
@@ -92,6 +100,18 @@ fn sender(line: &str) -> (SourceClass, &str) {
     }
 }
 
+/// What is dialled.
+fn destination(to: &str) -> (SocketAddr, Protocol) {
+    let (destination, protocol) = to.split_once('/').expect("a protocol");
+    let protocol = match protocol {
+        "tcp" => Protocol::TCP,
+        "udp" => Protocol::UDP,
+        "sctp" => Protocol::SCTP,
+        _ => panic!("the protocol of {to:?}: tcp, udp or sctp"),
+    };
+    (destination.parse().unwrap(), protocol)
+}
+
 /// Sends an echo request.
 fn ping(world: &World<Contents>, class: SourceClass, (from, to): (IpAddr, IpAddr)) -> Outcome {
     let request = if to.is_ipv4() { 8 } else { 128 };
@@ -103,14 +123,7 @@ fn ping(world: &World<Contents>, class: SourceClass, (from, to): (IpAddr, IpAddr
 fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
     let (class, rest) = sender(line);
     let (source, to) = rest.split_once(" > ").expect("a source and a destination");
-    let (destination, protocol) = to.split_once('/').expect("a protocol");
-    let protocol = match protocol {
-        "tcp" => Protocol::TCP,
-        "udp" => Protocol::UDP,
-        "sctp" => Protocol::SCTP,
-        _ => panic!("the protocol of {line:?}: tcp, udp or sctp"),
-    };
-    let destination: SocketAddr = destination.parse().unwrap();
+    let (destination, protocol) = destination(to);
     let sources: Vec<SocketAddr> = match source.strip_suffix('*') {
         Some(any) => (1000..2000).map(|port| format!("{any}{port}").parse().unwrap()).collect(),
         None => vec![source.parse().unwrap()],

@@ -2,8 +2,8 @@
 //!
 //! The node is `node-1`. Its network device `eth0` (1) has 192.0.2.1 and 2001:db8::1, a tunnel
 //! `vxlan0` (2) 10.244.0.0, and behind `veth7` (7) is a pod. Settings are lines such as
-//! `slots 100`, `frontends 5`, `backends 9`, `nodeport-addresses 10.0.0.0/8` and
-//! `external-ips ignore`.
+//! `slots 100`, `frontends 5`, `backends 9`, `nodeport-addresses 10.0.0.0/8`,
+//! `external-ips ignore` and `socket-balancing host`.
 
 use std::collections::VecDeque;
 
@@ -62,6 +62,10 @@ impl Stage {
                 "nodeport-addresses" => {
                     let ranges = value.split(',').map(|range| range.parse().unwrap());
                     self.settings.nodeport_addresses = NodePortAddresses::Within(ranges.collect());
+                }
+                "socket-balancing" => {
+                    let namespace = u64::from(value == "host");
+                    self.settings.sockets = Sockets { namespace, of_pods: false };
                 }
                 "external-ips" => self.settings.honours_external_ips = value == "honour",
                 _ => panic!("a setting called {name:?}"),

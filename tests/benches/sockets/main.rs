@@ -5,6 +5,7 @@
 //! Nothing is asserted but that every call succeeds.
 
 mod cases;
+mod echo;
 mod report;
 
 use anyhow::{Context, Result, bail};
@@ -12,10 +13,11 @@ use clap::{Parser, ValueEnum};
 use weir_tests::agent::Agent;
 use weir_tests::lab::Shape;
 use weir_tests::manifests::Manifests;
+use weir_tests::requires;
 use weir_tests::stage::Served;
-use weir_tests::{requires, traffic};
 
 use cases::{Case, Times};
+use echo::Echo;
 
 /// Measure what dialling a Service costs a process.
 #[derive(Parser)]
@@ -47,7 +49,7 @@ fn main() -> Result<()> {
     if lab.node1.cgroup.is_none() {
         bail!("this needs a cgroup v2 hierarchy: mount -t cgroup2 cgroup2 DIR");
     }
-    let _servers = traffic::serve(&lab)?;
+    let _echo = Echo::start(&lab.node1.pods[0].namespace)?;
     let manifests = Manifests::nodes(&lab)?;
     let offer = Served::ByOne.offer(&lab);
     manifests.offer(&offer)?;

@@ -43,8 +43,11 @@ pub(super) fn leave(group: &Path) {
     }
 }
 
-/// Removes the control group of a process that is gone.
+/// Removes the control group of a process that is gone, and those it has made below for containers.
 pub(super) fn remove(group: &Path) {
+    for below in fs::read_dir(group).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(below.path());
+    }
     let _ = fs::remove_dir(group);
 }
 

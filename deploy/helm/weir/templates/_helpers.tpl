@@ -66,6 +66,16 @@ httpGet:
   value: /run/bpffs
 {{- end -}}
 
+{{/* Whose sockets are balanced: `off` without quotes is a boolean to YAML. */}}
+{{- define "weir.socketBalancing" -}}
+{{- .Values.socketBalancing | default "off" -}}
+{{- end -}}
+
+{{/* Whether programs come onto a control group of the node, which must then be there to see. */}}
+{{- define "weir.needsCgroup" -}}
+{{- if and (eq .Values.action "run") (ne (include "weir.socketBalancing" .) "off") }}true{{ end -}}
+{{- end -}}
+
 {{/* What every container that runs weir has: the image, what it may do, where it may write. */}}
 {{- define "weir.container" -}}
 image: {{ include "weir.image" . }}

@@ -1,5 +1,6 @@
-//! `weir explain`: what would happen to a packet. It walks the live maps with the datapath's own
-//! code; what that code asks and is answered is the explanation.
+//! `weir explain`: what would happen to a packet, and to the call of the process that sends it. It
+//! walks the live maps with the datapath's own code; what that code asks and is answered is the
+//! explanation.
 
 mod ends;
 mod live;
@@ -37,6 +38,8 @@ Examples:
       A pod asks the cluster's DNS.
   weir explain 192.0.2.9:40000 198.51.100.1:30080/tcp --from network
       A client outside dials a node port.
+  weir explain 192.0.2.1 10.96.0.1:443/tcp --from host
+      A process of this node calls connect, as the kubelet does.
   weir explain [fd00::9]:40000 [fd00:96::1]:80/tcp")]
 pub struct Args {
     /// Who sends it; without a port, one that no flow uses

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use lb_common::service::SourceClass;
@@ -18,6 +19,30 @@ pub trait Around {
     fn way(&self, destination: IpAddr) -> Way;
     /// The name of a device.
     fn device(&self, index: u32) -> String;
+    /// Where the programs for processes' sockets are.
+    fn control_group(&self) -> ControlGroup;
+}
+
+/// Where the programs for processes' sockets are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ControlGroup {
+    /// On this one.
+    At(PathBuf),
+    /// On none, though sockets are to be balanced.
+    Nowhere,
+    /// No agent has told.
+    Unknown,
+}
+
+impl ControlGroup {
+    fn of(status: Option<&Status>) -> Self {
+        match status {
+            Some(Status { cgroup: Some(directory), .. }) => Self::At(directory.clone()),
+            // An agent of a version that did not know of sockets left the field out.
+            Some(status) if !status.socket_balancing.is_empty() => Self::Nowhere,
+            Some(_) | None => Self::Unknown,
+        }
+    }
 }
 
 /// This node.
@@ -27,6 +52,7 @@ pub struct ThisNode {
     links: Vec<Link>,
     /// The devices that face pods.
     pods: BTreeSet<u32>,
+    group: ControlGroup,
     /// Why a question was not answered.
     failure: RefCell<Option<NetlinkError>>,
 }
@@ -43,6 +69,7 @@ impl ThisNode {
         let runtime = runtime.context("the kernel cannot be asked for its routes: report this")?;
         let netlink = runtime.block_on(async { Netlink::open() })?;
         let links = runtime.block_on(netlink.links())?;
+        let group = ControlGroup::of(status.as_ref());
         let pods = match status {
             Some(status) => {
                 let pods = status.devices.iter().filter(|device| device.role == "pod");
@@ -50,7 +77,7 @@ impl ThisNode {
             }
             None => pods_by_looks(&links),
         };
-        Ok(Self { runtime, netlink, links, pods, failure: RefCell::default() })
+        Ok(Self { runtime, netlink, links, pods, group, failure: RefCell::default() })
     }
 
     /// The source class of packets that `sender` sends, and how that is known.
@@ -96,6 +123,10 @@ impl Around for ThisNode {
         let link = self.links.iter().find(|link| link.index == index);
         link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
     }
+
+    fn control_group(&self) -> ControlGroup {
+        self.group.clone()
+    }
 }
 
 fn pods_by_looks(links: &[Link]) -> BTreeSet<u32> {
@@ -121,5 +152,18 @@ mod tests {
         let pods = BTreeSet::from([6]);
         assert!(faces_pod(&links, &pods, 6) && faces_pod(&links, &pods, 5));
         assert!(!faces_pod(&links, &pods, 2));
+    }
+
+    #[test]
+    fn an_agent_tells_where_its_programs_for_sockets_are() {
+        let told = |balancing: &str, cgroup: Option<&str>| {
+            let cgroup = cgroup.map(PathBuf::from);
+            let socket_balancing = balancing.into();
+            ControlGroup::of(Some(&Status { socket_balancing, cgroup, ..Status::default() }))
+        };
+        assert_eq!(told("host", Some("/group")), ControlGroup::At("/group".into()));
+        assert_eq!(told("host", None), ControlGroup::Nowhere);
+        assert_eq!(told("", None), ControlGroup::Unknown);
+        assert_eq!(ControlGroup::of(None), ControlGroup::Unknown);
     }
 }

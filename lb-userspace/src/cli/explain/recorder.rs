@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Display;
 
-use lb_common::address::{Address, Tuple, endpoint};
+use lb_common::address::{Address, Family, Tuple, endpoint};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::connection::{Connection, State, Ticks};
@@ -34,6 +34,8 @@ pub struct Recorder<'a, W, N> {
     node: &'a N,
     contents: &'a Contents,
     class: SourceClass,
+    /// Whether it is a process's call that walks, and not a packet.
+    is_call: bool,
     /// The filter's positions that are asked for, in words.
     positions: Vec<(Position, String)>,
     steps: RefCell<Vec<Step>>,
@@ -48,7 +50,13 @@ impl<'a, W, N: Around> Recorder<'a, W, N> {
         class: SourceClass,
         positions: Vec<(Position, String)>,
     ) -> Self {
-        Self { world, node, contents, class, positions, steps: RefCell::default() }
+        let (is_call, steps) = (false, RefCell::default());
+        Self { world, node, contents, class, is_call, positions, steps }
+    }
+
+    /// Records a process's call instead.
+    pub fn of_a_call(self) -> Self {
+        Self { is_call: true, ..self }
     }
 
     /// What was recorded.
@@ -72,6 +80,15 @@ impl<'a, W, N: Around> Recorder<'a, W, N> {
         let direction = if entry.is_reply() { "answers of a flow" } else { "a flow" };
         let service = self.name(entry.service);
         format!("{direction} to {service}, {}, leaves as {rewritten}", state.name())
+    }
+
+    fn own(&self, family: Family, settings: &Settings) {
+        let own = match family {
+            Family::V4 => settings.own_v4.to_ip(),
+            Family::V6 => settings.own_v6.to_ip(),
+        };
+        let answer = if own.is_unspecified() { "none".into() } else { own.to_string() };
+        self.note("Which address of this node stands for its processes?", answer);
     }
 
     fn first_or_missing<A: Address>(
@@ -166,7 +183,12 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
     fn slot(&self, index: u32) -> Option<BackendId> {
         let id = Tables::<A>::slot(self.world, index);
         let answer = id.map_or_else(|| "none".into(), |id| format!("backend {id}"));
-        self.note(format!("What is in slot {index}, to which the tuple hashes?"), answer);
+        let by = if self.is_call {
+            "drawn for this call, as for each anew"
+        } else {
+            "to which the tuple hashes"
+        };
+        self.note(format!("What is in slot {index}, {by}?"), answer);
         id
     }
 
@@ -196,6 +218,10 @@ impl<A: Address, W: Tables<A>, N: Around> Tables<A> for Recorder<'_, W, N> {
 
     fn settings(&self) -> Settings {
         let settings = Tables::<A>::settings(self.world);
+        if self.is_call {
+            self.own(A::FAMILY, &settings);
+            return settings;
+        }
         let Settings { first_source_port: first, source_ports: count, .. } = settings;
         let answer = match count.checked_sub(1) {
             Some(more) => format!("{first} to {}", u32::from(first) + u32::from(more)),

@@ -12,7 +12,7 @@ use lb_common::source_range::SourceRange;
 use crate::maps::Contents;
 use crate::maps::contents::Rows;
 
-/// A packet on its way in, as it is asked about.
+/// A packet on its way in, or one that a process dials for, as it is asked about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
     /// Who sends it.
@@ -70,7 +70,8 @@ impl<A: Rows> Rules<'_, A> {
                 Outcome::Forwarded
                 | Outcome::ForwardedOut
                 | Outcome::ForwardedBack
-                | Outcome::ForwardedCrowded,
+                | Outcome::ForwardedCrowded
+                | Outcome::ForwardedSocket,
                 Some(row),
             ) if self.packet.is_new => Some(self.choice(row)),
             _ => None,

@@ -1,5 +1,7 @@
 //! A packet's story: every walk it takes at the hooks of this node, step by step, and its end.
 
+mod dial;
+
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -88,15 +90,12 @@ impl Story {
             walks: Vec::new(),
             end: String::new(),
         };
-        let frame = packet::frame(from, to, protocol, opens);
+        if dial::is_for(&contents.settings, *class) {
+            let unseen = dial::unseen(&contents.settings, &node.control_group(), protocol);
+            story.assumed.extend(unseen.map(str::to_owned));
+        }
         let teller = Teller { world, node, contents, class: *class, protocol, is_new: opens };
-        story.end = match (frame, class) {
-            (Err(error), _) => error.to_string(),
-            (Ok(mut frame), SourceClass::Host) => teller.leave(&mut frame, &mut story.walks),
-            (Ok(mut frame), SourceClass::Pod | SourceClass::Network) => {
-                teller.arrive(&mut frame, &mut story.walks)
-            }
-        };
+        story.end = teller.tell(from, to, &mut story.walks);
         story
     }
 }
@@ -113,9 +112,6 @@ fn assumptions(question: &Question, port: Port, opens: bool) -> Vec<String> {
         } else {
             "it belongs to the connection of its tuple that is known".into()
         });
-    }
-    if *class == SourceClass::Host {
-        assumed.push("processes of this node are not balanced yet".into());
     }
     assumed
 }
@@ -167,6 +163,21 @@ struct Teller<'a, W, N> {
 }
 
 impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
+    /// Somebody sends a packet, which a process may have to dial for; returns where it goes.
+    fn tell(&self, from: SocketAddr, to: SocketAddr, walks: &mut Vec<Walk>) -> String {
+        let to = match self.call(from, to, walks) {
+            Ok(to) => to,
+            Err(end) => return end,
+        };
+        match (packet::frame(from, to, self.protocol, self.is_new), self.class) {
+            (Err(error), _) => error.to_string(),
+            (Ok(mut frame), SourceClass::Host) => self.leave(&mut frame, walks),
+            (Ok(mut frame), SourceClass::Pod | SourceClass::Network) => {
+                self.arrive(&mut frame, walks)
+            }
+        }
+    }
+
     /// A packet comes in; returns where it goes.
     fn arrive(&self, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
         let hook = Hook { place: Place::Ingress, class: self.class, goes_on: true };

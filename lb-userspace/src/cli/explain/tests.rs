@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use lb_common::address::{Port, V4, endpoint};
+use lb_common::address::{V4, endpoint};
 use lb_common::connection::Place;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
@@ -11,13 +11,13 @@ use lb_ebpf::memory::World;
 use lb_ebpf::tables::{NextHop, Table};
 
 use super::ends::{Destination, Sender};
-use super::node::Around;
+use super::node::{Around, ControlGroup};
 use super::packet;
 use super::story::{Question, Story};
 use crate::cli::output::json;
 use crate::cli::sample;
 use crate::maps::Contents;
-use crate::model::{Name, TrafficPolicy};
+use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
 use crate::programs::devices::Way;
 
 /// The node around the maps: pods behind veth1, the rest behind eth0.
@@ -35,6 +35,10 @@ impl Around for Here {
 
     fn device(&self, index: u32) -> String {
         if index == 2 { "eth0".into() } else { "veth1".into() }
+    }
+
+    fn control_group(&self) -> ControlGroup {
+        ControlGroup::At("/sys/fs/cgroup".into())
     }
 }
 
@@ -183,12 +187,105 @@ fn a_packet_that_no_route_takes_is_told_to_be_dropped_by_the_kernel() {
     assert!(told(&world(), &asked).to_string().contains("no route leads to 203.0.113.1"));
 }
 
+/// Tells of a process of this node, or of a pod, where sockets of both are balanced.
+fn called(cluster: &Cluster, (from, to): (&str, &str), class: SourceClass) -> String {
+    let contents = sample::planned_for_sockets(cluster);
+    let world = World::new(contents.clone());
+    Story::tell(&world, &Here, &contents, &question(from, to, class)).to_string()
+}
+
 #[test]
-fn processes_of_this_node_are_told_of_at_the_hook_they_leave_by() {
+fn a_process_of_this_node_is_told_of_from_its_call_to_its_packets_way_out() {
+    let ends = ("192.0.2.1", "10.96.0.1:80/tcp");
+    insta::assert_snapshot!(called(&sample::cluster(), ends, SourceClass::Host));
+}
+
+#[test]
+fn a_call_that_fails_is_told_with_its_error_and_the_rule() {
+    let mut cluster = sample::cluster();
+    let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
+    web.internal_policy = TrafficPolicy::Local;
+    web.load_balancer_ips = vec!["198.51.100.1".parse().unwrap()];
+    web.source_ranges = Some(vec!["203.0.113.0/24".parse().unwrap()]);
+    let slice = cluster.slices.get_mut(&Name::new("default", "web")).unwrap();
+    slice.endpoints.retain(|endpoint| endpoint.node.as_deref() != Some("here"));
+    for (to, [outcome, rule, error]) in [
+        (
+            "10.96.0.2:81/tcp",
+            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED"],
+        ),
+        (
+            "10.96.0.1:80/tcp",
+            ["dropped-no-local-endpoint", "internalTrafficPolicy Local", "fails with EPERM"],
+        ),
+        (
+            // The node's own address stands for a process, whatever it sends from.
+            "198.51.100.1:80/tcp",
+            ["dropped-source-range", "none of which holds 192.0.2.1", "fails with EPERM"],
+        ),
+        (
+            "10.96.0.1:81/udp",
+            ["rejected-undefined-port", "has the ports 80/tcp", "fails with ECONNREFUSED"],
+        ),
+        (
+            "10.96.0.9:80/tcp",
+            ["dropped-unallocated-address", "service CIDR 10.96.0.0/16", "fails with EPERM"],
+        ),
+    ] {
+        let story = called(&cluster, ("127.0.0.1", to), SourceClass::Host);
+        for told in [outcome, rule, error] {
+            assert!(story.contains(told), "{story}");
+        }
+        assert!(!story.contains("on its way"), "{story}");
+    }
+}
+
+#[test]
+fn a_process_that_dials_no_service_is_told_of_at_both_hooks() {
+    let ends = ("192.0.2.1:40000", "203.0.113.9:80/tcp");
+    let story = called(&sample::cluster(), ends, SourceClass::Host);
+    let (call, packet) = story.split_once("on its way out of eth0").unwrap();
+    assert!(call.contains("calls connect, on the control group /sys/fs/cgroup"), "{story}");
+    assert!(call.contains("passed-not-a-service") && packet.contains("passed-not-a-service"));
+}
+
+#[test]
+fn a_pods_call_is_told_where_pods_sockets_are_balanced() {
+    let ends = ("10.244.1.9:40000", "10.96.0.1:80/tcp");
+    let story = called(&sample::cluster(), ends, SourceClass::Pod);
+    let (call, packet) = story.split_once("on its way in, at the pod's device").unwrap();
+    assert!(call.contains("forwarded-socket"), "{story}");
+    assert!(packet.contains("passed-not-a-service"), "{story}");
+    // What goes by the client's address has to wait for a packet.
+    let mut cluster = sample::cluster();
+    let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
+    web.affinity = Affinity::ClientIp { timeout_seconds: 60 };
+    let story = called(&cluster, ends, SourceClass::Pod);
+    let (call, packet) = story.split_once("on its way in, at the pod's device").unwrap();
+    assert!(call.contains("passed-left-to-tc"), "{story}");
+    assert!(packet.contains("=> forwarded:"), "{story}");
+}
+
+#[test]
+fn packets_of_processes_whose_sockets_are_not_balanced_are_told_to_go_out_as_they_are() {
     let asked = question("192.0.2.1:40000", "10.96.0.1:80/tcp", SourceClass::Host);
     let story = told(&world(), &asked).to_string();
+    assert!(story.contains("--socket-balancing off"), "{story}");
+    assert!(!story.contains("calls connect"), "{story}");
     assert!(story.contains("on its way out of eth0"), "{story}");
-    assert!(story.contains("passed-not-a-service"), "{story}");
-    let port = asked.sender.port;
-    assert_eq!(port, Some(Port::new(40_000)));
+    let ends = ("192.0.2.1:40000", "10.96.0.1:80/sctp");
+    let story = called(&sample::cluster(), ends, SourceClass::Host);
+    assert!(story.contains("sockets of SCTP are not balanced"), "{story}");
+    assert!(!story.contains("calls connect"), "{story}");
+}
+
+#[test]
+fn answers_of_a_process_are_told_without_a_call() {
+    let contents = sample::planned_for_sockets(&sample::cluster());
+    let (world, to) = (world(), "10.96.0.1:80/tcp");
+    let from = sender("192.0.2.9", to, SourceClass::Network, Outcome::Forwarded);
+    send(&world, (&from, to), SourceClass::Network, true);
+    let answers = question("10.244.1.1:8080", &format!("{from}/tcp"), SourceClass::Host);
+    let story = Story::tell(&world, &Here, &contents, &answers).to_string();
+    assert!(story.contains("=> replied") && !story.contains("calls connect"), "{story}");
 }

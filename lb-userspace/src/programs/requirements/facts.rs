@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use aya::programs::ProgramType;
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::util::KernelVersion;
 
-use super::Node;
+use super::{Hierarchy, Node};
 use crate::programs::pins;
+use crate::syscall;
 
 impl Node {
     /// The node we are on, with `bpffs` as the directory for pins.
@@ -22,7 +25,9 @@ impl Node {
             forwarding_v4: setting("net/ipv4/ip_forward"),
             forwarding_v6: setting("net/ipv6/conf/all/forwarding"),
             strict_devices: strict_devices(),
-            cgroup2: cgroup2(),
+            control_groups: hierarchy(),
+            names_namespaces: syscall::namespace_cookie().is_ok(),
+            sets_errors: sets_errors(),
         }
     }
 }
@@ -56,18 +61,42 @@ fn strict_devices() -> Vec<String> {
     strict
 }
 
-/// Where the first cgroup v2 hierarchy is mounted, see proc_pid_mountinfo(5): the fifth field is the
-/// mount point, and the type comes after a hyphen.
-#[must_use]
-pub fn cgroup2() -> Option<String> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(cgroup2_of).map(str::to_owned)
+/// Whether programs for sockets may say by which error a call fails; `None` if the kernel does not let
+/// us ask, for want of capabilities. It is asked, for distributions bring such things to older kernels.
+fn sets_errors() -> Option<bool> {
+    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).ok()
 }
 
-fn cgroup2_of(line: &str) -> Option<&str> {
-    let (mount, source) = line.split_once(" - ")?;
-    let point = mount.split(' ').nth(4)?;
-    source.starts_with("cgroup2 ").then_some(point)
+/// Where a cgroup v2 hierarchy is mounted.
+#[must_use]
+pub fn cgroup2() -> Option<String> {
+    hierarchy().map(|hierarchy| hierarchy.mount)
+}
+
+fn hierarchy() -> Option<Hierarchy> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let namespace = fs::read_link("/proc/self/ns/cgroup").ok();
+    let is_contained = namespace.is_some_and(|own| own != Path::new(ALL_GROUPS));
+    hierarchy_of(&mounts, is_contained)
+}
+
+/// The number of the first cgroup namespace's inode (`PROC_CGROUP_INIT_INO`).
+const ALL_GROUPS: &str = "cgroup:[4026531835]";
+
+/// The hierarchy that reaches furthest up, see proc_pid_mountinfo(5): the fourth field is what is
+/// mounted, as seen from our cgroup namespace, the fifth the mount point, and the type comes after a
+/// hyphen.
+fn hierarchy_of(mounts: &str, is_contained: bool) -> Option<Hierarchy> {
+    let of = |line: &str| {
+        let (mount, source) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let is_part = is_contained && !root.starts_with("/..");
+        let hierarchy = Hierarchy { mount: point.to_owned(), is_part };
+        source.starts_with("cgroup2 ").then_some(hierarchy)
+    };
+    let found: Vec<Hierarchy> = mounts.lines().filter_map(of).collect();
+    found.iter().find(|hierarchy| !hierarchy.is_part).or(found.first()).cloned()
 }
 
 #[cfg(test)]
@@ -77,8 +106,19 @@ mod tests {
     #[test]
     fn a_mounted_hierarchy_is_known_by_its_type() {
         let line = "41 31 0:38 / /sys/fs/cgroup rw,nosuid master:9 - cgroup2 none rw,nsdelegate";
-        assert_eq!(cgroup2_of(line), Some("/sys/fs/cgroup"));
+        let whole = Hierarchy { mount: "/sys/fs/cgroup".into(), is_part: false };
+        assert_eq!(hierarchy_of(line, false), Some(whole));
         let older = "30 24 0:26 / /sys/fs/cgroup/cgroup2 rw - cgroup cgroup rw,memory";
-        assert_eq!(cgroup2_of(older), None);
+        assert_eq!(hierarchy_of(older, false), None);
+    }
+
+    #[test]
+    fn the_nodes_hierarchy_comes_before_a_containers_part_of_it() {
+        let part = "41 31 0:38 / /sys/fs/cgroup ro - cgroup2 cgroup rw";
+        let found = Hierarchy { mount: "/sys/fs/cgroup".into(), is_part: true };
+        assert_eq!(hierarchy_of(part, true), Some(found));
+        let both = format!("{part}\n52 31 0:38 /../../.. /run/cgroup ro - cgroup2 cgroup rw");
+        let found = Hierarchy { mount: "/run/cgroup".into(), is_part: false };
+        assert_eq!(hierarchy_of(&both, true), Some(found));
     }
 }

@@ -21,6 +21,9 @@ const OLDEST: (u8, u8) = (5, 11);
 /// Where links at TC came in; before, programs are replaced in one step but cannot be pinned.
 const TCX: (u8, u8) = (6, 6);
 
+/// Where `bpf_set_retval` came in, by which a process that dials is told why it is refused.
+const SOCKETS: (u8, u8) = (5, 18);
+
 /// The capabilities programs are loaded and attached with, by their bits
 /// (`include/uapi/linux/capability.h`).
 const CAPABILITIES: [(&str, u32); 3] =
@@ -48,8 +51,22 @@ pub struct Node {
     pub forwarding_v6: Option<u32>,
     /// Devices whose `rp_filter` is strict.
     pub strict_devices: Vec<String>,
-    /// Where a cgroup v2 hierarchy is mounted.
-    pub cgroup2: Option<String>,
+    /// The cgroup v2 hierarchy that is mounted.
+    pub control_groups: Option<Hierarchy>,
+    /// Whether the kernel tells network namespaces apart by their cookies (`SO_NETNS_COOKIE`, 5.14).
+    pub names_namespaces: bool,
+    /// Whether programs for sockets may say by which error a call fails (`bpf_set_retval`, 5.18);
+    /// `None` if that cannot be asked.
+    pub sets_errors: Option<bool>,
+}
+
+/// A cgroup v2 hierarchy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hierarchy {
+    /// Where it is mounted.
+    pub mount: String,
+    /// Whether it begins at this container, and holds none of the node's processes beside it.
+    pub is_part: bool,
 }
 
 impl Node {
@@ -74,15 +91,7 @@ impl Node {
                  sysctl -w net.ipv4.conf.DEVICE.rp_filter=2",
             )
         });
-        findings.push(match &self.cgroup2 {
-            Some(point) => Finding::ok("cgroup v2", format!("mounted at {point}")),
-            None => Finding::warn(
-                "cgroup v2",
-                "no such hierarchy is mounted",
-                "programs for the node's own processes attach to one: boot with \
-                 systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 cgroup2 /sys/fs/cgroup",
-            ),
-        });
+        findings.push(self.judge_sockets());
         findings
     }
 
@@ -97,20 +106,23 @@ impl Node {
         };
         let code = kernel.code();
         let found = format!("Linux {}.{}.{}", code >> 16, code >> 8 & 0xff, code & 0xff);
-        let at_least = |(major, minor)| kernel >= KernelVersion::new(major, minor, 0);
-        if !at_least(OLDEST) {
+        if self.is_older_than(OLDEST) {
             let advice = format!("Linux {}.{} or later is needed", OLDEST.0, OLDEST.1);
             Finding::fail(about, found, advice)
-        } else if at_least(TCX) {
-            Finding::ok(about, found)
-        } else {
+        } else if self.is_older_than(TCX) {
             Finding::ok(
                 about,
                 format!(
                     "{found}: TC by clsact filters, which others may remove (links from 6.6 on)"
                 ),
             )
+        } else {
+            Finding::ok(about, found)
         }
+    }
+
+    fn is_older_than(&self, (major, minor): (u8, u8)) -> bool {
+        self.kernel.is_some_and(|kernel| kernel < KernelVersion::new(major, minor, 0))
     }
 
     fn judge_capabilities(&self) -> Finding {
@@ -155,6 +167,46 @@ impl Node {
             None => Finding::ok("BPF compiler", "always on, or not shown here"),
         }
     }
+
+    /// Whatever there is: packets are balanced without it.
+    fn judge_sockets(&self) -> Finding {
+        let about = "sockets";
+        let sets_errors = self.sets_errors.unwrap_or(!self.is_older_than(SOCKETS));
+        let features = [
+            (self.names_namespaces, "SO_NETNS_COOKIE (Linux 5.14)"),
+            (sets_errors, "bpf_set_retval (Linux 5.18)"),
+        ];
+        let lacks = features.into_iter().filter(|(is_there, _)| !is_there).map(|(_, name)| name);
+        let lacks: Vec<&str> = lacks.collect();
+        if !lacks.is_empty() {
+            return Finding::warn(
+                about,
+                format!("this kernel lacks {}", lacks.join(" and ")),
+                "the node's own processes are not balanced, everything else is: boot Linux 5.18 or \
+                 later, or say --socket-balancing off if it is meant so",
+            );
+        }
+        match &self.control_groups {
+            None => Finding::warn(
+                about,
+                "no cgroup v2 hierarchy is mounted",
+                "programs for the node's own processes attach to one, and without it everything else \
+                 is balanced: boot with systemd.unified_cgroup_hierarchy=1, or mount one (mount -t \
+                 cgroup2 cgroup2 DIR) and name it with --cgroup DIR, or say --socket-balancing off",
+            ),
+            Some(Hierarchy { mount, is_part: false }) => Finding::ok(
+                about,
+                format!("programs for the node's own processes attach to cgroup v2, at {mount}"),
+            ),
+            Some(Hierarchy { mount, is_part: true }) => Finding::ok(
+                about,
+                format!(
+                    "cgroup v2 at {mount} begins at this container: programs for the node's own \
+                     processes attach to the node's, named by --cgroup"
+                ),
+            ),
+        }
+    }
 }
 
 fn forwarding(about: &str, name: &str, value: Option<u32>) -> Finding {
@@ -183,8 +235,14 @@ mod tests {
             forwarding_v4: Some(1),
             forwarding_v6: Some(1),
             strict_devices: Vec::new(),
-            cgroup2: Some("/sys/fs/cgroup".into()),
+            control_groups: Some(whole()),
+            names_namespaces: true,
+            sets_errors: Some(true),
         }
+    }
+
+    fn whole() -> Hierarchy {
+        Hierarchy { mount: "/sys/fs/cgroup".into(), is_part: false }
     }
 
     #[track_caller]
@@ -222,7 +280,54 @@ mod tests {
         check(|node| node.forwarding_v4 = Some(0), "net.ipv4.ip_forward=1");
         check(|node| node.forwarding_v6 = Some(0), "net.ipv6.conf.all.forwarding=1");
         check(|node| node.strict_devices.push("eth0".into()), "rp_filter=2");
-        check(|node| node.cgroup2 = None, "mount -t cgroup2");
+        check(|node| node.control_groups = None, "mount -t cgroup2");
         check(|node| node.jit = Some(0), "bpf_jit_enable=1");
+    }
+
+    #[test]
+    fn without_sockets_everything_else_is_balanced() {
+        let sockets = |change: fn(&mut Node)| {
+            let mut node = good();
+            change(&mut node);
+            node.judge().into_iter().find(|finding| finding.about == "sockets").unwrap()
+        };
+        assert!(sockets(|_| {}).found.ends_with("at /sys/fs/cgroup"));
+        for (change, found, advice) in [
+            (
+                (|node| node.control_groups = None) as fn(&mut Node),
+                "no cgroup v2",
+                &["--cgroup DIR", "--socket-balancing off", "everything else"][..],
+            ),
+            (
+                |node| node.sets_errors = Some(false),
+                "lacks bpf_set_retval (Linux 5.18)",
+                &["--socket-balancing off", "5.18 or later", "everything else"],
+            ),
+            (
+                |node| (node.names_namespaces, node.sets_errors) = (false, Some(false)),
+                "lacks SO_NETNS_COOKIE (Linux 5.14) and bpf_set_retval (Linux 5.18)",
+                &["--socket-balancing off"],
+            ),
+        ] {
+            let finding = sockets(change);
+            assert_eq!(finding.level, Level::Warn);
+            assert!(finding.found.contains(found), "{finding:?}");
+            let told = finding.advice.unwrap();
+            assert!(advice.iter().all(|advice| told.contains(advice)), "{told}");
+        }
+        // Who may not ask goes by the version; who may, does not.
+        let older = Some(KernelVersion::new(5, 17, 0));
+        let asked = |sets_errors| Node { kernel: older, sets_errors, ..good() }.judge_sockets();
+        assert_eq!(asked(None).level, Level::Warn);
+        assert_eq!(asked(Some(true)).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_container_is_told_that_its_hierarchy_is_not_the_nodes() {
+        let part = Hierarchy { is_part: true, ..whole() };
+        let node = Node { control_groups: Some(part), ..good() };
+        let finding = node.judge_sockets();
+        assert_eq!(finding.level, Level::Ok);
+        assert!(finding.found.contains("begins at this container"), "{finding:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `weir check` on a node that is to move from kube-proxy to Weir.
+//! A node that moves from kube-proxy to Weir, in the order of `docs/install.md`.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -6,6 +6,28 @@ use weir_tests::agent::weir;
 use weir_tests::control_plane::proxy::Proxy;
 use weir_tests::control_plane::stage::Stage;
 use weir_tests::lab::Node;
+use weir_tests::stage::Served;
+
+#[test]
+fn weir_serves_everybody_over_the_rules_that_kube_proxy_has_left_and_after_they_are_gone()
+-> Result<()> {
+    let Some(stage) = Stage::set(Proxy::KubeProxy)? else {
+        return Ok(());
+    };
+    let Stage { running, servers, control_plane, lab, .. } = stage;
+    drop(running);
+    let running = Proxy::Weir.start(&lab.node1, &control_plane)?;
+    let stage = Stage { running, proxy: Proxy::Weir, servers, control_plane, lab };
+    for served in Served::ALL {
+        stage.until_offered(&served.offer(&stage.lab))?;
+    }
+    let mut moved = Served::Here.offer(&stage.lab);
+    moved.pods = Served::Elsewhere.offer(&stage.lab).pods;
+    stage.offer(&moved)?;
+    expect(&stage.lab.node1, RULES, "warn", "nftables table ip kube-proxy")?;
+    stage.control_plane.clean_up_after_kube_proxy(&stage.lab.node1)?;
+    stage.until_offered(&moved)
+}
 
 #[test]
 fn check_finds_kube_proxy_at_work_and_the_rules_it_leaves() -> Result<()> {

@@ -1,0 +1,101 @@
+//! Which UDP sockets of processes are connected where nobody serves any more. A decision over values;
+//! who finds the sockets and ends them is `programs::udp_sockets`.
+
+use std::net::SocketAddr;
+
+use lb_common::address::{Address, Port, Protocol};
+use lb_common::service::Frontend;
+use lb_common::socket::Dialled;
+
+use crate::maps::{Contents, FamilyContents};
+
+/// Whether a socket that is connected to `peer` is stranded: `peer` is the backend that it was given
+/// when it `dialled`, and does not serve any more; or a frontend, which was none then.
+pub fn is_stranded(peer: SocketAddr, dialled: Option<&Dialled>, contents: &Contents) -> bool {
+    is_among(peer, dialled, &contents.v4) || is_among(peer, dialled, &contents.v6)
+}
+
+fn is_among<A: Address>(
+    peer: SocketAddr,
+    dialled: Option<&Dialled>,
+    rows: &FamilyContents<A>,
+) -> bool {
+    let Some(address) = A::from_ip(peer.ip()) else { return false };
+    let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
+    if rows.frontends.contains_key(&frontend) {
+        return true;
+    }
+    // It may have been connected elsewhere since.
+    let here = |dialled: &&Dialled| {
+        dialled.address == Dialled::address(&address) && dialled.port == u32::from(peer.port())
+    };
+    dialled.filter(here).is_some_and(|dialled| {
+        let row = rows.backends.get(&dialled.id);
+        !row.is_some_and(|row| row.generation == dialled.generation && row.is_serving())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::address::V4;
+    use lb_common::backend::{Backend, BackendId};
+    use lb_common::service::{FrontendRow, Pool, ServiceId, Verdict};
+    use lb_common::socket::Socket;
+
+    use super::*;
+
+    const POD: ([u8; 4], u16) = ([10, 244, 0, 5], 53);
+    const DNS: ([u8; 4], u16) = ([10, 96, 0, 10], 53);
+
+    fn frontend((address, port): ([u8; 4], u16)) -> Frontend<V4> {
+        Frontend::new(V4(address), Port::new(port), Protocol::UDP)
+    }
+
+    /// A backend of generation 3 at [`POD`].
+    fn contents(flags: u8) -> Contents {
+        let Frontend { address, port, protocol, .. } = frontend(POD);
+        let service = ServiceId(1);
+        let row = Backend { address, port, protocol, flags, generation: 3, service };
+        let mut contents = Contents::default();
+        contents.v4.backends.insert(BackendId(7), row);
+        contents
+    }
+
+    fn dialled(contents: &Contents) -> Dialled {
+        let row = contents.v4.backends[&BackendId(7)];
+        Dialled::of(Socket::new().remember(&frontend(DNS), BackendId(7), &row))
+    }
+
+    #[test]
+    fn a_socket_is_stranded_once_its_backend_serves_no_more() {
+        let serving = contents(Backend::<V4>::SERVING);
+        let dialled = dialled(&serving);
+        let is_stranded = |dialled: Option<&Dialled>, contents: &Contents| {
+            is_stranded(POD.into(), dialled, contents)
+        };
+        assert!(!is_stranded(Some(&dialled), &serving));
+        assert!(is_stranded(Some(&dialled), &contents(0)));
+        assert!(is_stranded(Some(&dialled), &Contents::default()));
+        let mut anew = serving.clone();
+        anew.v4.backends.get_mut(&BackendId(7)).unwrap().generation = 4;
+        assert!(is_stranded(Some(&dialled), &anew));
+        // Who has dialled the pod by itself, or another end since, is left alone.
+        assert!(!is_stranded(None, &contents(0)));
+        let elsewhere = Dialled { port: 54, ..dialled };
+        assert!(!is_stranded(Some(&elsewhere), &contents(0)));
+    }
+
+    #[test]
+    fn a_socket_is_stranded_where_a_service_has_come_to_be_since() {
+        let mut contents = Contents::default();
+        assert!(!is_stranded(DNS.into(), None, &contents));
+        let row = FrontendRow {
+            service: ServiceId(1),
+            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            affinity: 0,
+            flags: 0,
+        };
+        contents.v4.frontends.insert(frontend(DNS), row);
+        assert!(is_stranded(DNS.into(), None, &contents));
+    }
+}

@@ -1,0 +1,55 @@
+//! Calls of the node's own processes: which backends their sockets are given. A thousand sockets dial,
+//! and all their ends are listed.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use lb_common::address::{Port, Protocol, V4, V6, endpoint};
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, SourceClass};
+use lb_common::settings::InSettings;
+use lb_common::socket::Socket;
+use lb_ebpf::memory::{InMemory, World};
+use lb_ebpf::socket::{Call, Dial, Room, concerns, dial};
+use lb_ebpf::tables::Tables;
+use lb_userspace::maps::Contents;
+
+/// How calls to this end end, in words.
+pub fn ends(world: &World<Contents>, to: SocketAddr, protocol: Protocol) -> Vec<String> {
+    assert!(protocol != Protocol::SCTP, "no program sees what processes dial by SCTP");
+    let settings = world.tables.settings;
+    assert!(settings.namespace != 0, "the settings of this scenario need `socket-balancing host`");
+    let ends: BTreeSet<String> = (0..1000)
+        .map(|entropy| {
+            let backend = match to {
+                SocketAddr::V4(_) => call::<V4>(world, to, protocol, entropy),
+                SocketAddr::V6(_) => call::<V6>(world, to, protocol, entropy),
+            };
+            match backend {
+                Ok(backend) => format!("{} to {backend}", Outcome::ForwardedSocket),
+                Err(outcome) => outcome.to_string(),
+            }
+        })
+        .collect();
+    ends.into_iter().collect()
+}
+
+fn call<A: InMemory + InSettings>(
+    world: &World<Contents>,
+    to: SocketAddr,
+    protocol: Protocol,
+    entropy: u16,
+) -> Result<SocketAddr, Outcome>
+where
+    Contents: Tables<A>,
+{
+    let address = A::from_ip(to.ip()).expect("an address of this family");
+    let frontend = Frontend::new(address, Port::new(to.port()), protocol);
+    if !concerns(world, &frontend) {
+        return Err(Outcome::NotAService);
+    }
+    let (mut socket, mut room) = (Socket::new(), Room::new());
+    let call = Call { dial: Dial::Connect, frontend: &frontend, class: SourceClass::Host, entropy };
+    let peer = dial(&mut socket, world, call, || Some(&mut room))?;
+    Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
+}

@@ -1,0 +1,47 @@
+//! What `weir explain` tells of a process's call is what becomes of it.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::Family;
+use weir_tests::agent::weir;
+use weir_tests::lab::{Lab, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::Served;
+use weir_tests::traffic::Fate;
+
+use crate::host_processes::{meets, of_family, set};
+
+#[test]
+fn a_call_is_explained_before_it_is_made() -> Result<()> {
+    let Some(stage) = set(Shape::default())? else {
+        return Ok(());
+    };
+    let (lab, offer) = (&stage.lab, Served::Everywhere.offer(&stage.lab));
+    let nobody = Offer { name: "nobody", number: 38, pods: Vec::new() };
+    stage.manifests.offer(&nobody)?;
+    for family in Family::ALL {
+        let [dead, _] = of_family(lab, &nobody, family);
+        meets(lab, dead, Fate::Refused)?;
+        explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
+        for frontend in of_family(lab, &offer, family) {
+            let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;
+            let hook = format!("on the control group {}", cgroup.display());
+            explained(
+                lab,
+                frontend,
+                &["it is an address of this node", &hook, "forwarded-socket"],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that what is told of a process of node1 that dials `end` holds all of `words`.
+fn explained(lab: &Lab, end: SocketAddr, words: &[&str]) -> Result<()> {
+    let own = lab.node1.addresses.of(Family::of(&end.ip())).to_string();
+    let story = weir(&lab.node1, &["explain", &own, &format!("{end}/udp")])?;
+    let missing = words.iter().find(|word| !story.contains(**word));
+    ensure!(missing.is_none(), "{missing:?} is not told:\n{story}");
+    Ok(())
+}
