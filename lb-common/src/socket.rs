@@ -5,8 +5,8 @@ use crate::address::{Address, Port, Protocol};
 use crate::backend::{Backend, BackendId};
 use crate::service::Frontend;
 
-/// Peers of one family that are remembered of a socket. Who speaks to more frontends at a time by one
-/// socket that is not connected has the first one's answers come as from its backend.
+/// Peers of one family that are remembered of a socket. Of who speaks to more frontends at a time by one
+/// socket that is not connected, answers of the one dialled longest ago come as from its backend.
 pub const PEERS: usize = 4;
 
 /// A socket, in one family. An IPv6 socket may speak IPv4 too, and then has one of these for each.
@@ -15,10 +15,9 @@ pub const PEERS: usize = 4;
 pub struct Socket<A> {
     /// Whom it speaks to, in no order.
     pub peers: [Peer<A>; PEERS],
-    /// How often it has dialled any of them.
-    pub dials: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// How often it has dialled any of them: a datagram counts, so 32 bits would come round within
+    /// days.
+    pub dials: u64,
 }
 
 /// A frontend that was dialled, and the backend that stands for it.
@@ -34,9 +33,7 @@ pub struct Peer<A> {
     /// The row's generation.
     pub generation: u32,
     /// [`Socket::dials`] when it was dialled last; 0 where there is no peer.
-    pub dialled: u32,
-    /// Always zero.
-    pub zero: u32,
+    pub dialled: u64,
 }
 
 impl<A: Address> Socket<A> {
@@ -50,9 +47,8 @@ impl<A: Address> Socket<A> {
             id: BackendId(0),
             generation: 0,
             dialled: 0,
-            zero: 0,
         };
-        Self { peers: [peer; PEERS], dials: 0, zero: 0 }
+        Self { peers: [peer; PEERS], dials: 0 }
     }
 
     /// The peer dialled last of those that `wanted` says yes to. Where several frontends lead to one
