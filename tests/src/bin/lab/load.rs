@@ -16,7 +16,7 @@ pub struct Load<'a> {
     pub flow: Flow<'a>,
 }
 
-/// A pod's and an outside client's traffic to the sample Services, in both families.
+/// A pod's, an outside client's and the node's own traffic to the sample Services, in both families.
 pub fn all(lab: &Lab) -> Vec<Load<'_>> {
     let mut loads = Vec::new();
     for (service, number, port, node_port, protocol) in
@@ -25,10 +25,13 @@ pub fn all(lab: &Lab) -> Vec<Load<'_>> {
         for family in Family::ALL {
             let cluster_ip = (addresses::service(number).of(family), port);
             let node = (lab.node1.addresses.of(family), node_port);
-            for (origin, from, frontend) in [
+            let dials = [
                 (Origin::Pod(&lab.node1.pods[0]), "web-1", cluster_ip),
                 (Origin::Outside, "outside", node),
-            ] {
+            ];
+            let host = lab.node1.cgroup.is_some();
+            let of_the_host = host.then_some((Origin::Host, "node1", cluster_ip));
+            for (origin, from, frontend) in dials.into_iter().chain(of_the_host) {
                 let frontend = SocketAddr::from(frontend);
                 loads.push(Load {
                     service,
