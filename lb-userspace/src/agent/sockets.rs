@@ -73,6 +73,7 @@ impl Sockets {
         if self.is_done {
             return;
         }
+        self.cgroup_taken = None;
         let problem = self.try_bring(attachments).err().map(|error| error.to_string());
         if let Some(problem) = problem.iter().find(|problem| self.problem.as_ref() != Some(problem))
         {
@@ -100,7 +101,8 @@ impl Sockets {
     /// Ends UDP sockets that are connected where nobody serves any more, by these contents of the maps;
     /// returns how many.
     pub fn end_stranded(&mut self, contents: &Contents) -> u64 {
-        if self.balancing == SocketBalancing::Off {
+        // Where no program sees a process dial, whom it has dialled is none of our business.
+        if self.cgroup_taken.is_none() {
             return 0;
         }
         let mut ended = 0;
