@@ -183,8 +183,8 @@ pub const SOCKETS_V6: Map =
     map::<u32, Socket<V6>>("SOCKETS_V6", Kind::SocketStorage, Capacity::Fixed(0));
 
 /// Cookie of a UDP socket that is connected → [`Dialled`]. An entry outlives its socket until the room
-/// is needed.
-pub const DIALLED: Map = map::<u64, Dialled>("DIALLED", Kind::LruHash, Capacity::Fixed(16_384));
+/// is needed; the agent sees to it that those of living sockets stay.
+pub const DIALLED: Map = map::<u64, Dialled>("DIALLED", Kind::LruHash, Capacity::Fixed(32_768));
 
 /// Every map that is pinned: tables, and what is kept with sockets.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {

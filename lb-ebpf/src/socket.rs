@@ -1,7 +1,7 @@
 //! Sockets of processes: one that dials a frontend is connected to a backend instead, before there is
 //! a packet, and is told the frontend wherever it asks. Its packets cost nothing after that.
 
-use lb_common::address::{Address, Port, Tuple};
+use lb_common::address::{Address, Port, Protocol, Tuple};
 use lb_common::backend::Backend;
 use lb_common::filter;
 use lb_common::outcome::Outcome;
@@ -85,20 +85,35 @@ where
     if row.is_some() && matches!(dial, Dial::Datagram) && keeps(socket, world, frontend) {
         return socket.latest(|peer| peer.frontend == *frontend).ok_or(Outcome::NoBackend);
     }
-    let Room { tuple, choice } = room().ok_or(Outcome::TableFull)?;
+    let is_host = matches!(class, SourceClass::Host);
+    let is_connected = matches!(dial, Dial::Connect);
+    let is_udp = frontend.protocol == Protocol::UDP;
     let Some(row) = row else {
         // Not so for a datagram: an IPv6 socket that is connected to an IPv4 address in IPv6's clothes
         // sends each of its own as to that address (`udpv6_sendmsg`, net/ipv6/udp.c).
-        if matches!(dial, Dial::Connect) {
+        if is_connected {
             socket.forget(frontend);
         }
+        if !is_host {
+            // A pod that answers itself sends to the Service's address, and to whom its packets know.
+            return Err(Outcome::LeftToTc);
+        }
+        if is_connected && is_udp {
+            // It sends nothing, and may only want to know which source address it would have.
+            return Err(Outcome::NotAService);
+        }
+        let Room { choice, .. } = room().ok_or(Outcome::TableFull)?;
         return Err(choose::beside_frontends(world, choice, &frontend.address));
     };
-    let is_host = matches!(class, SourceClass::Host);
     if !is_host && (row.affinity > 0 || row.is_restricted()) {
         // Both go by the client's address, which a pod's socket has not got yet.
         return Err(Outcome::LeftToTc);
     }
+    if !is_host && is_connected && is_udp {
+        // Its packets move when a backend leaves, which nobody could tell a pod's socket.
+        return Err(Outcome::LeftToTc);
+    }
+    let Room { tuple, choice } = room().ok_or(Outcome::TableFull)?;
     let source = if is_host { A::own(&world.settings()) } else { A::zeroed() };
     let Frontend { address, port, protocol, .. } = *frontend;
     *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);

@@ -228,6 +228,28 @@ in_both_families! {
         }
     }
 
+    fn a_datagram_socket_that_is_only_connected_is_refused_by_no_port_that_is_missing(stage: Stage<A>) {
+        let at = stage.lab.dial(Dialled::Here);
+        let missing = Frontend { protocol: Protocol::UDP, ..stage.end((at.ip(), 81).into()) };
+        let outcome = |dial| stage.dial(&mut Socket::new(), stage.call(dial, &missing));
+        assert_eq!(outcome(Dial::Connect), Err(Outcome::NotAService));
+        assert_eq!(outcome(Dial::Datagram), Err(Outcome::RejectedUndefinedPort));
+    }
+
+    fn a_pods_datagram_socket_that_is_connected_is_left_to_its_packets(stage: Stage<A>) {
+        let here = stage.frontend(Dialled::Here);
+        let udp = Frontend { protocol: Protocol::UDP, ..here };
+        for (dial, frontend, end) in [
+            (Dial::Connect, &here, Ok(stage.pod(Pod::Here))),
+            (Dial::Connect, &udp, Err(Outcome::LeftToTc)),
+            // A pod's own server answers it so, where the pod reaches itself by its packets.
+            (Dial::Datagram, &Frontend { port: Port::new(40_000), ..udp }, Err(Outcome::LeftToTc)),
+        ] {
+            let call = Call { class: SourceClass::Pod, ..stage.call(dial, frontend) };
+            assert_eq!(stage.dial(&mut Socket::new(), call), end);
+        }
+    }
+
     fn sockets_of_one_node_spread_over_all_backends(stage: Stage<A>) {
         stage.row(Dialled::Here).pools = [Pool { base: 0, length: 2 }; 3];
         let (frontend, pod) = (stage.frontend(Dialled::Here), stage.pod(Pod::Here));

@@ -18,6 +18,7 @@ use lb_common::address::Family;
 #[derive(Clone, Copy)]
 enum Command {
     Lookup = 1,
+    Update = 2,
     ProgramLoad = 5,
     ObjectGet = 7,
     ProgramTestRun = 10,
@@ -147,6 +148,24 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
     // have compared with the map's, and any bytes are a good `V`.
     unsafe { bpf(Command::Lookup, &mut attribute) }?;
     Ok(value)
+}
+
+/// Writes `value` in the place of the one under `key`.
+///
+/// # Errors
+/// Those of `BPF_MAP_UPDATE_ELEM`: `ENOENT` if there is none.
+pub fn replace<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    const EXIST: u64 = 2;
+    let mut attribute = EntryAttribute {
+        map_fd: number(map),
+        key: address(key),
+        value: address(value),
+        flags: EXIST,
+        ..Default::default()
+    };
+    // SAFETY: `key` and `value` live until the call returns, their sizes are those that the callers
+    // have compared with the map's, and the kernel writes to neither.
+    unsafe { bpf(Command::Update, &mut attribute) }.map(drop)
 }
 
 /// Reads entries from `position` on (`None` is the start) into `keys` and `values`, as many as fit

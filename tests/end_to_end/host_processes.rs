@@ -184,7 +184,14 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
         let [cluster_ip, node_port] = of_family(lab, &nobody, family);
         meets(lab, cluster_ip, Fate::Refused)?;
         meets(lab, node_port, Fate::Refused)?;
-        meets(lab, undefined(cluster_ip), Fate::Refused)?;
+        // A datagram socket may be connected there, to learn which source address it would have.
+        let missing = undefined(cluster_ip);
+        let refused = knock(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
+        ensure!(refused == Fate::Refused, "{missing}/tcp: {refused:?}");
+        connected(lab, missing)?;
+        let error = udp_socket(lab, missing)?.send_to(b"?", missing).err();
+        let kind = error.as_ref().map(std::io::Error::kind);
+        ensure!(kind == Some(ErrorKind::ConnectionRefused), "{missing}/udp: {error:?}");
     }
     Ok(())
 }

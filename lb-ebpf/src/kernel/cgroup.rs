@@ -16,6 +16,7 @@ use lb_common::service::{Frontend, SourceClass};
 use lb_common::settings::InSettings;
 use lb_common::socket::Dialled;
 use lb_ebpf::socket::{self, Call, Dial, concerns};
+use lb_ebpf::tables::Tables;
 
 use super::maps::{DIALLED, FamilyMaps, SETTINGS};
 use super::world::{Kernel, count_call};
@@ -118,30 +119,48 @@ fn replace<F: Form>(
     // SAFETY: the context's socket is there while the program runs, and locked, so nobody else has a
     // reference to what is kept of it.
     let socket = unsafe { F::Address::SOCKETS.get_or_insert_ptr_mut(context, None).as_mut() };
-    let socket = socket.ok_or(Outcome::TableFull)?;
+    let Some(socket) = socket else {
+        // Without memory for it nothing can be dialled by way of a Service, but everything else.
+        let is_frontend = kernel.frontend(&frontend.0).is_some();
+        return Err(if is_frontend { Outcome::TableFull } else { Outcome::NotAService });
+    };
     // SAFETY: as above; it is asked for once.
     let room = || unsafe { F::Address::ROOMS.get_or_insert_ptr_mut(context, None).as_mut() };
     // SAFETY: the helper takes nothing.
     let entropy = unsafe { bpf_get_prandom_u32() } as u16;
     let call = Call { dial, frontend: &frontend.0, class, entropy };
-    let dialled = socket::dial(socket, &kernel, call, room).map(|peer| {
-        set_end::<F>(context, &peer.backend);
-        if matches!(dial, Dial::Connect) && frontend.0.protocol == Protocol::UDP {
-            note(context, &Dialled::of(peer));
+    let is_noted = matches!(dial, Dial::Connect) && frontend.0.protocol == Protocol::UDP;
+    let dialled = match socket::dial(socket, &kernel, call, room) {
+        Ok(peer) => {
+            set_end::<F>(context, &peer.backend);
+            if is_noted {
+                note(context, Some(&Dialled::of(peer)));
+            }
+            Ok(())
         }
-    });
+        Err(outcome) => {
+            if is_noted {
+                note(context, None);
+            }
+            Err(outcome)
+        }
+    };
     give_room_back::<F>(context);
     dialled
 }
 
-/// Notes where a UDP socket is connected: no program sees its datagrams, so the agent has to end it
-/// once nobody serves there any more.
+/// Notes where a UDP socket is connected in the place of a frontend, if it is: no program sees its
+/// datagrams, so the agent has to end it once nobody serves there any more.
 #[inline(always)]
-fn note(context: &SockAddrContext, dialled: &Dialled) {
+fn note(context: &SockAddrContext, dialled: Option<&Dialled>) {
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
-    // Refused for want of memory, the socket stays where it is until its process dials again.
-    let _refused = DIALLED.insert(&cookie, dialled, u64::from(BPF_ANY));
+    // Refused for want of memory, the socket stays where it is until its process dials again; of most
+    // sockets there is nothing to forget.
+    let _refused = match dialled {
+        Some(dialled) => DIALLED.insert(&cookie, dialled, u64::from(BPF_ANY)),
+        None => DIALLED.remove(&cookie),
+    };
 }
 
 /// Most sockets dial once.

@@ -105,7 +105,7 @@ static SOCKETS_V4: SkStorage<Socket<V4>> = SkStorage::new();
 #[btf_map]
 static SOCKETS_V6: SkStorage<Socket<V6>> = SkStorage::new();
 #[map]
-pub static DIALLED: LruHashMap<u64, Dialled> = LruHashMap::with_max_entries(16_384, 0);
+pub static DIALLED: LruHashMap<u64, Dialled> = LruHashMap::with_max_entries(32_768, 0);
 /// Room to choose a backend in, which a socket has only while it dials: processes, unlike packets, are
 /// interrupted by others of their CPU.
 #[btf_map]

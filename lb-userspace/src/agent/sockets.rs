@@ -1,11 +1,12 @@
 //! Keeps the programs for processes' sockets where they should be, and knows why they are not.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use lb_common::socket::Dialled;
 use tracing::{info, warn};
 
-use super::stranded::is_stranded;
+use super::stranded::{Stranded, stranded};
 use crate::config::{Config, SocketBalancing};
 use crate::maps::Contents;
 use crate::model;
@@ -13,8 +14,11 @@ use crate::programs::attach::Attachments;
 use crate::programs::pins::{PinError, Pins};
 use crate::programs::requirements;
 use crate::programs::sockets::SocketError;
-use crate::programs::udp_sockets::UdpSockets;
+use crate::programs::udp_sockets::{Connected, UdpSockets};
 use crate::syscall;
+
+/// How many sockets that were ended at a frontend are remembered; most of them are gone by then.
+const MOST_TOLD: usize = 1 << 16;
 
 /// Whose sockets are balanced, and by programs on which control group.
 pub struct Sockets {
@@ -29,6 +33,8 @@ pub struct Sockets {
     udp: UdpSockets,
     /// Why some of them that are stranded go on, if they do.
     not_ended: Option<String>,
+    /// Cookies of those that were ended because they were at a frontend.
+    told: HashSet<u64>,
 }
 
 impl Sockets {
@@ -45,6 +51,7 @@ impl Sockets {
             problem: None,
             udp: UdpSockets::open(pins)?,
             not_ended: None,
+            told: HashSet::new(),
         })
     }
 
@@ -102,12 +109,23 @@ impl Sockets {
     /// returns how many.
     pub fn end_stranded(&mut self, contents: &Contents) -> u64 {
         // Where no program sees a process dial, whom it has dialled is none of our business.
-        if self.cgroup_taken.is_none() {
+        if self.cgroup_taken.is_none() || contents.settings.namespace == 0 {
             return 0;
         }
         let mut ended = 0;
-        let is_stranded = |peer, dialled: Option<&Dialled>| is_stranded(peer, dialled, contents);
-        let result = self.udp.end(is_stranded, &mut ended);
+        let told = &mut self.told;
+        let is_to_end = |socket: &Connected, dialled: Option<&Dialled>| {
+            match stranded(socket.peer, dialled, contents) {
+                Some(Stranded::BackendGone) => true,
+                // One that no program sees dial would be at the frontend again at once.
+                Some(Stranded::AtFrontend) => told.insert(socket.cookie),
+                None => false,
+            }
+        };
+        let result = self.udp.end(is_to_end, &mut ended);
+        if self.told.len() > MOST_TOLD {
+            self.told.clear();
+        }
         if ended > 0 {
             info!(ended, "UDP sockets told that whom they speak to is gone");
         }

@@ -9,30 +9,45 @@ use lb_common::socket::Dialled;
 
 use crate::maps::{Contents, FamilyContents};
 
-/// Whether a socket that is connected to `peer` is stranded: `peer` is the backend that it was given
-/// when it `dialled`, and does not serve any more; or a frontend, which was none then.
-pub fn is_stranded(peer: SocketAddr, dialled: Option<&Dialled>, contents: &Contents) -> bool {
-    is_among(peer, dialled, &contents.v4) || is_among(peer, dialled, &contents.v6)
+/// Why a socket is stranded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stranded {
+    /// The backend that it was given when it dialled does not serve any more.
+    BackendGone,
+    /// It is connected to a frontend, which was none when it dialled; or no program saw it dial.
+    AtFrontend,
 }
 
-fn is_among<A: Address>(
+/// Why a socket that is connected to `peer`, and was given what is `dialled`, is stranded; `None` if it
+/// is not.
+pub fn stranded(
+    peer: SocketAddr,
+    dialled: Option<&Dialled>,
+    contents: &Contents,
+) -> Option<Stranded> {
+    among(peer, dialled, &contents.v4).or_else(|| among(peer, dialled, &contents.v6))
+}
+
+fn among<A: Address>(
     peer: SocketAddr,
     dialled: Option<&Dialled>,
     rows: &FamilyContents<A>,
-) -> bool {
-    let Some(address) = A::from_ip(peer.ip()) else { return false };
-    let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
-    if rows.frontends.contains_key(&frontend) {
-        return true;
-    }
+) -> Option<Stranded> {
+    let address = A::from_ip(peer.ip())?;
     // It may have been connected elsewhere since.
     let here = |dialled: &&Dialled| {
         dialled.address == Dialled::address(&address) && dialled.port == u32::from(peer.port())
     };
-    dialled.filter(here).is_some_and(|dialled| {
+    // A backend may be a frontend, too, such as a pod of the node's own network at an external IP: what
+    // was dialled comes first.
+    if let Some(dialled) = dialled.filter(here) {
         let row = rows.backends.get(&dialled.id);
-        !row.is_some_and(|row| row.generation == dialled.generation && row.is_serving())
-    })
+        let serves =
+            row.is_some_and(|row| row.generation == dialled.generation && row.is_serving());
+        return (!serves).then_some(Stranded::BackendGone);
+    }
+    let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
+    rows.frontends.contains_key(&frontend).then_some(Stranded::AtFrontend)
 }
 
 #[cfg(test)]
@@ -71,7 +86,7 @@ mod tests {
         let serving = contents(Backend::<V4>::SERVING);
         let dialled = dialled(&serving);
         let is_stranded = |dialled: Option<&Dialled>, contents: &Contents| {
-            is_stranded(POD.into(), dialled, contents)
+            stranded(POD.into(), dialled, contents) == Some(Stranded::BackendGone)
         };
         assert!(!is_stranded(Some(&dialled), &serving));
         assert!(is_stranded(Some(&dialled), &contents(0)));
@@ -88,7 +103,7 @@ mod tests {
     #[test]
     fn a_socket_is_stranded_where_a_service_has_come_to_be_since() {
         let mut contents = Contents::default();
-        assert!(!is_stranded(DNS.into(), None, &contents));
+        assert_eq!(stranded(DNS.into(), None, &contents), None);
         let row = FrontendRow {
             service: ServiceId(1),
             pools: [Pool::empty(Verdict::NoEndpoint); 3],
@@ -96,6 +111,21 @@ mod tests {
             flags: 0,
         };
         contents.v4.frontends.insert(frontend(DNS), row);
-        assert!(is_stranded(DNS.into(), None, &contents));
+        assert_eq!(stranded(DNS.into(), None, &contents), Some(Stranded::AtFrontend));
+    }
+
+    #[test]
+    fn a_backend_that_is_a_frontend_too_is_no_reason_while_it_serves() {
+        let mut serving = contents(Backend::<V4>::SERVING);
+        let dialled = dialled(&serving);
+        let row = FrontendRow {
+            service: ServiceId(2),
+            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            affinity: 0,
+            flags: 0,
+        };
+        serving.v4.frontends.insert(frontend(POD), row);
+        assert_eq!(stranded(POD.into(), Some(&dialled), &serving), None);
+        assert_eq!(stranded(POD.into(), None, &serving), Some(Stranded::AtFrontend));
     }
 }

@@ -52,10 +52,12 @@ fn read(mut datagram: &[u8], hear: &mut impl FnMut(&[u8])) -> io::Result<Part> {
     while !datagram.is_empty() {
         let message = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?;
         match libc::c_int::from(message.message_type()) {
-            libc::NLMSG_DONE => return Ok(Part::Last),
-            libc::NLMSG_ERROR => {
+            // What fails amid a list is told at its end.
+            libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                 let code =
                     message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                // Of a list that is whole, some say at its end how long it is.
+                let code = code.min(0);
                 let error = || io::Error::from_raw_os_error(code.saturating_neg());
                 return if code == 0 { Ok(Part::Last) } else { Err(error()) };
             }
@@ -111,6 +113,10 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
         assert_eq!(read(&answer(0), &mut |_| {}).unwrap(), Part::Last);
         assert!(read(&answer(i32::MIN), &mut |_| {}).is_err());
+        let done = |code: i32| message(libc::NLMSG_DONE as u16, 0, &code.to_ne_bytes());
+        let error = read(&done(-libc::ENOENT), &mut |_| {}).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(read(&done(7), &mut |_| {}).unwrap(), Part::Last);
     }
 
     #[test]

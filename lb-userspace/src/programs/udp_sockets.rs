@@ -50,26 +50,34 @@ impl UdpSockets {
     }
 
     /// Ends the sockets that `is_stranded` says so of, and adds their number to `ended`. It is asked
-    /// for each by where it is connected (IPv4 as such, whatever the socket's family), and where it
-    /// was connected in the place of a frontend, if that is known.
+    /// for each with where it was connected in the place of a frontend, if that is known. What is known
+    /// of those that stay is marked as used: of all that ever dialled the map forgets others first.
     ///
     /// # Errors
     /// The kernel's; some may be ended then, and are counted.
     pub fn end(
         &self,
-        is_stranded: impl Fn(SocketAddr, Option<&Dialled>) -> bool,
+        mut is_stranded: impl FnMut(&Connected, Option<&Dialled>) -> bool,
         ended: &mut u64,
     ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for socket in list(family as u8)? {
                 let dialled = self.dialled(socket.cookie)?;
-                if is_stranded(socket.peer, dialled.as_ref()) && destroy(family as u8, &socket.id)?
-                {
+                if !is_stranded(&socket, dialled.as_ref()) {
+                    self.mark(socket.cookie, dialled.as_ref());
+                } else if destroy(family as u8, &socket.id)? {
                     *ended += 1;
                 }
             }
         }
         Ok(())
+    }
+
+    /// An entry that is written again counts as used; one that is gone meanwhile is not made anew.
+    fn mark(&self, cookie: u64, dialled: Option<&Dialled>) {
+        if let Some(dialled) = dialled {
+            let _gone = syscall::replace(self.dialled.fd().as_fd(), &cookie, dialled);
+        }
     }
 
     fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
@@ -92,12 +100,13 @@ fn list(family: u8) -> io::Result<Vec<Connected>> {
 
 /// A socket that is connected.
 #[derive(PartialEq, Debug)]
-struct Connected {
+pub struct Connected {
     /// By which the kernel finds it again.
     id: Vec<u8>,
-    cookie: u64,
-    /// Where it sends.
-    peer: SocketAddr,
+    /// Its number, which no other socket ever has.
+    pub cookie: u64,
+    /// Where it sends: IPv4 as such, whatever the socket's family.
+    pub peer: SocketAddr,
 }
 
 impl Connected {

@@ -224,7 +224,7 @@ fn a_call_that_fails_is_told_with_its_error_and_the_rule() {
             ["dropped-source-range", "none of which holds 192.0.2.1", "fails with EPERM"],
         ),
         (
-            "10.96.0.1:81/udp",
+            "10.96.0.1:81/tcp",
             ["rejected-undefined-port", "has the ports 80/tcp", "fails with ECONNREFUSED"],
         ),
         (

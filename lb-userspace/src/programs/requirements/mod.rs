@@ -22,7 +22,7 @@ const OLDEST: (u8, u8) = (5, 11);
 const TCX: (u8, u8) = (6, 6);
 
 /// Where `bpf_set_retval` came in, by which a process that dials is told why it is refused.
-const SOCKETS: (u8, u8) = (5, 18);
+const SOCKETS: (u8, u8) = (6, 1);
 
 /// The capabilities programs are loaded and attached with, by their bits
 /// (`include/uapi/linux/capability.h`).
@@ -55,7 +55,7 @@ pub struct Node {
     pub control_groups: Option<Hierarchy>,
     /// Whether the kernel tells network namespaces apart by their cookies (`SO_NETNS_COOKIE`, 5.14).
     pub names_namespaces: bool,
-    /// Whether programs for sockets may say by which error a call fails (`bpf_set_retval`, 5.18);
+    /// Whether programs for sockets may say by which error a call fails (`bpf_set_retval`, 6.1);
     /// `None` if that cannot be asked.
     pub sets_errors: Option<bool>,
 }
@@ -174,7 +174,7 @@ impl Node {
         let sets_errors = self.sets_errors.unwrap_or(!self.is_older_than(SOCKETS));
         let features = [
             (self.names_namespaces, "SO_NETNS_COOKIE (Linux 5.14)"),
-            (sets_errors, "bpf_set_retval (Linux 5.18)"),
+            (sets_errors, "bpf_set_retval (Linux 6.1)"),
         ];
         let lacks = features.into_iter().filter(|(is_there, _)| !is_there).map(|(_, name)| name);
         let lacks: Vec<&str> = lacks.collect();
@@ -182,7 +182,7 @@ impl Node {
             return Finding::warn(
                 about,
                 format!("this kernel lacks {}", lacks.join(" and ")),
-                "the node's own processes are not balanced, everything else is: boot Linux 5.18 or \
+                "the node's own processes are not balanced, everything else is: boot Linux 6.1 or \
                  later, or say --socket-balancing off if it is meant so",
             );
         }
@@ -300,12 +300,12 @@ mod tests {
             ),
             (
                 |node| node.sets_errors = Some(false),
-                "lacks bpf_set_retval (Linux 5.18)",
-                &["--socket-balancing off", "5.18 or later", "everything else"],
+                "lacks bpf_set_retval (Linux 6.1)",
+                &["--socket-balancing off", "6.1 or later", "everything else"],
             ),
             (
                 |node| (node.names_namespaces, node.sets_errors) = (false, Some(false)),
-                "lacks SO_NETNS_COOKIE (Linux 5.14) and bpf_set_retval (Linux 5.18)",
+                "lacks SO_NETNS_COOKIE (Linux 5.14) and bpf_set_retval (Linux 6.1)",
                 &["--socket-balancing off"],
             ),
         ] {
