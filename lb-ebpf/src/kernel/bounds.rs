@@ -107,26 +107,3 @@ pub unsafe fn frame_length(context: *mut xdp_md) -> usize {
         field!(context, offset_of!(xdp_md, data_end)) - field!(context, offset_of!(xdp_md, data))
     }
 }
-
-/// `length`, at least 1 and at most `MOST`, in a register whose bounds the verifier has just seen: the
-/// compiler, which may know them, must not leave the comparison out.
-#[inline(always)]
-pub fn at_most<const MOST: u32>(length: u32) -> u32 {
-    let mut bounded = length;
-    // SAFETY: the register is compared and perhaps set; memory is not touched.
-    unsafe {
-        asm!(
-            "if {value} < {beyond} goto 1f",
-            "{value} = {most}",
-            "1:",
-            "if {value} > 0 goto 2f",
-            "{value} = 1",
-            "2:",
-            value = inout(reg) bounded,
-            beyond = const MOST + 1,
-            most = const MOST,
-            options(nomem, nostack),
-        );
-    }
-    bounded
-}

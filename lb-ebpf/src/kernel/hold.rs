@@ -13,8 +13,8 @@ use aya_ebpf::helpers::generated::{
 use lb_common::fragment::{FirstFragment, HeldFragment};
 use lb_ebpf::packet::{LONGEST_HELD, Unwritable};
 
-use super::bounds;
 use super::maps::{FamilyMaps, HOLDING};
+use super::verifier;
 use super::world::Kernel;
 
 /// Fragments held at once, per family; the one held longest gives way.
@@ -82,7 +82,7 @@ fn room<'a>() -> Option<&'a mut HeldFrame> {
 #[inline(always)]
 fn copy(kernel: &Kernel, room: &mut HeldFrame, length: u32) -> bool {
     room.length = length;
-    let length = bounds::at_most::<LONGEST_HELD>(length);
+    let length = verifier::at_most::<LONGEST_HELD>(length);
     let into = room.bytes.as_mut_ptr().cast::<c_void>();
     // SAFETY: the context is valid, and the room is as long as the bound.
     unsafe { bpf_skb_load_bytes(kernel.context, 0, into, length) == 0 }
@@ -97,7 +97,7 @@ fn become_frame(kernel: &Kernel, frame: *const HeldFrame) -> Result<(), Unwritab
     // and bounded whatever it is.
     let (length, from) =
         unsafe { (ptr::read_volatile(&raw const (*frame).length), &raw const (*frame).bytes) };
-    let length = bounds::at_most::<LONGEST_HELD>(length);
+    let length = verifier::at_most::<LONGEST_HELD>(length);
     let (skb, from) = (kernel.context.cast::<__sk_buff>(), from.cast_mut().cast::<c_void>());
     let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
     // SAFETY: the context is valid, the helpers check the length against the packet, and the frame has

@@ -8,6 +8,7 @@ mod maps;
 mod route;
 mod socket;
 mod tc;
+mod verifier;
 mod world;
 mod xdp;
 

@@ -22,6 +22,7 @@ use lb_ebpf::checksum::Difference;
 use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, Unwritable};
 
 use super::bounds;
+use super::verifier;
 use super::world::{Kernel, count, flows};
 
 /// Flags that `bpf_l4_csum_replace` needs for IPv6, set by the agent: `BPF_F_IPV6` where the kernel
@@ -67,6 +68,7 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     packet.pull();
     let Some(flows) = flows() else { return TC_ACT_UNSPEC };
     let walked = balance(&mut packet, &kernel, hook, flows);
+    let out = verifier::device_of(&walked.onward, device);
     count(walked.outcome);
     // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
     let verdict = unsafe {
@@ -74,9 +76,8 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
             // Other programs on this device still get to see the packet.
             Onward::On => return TC_ACT_UNSPEC,
             Onward::Drop => return TC_ACT_SHOT,
-            Onward::Out(device) => bpf_redirect(device, 0),
-            Onward::Resolve(device) => bpf_redirect_neigh(device, core::ptr::null_mut(), 0, 0),
-            Onward::Back => bpf_redirect(device, 0),
+            Onward::Out(_) | Onward::Back => bpf_redirect(out, 0),
+            Onward::Resolve(_) => bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0),
         }
     };
     verdict as i32
@@ -136,7 +137,7 @@ impl Packet for Skb {
         at: usize,
     ) -> Result<(), Unwritable> {
         // The bound is stated for the verifier.
-        let length = bounds::at_most::<QUOTED>(length);
+        let length = verifier::at_most::<QUOTED>(length);
         let room =
             into.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<{ QUOTED as usize }>());
         let Some(into) = room else { return Err(Unwritable) };
@@ -154,7 +155,7 @@ impl Packet for Skb {
         let total = LINK_HEADER as u32 + length;
         let flags = u64::from(BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH);
         let (skb, from) = (self.skb, from.as_ptr().cast_mut().cast::<c_void>());
-        let length = bounds::at_most::<{ COPIED as u32 }>(length);
+        let length = verifier::at_most::<{ COPIED as u32 }>(length);
         // SAFETY: the context is valid, the helpers check every length against the packet, and `from`
         // has the bytes that are read of it.
         unsafe {

@@ -12,6 +12,7 @@ use lb_ebpf::balance::{Hook, Onward, balance};
 use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
 
 use super::bounds;
+use super::verifier;
 use super::world::{Kernel, count, flows};
 
 /// XDP of a network-facing device.
@@ -23,13 +24,14 @@ pub fn network_xdp(context: XdpContext) -> u32 {
     let hook = Hook { place: Place::Ingress, class: SourceClass::Network, goes_on: false };
     let Some(flows) = flows() else { return xdp_action::XDP_PASS };
     let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook, flows);
+    let out = verifier::device_of(&walked.onward, device);
     count(walked.outcome);
     match walked.onward {
         Onward::On => xdp_action::XDP_PASS,
         Onward::Drop => xdp_action::XDP_DROP,
-        Onward::Out(out) if out == device => xdp_action::XDP_TX,
+        Onward::Out(_) if out == device => xdp_action::XDP_TX,
         // SAFETY: the helper takes plain numbers.
-        Onward::Out(out) => unsafe { bpf_redirect(out, 0) as u32 },
+        Onward::Out(_) => unsafe { bpf_redirect(out, 0) as u32 },
         Onward::Back => xdp_action::XDP_TX,
         // The world here resolves nothing, so no walk ends so; were it otherwise, better no packet
         // than a wrong one.
