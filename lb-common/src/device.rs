@@ -11,12 +11,16 @@ pub struct Device {
     /// IPv6 address of global scope, unspecified if the device has none.
     pub v6: crate::address::V6,
     /// [`Device::XDP_SENDS`]
-    pub flags: u32,
+    pub flags: u16,
+    /// Largest IP packet that the device takes, in bytes; 0 if not known, and the largest number there
+    /// is for all that are larger. Kernels before 5.12 do not say the MTU of a route, and this stands
+    /// for it.
+    pub mtu: u16,
 }
 
 impl Device {
     /// Frames that XDP redirects to this device are sent: its driver runs XDP natively.
-    pub const XDP_SENDS: u32 = 1;
+    pub const XDP_SENDS: u16 = 1;
 
     /// Whether XDP may redirect frames to this device.
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::fragment::{FirstFragment, Fragmented, HeldFragment};
 use crate::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
 use crate::settings::{Prefix, Settings};
-use crate::socket::{Dialled, Peer, Socket};
+use crate::socket::{Dialled, NamespaceQuestion, Peer, Socket};
 use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
@@ -57,7 +57,7 @@ plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
 plain!(Traffic, 40 = u64, u64, u64, u64, u64);
 plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
 plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
-plain!(Device, 24 = V4, V6, u32);
+plain!(Device, 24 = V4, V6, u16, u16);
 plain!(Prefix<V4>, 8 = V4, V4);
 plain!(Prefix<V6>, 32 = V6, V6);
 plain!(Settings, 80 = u64, u16, u16, Prefix<V4>, Prefix<V6>, V4, V6, u32, u32);
@@ -66,6 +66,7 @@ plain!(Peer<V6>, 56 = Frontend<V6>, Frontend<V6>, BackendId, u32, u64);
 plain!(Socket<V4>, 136 = [Peer<V4>; 4], u64);
 plain!(Socket<V6>, 232 = [Peer<V6>; 4], u64);
 plain!(Dialled, 32 = [u64; 2], BackendId, u32, u32, u32);
+plain!(NamespaceQuestion, 16 = V4, Port, u16, u64);
 plain!(Client<V4>, 8 = V4, ServiceId);
 plain!(Client<V6>, 20 = V6, ServiceId);
 plain!(Affinity, 12 = BackendId, u32, Ticks);

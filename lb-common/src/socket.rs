@@ -1,7 +1,7 @@
 //! What is remembered of a process's socket: the frontends it has dialled, and the backends that stand
 //! for them. The kernel keeps it with the socket (`BPF_MAP_TYPE_SK_STORAGE`) and as long as it.
 
-use crate::address::{Address, Port, Protocol};
+use crate::address::{Address, Port, Protocol, V4};
 use crate::backend::{Backend, BackendId};
 use crate::service::Frontend;
 
@@ -145,4 +145,20 @@ impl Dialled {
         let [a, b, c, d] = address.words();
         [u64::from(a) << 32 | u64::from(b), u64::from(c) << 32 | u64::from(d)]
     }
+}
+
+/// How the agent learns the cookie of its network namespace from kernels that do not tell it to
+/// processes (`SO_NETNS_COOKIE`, Linux 5.14): it connects a UDP socket to an address that nobody else
+/// would, and a program that stands in that call writes the cookie beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct NamespaceQuestion {
+    /// Where the socket is connected to.
+    pub address: V4,
+    /// See above.
+    pub port: Port,
+    /// Always zero.
+    pub zero: u16,
+    /// The cookie; 0 before it is known.
+    pub cookie: u64,
 }

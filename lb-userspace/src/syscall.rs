@@ -19,10 +19,13 @@ use lb_common::address::Family;
 enum Command {
     Lookup = 1,
     Update = 2,
+    Delete = 3,
+    NextKey = 4,
     ProgramLoad = 5,
     ObjectGet = 7,
     ProgramTestRun = 10,
     ObjectInfo = 15,
+    ProgramQuery = 16,
     LookupBatch = 24,
     UpdateBatch = 26,
     DeleteBatch = 27,
@@ -30,7 +33,11 @@ enum Command {
     LinkDetach = 34,
 }
 
-/// The member for `BPF_MAP_*_ELEM`.
+/// What the kernel answers to a batch of entries of a kind of map that takes none: of tries before Linux
+/// 5.13. It has no number for it that programs are meant to see (`include/linux/errno.h`).
+const ENOTSUPP: i32 = 524;
+
+/// The member for `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`.
 #[derive(Default)]
 #[repr(C)]
 struct EntryAttribute {
@@ -125,6 +132,23 @@ struct CgroupLinkInfo {
     more_padding: u32,
 }
 
+/// The member for `BPF_PROG_QUERY`, as far as needed.
+#[derive(Default)]
+#[repr(C)]
+struct ProgramQueryAttribute {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
 /// The member for `BPF_LINK_DETACH`.
 #[derive(Default)]
 #[repr(C)]
@@ -156,11 +180,15 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
 /// Those of `BPF_MAP_UPDATE_ELEM`: `ENOENT` if there is none.
 pub fn replace<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
     const EXIST: u64 = 2;
+    update(map, key, value, EXIST)
+}
+
+fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attribute = EntryAttribute {
         map_fd: number(map),
         key: address(key),
         value: address(value),
-        flags: EXIST,
+        flags,
         ..Default::default()
     };
     // SAFETY: `key` and `value` live until the call returns, their sizes are those that the callers
@@ -203,6 +231,54 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     match result {
         Ok(_) => Ok((read, Some(next))),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((read, None)),
+        Err(error) if takes_no_batches(&error) => lookup_singly(map, position, keys, values),
+        Err(error) => Err(error),
+    }
+}
+
+fn takes_no_batches(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(ENOTSUPP)
+}
+
+/// [`lookup_batch`] of a map that takes no batches: a position is the last key that was read.
+fn lookup_singly<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    mut position: Option<K>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, Option<K>)> {
+    let room = keys.len().min(values.len());
+    let mut read = 0;
+    while read < room {
+        let Some(key) = next_key(map, position.as_ref())? else { return Ok((read, None)) };
+        position = Some(key);
+        match lookup(map, &key) {
+            Ok(value) => {
+                (keys[read], values[read]) = (key, value);
+                read += 1;
+            }
+            // Removed meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((read, position))
+}
+
+/// The key after `key`, or the first one; `None` at the end.
+fn next_key<K: Pod>(map: BorrowedFd<'_>, key: Option<&K>) -> io::Result<Option<K>> {
+    let mut next = K::zeroed();
+    let mut attribute = EntryAttribute {
+        map_fd: number(map),
+        key: key.map_or(0, address),
+        value: address_mut(&mut next),
+        ..Default::default()
+    };
+    // SAFETY: `key` and `next` live until the call returns, their size is that which the callers have
+    // compared with the map's, and any bytes are a good `K`.
+    match unsafe { bpf(Command::NextKey, &mut attribute) } {
+        Ok(_) => Ok(Some(next)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -227,7 +303,18 @@ pub fn update_batch<K: Pod, V: Pod>(
     // SAFETY: the kernel reads `count` keys and values of the sizes that the callers have compared
     // with the map's, and writes nothing but `attribute`.
     let result = unsafe { bpf(Command::UpdateBatch, &mut attribute) };
-    (attribute.count as usize, result.map(drop))
+    match result {
+        Err(error) if takes_no_batches(&error) => {
+            singly(keys.len().min(values.len()), |i| update(map, &keys[i], &values[i], 0))
+        }
+        result => (attribute.count as usize, result.map(drop)),
+    }
+}
+
+/// Does something with each of `count` entries until it fails; returns with how many it was done.
+fn singly(count: usize, one: impl Fn(usize) -> io::Result<()>) -> (usize, io::Result<()>) {
+    let failed = (0..count).find_map(|i| one(i).err().map(|error| (i, error)));
+    failed.map_or((count, Ok(())), |(done, error)| (done, Err(error)))
 }
 
 /// Removes the entries under `keys`; stops at the first that is not there. Returns how many were
@@ -245,7 +332,18 @@ pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Resu
     // SAFETY: the kernel reads `count` keys of the size that the callers have compared with the
     // map's, and writes nothing but `attribute`.
     let result = unsafe { bpf(Command::DeleteBatch, &mut attribute) };
-    (attribute.count as usize, result.map(drop))
+    match result {
+        Err(error) if takes_no_batches(&error) => singly(keys.len(), |i| delete(map, &keys[i])),
+        result => (attribute.count as usize, result.map(drop)),
+    }
+}
+
+/// Removes the entry under `key`.
+fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut attribute =
+        EntryAttribute { map_fd: number(map), key: address(key), ..Default::default() };
+    // SAFETY: as in `update`, and there is no value.
+    unsafe { bpf(Command::Delete, &mut attribute) }.map(drop)
 }
 
 /// Detaches the link pinned at `path` at once; removing a pin alone leaves it attached until a
@@ -301,6 +399,20 @@ fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let object = unsafe { bpf(Command::ObjectGet, &mut attribute) }?;
     // SAFETY: the kernel has just handed this descriptor to us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(object) })
+}
+
+/// Whether the kernel has links at TC (Linux 6.6). It is asked for those of a device that nobody has: a
+/// kernel that has them looks for the device, an older one does not know the question.
+pub fn knows_tcx() -> bool {
+    const TCX_INGRESS: u32 = 46;
+    let mut attribute = ProgramQueryAttribute {
+        target_ifindex: i32::MAX.unsigned_abs(),
+        attach_type: TCX_INGRESS,
+        ..Default::default()
+    };
+    // SAFETY: the attribute holds no pointer.
+    let asked = unsafe { bpf(Command::ProgramQuery, &mut attribute) };
+    asked.err().is_none_or(|error| error.raw_os_error() == Some(libc::ENODEV))
 }
 
 /// The cookie of our network namespace, by which programs know it.

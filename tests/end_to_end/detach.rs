@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{SchedClassifier, TcAttachType};
 use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::weir;
+use weir_tests::attached;
 use weir_tests::lab::{Node, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
@@ -24,10 +24,10 @@ fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
     let service = Served::Here.offer(lab).cluster_ips().of(Family::V4);
     let frontend = (service, Offer::PORT).into();
     get(client, frontend).context("the service before detach, without the agent")?;
-    ensure!(programs_on_devices(&lab.node1)? > 0, "no programs before detach");
+    ensure!(attached::on(&lab.node1)? > 0, "no programs before detach");
 
     weir(&lab.node1, &["detach"])?;
-    ensure!(programs_on_devices(&lab.node1)? == 0, "programs are left on devices");
+    ensure!(attached::on(&lab.node1)? == 0, "programs are left on devices");
     let left = pins(&lab.node1)?;
     ensure!(left.is_empty(), "pins are left: {left:?}");
     ensure!(get(client, frontend).is_err(), "the service is still translated");
@@ -36,7 +36,7 @@ fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
 }
 
 /// What is in the node's bpffs, but for the two files that the kernel itself puts into each.
-fn pins(node: &Node) -> Result<Vec<OsString>> {
+pub fn pins(node: &Node) -> Result<Vec<OsString>> {
     let own = |name: &OsString| name == "progs.debug" || name == "maps.debug";
     let mut pins = Vec::new();
     for entry in std::fs::read_dir(&node.bpffs)? {
@@ -44,19 +44,4 @@ fn pins(node: &Node) -> Result<Vec<OsString>> {
     }
     pins.retain(|name| !own(name));
     Ok(pins)
-}
-
-/// How many TC and XDP programs the node's devices carry.
-fn programs_on_devices(node: &Node) -> Result<usize> {
-    let tc = node.namespace.run(|| {
-        let mut count = 0;
-        for device in &nix::net::if_::if_nameindex()? {
-            for place in [TcAttachType::Ingress, TcAttachType::Egress] {
-                count += SchedClassifier::query_tcx(device.name().to_str()?, place)?.1.len();
-            }
-        }
-        Ok(count)
-    })?;
-    let links = node.namespace.output("ip", &["-details", "link", "show"])?;
-    Ok(tc + links.matches("prog/xdp").count())
 }

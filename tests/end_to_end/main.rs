@@ -9,6 +9,7 @@ mod detach;
 mod devices;
 mod draining;
 mod edits;
+mod every_kernel;
 mod explained;
 mod fragments;
 mod full_tables;

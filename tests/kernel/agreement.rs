@@ -1,7 +1,10 @@
 //! The host and the kernel run the same program: every packet case ends in the kernel as it does in
 //! memory, with the same outcome and the same bytes, and so does every packet of the fuzzer.
 
+use std::sync::LazyLock;
+
 use anyhow::{Context, Result, ensure};
+use aya::util::KernelVersion;
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_common::connection::Connection;
 use lb_common::outcome::Ending;
@@ -98,9 +101,13 @@ pub fn agree(
     Ok(())
 }
 
-/// Whether the kernel takes this frame for a test run. It takes none shorter than an Ethernet header,
+/// Whether the kernel takes this frame for a test run. Before 5.14 it cannot be told by which device a
+/// frame comes to XDP (<https://git.kernel.org/torvalds/c/47316f4a3053>). It takes none shorter than an Ethernet header,
 /// and to TC none whose IP header is cut short (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
 fn is_taken(program: Program, frame: &[u8]) -> bool {
+    if program == Program::NetworkXdp && !takes_devices_for_xdp() {
+        return false;
+    }
     let shortest = match frame.get(12..14) {
         None => return false,
         Some([0x08, 0x00]) if program != Program::NetworkXdp => 14 + 20,
@@ -108,6 +115,14 @@ fn is_taken(program: Program, frame: &[u8]) -> bool {
         Some(_) => 14,
     };
     frame.len() >= shortest
+}
+
+fn takes_devices_for_xdp() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        let version = KernelVersion::current();
+        version.is_ok_and(|version| version >= KernelVersion::new(5, 14, 0))
+    });
+    *ANSWER
 }
 
 /// The return value that goes with the end of a walk.

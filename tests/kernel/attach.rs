@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
-use aya::programs::{SchedClassifier, TcAttachType};
 use aya::util::KernelVersion;
 use lb_common::maps::{Capacities, FRONTENDS_V4};
 use lb_userspace::config::XdpMode;
@@ -14,9 +13,11 @@ use lb_userspace::programs::attach::Hook;
 use lb_userspace::programs::attach::{Attached, Attachments, Tc, remove_filters};
 use lb_userspace::programs::devices::Netlink;
 use lb_userspace::programs::devices::{Device, Selection, classify};
-use lb_userspace::programs::object::{ObjectError, checksum_flags};
+use lb_userspace::programs::features::Features;
+use lb_userspace::programs::object::ObjectError;
 use lb_userspace::programs::pins::PinError;
 use weir_tests::lab::{Lab, Node};
+use weir_tests::{attached, requires};
 
 use super::bare::{SMALL, lab, pins};
 
@@ -48,12 +49,6 @@ fn link(node: &Node, attached: &Attached, hook: Hook) -> Result<(u32, u32)> {
     Ok((info.id(), info.program_id()))
 }
 
-fn programs_at_tc(device: &str) -> Result<usize> {
-    let ingress = SchedClassifier::query_tcx(device, TcAttachType::Ingress)?.1;
-    let egress = SchedClassifier::query_tcx(device, TcAttachType::Egress)?.1;
-    Ok(ingress.len() + egress.len())
-}
-
 /// Runs `test` on node1 of a lab, within its namespace.
 fn on_node(test: impl FnOnce(&Lab, &Node) -> Result<()> + Send) -> Result<()> {
     let Some(lab) = lab()? else {
@@ -64,8 +59,11 @@ fn on_node(test: impl FnOnce(&Lab, &Node) -> Result<()> + Send) -> Result<()> {
 
 #[test]
 fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> Result<()> {
+    if !requires::links_at_tc()? {
+        return Ok(());
+    }
     on_node(|_, node| {
-        let (first, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (first, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let mut before = Vec::new();
         for device in ["eth0", "pod1"] {
             let attached = on(&attached, device)?;
@@ -77,9 +75,9 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         }
         // As after kill -9: nothing is said, links stay by their pins alone.
         drop(first);
-        ensure!(programs_at_tc("eth0")? == 2, "the agent took its programs along");
+        ensure!(attached::at_tc("eth0")? == 2, "the agent took its programs along");
 
-        let (mut second, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (mut second, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let mut after = Vec::new();
         for device in ["eth0", "pod1"] {
             for hook in BOTH {
@@ -90,7 +88,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
             ensure!(link == later_link, "a link was made anew instead of taken over");
             ensure!(program != later_program, "a program was not replaced");
         }
-        ensure!(programs_at_tc("pod1")? == 2, "programs were added, not replaced");
+        ensure!(attached::at_tc("pod1")? == 2, "programs were added, not replaced");
         ensure!(second.bring(&devices()?)? == attached, "without news something changes");
         Ok(())
     })
@@ -99,7 +97,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
 #[test]
 fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
     on_node(|_, node| {
-        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let gone = on(&attached, "pod1")?.clone();
         node.namespace.ip("link del pod1")?;
         let attached = attachments.bring(&devices()?)?;
@@ -112,7 +110,7 @@ fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
         let attached = attachments.bring(&devices()?)?;
         ensure!(on(&attached, "pod1")?.hooks == BOTH, "{attached:?}");
         ensure!(on(&attached, "pod1")?.problems.is_empty(), "{attached:?}");
-        ensure!(programs_at_tc("pod1")? == 2);
+        ensure!(attached::at_tc("pod1")? == 2);
         Ok(())
     })
 }
@@ -120,8 +118,11 @@ fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
 #[test]
 fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_has_its_index()
 -> Result<()> {
+    if !requires::links_at_tc()? {
+        return Ok(());
+    }
     on_node(|_, node| {
-        let (first, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (first, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let index = on(&attached, "pod1")?.device.link.index;
         drop(first);
         node.namespace.ip(&format!(
@@ -129,18 +130,21 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
              link add eth1 index {index} type veth peer name other
              addr add 203.0.113.1/24 dev eth1"
         ))?;
-        let (_, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (_, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
         ensure!(on(&attached, "eth1")?.problems.is_empty(), "{attached:?}");
-        ensure!(programs_at_tc("eth1")? == 2);
+        ensure!(attached::at_tc("eth1")? == 2);
         Ok(())
     })
 }
 
 #[test]
 fn what_others_detach_comes_back() -> Result<()> {
+    if !requires::links_at_tc()? {
+        return Ok(());
+    }
     on_node(|_, node| {
-        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::Tcx)?;
+        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
         std::fs::remove_file(&pin)?;
         // The kernel detaches a link without a pin when it gets to it; until then it does not take
@@ -156,7 +160,7 @@ fn what_others_detach_comes_back() -> Result<()> {
             ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
         }
         ensure!(pin.exists());
-        ensure!(programs_at_tc("pod1")? == 2);
+        ensure!(attached::at_tc("pod1")? == 2);
         Ok(())
     })
 }
@@ -171,7 +175,7 @@ fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() ->
             (XdpMode::Off, None),
             (XdpMode::Auto, None),
         ] {
-            let (_, attached) = bring(node, mode, Tc::Tcx)?;
+            let (_, attached) = bring(node, mode, Tc::of_this_kernel())?;
             let eth0 = on(&attached, "eth0")?;
             let xdp = eth0.hooks.iter().copied().find(|hook| hook.is_xdp());
             ensure!(xdp == expected, "{mode:?}: {eth0:?}");
@@ -191,7 +195,7 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
              link add wan type veth peer name other
              link set wan master br0
              addr add 203.0.113.1/24 dev br0")?;
-        let (_, attached) = bring(node, XdpMode::Native, Tc::Tcx)?;
+        let (_, attached) = bring(node, XdpMode::Native, Tc::of_this_kernel())?;
         let br0 = on(&attached, "br0")?;
         ensure!(br0.hooks == BOTH, "{br0:?}");
         ensure!(br0.problems.len() == 1, "{br0:?}");
@@ -227,11 +231,11 @@ fn filters(node: &Node, device: &str, way: &str) -> Result<String> {
 #[test]
 fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
     on_node(|_, node| {
-        drop(bring(node, XdpMode::Off, Tc::Tcx)?);
+        drop(bring(node, XdpMode::Off, Tc::of_this_kernel())?);
         let pin = pins(node).map(&FRONTENDS_V4);
         let before = MapInfo::from_pin(&pin)?;
         let larger = Capacities { frontends: 2048, ..SMALL };
-        let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::Tcx);
+        let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::of_this_kernel());
         let Err(ObjectError::Pins(error @ PinError::OtherMap { .. })) = refused else {
             anyhow::bail!("not refused as another map: {refused:?}");
         };
@@ -247,7 +251,7 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
 fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
     on_node(|_, node| {
         let absurd = Capacities { connections: u32::MAX, ..SMALL };
-        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::Tcx);
+        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::of_this_kernel());
         let Err(ObjectError::Maps(told)) = refused else {
             anyhow::bail!("not refused for its maps: {refused:?}");
         };
@@ -255,7 +259,7 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
         for map in lb_common::maps::pinned() {
             ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
         }
-        bring(node, XdpMode::Off, Tc::Tcx)?;
+        bring(node, XdpMode::Off, Tc::of_this_kernel())?;
         Ok(())
     })
 }
@@ -265,18 +269,21 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
 fn a_kernel_that_takes_the_flag_for_ipv6_checksums_is_known_by_asking_it() -> Result<()> {
     on_node(|_, _| {
         let is_sure = KernelVersion::current()? >= KernelVersion::new(6, 16, 0);
-        ensure!(!is_sure || checksum_flags() != 0);
+        ensure!(!is_sure || Features::of_this_kernel().checksum_flags != 0);
         Ok(())
     })
 }
 
 #[test]
 fn removing_all_pins_detaches_every_program_at_once() -> Result<()> {
+    if !requires::links_at_tc()? {
+        return Ok(());
+    }
     on_node(|_, node| {
-        drop(bring(node, XdpMode::Native, Tc::Tcx)?);
+        drop(bring(node, XdpMode::Native, Tc::of_this_kernel())?);
         let removed = pins(node).remove_all()?;
         ensure!(removed.len() == lb_common::maps::pinned().count() + 5, "{removed:?}");
-        ensure!(programs_at_tc("eth0")? + programs_at_tc("pod1")? == 0);
+        ensure!(attached::at_tc("eth0")? + attached::at_tc("pod1")? == 0);
         ensure!(!node.bpffs.join("weir").exists());
         Ok(())
     })

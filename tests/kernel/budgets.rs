@@ -4,7 +4,9 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use aya::programs::ProgramInfo;
+use aya::util::KernelVersion;
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
 use lb_userspace::programs::{object, processors, sockets};
@@ -38,23 +40,34 @@ fn programs_stay_within_their_budgets() -> Result<()> {
     alone(|| {
         let mut programs = Programs::load(|_| 16)?;
         for (program, instructions, bytes) in BUDGETS {
-            let info = programs.info(program)?;
-            let verified = info.verified_instruction_count().context("kernel before 5.16")?;
-            let jitted = info.size_jitted();
-            println!("{}: {verified} instructions verified, {jitted} bytes", program.name());
-            assert!(verified <= instructions, "{program:?}: {verified} instructions verified");
-            assert!(jitted <= bytes, "{program:?}: {jitted} bytes of machine code");
+            check(program.name(), &programs.info(program)?, instructions, bytes)?;
         }
         for name in sockets::PROGRAMS {
-            let info = programs.load_for_sockets(name)?;
-            let verified = info.verified_instruction_count().context("kernel before 5.16")?;
             let (instructions, bytes) = SOCKET_BUDGET;
-            println!("{name}: {verified} instructions verified, {} bytes", info.size_jitted());
-            assert!(verified <= instructions, "{name}: {verified} instructions verified");
-            assert!(info.size_jitted() <= bytes, "{name}: {} bytes", info.size_jitted());
+            check(name, &programs.load_for_sockets(name)?, instructions, bytes)?;
         }
         Ok(())
     })
+}
+
+/// Budgets are those of the verifier of Linux 6.18. Older ones see less and walk through more: half as
+/// much again is let pass. Before 5.16 they do not say how much it was.
+fn check(name: &str, info: &ProgramInfo, instructions: u32, bytes: u32) -> Result<()> {
+    let is_older = KernelVersion::current()? < KernelVersion::new(6, 18, 0);
+    let allowed = if is_older { instructions * 3 / 2 } else { instructions };
+    let jitted = info.size_jitted();
+    match info.verified_instruction_count() {
+        Some(verified) => {
+            println!("{name}: {verified} instructions verified, {jitted} bytes");
+            ensure!(verified <= allowed, "{name}: {verified} instructions verified");
+        }
+        None => {
+            println!("{name}: {jitted} bytes");
+            ensure!(KernelVersion::current()? < KernelVersion::new(5, 16, 0), "{name}: no count");
+        }
+    }
+    ensure!(jitted <= bytes, "{name}: {jitted} bytes of machine code");
+    Ok(())
 }
 
 #[test]

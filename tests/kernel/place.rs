@@ -108,7 +108,12 @@ pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> 
         programs.set("FILTER", word, bits)?;
     }
     let own = |family| Lab { family }.node(0).ip();
-    let row = Device { v4: at(own(Family::V4)), v6: at(own(Family::V6)), flags: Device::XDP_SENDS };
+    let row = Device {
+        v4: at(own(Family::V4)),
+        v6: at(own(Family::V6)),
+        flags: Device::XDP_SENDS,
+        mtu: 0,
+    };
     programs.put("DEVICES", device, row)
 }
 

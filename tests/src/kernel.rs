@@ -11,7 +11,7 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOpt
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::Address;
 use lb_common::filter::Position;
-use lb_common::maps::Capacity;
+use lb_common::maps::{Capacity, Kind};
 use lb_common::outcome::Outcome;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
@@ -90,16 +90,21 @@ impl Programs {
     /// If there is no object, or the kernel refuses it.
     pub fn load(entries: impl Fn(&str) -> u32) -> Result<Self> {
         let object = lb_userspace::programs::object::bytes()?;
-        let checksum_flags = lb_userspace::programs::object::checksum_flags();
+        let features = lb_userspace::programs::features::Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let entries =
-                if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
+            let entries = match (map.capacity, map.kind) {
+                // Older kernels forget entries long before such a table is full, for each CPU takes
+                // 128 at a time; the world in memory forgets none.
+                (Capacity::Fixed(fixed), Kind::LruHash) => fixed * 8,
+                (Capacity::Fixed(fixed), _) => fixed,
+                (_, _) => entries(map.name),
+            };
             loader.map_max_entries(map.name, entries);
         }
+        features.tell(&mut loader);
         let mut ebpf = loader
-            .override_global("CHECKSUM_FLAGS", &checksum_flags, true)
             .override_global("ROUTE_LIFETIME", &an_hour, true)
             .override_global("ANSWER_TURN", &NO_TURNS, true)
             .override_global("ANSWERS_PER_TURN", &ANSWERS, true)

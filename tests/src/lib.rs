@@ -2,6 +2,7 @@
 //! traffic within it, and the agent as a process.
 
 pub mod agent;
+pub mod attached;
 pub mod container;
 pub mod control_plane;
 pub mod kernel;

@@ -4,7 +4,9 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use aya::util::KernelVersion;
+use lb_userspace::programs::attach::Tc;
 
 use crate::control_plane::Programs;
 use crate::control_plane::proxy::Proxy;
@@ -43,6 +45,19 @@ pub fn control_plane(proxy: Proxy, shape: Shape) -> Result<Option<(Lab, Programs
         return Ok(None);
     };
     Ok(lab(shape)?.map(|lab| (lab, programs)))
+}
+
+/// Whether this kernel has links at TC, which came with Linux 6.6
+/// (<https://git.kernel.org/torvalds/c/e420bed02507>). What is said of links alone cannot be tried on an
+/// older one; on a newer one it must be.
+///
+/// # Errors
+/// If a kernel that is new enough has none, or does not tell its version.
+pub fn links_at_tc() -> Result<bool> {
+    let has = Tc::of_this_kernel() == Tc::Tcx;
+    let version = KernelVersion::current()?;
+    ensure!(has || version < KernelVersion::new(6, 6, 0), "Linux {version:?} without links at TC");
+    Ok(has)
 }
 
 /// Notes that the calling test is skipped, and why: a clause that says what to do.

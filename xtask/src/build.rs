@@ -4,10 +4,11 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::command::{become_command, fresh, run};
+use crate::command::{become_command, fresh, run, run_reading_quietly};
+use crate::kernels::architecture::Architecture;
 use crate::{control_plane, root, tools};
 
 /// How the agent is built.
@@ -112,6 +113,57 @@ pub fn run_here(arguments: &[String]) -> Result<()> {
     become_command(Command::new(weir).arg("run").args(arguments))
 }
 
+/// What a guest runs: static binaries of its architecture.
+pub struct Tests {
+    /// The agent.
+    pub agent: PathBuf,
+    /// The demonstration.
+    pub lab: PathBuf,
+    /// The tests of the section kernel.
+    pub kernel: PathBuf,
+    /// The tests of the section end-to-end.
+    pub end_to_end: PathBuf,
+}
+
+/// Builds what guests of `architecture` run.
+pub fn tests_for(architecture: Architecture) -> Result<Tests> {
+    let object = object()?;
+    let mut command = tools::cargo_for(architecture)?;
+    let target = architecture.target();
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
+    // A test's own agent and lab are built with the features of tests, as in `build_agent_for_tests`.
+    command
+        .args(["test", "--workspace", "--no-run", "--target", target])
+        .args(["--test", "kernel", "--test", "end_to_end", "--test", "scenarios"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .env(OBJECT, object)
+        .env(flags, "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
+    let mut tests = Vec::new();
+    let built = run_reading_quietly(&mut command, |line| {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        if let (Some(name), Some(file)) =
+            (text(&message["target"]["name"]), text(&message["executable"]))
+        {
+            tests.push((name, PathBuf::from(file)));
+        }
+    })?;
+    if !built {
+        bail!("the tests for {target} cannot be built: fix what the compiler names above");
+    }
+    let file = |name: &str| {
+        let found = tests.iter().find(|(test, _)| test == name).map(|(_, file)| file.clone());
+        found.with_context(|| format!("cargo has built no {name} for {target}"))
+    };
+    Ok(Tests {
+        agent: file("weir")?,
+        lab: file("lab")?,
+        kernel: file("kernel")?,
+        end_to_end: file("end_to_end")?,
+    })
+}
+
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Benchmark {
@@ -187,7 +239,7 @@ pub fn cargo() -> Command {
 }
 
 /// Where builds go.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

@@ -22,6 +22,15 @@ pub fn run(command: &mut Command, next: &str) -> Result<()> {
 /// Runs `command`, passing each line of its standard output on and to `read`; returns whether it
 /// succeeded.
 pub fn run_reading(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
+    run_reading_quietly(command, |line| {
+        println!("{line}");
+        read(line);
+    })
+}
+
+/// Runs `command`, giving each line of its standard output to `read` alone; returns whether it
+/// succeeded.
+pub fn run_reading_quietly(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
     print(command);
     let mut child = command
         .stdout(Stdio::piped())
@@ -29,9 +38,7 @@ pub fn run_reading(command: &mut Command, mut read: impl FnMut(&str)) -> Result<
         .with_context(|| format!("cannot start `{}`", line(command)))?;
     if let Some(output) = child.stdout.take() {
         for text in BufReader::new(output).lines() {
-            let text = text?;
-            println!("{text}");
-            read(&text);
+            read(&text?);
         }
     }
     Ok(child.wait()?.success())

@@ -7,6 +7,7 @@ mod check;
 mod command;
 mod control_plane;
 mod go;
+mod kernels;
 mod test;
 mod tools;
 
@@ -17,6 +18,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::build::{Benchmark, Profile};
+use crate::kernels::{Choice, Depth, Kernel};
 use crate::test::Section;
 
 /// Build, run, test, check and measure Weir.
@@ -47,6 +49,13 @@ enum Verb {
         /// Sections to run; all of them without it.
         #[arg(long, value_enum, num_args = 1.., value_delimiter = ',')]
         only: Vec<Section>,
+        /// Kernels for the section kernels, such as 6.1 (the newest of the series), 6.12.43 or
+        /// arm64:6.12; those of docs/kernels.md without it.
+        #[arg(long, value_name = "VERSION", num_args = 1.., value_delimiter = ',')]
+        kernel: Vec<Kernel>,
+        /// How far the section kernels goes in each.
+        #[arg(long, value_enum)]
+        depth: Option<Depth>,
         /// Run tests whose name contains this.
         filter: Option<String>,
     },
@@ -87,7 +96,11 @@ fn carry_out(verb: Verb) -> Result<()> {
         }
         Verb::Run { arguments } if arguments.is_empty() => build::demonstrate(),
         Verb::Run { arguments } => build::run_here(&arguments),
-        Verb::Test { only, filter } => test::run(&only, filter.as_deref()),
+        Verb::Test { only, kernel, depth, filter } => {
+            let alone = only == [Section::Kernels];
+            let choice = Choice { kernels: kernel, depth, alone };
+            test::run(&only, &choice, filter.as_deref())
+        }
         Verb::Check => check::everything(),
         Verb::Bench { benchmark, arguments } => build::measure(benchmark, &arguments),
     }

@@ -1,7 +1,9 @@
 //! Running the tests, section by section, with a count and a time for each.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,8 @@ use clap::ValueEnum;
 
 use crate::build::cargo_for_tests;
 use crate::command::{run as run_command, run_reading};
-use crate::{control_plane, go, root, tools};
+use crate::kernels::Choice;
+use crate::{control_plane, go, kernels, root, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,6 +31,8 @@ pub enum Section {
     /// The agent under a real Kubernetes control plane, and kube-proxy beside it: root, and
     /// Kubernetes' programs or Go.
     ControlPlane,
+    /// The kernels of distributions in emulated machines: apt, and Debian's packages.
+    Kernels,
 }
 
 /// What came of one section.
@@ -47,13 +52,16 @@ struct Counts {
 
 /// Runs the sections of `only`, or all if it names none, each to its end, and then tells what came of
 /// them.
-pub fn run(only: &[Section], filter: Option<&str>) -> Result<()> {
+pub fn run(only: &[Section], choice: &Choice, filter: Option<&str>) -> Result<()> {
     let started = Instant::now();
     let skips = env::temp_dir().join(format!("weir-skipped-{}", std::process::id()));
     let mut reports = Vec::new();
     for &section in Section::value_variants() {
         if only.is_empty() || only.contains(&section) {
-            reports.push(run_section(section, filter, &skips)?);
+            reports.push(match section {
+                Section::Kernels => run_kernels(choice, &skips)?,
+                _ => run_section(section, filter, &skips)?,
+            });
         }
     }
     let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
@@ -68,6 +76,34 @@ fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Resul
     let mut counts = Counts::default();
     command.env("WEIR_SKIPPED", skips).args(filter);
     let succeeded = run_reading(&mut command, |line| counts.add(line))?;
+    Ok(Report { name, counts, succeeded, took: started.elapsed() })
+}
+
+/// Boots other kernels. A filter does not go for them: what is run there is chosen by its depth.
+fn run_kernels(choice: &Choice, skips: &Path) -> Result<Report> {
+    let name = "other kernels";
+    eprintln!("== {name}");
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    let mut succeeded = true;
+    let mut skipped = Vec::new();
+    match kernels::obstacle() {
+        Some(obstacle) => {
+            counts.passed += 1;
+            skipped.push(format!("{name}: {obstacle}"));
+        }
+        None => {
+            let tried = kernels::run(choice, |line| counts.add(line))?;
+            let failed = kernels::failed(&tried);
+            if !failed.is_empty() {
+                eprintln!("failed on Linux {}", failed.join(", "));
+                succeeded = false;
+            }
+            skipped = kernels::skipped(&tried);
+        }
+    }
+    let mut file = OpenOptions::new().append(true).create(true).open(skips)?;
+    skipped.iter().try_for_each(|line| writeln!(file, "{line}"))?;
     Ok(Report { name, counts, succeeded, took: started.elapsed() })
 }
 
@@ -111,6 +147,7 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
             command.env("RUST_TEST_THREADS", control_planes_at_a_time().to_string());
             "under a control plane"
         }
+        Section::Kernels => bail!("run by `run_kernels`"),
     };
     Ok((name, command))
 }

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::build::cargo;
 use crate::command::{answer, fresh, run};
+use crate::kernels::architecture::Architecture;
 
 /// The bpf-linker that the project is built with.
 const LINKER_VERSION: &str = "0.13.0";
@@ -45,6 +47,22 @@ pub fn for_the_lab() -> Result<()> {
     const PROGRAMS: [(&str, &str); 4] =
         [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
     install_missing(&PROGRAMS)
+}
+
+/// Makes sure that what boots guests is there: the emulator, a program and its package, and what
+/// their file systems are made with.
+pub fn for_guests(emulator: (&str, &str)) -> Result<()> {
+    install_missing(&[emulator, ("cpio", "cpio"), ("depmod", "kmod"), ("find", "findutils")])
+}
+
+/// The host's cargo for programs in user space of `architecture`.
+pub fn cargo_for(architecture: Architecture) -> Result<Command> {
+    let mut command = cargo();
+    if architecture == Architecture::X86_64 {
+        return Ok(command);
+    }
+    command.env("TODO", "");
+    Ok(command)
 }
 
 /// Makes sure that what kube-proxy calls is there.

@@ -18,7 +18,8 @@ use lb_common::socket::Dialled;
 use lb_ebpf::socket::{self, Call, Dial, concerns};
 use lb_ebpf::tables::Tables;
 
-use super::maps::{DIALLED, FamilyMaps, SETTINGS};
+use super::features;
+use super::maps::{DIALLED, FamilyMaps, NAMESPACE, SETTINGS};
 use super::world::{Kernel, count_call};
 
 /// The call goes on.
@@ -84,6 +85,22 @@ pub fn getpeername6(context: SockAddrContext) -> i32 {
     if Mapped::is(&context) { tell::<Mapped>(&context) } else { tell::<V6>(&context) }
 }
 
+/// connect(2) to an IPv4 address, while the agent asks for the cookie of its network namespace.
+#[cgroup_sock_addr(connect4)]
+pub fn own_namespace(context: SockAddrContext) -> i32 {
+    let (Some(question), Ok(end)) = (NAMESPACE.get_ptr_mut(0), end::<Plain>(&context)) else {
+        return ALLOW;
+    };
+    // SAFETY: the kernel keeps the element there, the agent writes it before it connects and reads it
+    // afterwards, and no other call is to this address. The context is this program's own.
+    unsafe {
+        if (*question).address == end.0.address && (*question).port == end.0.port {
+            (*question).cookie = bpf_get_netns_cookie(context.as_ptr());
+        }
+    }
+    ALLOW
+}
+
 /// A process dials an address: puts a backend in the place of a frontend.
 #[inline(always)]
 fn dial<F: Form>(context: &SockAddrContext, dial: Dial) -> i32 {
@@ -96,9 +113,12 @@ fn dial<F: Form>(context: &SockAddrContext, dial: Dial) -> i32 {
     match outcome.ending() {
         Ending::Translated | Ending::Passed => ALLOW,
         Ending::Answered => {
-            // SAFETY: the helper takes a plain number. What it answers is the error that was set
-            // before, by a program of somebody else.
-            unsafe { bpf_set_retval(-ECONNREFUSED) };
+            // Where the kernel lets no error be set, the call fails with `EPERM`.
+            if features::sets_errors() {
+                // SAFETY: the helper takes a plain number. What it answers is the error that was set
+                // before, by a program of somebody else.
+                unsafe { bpf_set_retval(-ECONNREFUSED) };
+            }
             DENY
         }
         Ending::Held | Ending::Dropped => DENY,

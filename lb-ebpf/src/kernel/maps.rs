@@ -17,7 +17,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
 use lb_common::settings::{InSettings, Settings};
 
-use lb_common::socket::{Dialled, Socket};
+use lb_common::socket::{Dialled, NamespaceQuestion, Socket};
 use lb_ebpf::balance::Flows;
 use lb_ebpf::socket::Room;
 
@@ -106,6 +106,9 @@ static SOCKETS_V4: SkStorage<Socket<V4>> = SkStorage::new();
 static SOCKETS_V6: SkStorage<Socket<V6>> = SkStorage::new();
 #[map]
 pub static DIALLED: LruHashMap<u64, Dialled> = LruHashMap::with_max_entries(32_768, 0);
+/// Where `own_namespace` is asked and answers.
+#[map]
+pub static NAMESPACE: Array<NamespaceQuestion> = Array::with_max_entries(1, 0);
 /// Room to choose a backend in, which a socket has only while it dials: processes, unlike packets, are
 /// interrupted by others of their CPU.
 #[btf_map]

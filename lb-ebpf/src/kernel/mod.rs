@@ -3,6 +3,7 @@
 mod answers;
 mod bounds;
 mod cgroup;
+mod features;
 mod hold;
 mod maps;
 mod route;

@@ -26,6 +26,10 @@ pub const HOPS: u32 = 1024;
 #[unsafe(no_mangle)]
 static ROUTE_LIFETIME: u64 = 100_000_000;
 
+/// The length that is asked about. Kernels before 5.12 leave it where later ones write the MTU, which
+/// is never so small.
+const ASKED: u16 = 1;
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -86,7 +90,7 @@ fn look_up<A: Address>(
     *lookup = unsafe { mem::zeroed() };
     lookup.ifindex = kernel.device;
     // Not zero, so that the answer holds the route's MTU.
-    lookup.__bindgen_anon_1.tot_len = 1;
+    lookup.__bindgen_anon_1.tot_len = ASKED;
     let [a, b, c, d] = destination.words();
     match A::FAMILY {
         Family::V4 => {
@@ -106,11 +110,14 @@ fn look_up<A: Address>(
         return answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     }
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
-    cached.mtu = u32::from(unsafe { lookup.__bindgen_anon_1.mtu_result });
+    let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
     cached.link = Link::new(lookup.dmac, lookup.smac);
     let device = DEVICES.get_ptr(lookup.ifindex);
     // SAFETY: the kernel keeps the element readable until the program ends.
-    cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));
+    let (xdp_sends, of_device) =
+        device.map_or((false, 0), |row| unsafe { ((*row).xdp_sends(), (*row).mtu) });
+    cached.xdp_sends = u32::from(xdp_sends);
+    cached.mtu = u32::from(if mtu == ASKED { of_device } else { mtu });
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
     true

@@ -22,13 +22,9 @@ use lb_ebpf::checksum::Difference;
 use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, Unwritable};
 
 use super::bounds;
+use super::features;
 use super::verifier;
 use super::world::{Kernel, count, flows};
-
-/// Flags that `bpf_l4_csum_replace` needs for IPv6, set by the agent: `BPF_F_IPV6` where the kernel
-/// knows it (6.16 and later), else none.
-#[unsafe(no_mangle)]
-static CHECKSUM_FLAGS: u64 = 0;
 
 /// Bytes that must be readable directly: Ethernet, the longest IPv4 or an IPv6 header, TCP.
 const HEADERS: u32 = 14 + 60 + 20;
@@ -191,8 +187,7 @@ impl Packet for Skb {
         }
         let mut pseudo_flags = flags | u64::from(BPF_F_PSEUDO_HDR);
         if update.is_v6 {
-            // SAFETY: a plain read of a constant that the agent sets before the program is loaded.
-            pseudo_flags |= unsafe { core::ptr::read_volatile(&raw const CHECKSUM_FLAGS) };
+            pseudo_flags |= features::checksum_flags();
         }
         let pseudo_header = update.pseudo_header.short();
         if pseudo_header.is_nothing() {

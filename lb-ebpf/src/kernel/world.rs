@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::ptr;
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::address::Tuple;
 use lb_common::affinity::{Affinity, Client};
@@ -23,6 +23,7 @@ use lb_ebpf::packet::{Packet, Unwritable};
 use lb_ebpf::tables::{Connections, Memories, Node, Refusal, Route, Table, Tables};
 
 use super::answers;
+use super::features;
 use super::hold;
 use super::maps::{DEVICES, FILTER, FLOWS, FamilyMaps, OUTCOMES, RangeOf, SETTINGS, SLOTS};
 use super::route::{self, CachedHop};
@@ -51,13 +52,20 @@ impl Kernel {
         Self { context, device, clock: Cell::new(0), resolves }
     }
 
-    /// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock.
+    /// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock,
+    /// which older kernels have alone.
     /// It is read once per program run, and not at all for a packet of no connection.
     #[inline(always)]
     pub fn nanoseconds(&self) -> u64 {
         if self.clock.get() == 0 {
-            // SAFETY: the helper takes nothing and reads a clock.
-            self.clock.set(unsafe { bpf_ktime_get_coarse_ns() });
+            // SAFETY: both helpers take nothing and read a clock, of the same beginning.
+            self.clock.set(unsafe {
+                if features::has_coarse_clock() {
+                    bpf_ktime_get_coarse_ns()
+                } else {
+                    bpf_ktime_get_ns()
+                }
+            });
         }
         self.clock.get()
     }

@@ -23,7 +23,7 @@ use crate::config::{Config, ExternalIps, Origin};
 use crate::maps::connections::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
-use crate::model::{Change, Remark};
+use crate::model::{self, Change, Remark};
 use crate::observe::{Health, Moment, Observer};
 use crate::plan;
 use crate::programs::attach::{Attached, Attachments, Tc};
@@ -92,11 +92,12 @@ impl Body {
             Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
         check_names(&netlink, &selection).await?;
         let tc = Tc::of_this_kernel();
-        let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        let mut attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
         news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
         let sockets = Sockets::new(config, &pins)?;
-        let agent = Agent::new(&config.node_name, settings(config, &sockets), store.read()?);
+        let settings = settings(config, sockets.for_plan(&mut attachments));
+        let agent = Agent::new(&config.node_name, settings, store.read()?);
         let said = Status {
             process: std::process::id(),
             started: seconds_since_1970(),
@@ -366,13 +367,13 @@ impl Body {
     }
 }
 
-fn settings(config: &Config, sockets: &Sockets) -> plan::Settings {
+fn settings(config: &Config, sockets: model::Sockets) -> plan::Settings {
     plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
         source_ports: ports::of_this_node(),
-        sockets: sockets.for_plan(),
+        sockets,
     }
 }
 

@@ -15,7 +15,6 @@ use crate::programs::pins::{PinError, Pins};
 use crate::programs::requirements;
 use crate::programs::sockets::SocketError;
 use crate::programs::udp_sockets::{Connected, UdpSockets};
-use crate::syscall;
 
 /// How many sockets that were ended at a frontend are remembered; most of them are gone by then.
 const MOST_TOLD: usize = 1 << 16;
@@ -56,18 +55,18 @@ impl Sockets {
     }
 
     /// What the plan must know of it.
-    pub fn for_plan(&self) -> model::Sockets {
+    pub fn for_plan(&self, attachments: &mut Attachments) -> model::Sockets {
         let of_pods = match self.balancing {
             SocketBalancing::Host => false,
             SocketBalancing::All => true,
             SocketBalancing::Off => return model::Sockets::default(),
         };
-        match syscall::namespace_cookie() {
+        match attachments.namespace_cookie(self.wanted_cgroup().as_deref()) {
             Ok(namespace) => model::Sockets { namespace, of_pods },
             Err(error) => {
                 warn!(
-                    "the node's own processes are not balanced: the kernel does not tell the cookie of \
-                     our network namespace ({error}), as Linux 5.14 and later do"
+                    "the node's own processes are not balanced: the cookie of our network namespace \
+                     cannot be found out: {error}"
                 );
                 model::Sockets::default()
             }
@@ -144,6 +143,11 @@ impl Sockets {
         ended
     }
 
+    /// The control group that was named, else the root of the hierarchy.
+    fn wanted_cgroup(&self) -> Option<PathBuf> {
+        self.cgroup.clone().or_else(|| requirements::cgroup2().map(PathBuf::from))
+    }
+
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {
         if self.balancing == SocketBalancing::Off {
             if attachments.remove_sockets()? {
@@ -152,8 +156,7 @@ impl Sockets {
             self.is_done = true;
             return Ok(());
         }
-        let found = || requirements::cgroup2().map(PathBuf::from);
-        let cgroup = self.cgroup.clone().or_else(found).ok_or(SocketError::NoHierarchy)?;
+        let cgroup = self.wanted_cgroup().ok_or(SocketError::NoHierarchy)?;
         attachments.bring_sockets(&cgroup)?;
         self.cgroup_taken = Some(cgroup);
         self.is_done = true;

@@ -13,7 +13,7 @@ use crate::config::{DeviceNames, XdpMode};
 use crate::programs::attach::hooks;
 use crate::programs::devices::Netlink;
 use crate::programs::devices::{Device, Link, Selection, classify};
-use crate::programs::requirements::{Finding, Level, Node, Traces};
+use crate::programs::requirements::{Finding, Level, Node, Traces, Trial};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -44,7 +44,9 @@ pub struct Args {
 ///
 /// The judgement could not be printed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut findings = Node::here(&args.pins.bpffs).judge();
+    let node = Node::here(&args.pins.bpffs);
+    let mut findings = Trial::of_this_kernel().judge(node.is_capable());
+    findings.extend(node.judge());
     findings.extend(Traces::here().judge());
     let selection =
         Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };

@@ -69,12 +69,24 @@ fn write(answer: &impl Answer, output: Output, to: &mut impl Write) -> io::Resul
         Output::Table | Output::Wide => {
             let wide = output == Output::Wide;
             let mut table = answer.table(wide);
+            let width = table.width();
             if !wide {
-                table.set_content_arrangement(ContentArrangement::Dynamic);
+                fit(&mut table, width);
             }
             write!(to, "{}", trimmed(&table))?;
             answer.notes(wide).iter().try_for_each(|note| writeln!(to, "{note}"))
         }
+    }
+}
+
+/// The narrowest terminal that a table is fitted into.
+const NARROWEST: u16 = 40;
+
+/// Breaks lines so that the table fits into `width` columns, where that is known and makes sense: a
+/// serial console says that it has none, and a table of that width has one letter a line.
+fn fit(table: &mut Table, width: Option<u16>) {
+    if let Some(width) = width.filter(|width| *width >= NARROWEST) {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
 }
 
@@ -133,6 +145,21 @@ mod tests {
         assert_eq!(written(Output::Table), " NUMBER\n 1\n 20\ntwo numbers\n");
         assert_eq!(written(Output::Json), "[\n  1,\n  20\n]\n");
         assert_eq!(written(Output::Yaml), "- 1\n- 20\n");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_unless_that_has_no_width() {
+        let row = ["some words that are longer than forty columns of a terminal".to_owned()];
+        let lines = |width| {
+            let mut table = table(&["WORDS"], [row.clone()]);
+            fit(&mut table, width);
+            trimmed(&table).lines().count()
+        };
+        assert_eq!(lines(None), 2);
+        assert_eq!(lines(Some(80)), 2);
+        assert_eq!(lines(Some(40)), 3);
+        assert_eq!(lines(Some(0)), 2);
+        assert_eq!(lines(Some(1)), 2);
     }
 
     #[test]

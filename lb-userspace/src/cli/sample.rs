@@ -129,6 +129,7 @@ fn here() -> ThisNode {
         name: name.into(),
         role,
         addresses: addresses.iter().map(|address| ip(address)).collect(),
+        mtu: 0,
         xdp_sends: false,
     };
     let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);

@@ -34,7 +34,11 @@ impl fmt::Display for Contents {
         let bits: u32 = self.filter.values().map(|bits| bits.count_ones()).sum();
         writeln!(f, "filter {bits} bits")?;
         for (index, device) in &self.devices {
-            writeln!(f, "device {index}{}", addresses(device))?;
+            write!(f, "device {index}{}", addresses(device))?;
+            match device.mtu {
+                0 => writeln!(f)?,
+                mtu => writeln!(f, " mtu {mtu}")?,
+            }
         }
         let Settings { first_source_port: first, source_ports: count, .. } = self.settings;
         let Settings { services_v4, services_v6, .. } = self.settings;

@@ -42,6 +42,8 @@ pub struct NodeDevice {
     pub role: DeviceRole,
     /// Its addresses of global scope, the primary one of each family before the others.
     pub addresses: Vec<IpAddr>,
+    /// Largest IP packet it takes, in bytes; 0 if not known.
+    pub mtu: u32,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,
 }

@@ -179,6 +179,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
             name: "eth0".into(),
             role: crate::model::DeviceRole::Network,
             addresses: addresses.into(),
+            mtu: 0,
             xdp_sends: false,
         };
         ThisNode { name: "here".into(), devices: vec![device] }

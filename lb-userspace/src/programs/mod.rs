@@ -4,6 +4,8 @@
 
 pub mod attach;
 pub mod devices;
+pub mod features;
+pub mod namespace;
 mod netlink;
 pub mod object;
 pub mod pins;

@@ -6,16 +6,14 @@ use std::io;
 use std::path::PathBuf;
 
 use aya::programs::{CgroupSockAddr, ProgramError};
-use aya::{Ebpf, EbpfLoader};
-use lb_common::maps::{self, Capacities};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use lb_common::maps::{self, Capacities, Capacity};
+use nix::sys::utsname::uname;
 
 use super::causes;
+use super::features::Features;
 use super::pins::{PinError, Pins};
-use crate::syscall;
-
-/// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
-/// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.
-const BPF_F_IPV6: u64 = 1 << 7;
+use super::{namespace, sockets};
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +43,10 @@ pub enum ObjectError {
     Maps(String),
     /// A program was refused.
     #[error(
-        "the kernel did not take the program {name}: {cause}; `weir check` says what is missing"
+        "the kernel (Linux {}) did not take the program {name}: {cause}\nThis is a fault of Weir's, or a \
+         kernel that it cannot use: `weir check` says what else this one lacks, docs/kernels.md which \
+         ones were seen to do. Report it to Weir's developers, with these lines.",
+        release()
     )]
     Program {
         /// Its name.
@@ -53,6 +54,17 @@ pub enum ObjectError {
         /// The last lines of what the kernel says.
         cause: String,
     },
+}
+
+impl ObjectError {
+    fn maps(error: &EbpfError, features: &Features) -> Self {
+        let mut cause = causes(error);
+        if features.counts_maps_as_locked() {
+            cause += "; kernels before 5.11 count maps as locked memory: run weir with CAP_SYS_RESOURCE, \
+                      or without a limit of it (ulimit -l unlimited, LimitMEMLOCK=infinity)";
+        }
+        Self::Maps(cause)
+    }
 }
 
 /// The programs by their names in the object.
@@ -115,20 +127,50 @@ impl Object {
     }
 
     fn load_onto(pins: &Pins, capacities: &Capacities, bytes: &[u8]) -> Result<Self, ObjectError> {
-        let checksum_flags = checksum_flags();
+        let features = Features::of_this_kernel();
         let mut loader = EbpfLoader::new();
-        loader.override_global("CHECKSUM_FLAGS", &checksum_flags, true);
+        features.tell(&mut loader);
         for map in maps::pinned() {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
-        let mut ebpf = loader.load(bytes).map_err(|error| ObjectError::Maps(causes(&error)))?;
+        let mut ebpf = loader.load(bytes).map_err(|error| ObjectError::maps(&error, &features))?;
         for program in Program::TC {
             load(&mut ebpf, program)?;
         }
         let without_xdp = load(&mut ebpf, Program::NetworkXdp).err();
         Ok(Self { ebpf, without_xdp })
     }
+}
+
+/// The kernel's release, as `uname -r` has it.
+fn release() -> String {
+    let name = uname().map(|name| name.release().to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| "of a version that it does not tell".into())
+}
+
+/// Loads every program there is onto small maps that are pinned nowhere; returns them, and what was
+/// refused.
+///
+/// # Errors
+/// There is no object, or the kernel does not make the maps.
+pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<ObjectError>), ObjectError> {
+    const FEW: u32 = 16;
+    let bytes = bytes()?;
+    let mut loader = EbpfLoader::new();
+    features.tell(&mut loader);
+    for map in maps::pinned() {
+        let entries = if let Capacity::Fixed(fixed) = map.capacity { fixed } else { FEW };
+        loader.map_max_entries(map.name, entries);
+    }
+    let mut ebpf = loader.load(&bytes).map_err(|error| ObjectError::maps(&error, features))?;
+    let of_packets = Program::TC.into_iter().chain([Program::NetworkXdp]);
+    let mut refused: Vec<_> =
+        of_packets.filter_map(|program| load(&mut ebpf, program).err()).collect();
+    for name in sockets::PROGRAMS.into_iter().chain([namespace::PROGRAM]) {
+        refused.extend(load_for_sockets(&mut ebpf, name).err());
+    }
+    Ok((ebpf, refused))
 }
 
 /// The object's bytes: embedded at build time, else read from the file that `WEIR_EBPF_OBJECT`
@@ -144,24 +186,6 @@ pub fn bytes() -> Result<Cow<'static, [u8]>, ObjectError> {
             Ok(bytes) => Ok(Cow::Owned(bytes)),
             Err(error) => Err(ObjectError::Unreadable { path, error }),
         }
-    }
-}
-
-/// The flags that this kernel's `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is
-/// of Linux 6.16 (commit ead7f9b8de65), has since come to older kernels too, and makes one without
-/// it refuse the whole call; so the kernel is asked: the helper, given nothing to change at all in a
-/// packet of zeroes, answers 0 where it knows the flag.
-pub fn checksum_flags() -> u64 {
-    const L4_CSUM_REPLACE: u64 = 11;
-    const TWO_BYTES: u64 = 2;
-    let set = |register: u64, value: u64| 0xb7 | register << 8 | value << 32;
-    let (call, exit) = (0x85 | L4_CSUM_REPLACE << 32, 0x95);
-    // Register 1 holds the packet from the start.
-    let instructions =
-        [set(2, 14), set(3, 0), set(4, 0), set(5, BPF_F_IPV6 | TWO_BYTES), call, exit];
-    match syscall::run_at_tc(&instructions, &[0; 64]) {
-        Ok(0) => BPF_F_IPV6,
-        Ok(_) | Err(_) => 0,
     }
 }
 

@@ -98,6 +98,15 @@ fn list(family: u8) -> io::Result<Vec<Connected>> {
     Ok(found)
 }
 
+/// Whether sockets can be listed and ended: both are asked of sockets that are not there.
+///
+/// # Errors
+/// The kernel's answer: `ENOENT` without the module `udp_diag`, `EOPNOTSUPP` if it was built to end none.
+pub fn try_ending() -> io::Result<()> {
+    list(libc::AF_INET as u8)?;
+    destroy(libc::AF_INET as u8, &[0; ID.end - ID.start]).map(drop)
+}
+
 /// A socket that is connected.
 #[derive(PartialEq, Debug)]
 pub struct Connected {

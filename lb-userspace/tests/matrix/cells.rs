@@ -165,6 +165,7 @@ pub fn contents(device: u32) -> Contents {
         name: "net0".to_owned(),
         role: DeviceRole::Network,
         addresses: own.to_vec(),
+        mtu: 0,
         xdp_sends: true,
     };
     let here = ThisNode { name: "here".to_owned(), devices: vec![net0] };

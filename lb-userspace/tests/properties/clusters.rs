@@ -22,6 +22,7 @@ pub fn here() -> ThisNode {
         name: name.to_owned(),
         role,
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        mtu: 0,
         xdp_sends: false,
     };
     ThisNode {

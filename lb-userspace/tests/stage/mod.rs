@@ -224,6 +224,7 @@ fn devices() -> Vec<NodeDevice> {
         name: name.to_owned(),
         role,
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        mtu: 0,
         xdp_sends: index == 1,
     };
     vec![

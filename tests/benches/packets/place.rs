@@ -59,7 +59,7 @@ pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Re
     })?;
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
-    programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS })?;
+    programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500 })?;
     let ports = Settings {
         first_source_port: FIRST_OWN_PORT,
         source_ports: OWN_PORTS,

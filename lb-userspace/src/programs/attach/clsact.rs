@@ -9,7 +9,9 @@ use aya::programs::tc::{
     qdisc_detach_program,
 };
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
+use crate::programs::netlink;
 use crate::programs::object::Program;
 
 /// Our filters' handle: one that nobody is given by the kernel, which counts from 1.
@@ -50,7 +52,7 @@ pub fn attach(
     Ok(())
 }
 
-/// Removes our filters from the device called `name`; the qdisc stays, others may use it.
+/// Removes our filters from the device called `name`, and the qdisc unless it holds filters of others.
 ///
 /// # Errors
 /// The kernel's answer; that there is none is no error.
@@ -65,7 +67,44 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
             }
         }
     }
+    if removed {
+        remove_empty_qdisc(name)?;
+    }
     Ok(removed)
+}
+
+/// Removes the clsact qdisc of the device called `name` if no filter is left in it. One that somebody
+/// adds in the same moment goes with it.
+fn remove_empty_qdisc(name: &str) -> io::Result<()> {
+    // `RTM_GETTFILTER` and `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); the parents of clsact's
+    // filters on either side, and its own (include/uapi/linux/pkt_sched.h).
+    const LIST_FILTERS: u16 = 46;
+    const DELETE_QDISC: u16 = 37;
+    const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
+    const CLSACT: u32 = 0xffff_fff1;
+    const HANDLE: u32 = 0xffff_0000;
+    let Ok(device) = nix::net::if_::if_nametoindex(name) else {
+        // Gone, and the qdisc with it.
+        return Ok(());
+    };
+    // `struct tcmsg`: family and padding, device, handle, parent, info.
+    let question = |handle: u32, parent: u32| [0, device, handle, parent, 0].map(u32::to_ne_bytes);
+    let ask = |kind, flags, question: [[u8; 4]; 5], hear: &mut dyn FnMut(&[u8])| {
+        netlink::ask(NETLINK_ROUTE, kind, flags, question.as_flattened(), hear)
+    };
+    let mut filters = 0;
+    for side in SIDES {
+        ask(LIST_FILTERS, libc::NLM_F_DUMP, question(0, side), &mut |_| filters += 1)?;
+    }
+    if filters > 0 {
+        return Ok(());
+    }
+    match ask(DELETE_QDISC, libc::NLM_F_ACK, question(HANDLE, CLSACT), &mut |_| ()) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// No filter, no qdisc, or no device.

@@ -79,14 +79,26 @@ pub fn bring(
     if pin.exists() && replace(ebpf, program, pin)? {
         return Ok(());
     }
-    let link = match hook {
-        Hook::Ingress | Hook::Egress => attach_tcx(ebpf, program, device, hook)?,
-        Hook::XdpNative => attach_xdp(ebpf, program, device, XdpMode::Driver)?,
-        Hook::XdpGeneric => attach_xdp(ebpf, program, device, XdpMode::Skb)?,
-    };
     // The pin holds the link from here on.
-    drop(link.pin(pin)?);
+    drop(attach(ebpf, program, device, hook)?.pin(pin)?);
     Ok(())
+}
+
+/// Attaches `program` to `hook` of `device` for as long as the link that is returned.
+///
+/// # Errors
+/// [`AttachError`]
+pub fn attach(
+    ebpf: &mut Ebpf,
+    program: Program,
+    device: &Link,
+    hook: Hook,
+) -> Result<FdLink, AttachError> {
+    match hook {
+        Hook::Ingress | Hook::Egress => attach_tcx(ebpf, program, device, hook),
+        Hook::XdpNative => attach_xdp(ebpf, program, device, XdpMode::Driver),
+        Hook::XdpGeneric => attach_xdp(ebpf, program, device, XdpMode::Skb),
+    }
 }
 
 /// Detaches the link pinned at `pin` at once and removes the pin.

@@ -9,21 +9,24 @@ mod links;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::programs::tc::TcError;
-use aya::util::KernelVersion;
 use lb_common::maps::Capacities;
 
 pub use hooks::Hook;
 
 use super::causes;
-use super::devices::Device;
+use super::devices::{Device, Link};
+use super::namespace;
 use super::object::{Object, ObjectError, Program};
 use super::pins::{PinError, Pins};
 use super::sockets::{self, SocketError};
 use crate::config::XdpMode;
 use crate::model::{DeviceRole, NodeDevice};
+use crate::syscall;
 use links::AttachError;
 
 /// The programs, and where they are.
@@ -49,13 +52,10 @@ pub enum Tc {
 }
 
 impl Tc {
-    /// What this kernel has.
+    /// What this kernel has, found out by asking it.
     #[must_use]
     pub fn of_this_kernel() -> Self {
-        match KernelVersion::current() {
-            Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Tcx,
-            Ok(_) | Err(_) => Self::Clsact,
-        }
+        if syscall::knows_tcx() { Self::Tcx } else { Self::Clsact }
     }
 }
 
@@ -145,6 +145,14 @@ impl Attachments {
     pub fn forget(&mut self) {
         self.done.clear();
         self.refused.clear();
+    }
+
+    /// The cookie of our network namespace; `cgroup` is a control group that this process is below.
+    ///
+    /// # Errors
+    /// That it cannot be found out.
+    pub fn namespace_cookie(&mut self, cgroup: Option<&Path>) -> io::Result<u64> {
+        namespace::cookie(&mut self.object.ebpf, cgroup)
     }
 
     /// Brings the programs for processes' sockets to the control group at `cgroup`.
@@ -262,6 +270,27 @@ impl Attachments {
         self.done.insert(key, program);
         Ok(())
     }
+}
+
+/// Puts programs on each kind of hook of the device called `name`, and takes those away again that are
+/// put there by links: the device is to be nobody else's, and to go. Native XDP is left out, which is a
+/// matter of a device's driver.
+pub fn try_on(ebpf: &mut Ebpf, tc: Tc, name: &str) -> Vec<(Hook, Result<(), String>)> {
+    let index = nix::net::if_::if_nametoindex(name).unwrap_or(0);
+    let link = Link { index, name: name.into(), ..Link::default() };
+    let mut put = |hook: Hook, program| {
+        let result = match (hook, tc) {
+            (Hook::Ingress | Hook::Egress, Tc::Clsact) => links::tc_program(ebpf, program)
+                .and_then(|program| Ok(clsact::attach(program, name, links::tc_type(hook))?)),
+            (_, _) => links::attach(ebpf, program, &link, hook).map(drop),
+        };
+        (hook, result.map_err(|error| causes(&error)))
+    };
+    vec![
+        put(Hook::Ingress, Program::FromNetwork),
+        put(Hook::Egress, Program::ToDevice),
+        put(Hook::XdpGeneric, Program::NetworkXdp),
+    ]
 }
 
 /// Removes what stands in for links on older kernels from the device called `name`; returns whether

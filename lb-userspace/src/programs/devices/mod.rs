@@ -31,6 +31,8 @@ pub struct Link {
     pub port_of: Option<u32>,
     /// A default route leaves by it.
     pub has_default_route: bool,
+    /// Largest IP packet it takes, in bytes; 0 if not known.
+    pub mtu: u32,
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.
     pub addresses: Vec<IpNet>,
 }
@@ -55,6 +57,7 @@ impl Device {
             name: self.link.name.clone(),
             role: self.role?,
             addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
+            mtu: self.link.mtu,
             xdp_sends,
         })
     }

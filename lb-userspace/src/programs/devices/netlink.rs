@@ -245,6 +245,7 @@ fn link(message: &LinkMessage) -> Link {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.port_of = Some(*index),
             LinkAttribute::LinkNetNsId(_) => link.has_peer_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {

@@ -3,13 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use aya::programs::ProgramType;
-use aya::sys::{BpfHelper, is_helper_supported};
-use aya::util::KernelVersion;
-
 use super::{Hierarchy, Node};
 use crate::programs::pins;
-use crate::syscall;
 
 impl Node {
     /// The node we are on, with `bpffs` as the directory for pins.
@@ -17,7 +12,6 @@ impl Node {
     pub fn here(bpffs: &Path) -> Self {
         let existing = bpffs.ancestors().find(|path| path.exists());
         Self {
-            kernel: KernelVersion::current().ok(),
             capabilities: capabilities().unwrap_or_default(),
             bpffs: bpffs.into(),
             is_bpffs: existing.is_some_and(pins::is_bpffs),
@@ -26,8 +20,6 @@ impl Node {
             forwarding_v6: setting("net/ipv6/conf/all/forwarding"),
             strict_devices: strict_devices(),
             control_groups: hierarchy(),
-            names_namespaces: syscall::namespace_cookie().is_ok(),
-            sets_errors: sets_errors(),
         }
     }
 }
@@ -59,12 +51,6 @@ fn strict_devices() -> Vec<String> {
         .collect();
     strict.sort();
     strict
-}
-
-/// Whether programs for sockets may say by which error a call fails; `None` if the kernel does not let
-/// us ask, for want of capabilities. It is asked, for distributions bring such things to older kernels.
-fn sets_errors() -> Option<bool> {
-    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).ok()
 }
 
 /// Where a cgroup v2 hierarchy is mounted.

@@ -5,24 +5,14 @@ mod facts;
 mod finding;
 mod kube_proxy;
 mod netfilter;
+mod trial;
 
 use std::path::PathBuf;
-
-use aya::util::KernelVersion;
 
 pub use facts::cgroup2;
 pub use finding::{Finding, Level};
 pub use kube_proxy::Traces;
-
-/// The oldest kernel whose features suffice: `bpf_ktime_get_coarse_ns` and memory that is accounted
-/// to control groups came with 5.11; `bpf_redirect_neigh` (5.10) and XDP links (5.9) are older.
-const OLDEST: (u8, u8) = (5, 11);
-
-/// Where links at TC came in; before, programs are replaced in one step but cannot be pinned.
-const TCX: (u8, u8) = (6, 6);
-
-/// Where `bpf_set_retval` came in, by which a process that dials is told why it is refused.
-const SOCKETS: (u8, u8) = (6, 1);
+pub use trial::Trial;
 
 /// The capabilities programs are loaded and attached with, by their bits
 /// (`include/uapi/linux/capability.h`).
@@ -35,8 +25,6 @@ const SYS_ADMIN: u32 = 21;
 /// What a node is, as far as Weir depends on it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
-    /// The kernel's version.
-    pub kernel: Option<KernelVersion>,
     /// The effective capabilities of this process, a bit each.
     pub capabilities: u64,
     /// The directory given as `--bpffs`.
@@ -53,11 +41,6 @@ pub struct Node {
     pub strict_devices: Vec<String>,
     /// The cgroup v2 hierarchy that is mounted.
     pub control_groups: Option<Hierarchy>,
-    /// Whether the kernel tells network namespaces apart by their cookies (`SO_NETNS_COOKIE`, 5.14).
-    pub names_namespaces: bool,
-    /// Whether programs for sockets may say by which error a call fails (`bpf_set_retval`, 6.1);
-    /// `None` if that cannot be asked.
-    pub sets_errors: Option<bool>,
 }
 
 /// A cgroup v2 hierarchy.
@@ -74,7 +57,6 @@ impl Node {
     #[must_use]
     pub fn judge(&self) -> Vec<Finding> {
         let mut findings = vec![
-            self.judge_kernel(),
             self.judge_capabilities(),
             self.judge_bpffs(),
             self.judge_jit(),
@@ -95,44 +77,24 @@ impl Node {
         findings
     }
 
-    fn judge_kernel(&self) -> Finding {
-        let about = "kernel";
-        let Some(kernel) = self.kernel else {
-            return Finding::warn(
-                about,
-                "its version cannot be told",
-                format!("Linux {}.{} or later is needed", OLDEST.0, OLDEST.1),
-            );
-        };
-        let code = kernel.code();
-        let found = format!("Linux {}.{}.{}", code >> 16, code >> 8 & 0xff, code & 0xff);
-        if self.is_older_than(OLDEST) {
-            let advice = format!("Linux {}.{} or later is needed", OLDEST.0, OLDEST.1);
-            Finding::fail(about, found, advice)
-        } else if self.is_older_than(TCX) {
-            Finding::ok(
-                about,
-                format!(
-                    "{found}: TC by clsact filters, which others may remove (links from 6.6 on)"
-                ),
-            )
-        } else {
-            Finding::ok(about, found)
-        }
+    /// Whether this process may load and attach programs.
+    #[must_use]
+    pub fn is_capable(&self) -> bool {
+        self.missing_capabilities().is_empty()
     }
 
-    fn is_older_than(&self, (major, minor): (u8, u8)) -> bool {
-        self.kernel.is_some_and(|kernel| kernel < KernelVersion::new(major, minor, 0))
-    }
-
-    fn judge_capabilities(&self) -> Finding {
+    fn missing_capabilities(&self) -> Vec<&'static str> {
         let has = |bit: u32| self.capabilities >> bit & 1 == 1;
         let is_met = |name: &str, bit| has(bit) || (name != "CAP_NET_ADMIN" && has(SYS_ADMIN));
-        let missing: Vec<&str> = CAPABILITIES
+        CAPABILITIES
             .into_iter()
             .filter(|(name, bit)| !is_met(name, *bit))
             .map(|(name, _)| name)
-            .collect();
+            .collect()
+    }
+
+    fn judge_capabilities(&self) -> Finding {
+        let missing = self.missing_capabilities();
         if missing.is_empty() {
             return Finding::ok("capabilities", "BPF, NET_ADMIN, PERFMON");
         }
@@ -171,21 +133,6 @@ impl Node {
     /// Whatever there is: packets are balanced without it.
     fn judge_sockets(&self) -> Finding {
         let about = "sockets";
-        let sets_errors = self.sets_errors.unwrap_or(!self.is_older_than(SOCKETS));
-        let features = [
-            (self.names_namespaces, "SO_NETNS_COOKIE (Linux 5.14)"),
-            (sets_errors, "bpf_set_retval (Linux 6.1)"),
-        ];
-        let lacks = features.into_iter().filter(|(is_there, _)| !is_there).map(|(_, name)| name);
-        let lacks: Vec<&str> = lacks.collect();
-        if !lacks.is_empty() {
-            return Finding::warn(
-                about,
-                format!("this kernel lacks {}", lacks.join(" and ")),
-                "the node's own processes are not balanced, everything else is: boot Linux 6.1 or \
-                 later, or say --socket-balancing off if it is meant so",
-            );
-        }
         match &self.control_groups {
             None => Finding::warn(
                 about,
@@ -227,7 +174,6 @@ mod tests {
 
     fn good() -> Node {
         Node {
-            kernel: Some(KernelVersion::new(6, 12, 3)),
             capabilities: 1 << 39 | 1 << 12 | 1 << 38,
             bpffs: "/sys/fs/bpf".into(),
             is_bpffs: true,
@@ -236,8 +182,6 @@ mod tests {
             forwarding_v6: Some(1),
             strict_devices: Vec::new(),
             control_groups: Some(whole()),
-            names_namespaces: true,
-            sets_errors: Some(true),
         }
     }
 
@@ -262,8 +206,6 @@ mod tests {
 
     #[test]
     fn what_weir_cannot_run_without_fails_with_what_to_do() {
-        let old = KernelVersion::new(5, 10, 0);
-        check(|node| node.kernel = Some(old), Level::Fail, "5.11 or later");
         check(|node| node.capabilities = 1 << 39, Level::Fail, "as root");
         check(|node| node.is_bpffs = false, Level::Fail, "mount -t bpf");
     }
@@ -292,34 +234,17 @@ mod tests {
             node.judge().into_iter().find(|finding| finding.about == "sockets").unwrap()
         };
         assert!(sockets(|_| {}).found.ends_with("at /sys/fs/cgroup"));
-        for (change, found, advice) in [
-            (
-                (|node| node.control_groups = None) as fn(&mut Node),
-                "no cgroup v2",
-                &["--cgroup DIR", "--socket-balancing off", "everything else"][..],
-            ),
-            (
-                |node| node.sets_errors = Some(false),
-                "lacks bpf_set_retval (Linux 6.1)",
-                &["--socket-balancing off", "6.1 or later", "everything else"],
-            ),
-            (
-                |node| (node.names_namespaces, node.sets_errors) = (false, Some(false)),
-                "lacks SO_NETNS_COOKIE (Linux 5.14) and bpf_set_retval (Linux 6.1)",
-                &["--socket-balancing off"],
-            ),
-        ] {
+        for (change, found, advice) in [(
+            (|node| node.control_groups = None) as fn(&mut Node),
+            "no cgroup v2",
+            &["--cgroup DIR", "--socket-balancing off", "everything else"][..],
+        )] {
             let finding = sockets(change);
             assert_eq!(finding.level, Level::Warn);
             assert!(finding.found.contains(found), "{finding:?}");
             let told = finding.advice.unwrap();
             assert!(advice.iter().all(|advice| told.contains(advice)), "{told}");
         }
-        // Who may not ask goes by the version; who may, does not.
-        let older = Some(KernelVersion::new(5, 17, 0));
-        let asked = |sets_errors| Node { kernel: older, sets_errors, ..good() }.judge_sockets();
-        assert_eq!(asked(None).level, Level::Warn);
-        assert_eq!(asked(Some(true)).level, Level::Ok);
     }
 
     #[test]

@@ -95,7 +95,9 @@ fn draw(text: &str) -> Result<()> {
     // In a synchronized update, which terminals show as a whole, or at once if they do not know it.
     const BEGIN: &str = "\x1b[?2026h\x1b[H\x1b[J";
     const END: &str = "\x1b[?2026l";
-    let shown = terminal_size().map_or(text, |size| beginning(text, size));
+    // A serial console says that it has no columns and no rows.
+    let size = terminal_size().filter(|(columns, rows)| columns.0 > 0 && rows.0 > 0);
+    let shown = size.map_or(text, |size| beginning(text, size));
     let mut screen = stdout().lock();
     write!(screen, "{BEGIN}{shown}{END}")?;
     Ok(screen.flush()?)

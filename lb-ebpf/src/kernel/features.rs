@@ -1,0 +1,39 @@
+//! What this kernel can do, as the agent finds it out before it loads the programs. The verifier knows
+//! these constants and does not look at what they rule out, so a helper that a kernel has not may stand
+//! behind one.
+
+use core::ptr::read_volatile;
+
+/// Whether there is `bpf_ktime_get_coarse_ns` (Linux 5.11); 0 or 1.
+#[unsafe(no_mangle)]
+static HAS_COARSE_CLOCK: u32 = 1;
+
+/// Whether programs for sockets may set the error of a call by `bpf_set_retval` (Linux 6.1); 0 or 1.
+#[unsafe(no_mangle)]
+static SETS_ERRORS: u32 = 1;
+
+/// Flags that `bpf_l4_csum_replace` needs for IPv6: `BPF_F_IPV6` where the kernel knows it (6.16 and
+/// later), else none.
+#[unsafe(no_mangle)]
+static CHECKSUM_FLAGS: u64 = 0;
+
+/// See [`HAS_COARSE_CLOCK`].
+#[inline(always)]
+pub fn has_coarse_clock() -> bool {
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+    unsafe { read_volatile(&raw const HAS_COARSE_CLOCK) != 0 }
+}
+
+/// See [`SETS_ERRORS`].
+#[inline(always)]
+pub fn sets_errors() -> bool {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const SETS_ERRORS) != 0 }
+}
+
+/// See [`CHECKSUM_FLAGS`].
+#[inline(always)]
+pub fn checksum_flags() -> u64 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const CHECKSUM_FLAGS) }
+}

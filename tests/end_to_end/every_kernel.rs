@@ -1,0 +1,76 @@
+//! What is tried in every kernel that Weir claims to run on (`cargo xtask test --only kernels`): pods, a
+//! client outside and a process of the node reach Services by every kind of hook and of way, the agent
+//! is killed and comes back, and nothing is left after it. Each test does much, for in an emulated
+//! machine what costs time is to set the stage.
+
+use anyhow::{Context, Result, ensure};
+use lb_common::address::{Family, Protocol};
+use nix::sys::signal::Signal;
+use weir_tests::agent::{Agent, weir};
+use weir_tests::attached;
+use weir_tests::lab::{Attachment, Reach, Shape};
+use weir_tests::manifests::Offer;
+use weir_tests::stage::{Served, Stage};
+use weir_tests::traffic::{Flow, Origin, get};
+
+use crate::detach::pins;
+
+#[test]
+fn every_kind_of_traffic_is_served_while_agents_come_and_go_and_nothing_is_left() -> Result<()> {
+    let Some(mut stage) = Stage::set(Shape::default())? else {
+        return Ok(());
+    };
+    stage.check_traffic()?;
+    let agent = stage.agent.take().context("the agent has been taken out")?;
+    agent.end(Signal::SIGKILL)?;
+    stage.check_traffic().context("after kill -9")?;
+    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
+    stage.check_traffic().context("after a restart")?;
+    println!("{}", weir(&stage.lab.node1, &["show", "devices"])?);
+    agent.end(Signal::SIGTERM)?;
+
+    let node = &stage.lab.node1;
+    ensure!(attached::on(node)? > 0, "no programs before detach");
+    weir(node, &["detach"])?;
+    ensure!(attached::on(node)? == 0, "programs are left on devices");
+    let left = pins(node)?;
+    ensure!(left.is_empty(), "pins are left: {left:?}");
+    let qdiscs = node.namespace.output("tc", &["qdisc", "show"])?;
+    ensure!(!qdiscs.contains("clsact"), "qdiscs are left: {qdiscs}");
+    let offer = Served::Everywhere.offer(&stage.lab);
+    let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
+    let pod = &stage.lab.node1.pods[1].namespace;
+    ensure!(get(pod, frontend).is_err(), "the Service is still translated");
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_over_bridges_and_an_overlay() -> Result<()> {
+    check(Shape { attachment: Attachment::Bridged, reach: Reach::Overlay, ..Shape::default() }, &[])
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_with_generic_xdp_and_no_offloads() -> Result<()> {
+    check(Shape { offloads: false, ..Shape::default() }, &["--xdp", "generic"])
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_with_native_xdp() -> Result<()> {
+    check(Shape { offloads: false, cards: true, ..Shape::default() }, &["--xdp", "native"])
+}
+
+/// All that is small, and from outside to the other node what fills many packets.
+fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(stage) = Stage::set_with(shape, arguments)? else {
+        return Ok(());
+    };
+    println!("{}", weir(&stage.lab.node1, &["show", "devices"])?);
+    stage.check_traffic()?;
+    let node_port = Served::Elsewhere.offer(&stage.lab).node_port();
+    for family in Family::ALL {
+        let frontend = (stage.lab.node1.addresses.of(family), node_port).into();
+        let flow = Flow { origin: Origin::Outside, frontend, protocol: Protocol::TCP };
+        flow.send(&stage.lab, 100_000)?;
+    }
+    Ok(())
+}

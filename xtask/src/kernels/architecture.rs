@@ -1,0 +1,69 @@
+//! The processors that guests have, and what each is called by those who must be told.
+
+use std::fmt;
+
+/// A processor architecture that Weir is built for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Architecture {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl Architecture {
+    /// As Debian names it, in packages and on our command line.
+    pub const fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// The compiler's target for programs in user space.
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The C compiler for that target, which links and builds the little C there is.
+    pub const fn c_compiler(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux-gnu-gcc",
+            Self::Aarch64 => "aarch64-linux-gnu-gcc",
+        }
+    }
+
+    /// The emulator's program and the Debian package that holds it.
+    pub const fn emulator(self) -> (&'static str, &'static str) {
+        match self {
+            Self::X86_64 => ("qemu-system-x86_64", "qemu-system-x86"),
+            Self::Aarch64 => ("qemu-system-aarch64", "qemu-system-arm"),
+        }
+    }
+
+    /// What the emulator must be told to be a plain machine of this kind. Pointers signed by ARM's own
+    /// algorithm would take most of the emulator's time.
+    pub const fn machine(self) -> &'static [&'static str] {
+        match self {
+            Self::X86_64 => &["-cpu", "max"],
+            Self::Aarch64 => &["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
+        }
+    }
+
+    /// The serial console, as the kernel names it.
+    pub const fn console(self) -> &'static str {
+        match self {
+            Self::X86_64 => "ttyS0",
+            Self::Aarch64 => "ttyAMA0",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.debian())
+    }
+}

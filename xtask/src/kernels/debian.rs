@@ -1,0 +1,207 @@
+//! Debian's packages without installing any: lists, sources and downloads are in a folder of our own,
+//! so that other releases and architectures than the machine's can be read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::architecture::Architecture;
+use crate::command::{answer, run};
+use crate::tools;
+
+/// The variable that names a mirror of Debian where apt on this machine knows none.
+const MIRROR: &str = "WEIR_DEBIAN_MIRROR";
+
+/// How old lists of packages may be before they are fetched anew.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// Releases of Debian: the name, and the name of its security updates, which have a folder of their
+/// own on mirrors, where there are any.
+pub type Releases = &'static [(&'static str, Option<&'static str>)];
+
+/// Where kernels are found, of all releases that are still on mirrors.
+pub const ALL: Releases = &[
+    ("bullseye", Some("bullseye-security")),
+    ("bookworm", Some("bookworm-security")),
+    ("bookworm-backports", None),
+    ("trixie", Some("trixie-security")),
+    ("trixie-backports", None),
+    ("sid", None),
+    ("experimental", None),
+];
+
+/// Debian 12, which guests run.
+pub const BOOKWORM: Releases = &[("bookworm", Some("bookworm-security"))];
+
+/// Packages of some releases for one architecture.
+pub struct Packages {
+    folder: PathBuf,
+}
+
+impl Packages {
+    /// Those of `releases`, with lists not older than a day; older ones do where no newer are had.
+    ///
+    /// # Errors
+    /// What to do where there are none.
+    pub fn of(name: &str, releases: Releases, architecture: Architecture) -> Result<Self> {
+        let folder = tools::own_folder().join("debian").join(format!("{name}-{architecture}"));
+        for below in ["lists/partial", "cache/archives/partial", "downloads"] {
+            fs::create_dir_all(folder.join(below))
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let packages = Self { folder };
+        if packages.are_fresh() {
+            return Ok(packages);
+        }
+        let sources = sources(releases)?;
+        let write = |name: &str, text: String| fs::write(packages.folder.join(name), text);
+        write("sources.list", sources)?;
+        write("apt.conf", packages.settings(architecture))?;
+        let updated = run(
+            packages.apt_get().args(["-q", "update"]),
+            "Check the network, or name a mirror of Debian in WEIR_DEBIAN_MIRROR.",
+        );
+        match updated {
+            Ok(()) => fs::write(packages.stamp(), "")?,
+            Err(error) if packages.stamp().exists() => {
+                eprintln!("{error:#}: going on with older lists of packages");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(packages)
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.folder.join("updated")
+    }
+
+    fn are_fresh(&self) -> bool {
+        let changed = fs::metadata(self.stamp()).and_then(|stamp| stamp.modified());
+        changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < FRESH))
+    }
+
+    /// apt's configuration: nothing of the machine's own is read or written.
+    fn settings(&self, architecture: Architecture) -> String {
+        let folder = self.folder.display();
+        format!(
+            "APT::Architecture \"{architecture}\";
+             APT::Architectures {{ \"{architecture}\"; }};
+             APT::Install-Recommends \"false\";
+             APT::Sandbox::User \"root\";
+             Acquire::Languages \"none\";
+             Acquire::Retries \"3\";
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";
+             Dir::Etc::sourcelist \"{folder}/sources.list\";
+             Dir::Etc::sourceparts \"/dev/null\";
+             Dir::State::lists \"{folder}/lists\";
+             Dir::State::status \"/dev/null\";
+             Dir::State::extended_states \"/dev/null\";
+             Dir::Cache \"{folder}/cache\";
+             Debug::NoLocking \"true\";\n"
+        )
+    }
+
+    fn apt_get(&self) -> Command {
+        self.command("apt-get")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.folder.join("apt.conf"));
+        command
+    }
+
+    /// The newest version of each package whose name `is_wanted`.
+    pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
+        let text = answer(self.command("apt-cache").arg("dumpavail"))
+            .context("`apt-cache dumpavail` fails: is apt installed?")?;
+        let mut versions = BTreeMap::new();
+        let mut name = "";
+        for line in text.lines() {
+            if let Some(package) = line.strip_prefix("Package: ") {
+                name = package;
+            } else if let Some(version) = line.strip_prefix("Version: ")
+                && is_wanted(name)
+            {
+                versions.insert(name.to_owned(), version.to_owned());
+            }
+        }
+        Ok(versions)
+    }
+
+    /// `names` and all that they need, but for the packages that `is_needless` names.
+    pub fn closure(
+        &self,
+        names: &[&str],
+        is_needless: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let printed = answer(self.apt_get().args(["-qq", "--print-uris", "install"]).args(names))
+            .with_context(|| format!("apt cannot resolve {}", names.join(" ")))?;
+        // 'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SUM
+        let files = printed.lines().filter_map(|line| line.split(' ').nth(1));
+        let mut found: Vec<String> = files
+            .filter_map(|file| {
+                let mut parts = file.split('_');
+                let (name, version) = (parts.next()?, parts.next()?);
+                let version = version.replace("%3a", ":");
+                (!is_needless(name)).then(|| format!("{name}={version}"))
+            })
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Fetches `packages`, each a name or `NAME=VERSION`, and unpacks them into `into`.
+    pub fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
+        let downloads = self.folder.join("downloads");
+        run(
+            self.apt_get().current_dir(&downloads).args(["-q", "download"]).args(packages),
+            "Check the network.",
+        )?;
+        for entry in fs::read_dir(&downloads)? {
+            let file = entry?.path();
+            let unpacked = Command::new("dpkg").arg("-x").arg(&file).arg(into).status()?;
+            ensure!(unpacked.success(), "`dpkg -x {}` failed ({unpacked})", file.display());
+            fs::remove_file(file)?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a list of sources: the mirror that apt on this machine has for Debian, or the one that
+/// is named.
+fn sources(releases: Releases) -> Result<String> {
+    let (debian, security) = mirrors()?;
+    let mut lines = String::new();
+    for (release, updates) in releases {
+        lines += &format!("deb {debian} {release} main\n");
+        if let Some(updates) = updates {
+            lines += &format!("deb {security} {updates} main\n");
+        }
+    }
+    Ok(lines)
+}
+
+fn mirrors() -> Result<(String, String)> {
+    if let Ok(mirror) = std::env::var(MIRROR) {
+        let mirror = mirror.trim_end_matches('/');
+        return Ok((mirror.to_owned(), format!("{mirror}-security")));
+    }
+    let format = "$(REPO_URI) $(LABEL) $(CREATED_BY)";
+    let known = answer(Command::new("apt-get").args(["indextargets", "--format", format]));
+    let known = known.context("no `apt-get` here, which fetches Debian's kernels")?;
+    let labelled = |label: &str| {
+        let mut lines = known.lines();
+        lines.find_map(|line| Some(line.strip_suffix(" Packages")?.strip_suffix(label)?.trim_end()))
+    };
+    let Some(debian) = labelled(" Debian") else {
+        bail!("apt knows no mirror of Debian here: run `apt-get update`, or name one in {MIRROR}");
+    };
+    let debian = debian.trim_end_matches('/');
+    let security = labelled(" Debian-Security").map(|uri| uri.trim_end_matches('/').to_owned());
+    Ok((debian.to_owned(), security.unwrap_or_else(|| format!("{debian}-security"))))
+}

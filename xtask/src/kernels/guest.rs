@@ -1,0 +1,305 @@
+//! What a guest boots: a kernel out of Debian's packages, and an initial file system with Debian's
+//! programs, ours, and the kernel's modules.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::architecture::Architecture;
+use super::catalogue::{Kernel, order};
+use super::debian::{ALL, BOOKWORM, Packages};
+use crate::build::{self, Tests};
+use crate::command::answer;
+use crate::{root, tools};
+
+/// What labs, tests and the first process call, as Debian packages.
+const PROGRAMS: [&str; 9] =
+    ["coreutils", "curl", "dash", "ethtool", "findutils", "grep", "iproute2", "kmod", "mount"];
+
+/// More of them, see above.
+const MORE_PROGRAMS: [&str; 5] = ["nftables", "procps", "sed", "util-linux", "gcc-12-base"];
+
+/// What packages are said to need, and a machine that lives for minutes does not.
+const NEEDLESS: [&str; 12] = [
+    "perl",
+    "libperl",
+    "dpkg",
+    "debconf",
+    "usrmerge",
+    "tar",
+    "lib-find",
+    "libfile-find",
+    "libtext-glob",
+    "libnumber-compare",
+    "libgdbm",
+    "libdb5",
+];
+
+/// A kernel in our cache.
+pub struct Image {
+    /// Debian's version of it.
+    pub version: String,
+    folder: PathBuf,
+}
+
+impl Image {
+    /// The newest of `kernel`'s versions that Debian's packages have, fetched unless it is here. Without
+    /// packages, the newest that is here.
+    pub fn of(kernel: &Kernel) -> Result<Self> {
+        let cache = tools::own_folder().join("kernels").join(kernel.architecture.debian());
+        match packaged(kernel) {
+            Ok((packages, version, names)) => {
+                let folder = cache.join(&version);
+                if !folder.join("vmlinuz").exists() {
+                    fetch(&packages, &names, &folder)?;
+                }
+                Ok(Self { version, folder })
+            }
+            Err(error) => match newest_here(&cache, kernel) {
+                Some(version) => {
+                    eprintln!("{error:#}: taking Linux {version}, which was fetched before");
+                    Ok(Self { folder: cache.join(&version), version })
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The kernel itself.
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// The modules in `wanted` and those that they need, as an archive; those that this kernel has not
+    /// are left out.
+    fn modules(&self, wanted: &str, into: &Path) -> Result<()> {
+        let all = self.folder.join("modules");
+        let release = only_entry(&all.join("lib/modules"))?;
+        let mut files = BTreeSet::new();
+        for module in wanted.lines() {
+            let needed = answer(
+                Command::new("modprobe").args(["--show-depends", "--dirname"]).arg(&all).args([
+                    "--set-version",
+                    &release,
+                    module,
+                ]),
+            );
+            let lines = needed.unwrap_or_default();
+            files.extend(lines.lines().filter_map(|line| {
+                Some(PathBuf::from(line.strip_prefix("insmod ")?.split(' ').next()?))
+            }));
+        }
+        for file in files {
+            let place = into.join(file.strip_prefix(&all)?);
+            fs::create_dir_all(place.parent().unwrap_or(into))?;
+            fs::copy(&file, &place).with_context(|| format!("cannot copy {}", file.display()))?;
+        }
+        for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
+            let below = Path::new("lib/modules").join(&release).join(list);
+            if all.join(&below).exists() {
+                fs::create_dir_all(into.join("lib/modules").join(&release))?;
+                fs::copy(all.join(&below), into.join(&below))?;
+            }
+        }
+        depmod(into, &release)
+    }
+}
+
+/// The packages that hold the newest of `kernel`'s versions, and that version.
+fn packaged(kernel: &Kernel) -> Result<(Packages, String, Vec<String>)> {
+    let packages = Packages::of("kernels", ALL, kernel.architecture)?;
+    let suffix = format!("-cloud-{}", kernel.architecture);
+    let is_kernel = |name: &str| {
+        let rest = name.strip_prefix("linux-image-").and_then(|rest| rest.strip_suffix(&suffix));
+        // The numberless ones are names for whatever is newest.
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.len() > 5)
+    };
+    let versions = packages.versions(is_kernel)?;
+    let newest = versions
+        .iter()
+        .filter(|(_, version)| kernel.has(version))
+        .max_by_key(|(_, version)| order(version));
+    let Some((image, version)) = newest else {
+        bail!(
+            "Debian's packages hold no Linux {kernel} any more: name another in \
+             xtask/src/kernels/catalogue.rs, or with --kernel"
+        );
+    };
+    // From 6.19 on the files are in packages that the first only needs.
+    let stem = image.trim_start_matches("linux-image-");
+    let parts = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{stem}"));
+    let there = packages.versions(|name| parts.iter().any(|part| part == name))?;
+    let names = std::iter::once(image.clone()).chain(there.into_keys()).collect();
+    Ok((packages, version.clone(), names))
+}
+
+fn fetch(packages: &Packages, names: &[String], folder: &Path) -> Result<()> {
+    let unpacking = folder.with_extension(format!("{}.new", std::process::id()));
+    fs::create_dir_all(&unpacking)?;
+    packages.unpack(names, &unpacking)?;
+    let boot = unpacking.join("boot");
+    let kernel = fs::read_dir(&boot)
+        .with_context(|| format!("{} holds no kernel", names.join(" ")))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinu"))
+        })
+        .with_context(|| format!("{} holds no kernel", names.join(" ")))?;
+    fs::rename(kernel, unpacking.join("vmlinuz"))?;
+    let modules = ["usr/lib/modules", "lib/modules"].map(|below| unpacking.join(below));
+    let modules = modules.into_iter().find(|folder| folder.is_dir());
+    let modules = modules.with_context(|| format!("{} hold no modules", names.join(" ")))?;
+    fs::create_dir_all(unpacking.join("modules/lib"))?;
+    fs::rename(modules, unpacking.join("modules/lib/modules"))?;
+    depmod(&unpacking.join("modules"), &only_entry(&unpacking.join("modules/lib/modules"))?)?;
+    for needless in ["usr", "lib", "boot"] {
+        match fs::remove_dir_all(unpacking.join(needless)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::rename(&unpacking, folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
+fn depmod(root: &Path, release: &str) -> Result<()> {
+    let status = Command::new("depmod").arg("--basedir").arg(root).arg(release).status()?;
+    ensure!(status.success(), "`depmod` of {release} failed ({status})");
+    Ok(())
+}
+
+fn only_entry(folder: &Path) -> Result<String> {
+    let mut entries = fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let first = entries.next();
+    first.with_context(|| format!("{} is empty", folder.display()))
+}
+
+fn newest_here(cache: &Path, kernel: &Kernel) -> Option<String> {
+    let entries = fs::read_dir(cache).ok()?;
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|version| kernel.has(version) && !version.ends_with(".new"))
+        .max_by_key(|version| order(version))
+}
+
+/// The part of the initial file system that all kernels of an architecture share.
+pub struct Base {
+    archive: PathBuf,
+    folder: PathBuf,
+    modules: String,
+}
+
+impl Base {
+    /// Debian's programs and the tests, in an archive below the folder of builds.
+    pub fn of(architecture: Architecture) -> Result<Self> {
+        let folder = build::target().join("guests").join(architecture.debian());
+        fs::create_dir_all(&folder)?;
+        let tests = build::tests_for(architecture)?;
+        let userland = userland(architecture)?;
+        let own = folder.join("own");
+        if own.exists() {
+            fs::remove_dir_all(&own)?;
+        }
+        let Tests { agent, lab, kernel, end_to_end } = &tests;
+        for (from, name) in
+            [(agent, "weir"), (lab, "lab"), (kernel, "kernel"), (end_to_end, "end_to_end")]
+        {
+            copy(from, &own.join("weir").join(name))?;
+        }
+        let guest = root().join("tests/guest");
+        copy(&guest.join("init"), &own.join("init"))?;
+        copy(&guest.join("modules"), &own.join("weir/modules"))?;
+        for empty in ["proc", "sys", "dev", "run", "tmp", "root"] {
+            fs::create_dir_all(own.join(empty))?;
+        }
+        let archive = folder.join("base.cpio");
+        pack(&[&userland, &own], &archive)?;
+        let modules = fs::read_to_string(guest.join("modules"))?;
+        Ok(Self { archive, folder, modules })
+    }
+
+    /// The whole initial file system for `image`. Archives that follow each other are unpacked one
+    /// over the other (Documentation/driver-api/early-userspace/buffer-format.rst).
+    pub fn with(&self, image: &Image) -> Result<PathBuf> {
+        let folder = self.folder.join("modules");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        image.modules(&self.modules, &folder)?;
+        let modules = self.folder.join("modules.cpio");
+        pack(&[&folder], &modules)?;
+        let whole = self.folder.join("initrd");
+        let mut file = File::create(&whole)?;
+        for part in [&self.archive, &modules] {
+            std::io::copy(&mut File::open(part)?, &mut file)?;
+        }
+        file.flush()?;
+        Ok(whole)
+    }
+}
+
+/// Debian's programs, unpacked in our cache.
+fn userland(architecture: Architecture) -> Result<PathBuf> {
+    let packages = Packages::of("programs", BOOKWORM, architecture)?;
+    let is_needless = |name: &str| NEEDLESS.iter().any(|needless| name.starts_with(needless));
+    let wanted = packages.closure(&[&PROGRAMS[..], &MORE_PROGRAMS].concat(), is_needless)?;
+    let folder = tools::own_folder().join("debian").join(format!("userland-{architecture}"));
+    let list = wanted.join("\n");
+    let stamp = folder.with_extension("packages");
+    if fs::read_to_string(&stamp).is_ok_and(|kept| kept == list) {
+        return Ok(folder);
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    packages.unpack(&wanted, &folder)?;
+    for needless in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"] {
+        let needless = folder.join(needless);
+        if needless.exists() {
+            fs::remove_dir_all(needless)?;
+        }
+    }
+    std::os::unix::fs::symlink("dash", folder.join("bin/sh")).or_else(|error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+    })?;
+    fs::write(stamp, list)?;
+    Ok(folder)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().unwrap_or(to))?;
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    let mode = fs::metadata(from)?.permissions().mode();
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(mode))?)
+}
+
+/// Packs what is in `folders` into an archive that the kernel unpacks; all of it root's.
+fn pack(folders: &[&Path], archive: &Path) -> Result<()> {
+    let mut file = File::create(archive)?;
+    for folder in folders {
+        let mut find = Command::new("find")
+            .current_dir(folder)
+            .args([".", "-mindepth", "1", "-print0"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let names = find.stdout.take().context("`find` has no output")?;
+        let packed = Command::new("cpio")
+            .current_dir(folder)
+            .args(["--create", "--format=newc", "--null", "--quiet", "--owner=+0:+0"])
+            .stdin(names)
+            .stdout(file.try_clone()?)
+            .status()?;
+        ensure!(find.wait()?.success() && packed.success(), "cannot pack {}", folder.display());
+    }
+    Ok(file.flush()?)
+}

@@ -1,0 +1,201 @@
+//! A guest: a kernel in an emulated machine, and what it says on its console. No hardware help is
+//! asked for, so it works wherever the emulator does.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::architecture::Architecture;
+use super::catalogue::Depth;
+
+/// How long a guest may say nothing.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// The last lines of a guest's console that are shown when it fails.
+const SHOWN: usize = 60;
+
+/// Something that a guest did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Its name in tests/guest/init.
+    pub name: String,
+    /// Whether it succeeded; `None` if it did not end.
+    pub succeeded: Option<bool>,
+    /// What it printed.
+    pub lines: Vec<String>,
+}
+
+/// What came of a guest.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The kernel's release as it says itself, such as `6.1.0-56-cloud-amd64`.
+    pub release: String,
+    /// What it did.
+    pub steps: Vec<Step>,
+    /// What was left out, and why.
+    pub skipped: Vec<String>,
+    /// Whether it came to its end.
+    pub is_done: bool,
+    /// How long it took, from the start of the emulator.
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything succeeded.
+    pub fn is_good(&self) -> bool {
+        self.is_done && self.steps.iter().all(|step| step.succeeded == Some(true))
+    }
+
+    /// Takes in a line of the console.
+    fn hear(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "@kernel" => rest.split(' ').next().unwrap_or_default().clone_into(&mut self.release),
+            "@begin" => {
+                let name = rest.to_owned();
+                self.steps.push(Step { name, succeeded: None, lines: Vec::new() });
+            }
+            "@end" => {
+                if let Some(step) = self.steps.last_mut() {
+                    step.succeeded = Some(rest == "0");
+                }
+            }
+            "@skip" => self.skipped.push(rest.to_owned()),
+            "@done" => self.is_done = true,
+            _ => {
+                if let Some(step) = self.steps.last_mut()
+                    && step.succeeded.is_none()
+                {
+                    step.lines.push(line.to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Boots `kernel` with the initial file system `initrd` and waits until the guest has switched itself
+/// off. Every line that it says goes to `show`.
+///
+/// # Errors
+/// The emulator cannot be started, or the guest stopped, crashed or went silent before its end.
+pub fn run(
+    architecture: Architecture,
+    kernel: &Path,
+    initrd: &Path,
+    depth: Depth,
+    mut show: impl FnMut(&str),
+) -> Result<Report> {
+    let started = Instant::now();
+    let depth = match depth {
+        Depth::Load => "load",
+        Depth::Lab => "lab",
+        Depth::All => "all",
+    };
+    let console = architecture.console();
+    let words = format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}");
+    let mut guest = Guest(
+        Command::new(architecture.emulator().0)
+            .args(architecture.machine())
+            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G"])
+            .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(initrd)
+            .args(["-append", &words])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the emulator")?,
+    );
+    let console = guest.0.stdout.take().context("the emulator has no output")?;
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let mut report = Report::default();
+    let mut last = VecDeque::new();
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                show(&line);
+                report.hear(&line);
+                last.push_back(line);
+                if last.len() > SHOWN {
+                    last.pop_front();
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                bail!(
+                    "the guest has said nothing for {SILENCE:?}. Its last words:\n{}",
+                    joined(&last)
+                )
+            }
+        }
+    }
+    report.took = started.elapsed();
+    if !report.is_done {
+        bail!("the guest stopped before its end. Its last words:\n{}", joined(&last));
+    }
+    Ok(report)
+}
+
+fn joined(lines: &VecDeque<String>) -> String {
+    lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// An emulator that is ended with this value.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It has most likely ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn heard(lines: &str) -> Report {
+        let mut report = Report::default();
+        lines.lines().for_each(|line| report.hear(line));
+        report
+    }
+
+    #[test]
+    fn a_guest_says_what_it_did_and_what_came_of_it() {
+        let report = heard(
+            "[    1.0] booting\n@kernel 6.1.0-1-cloud-amd64 x86_64\n@begin check\nok  kernel\n@end 0\n\
+             between\n@skip a_test needs more\n@done",
+        );
+        assert!(report.is_good());
+        assert_eq!(report.release, "6.1.0-1-cloud-amd64");
+        let lines = vec!["ok  kernel".to_owned()];
+        let check = Step { name: "check".into(), succeeded: Some(true), lines };
+        assert_eq!(report.steps, [check]);
+        assert_eq!(report.skipped, ["a_test needs more"]);
+    }
+
+    #[test]
+    fn a_step_that_fails_or_does_not_end_is_a_failure_and_so_is_a_guest_that_stops() {
+        assert!(!heard("@begin a\n@end 1\n@done").is_good());
+        assert!(!heard("@begin a\n@begin b\n@end 0\n@done").is_good());
+        assert!(!heard("@begin a\n@end 0").is_good());
+    }
+}
