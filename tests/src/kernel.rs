@@ -11,7 +11,7 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOpt
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::Address;
 use lb_common::filter::Position;
-use lb_common::maps::{Capacity, Kind};
+use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
@@ -94,13 +94,8 @@ impl Programs {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
-            let entries = match (map.capacity, map.kind) {
-                // Older kernels forget entries long before such a table is full, for each CPU takes
-                // 128 at a time; the world in memory forgets none.
-                (Capacity::Fixed(fixed), Kind::LruHash) => fixed * 8,
-                (Capacity::Fixed(fixed), _) => fixed,
-                (_, _) => entries(map.name),
-            };
+            let entries =
+                if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
             loader.map_max_entries(map.name, entries);
         }
         features.tell(&mut loader);

@@ -1,6 +1,7 @@
 //! Building the BPF object and the agent that carries it, and running what was built.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -31,25 +32,33 @@ const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 
 /// Builds the BPF object; returns its path.
 pub fn object() -> Result<PathBuf> {
-    Ok(objects(&[])?.join("weir-ebpf"))
+    object_for(Architecture::of_this_machine()?)
+}
+
+fn object_for(architecture: Architecture) -> Result<PathBuf> {
+    Ok(objects(&[], architecture)?.join("weir-ebpf"))
 }
 
 /// Builds the BPF objects that `features` ask for; returns the folder they are in.
-fn objects(features: &[&str]) -> Result<PathBuf> {
+fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
     let toolchain = tools::bpf_toolchain()?;
     // Packets are not aligned, and a load of four bytes must be one: without the target feature it
     // would be four. Copies and fills of rows are written out rather than calls to byte loops, which
     // the linker's default prefers.
+    let described = format!("--cfg=bpf_target_arch=\"{}\"", architecture.name());
     let flags = [
-        r#"--cfg=bpf_target_arch="x86_64""#,
+        described.as_str(),
         "-Cdebuginfo=2",
         "-Ctarget-cpu=v3",
         "-Ctarget-feature=+allows-misaligned-mem-access",
         "-Clink-arg=--btf",
         "-Clink-arg=--disable-expand-memcpy-in-order",
     ];
-    // A folder of its own: the object's build then never waits for the lock of the host's.
-    let folder = target().join("bpf");
+    // A folder of its own: the object's build then never waits for the lock of the host's, and those
+    // that embed this machine's are not built anew because of another's.
+    let is_own = Architecture::of_this_machine()? == architecture;
+    let folder = if is_own { "bpf".into() } else { format!("bpf-{}", architecture.name()) };
+    let folder = target().join(folder);
     run(
         fresh(&toolchain.cargo)
             .current_dir(root())
@@ -127,18 +136,15 @@ pub struct Tests {
 
 /// Builds what guests of `architecture` run.
 pub fn tests_for(architecture: Architecture) -> Result<Tests> {
-    let object = object()?;
+    let object = object_for(architecture)?;
     let mut command = tools::cargo_for(architecture)?;
     let target = architecture.target();
-    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     // A test's own agent and lab are built with the features of tests, as in `build_agent_for_tests`.
     command
-        .args(["test", "--workspace", "--no-run", "--target", target])
+        .args(["test", "--workspace", "--no-run", "--profile", "guest", "--target", target])
         .args(["--test", "kernel", "--test", "end_to_end", "--test", "scenarios"])
         .args(["--message-format", "json-render-diagnostics"])
-        .env(OBJECT, object)
-        .env(flags, "-Ctarget-feature=+crt-static")
-        .env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
+        .env(OBJECT, object);
     let mut tests = Vec::new();
     let built = run_reading_quietly(&mut command, |line| {
         let message: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
@@ -183,7 +189,7 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
     command.args(["bench", "--profile", "dev", "--package", "weir-tests", "--bench"]);
     match benchmark {
         Benchmark::Packets => {
-            let objects = objects(&["bench"])?;
+            let objects = objects(&["bench"], Architecture::of_this_machine()?)?;
             command
                 .arg("packets")
                 .env(OBJECT, objects.join("weir-ebpf"))
@@ -228,7 +234,12 @@ fn fast_cargo() -> Command {
 
 /// The cargo that runs us.
 pub fn cargo() -> Command {
-    let mut command = fresh(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo_of(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A cargo of another toolchain.
+pub fn cargo_of(program: impl AsRef<OsStr>) -> Command {
+    let mut command = fresh(program);
     for kept in ["CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "RUSTUP_TOOLCHAIN"] {
         if let Some(value) = env::var_os(kept) {
             command.env(kept, value);

@@ -60,7 +60,12 @@ pub fn run(only: &[Section], choice: &Choice, filter: Option<&str>) -> Result<()
         if only.is_empty() || only.contains(&section) {
             reports.push(match section {
                 Section::Kernels => run_kernels(choice, &skips)?,
-                _ => run_section(section, filter, &skips)?,
+                Section::Unit
+                | Section::Scenarios
+                | Section::Deploy
+                | Section::Kernel
+                | Section::EndToEnd
+                | Section::ControlPlane => run_section(section, filter, &skips)?,
             });
         }
     }

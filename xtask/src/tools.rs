@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::build::cargo;
+use crate::build::{cargo, cargo_of};
 use crate::command::{answer, fresh, run};
 use crate::kernels::architecture::Architecture;
+use crate::kernels::debian::Packages;
 
 /// The bpf-linker that the project is built with.
 const LINKER_VERSION: &str = "0.13.0";
@@ -55,14 +56,69 @@ pub fn for_guests(emulator: (&str, &str)) -> Result<()> {
     install_missing(&[emulator, ("cpio", "cpio"), ("depmod", "kmod"), ("find", "findutils")])
 }
 
-/// The host's cargo for programs in user space of `architecture`.
+/// A cargo that builds static programs in user space of `architecture`: the one that runs us where its
+/// compiler has the library for it, else the one that builds BPF objects, with the library out of
+/// Debian's package for that architecture.
 pub fn cargo_for(architecture: Architecture) -> Result<Command> {
+    let target = architecture.target();
+    let variable = target.replace('-', "_");
+    let mut flags = String::from("-Ctarget-feature=+crt-static");
     let mut command = cargo();
-    if architecture == Architecture::X86_64 {
-        return Ok(command);
+    if !has_library(target) {
+        let toolchain = bpf_toolchain()?;
+        let library = library_for(architecture, &toolchain)?;
+        flags += &format!(" --sysroot={}", library.display());
+        command = cargo_of(&toolchain.cargo);
+        command.env("RUSTC", toolchain.rustc);
     }
-    command.env("TODO", "");
+    if architecture != Architecture::of_this_machine()? {
+        let (compiler, packages) = architecture.c_compiler();
+        let compiles = ["-E", "-include", "stdlib.h", "-x", "c", "/dev/null"];
+        if answer(Command::new(compiler).args(compiles)).is_none() {
+            install_packages(&packages)?;
+        }
+        command
+            .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), compiler)
+            .env(format!("CC_{variable}"), compiler);
+    }
+    command.env(format!("CARGO_TARGET_{}_RUSTFLAGS", variable.to_uppercase()), flags);
     Ok(command)
+}
+
+/// Whether the compiler in use has the library for `target`, or rustup can bring it.
+fn has_library(target: &str) -> bool {
+    let there = || {
+        let sysroot = answer(fresh("rustc").args(["--print", "sysroot"]));
+        sysroot.is_some_and(|root| Path::new(&root).join("lib/rustlib").join(target).is_dir())
+    };
+    there() || (answer(fresh("rustup").args(["target", "add", target])).is_some() && there())
+}
+
+/// A folder with Rust's library for `architecture`, of the very version of Debian's compiler.
+fn library_for(architecture: Architecture, toolchain: &BpfToolchain) -> Result<PathBuf> {
+    const PACKAGE: &str = "libstd-rust-web-dev";
+    let version = answer(Command::new("dpkg-query").args(["-W", "-f", "${Version}", PACKAGE]));
+    let Some(version) = version.filter(|_| toolchain.rustc == Path::new("/usr/bin/rustc")) else {
+        bail!(
+            "no Rust compiler here has the library for {target}: `rustup target add {target}` brings \
+             it, or on Debian the package rustc-web a compiler for which Debian has it",
+            target = architecture.target()
+        );
+    };
+    let folder = own_folder().join(format!("rust-library-{architecture}-{version}"));
+    let library = folder.join("usr");
+    if library.join("lib/rustlib").join(architecture.target()).is_dir() {
+        return Ok(library);
+    }
+    let release =
+        answer(Command::new("sh").args(["-c", ". /etc/os-release; echo $VERSION_CODENAME"]));
+    let release = release.unwrap_or_else(|| "bookworm".into());
+    let releases = [release.clone(), format!("{release}-security")];
+    let releases = releases.each_ref().map(String::as_str);
+    let packages = Packages::of(&format!("programs-{release}"), &releases, architecture)?;
+    std::fs::create_dir_all(&folder)?;
+    packages.unpack(&[format!("{PACKAGE}={version}")], &folder)?;
+    Ok(library)
 }
 
 /// Makes sure that what kube-proxy calls is there.

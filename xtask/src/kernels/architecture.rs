@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anyhow::{Context, Result};
+
 /// A processor architecture that Weir is built for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Architecture {
@@ -28,11 +30,34 @@ impl Architecture {
         }
     }
 
-    /// The C compiler for that target, which links and builds the little C there is.
-    pub const fn c_compiler(self) -> &'static str {
+    /// As aya and the kernel's sources name it.
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::X86_64 => "x86_64-linux-gnu-gcc",
-            Self::Aarch64 => "aarch64-linux-gnu-gcc",
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// That of the machine that this runs on.
+    ///
+    /// # Errors
+    /// It is one that Weir is not built for.
+    pub fn of_this_machine() -> Result<Self> {
+        let name = std::env::consts::ARCH;
+        let found = [Self::X86_64, Self::Aarch64].into_iter().find(|of| of.name() == name);
+        found.with_context(|| format!("Weir is built for x86_64 and aarch64, and this is {name}"))
+    }
+
+    /// The C compiler for that target, which links and builds the little C there is, and the packages
+    /// that hold it and its library for machines of another kind.
+    pub const fn c_compiler(self) -> (&'static str, [&'static str; 2]) {
+        match self {
+            Self::X86_64 => {
+                ("x86_64-linux-gnu-gcc", ["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"])
+            }
+            Self::Aarch64 => {
+                ("aarch64-linux-gnu-gcc", ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])
+            }
         }
     }
 

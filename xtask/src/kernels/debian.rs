@@ -19,23 +19,22 @@ const MIRROR: &str = "WEIR_DEBIAN_MIRROR";
 /// How old lists of packages may be before they are fetched anew.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// Releases of Debian: the name, and the name of its security updates, which have a folder of their
-/// own on mirrors, where there are any.
-pub type Releases = &'static [(&'static str, Option<&'static str>)];
-
-/// Where kernels are found, of all releases that are still on mirrors.
-pub const ALL: Releases = &[
-    ("bullseye", Some("bullseye-security")),
-    ("bookworm", Some("bookworm-security")),
-    ("bookworm-backports", None),
-    ("trixie", Some("trixie-security")),
-    ("trixie-backports", None),
-    ("sid", None),
-    ("experimental", None),
+/// Releases of Debian in which kernels are found: all that are still on mirrors.
+pub const WITH_KERNELS: &[&str] = &[
+    "bullseye",
+    "bullseye-security",
+    "bookworm",
+    "bookworm-security",
+    "bookworm-backports",
+    "trixie",
+    "trixie-security",
+    "trixie-backports",
+    "sid",
+    "experimental",
 ];
 
 /// Debian 12, which guests run.
-pub const BOOKWORM: Releases = &[("bookworm", Some("bookworm-security"))];
+pub const BOOKWORM: &[&str] = &["bookworm", "bookworm-security"];
 
 /// Packages of some releases for one architecture.
 pub struct Packages {
@@ -47,7 +46,7 @@ impl Packages {
     ///
     /// # Errors
     /// What to do where there are none.
-    pub fn of(name: &str, releases: Releases, architecture: Architecture) -> Result<Self> {
+    pub fn of(name: &str, releases: &[&str], architecture: Architecture) -> Result<Self> {
         let folder = tools::own_folder().join("debian").join(format!("{name}-{architecture}"));
         for below in ["lists/partial", "cache/archives/partial", "downloads"] {
             fs::create_dir_all(folder.join(below))
@@ -174,16 +173,14 @@ impl Packages {
 
 /// The lines of a list of sources: the mirror that apt on this machine has for Debian, or the one that
 /// is named.
-fn sources(releases: Releases) -> Result<String> {
+fn sources(releases: &[&str]) -> Result<String> {
     let (debian, security) = mirrors()?;
-    let mut lines = String::new();
-    for (release, updates) in releases {
-        lines += &format!("deb {debian} {release} main\n");
-        if let Some(updates) = updates {
-            lines += &format!("deb {security} {updates} main\n");
-        }
-    }
-    Ok(lines)
+    let line = |release: &&str| {
+        // Security updates have a folder of their own on mirrors.
+        let mirror = if release.ends_with("-security") { &security } else { &debian };
+        format!("deb {mirror} {release} main\n")
+    };
+    Ok(releases.iter().map(line).collect())
 }
 
 fn mirrors() -> Result<(String, String)> {

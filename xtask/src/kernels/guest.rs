@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::Architecture;
 use super::catalogue::{Kernel, order};
-use super::debian::{ALL, BOOKWORM, Packages};
+use super::debian::{BOOKWORM, Packages, WITH_KERNELS};
 use crate::build::{self, Tests};
 use crate::command::answer;
 use crate::{root, tools};
@@ -112,7 +112,7 @@ impl Image {
 
 /// The packages that hold the newest of `kernel`'s versions, and that version.
 fn packaged(kernel: &Kernel) -> Result<(Packages, String, Vec<String>)> {
-    let packages = Packages::of("kernels", ALL, kernel.architecture)?;
+    let packages = Packages::of("kernels", WITH_KERNELS, kernel.architecture)?;
     let suffix = format!("-cloud-{}", kernel.architecture);
     let is_kernel = |name: &str| {
         let rest = name.strip_prefix("linux-image-").and_then(|rest| rest.strip_suffix(&suffix));

@@ -3,7 +3,7 @@
 
 pub mod architecture;
 mod catalogue;
-mod debian;
+pub mod debian;
 mod guest;
 mod machine;
 mod table;
