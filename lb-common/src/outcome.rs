@@ -130,7 +130,7 @@ outcomes! {
     NoSourcePort, Dropped, "dropped-no-source-port",
         "no free source port was found for a translated flow";
     NoSourceAddress, Dropped, "dropped-no-source-address",
-        "the device the packet would leave by has no address to translate its source to";
+        "no address to translate the source to: the device it would leave by has none, or is not balanced (weir show devices)";
     NoRoute, Dropped, "dropped-no-route",
         "no route leads to the packet's new destination";
     TableFull, Dropped, "dropped-table-full",

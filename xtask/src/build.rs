@@ -30,13 +30,12 @@ const AGENT: &str = "WEIR_BIN";
 /// The variable by which the packet benchmark is told of its own object.
 const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 
+/// The feature of the BPF object that puts a fault back.
+const FAULT: &str = "fault";
+
 /// Builds the BPF object; returns its path.
 pub fn object() -> Result<PathBuf> {
-    object_for(Architecture::of_this_machine()?)
-}
-
-fn object_for(architecture: Architecture) -> Result<PathBuf> {
-    Ok(objects(&[], architecture)?.join("weir-ebpf"))
+    Ok(objects(&[], Architecture::of_this_machine()?)?.join("weir-ebpf"))
 }
 
 /// Builds the BPF objects that `features` ask for; returns the folder they are in.
@@ -57,7 +56,12 @@ fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
     // A folder of its own: the object's build then never waits for the lock of the host's, and those
     // that embed this machine's are not built anew because of another's.
     let is_own = Architecture::of_this_machine()? == architecture;
-    let folder = if is_own { "bpf".into() } else { format!("bpf-{}", architecture.name()) };
+    let has_fault = features.contains(&FAULT);
+    let folder = match (is_own, has_fault) {
+        (true, false) => "bpf".into(),
+        (false, false) => format!("bpf-{}", architecture.name()),
+        (_, true) => format!("bpf-{}-{FAULT}", architecture.name()),
+    };
     let folder = target().join(folder);
     run(
         fresh(&toolchain.cargo)
@@ -134,9 +138,11 @@ pub struct Tests {
     pub end_to_end: PathBuf,
 }
 
-/// Builds what guests of `architecture` run.
-pub fn tests_for(architecture: Architecture) -> Result<Tests> {
-    let object = object_for(architecture)?;
+/// Builds what guests of `architecture` run, with the fault in it that older verifiers refuse if
+/// `has_fault`.
+pub fn tests_for(architecture: Architecture, has_fault: bool) -> Result<Tests> {
+    let features: &[&str] = if has_fault { &[FAULT] } else { &[] };
+    let object = objects(features, architecture)?.join("weir-ebpf");
     let mut command = tools::cargo_for(architecture)?;
     let target = architecture.target();
     // A test's own agent and lab are built with the features of tests, as in `build_agent_for_tests`.

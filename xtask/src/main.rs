@@ -56,6 +56,10 @@ enum Verb {
         /// How far the section kernels goes in each.
         #[arg(long, value_enum)]
         depth: Option<Depth>,
+        /// Build a fault into the programs, which each kernel of the section kernels must refuse: those
+        /// before 6.12.73 and 6.17 do.
+        #[arg(long, requires = "kernel")]
+        fault: bool,
         /// Run tests whose name contains this.
         filter: Option<String>,
     },
@@ -96,9 +100,9 @@ fn carry_out(verb: Verb) -> Result<()> {
         }
         Verb::Run { arguments } if arguments.is_empty() => build::demonstrate(),
         Verb::Run { arguments } => build::run_here(&arguments),
-        Verb::Test { only, kernel, depth, filter } => {
+        Verb::Test { only, kernel, depth, fault, filter } => {
             let alone = only == [Section::Kernels];
-            let choice = Choice { kernels: kernel, depth, alone };
+            let choice = Choice { kernels: kernel, depth, alone, fault };
             test::run(&only, &choice, filter.as_deref())
         }
         Verb::Check => check::everything(),

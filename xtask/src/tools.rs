@@ -53,7 +53,13 @@ pub fn for_the_lab() -> Result<()> {
 /// Makes sure that what boots guests is there: the emulator, a program and its package, and what
 /// their file systems are made with.
 pub fn for_guests(emulator: (&str, &str)) -> Result<()> {
-    install_missing(&[emulator, ("cpio", "cpio"), ("depmod", "kmod"), ("find", "findutils")])
+    install_missing(&[
+        emulator,
+        ("cpio", "cpio"),
+        ("depmod", "kmod"),
+        ("find", "findutils"),
+        ("setpriv", "util-linux"),
+    ])
 }
 
 /// A cargo that builds static programs in user space of `architecture`: the one that runs us where its

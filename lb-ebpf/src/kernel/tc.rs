@@ -64,7 +64,8 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     packet.pull();
     let Some(flows) = flows() else { return TC_ACT_UNSPEC };
     let walked = balance(&mut packet, &kernel, hook, flows);
-    let out = verifier::device_of(&walked.onward, device);
+    let out =
+        if cfg!(feature = "fault") { device } else { verifier::device_of(&walked.onward, device) };
     count(walked.outcome);
     // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
     let verdict = unsafe {
@@ -72,6 +73,12 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
             // Other programs on this device still get to see the packet.
             Onward::On => return TC_ACT_UNSPEC,
             Onward::Drop => return TC_ACT_SHOT,
+            // The fault that `cargo xtask test --only kernels --fault` looks for.
+            Onward::Out(unwritten) if cfg!(feature = "fault") => bpf_redirect(unwritten, 0),
+            Onward::Resolve(unwritten) if cfg!(feature = "fault") => {
+                bpf_redirect_neigh(unwritten, core::ptr::null_mut(), 0, 0)
+            }
+            Onward::Back if cfg!(feature = "fault") => bpf_redirect(device, 0),
             Onward::Out(_) | Onward::Back => bpf_redirect(out, 0),
             Onward::Resolve(_) => bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0),
         }

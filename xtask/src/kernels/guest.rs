@@ -191,40 +191,46 @@ fn newest_here(cache: &Path, kernel: &Kernel) -> Option<String> {
         .max_by_key(|version| order(version))
 }
 
-/// The part of the initial file system that all kernels of an architecture share.
+/// The part of the initial file system that all kernels of an architecture share. Its files go with it;
+/// runs beside this one have their own.
 pub struct Base {
     archive: PathBuf,
     folder: PathBuf,
     modules: String,
 }
 
+impl Drop for Base {
+    fn drop(&mut self) {
+        // What is left there is found by whoever looks for room.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
 impl Base {
     /// Debian's programs and the tests, in an archive below the folder of builds.
-    pub fn of(architecture: Architecture) -> Result<Self> {
-        let folder = build::target().join("guests").join(architecture.debian());
+    pub fn of(architecture: Architecture, has_fault: bool) -> Result<Self> {
+        let run = format!("{architecture}-{}", std::process::id());
+        let folder = build::target().join("guests").join(run);
         fs::create_dir_all(&folder)?;
-        let tests = build::tests_for(architecture)?;
+        let guest = root().join("tests/guest");
+        let modules = fs::read_to_string(guest.join("modules"))?;
+        let base = Self { archive: folder.join("base.cpio"), folder, modules };
+        let tests = build::tests_for(architecture, has_fault)?;
         let userland = userland(architecture)?;
-        let own = folder.join("own");
-        if own.exists() {
-            fs::remove_dir_all(&own)?;
-        }
+        let own = base.folder.join("own");
         let Tests { agent, lab, kernel, end_to_end } = &tests;
         for (from, name) in
             [(agent, "weir"), (lab, "lab"), (kernel, "kernel"), (end_to_end, "end_to_end")]
         {
             copy(from, &own.join("weir").join(name))?;
         }
-        let guest = root().join("tests/guest");
         copy(&guest.join("init"), &own.join("init"))?;
         copy(&guest.join("modules"), &own.join("weir/modules"))?;
         for empty in ["proc", "sys", "dev", "run", "tmp", "root"] {
             fs::create_dir_all(own.join(empty))?;
         }
-        let archive = folder.join("base.cpio");
-        pack(&[&userland, &own], &archive)?;
-        let modules = fs::read_to_string(guest.join("modules"))?;
-        Ok(Self { archive, folder, modules })
+        pack(&[&userland, &own], &base.archive)?;
+        Ok(base)
     }
 
     /// The whole initial file system for `image`. Archives that follow each other are unpacked one

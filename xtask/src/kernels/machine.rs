@@ -100,7 +100,10 @@ pub fn run(
     let console = architecture.console();
     let words = format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}");
     let mut guest = Guest(
-        Command::new(architecture.emulator().0)
+        // Should we be killed outright, it goes too.
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(architecture.emulator().0)
             .args(architecture.machine())
             .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G"])
             .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])

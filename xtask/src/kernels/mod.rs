@@ -19,7 +19,7 @@ use architecture::Architecture;
 use catalogue::CLAIMS;
 pub use catalogue::{Depth, Kernel};
 use guest::{Base, Image};
-use machine::Report;
+use machine::{Report, Step};
 
 /// What came of one kernel.
 pub struct Tried {
@@ -37,6 +37,17 @@ impl Tried {
     fn is_good(&self) -> bool {
         self.report.as_ref().is_ok_and(Report::is_good)
     }
+
+    /// Whether the verifier saw that a register was not written, and nothing was loaded.
+    fn refuses_the_fault(&self) -> bool {
+        let has_refused = |step: &Step| {
+            let is_refused = |line: &String| line.contains("!read_ok");
+            step.name == "load"
+                && step.succeeded == Some(false)
+                && step.lines.iter().any(is_refused)
+        };
+        self.report.as_ref().is_ok_and(|report| report.steps.iter().any(has_refused))
+    }
 }
 
 /// Which kernels, and how far.
@@ -48,6 +59,8 @@ pub struct Choice {
     pub depth: Option<Depth>,
     /// Whether this section alone was asked for.
     pub alone: bool,
+    /// Whether the programs are to have a fault, which each kernel must refuse.
+    pub fault: bool,
 }
 
 impl Choice {
@@ -80,13 +93,24 @@ pub fn run(choice: &Choice, mut read: impl FnMut(&str)) -> Result<Vec<Tried>> {
         let architecture = kernel.architecture;
         if base.as_ref().is_none_or(|(of, _)| *of != architecture) {
             tools::for_guests(architecture.emulator())?;
-            base = Some((architecture, Base::of(architecture)?));
+            base = Some((architecture, Base::of(architecture, choice.fault)?));
         }
         let Some((_, base)) = &base else { continue };
         eprintln!("-- Linux {kernel}");
-        let tried_now = try_one(base, kernel, depth, &mut read);
+        let tried_now = if choice.fault {
+            // What fails there is what is wanted, and counts as no failure.
+            try_one(base, kernel, depth, &mut |_| ())
+        } else {
+            try_one(base, kernel, depth, &mut read)
+        };
         tell(&tried_now);
         tried.push(tried_now);
+    }
+    if choice.fault {
+        let found = tried.iter().filter(|tried| tried.refuses_the_fault()).count();
+        read(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
+        tried.retain(|tried| !tried.refuses_the_fault());
+        return Ok(tried);
     }
     if choice.alone && choice.kernels.is_empty() && choice.depth.is_none() {
         table::write(&tried)?;
@@ -119,7 +143,7 @@ fn log(kernel: &Kernel) -> Result<fs::File> {
 
 fn log_path(kernel: &Kernel) -> PathBuf {
     let name = kernel.to_string().replace(':', "-");
-    build::target().join("guests/logs").join(format!("{name}.log"))
+    build::target().join("guests/logs").join(format!("{name}-{}.log", std::process::id()))
 }
 
 /// Says what came of a kernel: each step, and all that a failed one printed.

@@ -1,9 +1,147 @@
-//! docs/kernels.md: which kernels were seen at work, written by the run that saw them.
+//! The table of docs/kernels.md: which kernels were seen at work, written by the run that saw them.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 
 use super::Tried;
+use super::catalogue::{CLAIMS, Depth};
+use super::machine::Report;
+use crate::root;
 
-pub fn write(_: &[Tried]) -> Result<()> {
+/// The page, and the lines between which the table stands.
+const PAGE: &str = "docs/kernels.md";
+const BEGIN: &str = "<!-- written by `cargo xtask test --only kernels` -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// Writes what was seen into the page.
+///
+/// # Errors
+/// The page is not there, or has no place for a table.
+pub fn write(tried: &[Tried]) -> Result<()> {
+    let path = root().join(PAGE);
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
+    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("{PAGE} lacks {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} lacks {END}"))?;
+    fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table(tried)))?;
+    eprintln!("{PAGE}: written");
     Ok(())
+}
+
+fn table(tried: &[Tried]) -> String {
+    let mut table = String::from(
+        "| Linux | processor | runs on | programs | TC | XDP | the node's own processes | seen | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for tried in tried {
+        let claim = CLAIMS.iter().find(|claim| claim.kernel() == tried.kernel);
+        let runs_on = claim.map_or("", |claim| claim.runs_on);
+        let none = Report::default();
+        let report = tried.report.as_ref().unwrap_or(&none);
+        let [programs, tc, xdp, sockets] = facts(report);
+        let cells = [
+            if tried.version.is_empty() { tried.kernel.version.clone() } else { upstream(tried) },
+            tried.kernel.architecture.name().to_owned(),
+            runs_on.to_owned(),
+            programs,
+            tc,
+            xdp,
+            sockets,
+            seen(tried).to_owned(),
+            report.took.as_secs().to_string(),
+        ];
+        table += &format!("| {} |\n", cells.join(" | "));
+    }
+    table
+}
+
+/// The version without Debian's own.
+fn upstream(tried: &Tried) -> String {
+    tried.version.split('-').next().unwrap_or_default().to_owned()
+}
+
+/// What was seen of it.
+fn seen(tried: &Tried) -> &'static str {
+    let Ok(report) = &tried.report else { return "**failed**" };
+    match (report.is_good(), tried.depth) {
+        (false, _) => "**failed**",
+        (true, Depth::Load) => "loads and attaches",
+        (true, Depth::Lab) => "packet cases, lab",
+        (true, Depth::All) => "all tests, demonstration",
+    }
+}
+
+/// What `weir check -o json` said there of programs, TC, XDP and sockets.
+fn facts(report: &Report) -> [String; 4] {
+    let said = report.steps.iter().find(|step| step.name == "facts");
+    let said = said.map(|step| step.lines.join("\n")).unwrap_or_default();
+    let findings: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+    let finding = |about: &str| {
+        let all = findings.as_array()?;
+        let found = all.iter().find(|finding| finding["about"] == about)?;
+        Some((found["level"].as_str()?.to_owned(), found["found"].as_str()?.to_owned()))
+    };
+    let of = |about: &str, good: &dyn Fn(&str) -> &'static str| match finding(about) {
+        Some((level, found)) if level == "ok" => good(&found).to_owned(),
+        Some(_) => "**no**".to_owned(),
+        None => "not seen".to_owned(),
+    };
+    [
+        of("programs", &|_| "yes"),
+        of("TC", &|found| if found.contains("tcx") { "links (tcx)" } else { "filters (clsact)" }),
+        of("XDP", &|_| "yes"),
+        of("socket programs", &|found| {
+            if found.contains("EPERM") { "yes; rejected calls fail with EPERM" } else { "yes" }
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::machine::Step;
+
+    fn tried(facts: &str, depth: Depth) -> Tried {
+        let step = |name: &str, lines: &str| Step {
+            name: name.into(),
+            succeeded: Some(true),
+            lines: lines.lines().map(str::to_owned).collect(),
+        };
+        let report =
+            Report { steps: vec![step("facts", facts)], is_done: true, ..Report::default() };
+        let kernel = "6.1".parse().unwrap();
+        Tried { kernel, depth, version: "6.1.192-2".into(), report: Ok(report) }
+    }
+
+    #[test]
+    fn a_kernel_s_row_says_what_it_was_seen_to_do() {
+        let facts = r#"[
+            {"about": "programs", "level": "ok", "found": "the kernel takes them"},
+            {"about": "TC", "level": "ok", "found": "by filters of a clsact qdisc"},
+            {"about": "socket programs", "level": "ok", "found": "a call fails with EPERM"},
+            {"about": "XDP", "level": "warn", "found": "network_xdp is refused"}
+        ]"#;
+        let table = table(&[tried(facts, Depth::Lab)]);
+        let row = table.lines().last().unwrap();
+        assert_eq!(
+            row,
+            "| 6.1.192 | x86_64 | Debian 12 | yes | filters (clsact) | **no** | yes; rejected calls \
+             fail with EPERM | packet cases, lab | 0 |"
+        );
+    }
+
+    #[test]
+    fn of_a_guest_that_failed_nothing_is_claimed() {
+        let mut failed = tried("", Depth::Lab);
+        failed.report = Err(anyhow::anyhow!("the guest stopped"));
+        let row = table(&[failed]);
+        assert!(row.contains("**failed**") && row.contains("not seen"), "{row}");
+    }
+
+    #[test]
+    fn the_page_has_a_place_for_the_table() {
+        let page = fs::read_to_string(root().join(PAGE)).unwrap();
+        let rest = page.split_once(BEGIN).unwrap().1;
+        assert!(rest.contains(END));
+    }
 }

@@ -234,16 +234,12 @@ mod tests {
             node.judge().into_iter().find(|finding| finding.about == "sockets").unwrap()
         };
         assert!(sockets(|_| {}).found.ends_with("at /sys/fs/cgroup"));
-        for (change, found, advice) in [(
-            (|node| node.control_groups = None) as fn(&mut Node),
-            "no cgroup v2",
-            &["--cgroup DIR", "--socket-balancing off", "everything else"][..],
-        )] {
-            let finding = sockets(change);
-            assert_eq!(finding.level, Level::Warn);
-            assert!(finding.found.contains(found), "{finding:?}");
-            let told = finding.advice.unwrap();
-            assert!(advice.iter().all(|advice| told.contains(advice)), "{told}");
+        let finding = sockets(|node| node.control_groups = None);
+        assert_eq!(finding.level, Level::Warn);
+        assert!(finding.found.contains("no cgroup v2"), "{finding:?}");
+        let told = finding.advice.unwrap();
+        for advice in ["--cgroup DIR", "--socket-balancing off", "everything else"] {
+            assert!(told.contains(advice), "{told}");
         }
     }
 
