@@ -15,6 +15,7 @@ use lb_common::address::{Address, Family, Port, Protocol};
 use lb_common::hash;
 use lb_ebpf::tables::{Link, NextHop, Route};
 
+use super::features;
 use super::maps::DEVICES;
 use super::world::Kernel;
 
@@ -25,10 +26,6 @@ pub const HOPS: u32 = 1024;
 /// before it loads the programs.
 #[unsafe(no_mangle)]
 static ROUTE_LIFETIME: u64 = 100_000_000;
-
-/// The length that is asked about. Kernels before 5.12 leave it where later ones write the MTU, which
-/// is never so small.
-const ASKED: u16 = 1;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -90,7 +87,7 @@ fn look_up<A: Address>(
     *lookup = unsafe { mem::zeroed() };
     lookup.ifindex = kernel.device;
     // Not zero, so that the answer holds the route's MTU.
-    lookup.__bindgen_anon_1.tot_len = ASKED;
+    lookup.__bindgen_anon_1.tot_len = 1;
     let [a, b, c, d] = destination.words();
     match A::FAMILY {
         Family::V4 => {
@@ -112,12 +109,14 @@ fn look_up<A: Address>(
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
     let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
     cached.link = Link::new(lookup.dmac, lookup.smac);
+    cached.mtu = u32::from(mtu);
     let device = DEVICES.get_ptr(lookup.ifindex);
     // SAFETY: the kernel keeps the element readable until the program ends.
-    let (xdp_sends, of_device) =
-        device.map_or((false, 0), |row| unsafe { ((*row).xdp_sends(), (*row).mtu) });
-    cached.xdp_sends = u32::from(xdp_sends);
-    cached.mtu = u32::from(if mtu == ASKED { of_device } else { mtu });
+    cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));
+    if !features::tells_mtu() {
+        // SAFETY: as above.
+        cached.mtu = device.map_or(0, |row| u32::from(unsafe { (*row).mtu }));
+    }
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
     true

@@ -25,18 +25,22 @@ pub fn network_xdp(context: XdpContext) -> u32 {
     let Some(flows) = flows() else { return xdp_action::XDP_PASS };
     let walked = balance(&mut Frame { context: context.ctx }, &kernel, hook, flows);
     let out = verifier::device_of(&walked.onward, device);
-    count(walked.outcome);
-    match walked.onward {
+    let action = match walked.onward {
         Onward::On => xdp_action::XDP_PASS,
         Onward::Drop => xdp_action::XDP_DROP,
         Onward::Out(_) if out == device => xdp_action::XDP_TX,
-        // SAFETY: the helper takes plain numbers.
-        Onward::Out(_) => unsafe { bpf_redirect(out, 0) as u32 },
+        Onward::Out(_) => xdp_action::XDP_REDIRECT,
         Onward::Back => xdp_action::XDP_TX,
         // The world here resolves nothing, so no walk ends so; were it otherwise, better no packet
         // than a wrong one.
         Onward::Resolve(_) => xdp_action::XDP_ABORTED,
+    };
+    count(walked.outcome);
+    if action == xdp_action::XDP_REDIRECT {
+        // SAFETY: the helper takes plain numbers.
+        return unsafe { bpf_redirect(out, 0) as u32 };
     }
+    action
 }
 
 /// A frame in a driver's buffer.

@@ -21,6 +21,9 @@ pub struct Features {
     pub checksum_flags: u64,
     /// 1 if there is `bpf_ktime_get_coarse_ns` (Linux 5.11), else 0.
     has_coarse_clock: u32,
+    /// 1 if `bpf_fib_lookup` tells the MTU of a route (Linux 5.12), else 0. It came together with
+    /// `bpf_check_mtu`, which can be asked for.
+    tells_mtu: u32,
     /// 1 if programs for sockets may say by which error a call fails (`bpf_set_retval`, Linux 6.1),
     /// else 0.
     sets_errors: u32,
@@ -37,6 +40,7 @@ impl Features {
                 ProgramType::SchedClassifier,
                 BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
             ),
+            tells_mtu: has(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_check_mtu),
             sets_errors: has(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
         }
     }
@@ -44,7 +48,7 @@ impl Features {
     /// Those of a kernel that can do everything.
     #[cfg(test)]
     pub const fn all() -> Self {
-        Self { checksum_flags: BPF_F_IPV6, has_coarse_clock: 1, sets_errors: 1 }
+        Self { checksum_flags: BPF_F_IPV6, has_coarse_clock: 1, tells_mtu: 1, sets_errors: 1 }
     }
 
     /// Whether a process whose call is rejected hears why (`ECONNREFUSED`), and not `EPERM` always.
@@ -74,6 +78,7 @@ impl Features {
         }
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
         loader.override_global("HAS_COARSE_CLOCK", &self.has_coarse_clock, true);
+        loader.override_global("TELLS_MTU", &self.tells_mtu, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
     }
 }
