@@ -83,24 +83,32 @@ fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
 
 /// Builds the object and the agent; returns the agent's path.
 pub fn agent(profile: Profile) -> Result<PathBuf> {
-    let object = object()?;
-    let next = "Fix what the compiler names above.";
-    if profile == Profile::Debug {
-        run(cargo().args(["build", "--workspace", "--bin", "weir"]).env(OBJECT, object), next)?;
-        return Ok(target().join("debug/weir"));
+    if profile == Profile::Release {
+        return static_agent(Architecture::of_this_machine()?);
     }
+    let next = "Fix what the compiler names above.";
+    run(cargo().args(["build", "--workspace", "--bin", "weir"]).env(OBJECT, object()?), next)?;
+    Ok(target().join("debug/weir"))
+}
+
+/// Builds one static binary for machines of `architecture`: target/release/weir for those of this one's,
+/// else with the architecture behind its name.
+pub fn static_agent(architecture: Architecture) -> Result<PathBuf> {
+    let object = objects(&[], architecture)?.join("weir-ebpf");
     // With --target the static flag does not reach build scripts, which cannot be linked so.
-    let (host, linking) = host()?;
+    let target_name = architecture.target();
+    let mut command = tools::cargo_for(architecture)?;
     run(
-        fast_cargo()
+        run_fast(&mut command)
             .args(["build", "--package", "lb-userspace", "--bin", "weir"])
-            .args(["--release", "--target", &host])
-            .env(OBJECT, object)
-            .env(linking, "-Ctarget-feature=+crt-static"),
-        next,
+            .args(["--release", "--target", target_name])
+            .env(OBJECT, object),
+        "Fix what the compiler names above.",
     )?;
-    let built = target().join(&host).join("release/weir");
-    let weir = target().join("release/weir");
+    let built = target().join(target_name).join("release/weir");
+    let is_own = Architecture::of_this_machine()? == architecture;
+    let name = if is_own { "weir".into() } else { format!("weir-{architecture}") };
+    let weir = target().join("release").join(name);
     std::fs::create_dir_all(target().join("release"))?;
     // Renamed into place, so that a weir that is running keeps its file.
     let fresh = weir.with_extension("new");
@@ -228,14 +236,12 @@ pub fn cargo_for_tests() -> Result<Command> {
     Ok(command)
 }
 
-/// The host's cargo for builds that are to run fast. The workspace's release profile is the BPF
-/// object's: of a program in user space it would make minutes of linking, and nothing that shows.
-fn fast_cargo() -> Command {
-    let mut command = cargo();
+/// Has a cargo build what runs fast. The workspace's release profile is the BPF object's: of a program in
+/// user space it would make minutes of linking, and nothing that shows.
+fn run_fast(command: &mut Command) -> &mut Command {
     command
         .env("CARGO_PROFILE_RELEASE_LTO", "thin")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    command
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
 }
 
 /// The cargo that runs us.
@@ -258,16 +264,4 @@ pub fn cargo_of(program: impl AsRef<OsStr>) -> Command {
 /// Where builds go.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
-/// The machine's own target, and the variable that holds flags for it.
-fn host() -> Result<(String, String)> {
-    let verbose = crate::command::answer(fresh("rustc").arg("-vV"))
-        .context("cannot run `rustc -vV`. Install Rust by rustup, then try again.")?;
-    let host = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
-    let variable = host.to_uppercase().replace('-', "_");
-    Ok((host.to_owned(), format!("CARGO_TARGET_{variable}_RUSTFLAGS")))
 }

@@ -18,6 +18,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::build::{Benchmark, Profile};
+use crate::kernels::architecture::Architecture;
 use crate::kernels::{Choice, Depth, Kernel};
 use crate::test::Section;
 
@@ -36,6 +37,9 @@ enum Verb {
         /// Leave one static binary for other machines: target/release/weir.
         #[arg(long)]
         release: bool,
+        /// For machines of this kind, amd64 or arm64: target/release/weir-arm64.
+        #[arg(long, requires = "release", value_name = "KIND")]
+        architecture: Option<Architecture>,
     },
     /// Show Weir at work in a lab of network namespaces; with ARGS, run `weir run ARGS` on this
     /// machine instead.
@@ -88,13 +92,12 @@ fn main() -> ExitCode {
 
 fn carry_out(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Build { release: true } => {
-            let weir = build::agent(Profile::Release)?;
-            eprintln!("built {}", weir.display());
-            Ok(())
-        }
-        Verb::Build { release: false } => {
-            let weir = build::agent(Profile::Debug)?;
+        Verb::Build { release, architecture } => {
+            let weir = match (release, architecture) {
+                (_, Some(architecture)) => build::static_agent(architecture)?,
+                (true, None) => build::agent(Profile::Release)?,
+                (false, None) => build::agent(Profile::Debug)?,
+            };
             eprintln!("built {}", weir.display());
             Ok(())
         }

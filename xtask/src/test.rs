@@ -92,7 +92,7 @@ fn run_kernels(choice: &Choice, skips: &Path) -> Result<Report> {
     let mut counts = Counts::default();
     let mut succeeded = true;
     let mut skipped = Vec::new();
-    match kernels::obstacle() {
+    match kernels::obstacle(choice) {
         Some(obstacle) => {
             counts.passed += 1;
             skipped.push(format!("{name}: {obstacle}"));

@@ -87,6 +87,15 @@ impl Architecture {
     }
 }
 
+impl std::str::FromStr for Architecture {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::X86_64, Self::Aarch64].into_iter().find(|of| of.debian() == text);
+        found.ok_or_else(|| format!("{text} is neither amd64 nor arm64"))
+    }
+}
+
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.debian())

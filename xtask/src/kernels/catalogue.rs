@@ -70,9 +70,8 @@ impl std::str::FromStr for Kernel {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (architecture, version) = match text.split_once(':') {
-            None | Some(("amd64", _)) => (Architecture::X86_64, text.trim_start_matches("amd64:")),
-            Some(("arm64", version)) => (Architecture::Aarch64, version),
-            Some((other, _)) => return Err(format!("{other} is neither amd64 nor arm64")),
+            None => (Architecture::X86_64, text),
+            Some((architecture, version)) => (architecture.parse()?, version),
         };
         let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
         if !version.contains('.') || !version.split('.').all(is_number) {

@@ -61,7 +61,7 @@ impl Packages {
         write("sources.list", sources)?;
         write("apt.conf", packages.settings(architecture))?;
         let updated = run(
-            packages.apt_get().args(["-q", "update"]),
+            packages.apt_get().args(["-q", "update", "--error-on=any"]),
             "Check the network, or name a mirror of Debian in WEIR_DEBIAN_MIRROR.",
         );
         match updated {

@@ -191,6 +191,15 @@ fn newest_here(cache: &Path, kernel: &Kernel) -> Option<String> {
         .max_by_key(|version| order(version))
 }
 
+/// Whether there are packages for guests of `architecture`, newly fetched or from before.
+///
+/// # Errors
+/// What is missing.
+pub fn can_be_had(architecture: Architecture) -> Result<()> {
+    Packages::of("kernels", WITH_KERNELS, architecture)?;
+    Packages::of("programs", BOOKWORM, architecture).map(drop)
+}
+
 /// The part of the initial file system that all kernels of an architecture share. Its files go with it;
 /// runs beside this one have their own.
 pub struct Base {

@@ -76,10 +76,22 @@ impl Choice {
 }
 
 /// Why this machine cannot boot others; the section is then skipped.
-pub fn obstacle() -> Option<String> {
+pub fn obstacle(choice: &Choice) -> Option<String> {
     let missing =
-        ["apt-get", "apt-cache", "dpkg"].into_iter().find(|p| tools::on_path(p).is_none())?;
-    Some(format!("needs `{missing}`, by which Debian's kernels are fetched"))
+        ["apt-get", "apt-cache", "dpkg"].into_iter().find(|p| tools::on_path(p).is_none());
+    if let Some(missing) = missing {
+        return Some(format!("needs `{missing}`, by which Debian's kernels are fetched"));
+    }
+    let mut architectures: Vec<_> =
+        choice.wanted().iter().map(|(kernel, _)| kernel.architecture).collect();
+    architectures.sort();
+    architectures.dedup();
+    architectures.into_iter().find_map(|architecture| {
+        let error = tools::for_guests(architecture.emulator())
+            .and_then(|()| guest::can_be_had(architecture))
+            .err()?;
+        Some(format!("needs Debian's packages: {error:#}"))
+    })
 }
 
 /// Boots each kernel and tries it; every line that passes is given to `read`, for its counts.
@@ -92,7 +104,6 @@ pub fn run(choice: &Choice, mut read: impl FnMut(&str)) -> Result<Vec<Tried>> {
     for (kernel, depth) in choice.wanted() {
         let architecture = kernel.architecture;
         if base.as_ref().is_none_or(|(of, _)| *of != architecture) {
-            tools::for_guests(architecture.emulator())?;
             base = Some((architecture, Base::of(architecture, choice.fault)?));
         }
         let Some((_, base)) = &base else { continue };
