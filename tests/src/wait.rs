@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+/// How many times as long everything may take: six times in an emulated machine, for which `cargo xtask
+/// test --only kernels` builds the tests.
+pub const SLOWNESS: u32 = if option_env!("WEIR_EMULATED").is_some() { 6 } else { 1 };
+
 /// Tries `check` until it succeeds, and returns what it gave.
 ///
 /// # Errors
-/// If it does not within `patience`: its last error, said to be about `what`.
+/// If it does not within `patience`, times [`SLOWNESS`]: its last error, said to be about `what`.
 pub fn until<T>(what: &str, patience: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
     /// Between tries, so as not to take the time of those that are waited for.
     const PAUSE: Duration = Duration::from_millis(20);
+    let patience = patience * SLOWNESS;
     let deadline = Instant::now() + patience;
     loop {
         match check() {

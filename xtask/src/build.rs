@@ -33,6 +33,9 @@ const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 /// The feature of the BPF object that puts a fault back.
 const FAULT: &str = "fault";
 
+/// The variable by which the tests' build is told that they will run in an emulated machine.
+const EMULATED: &str = "WEIR_EMULATED";
+
 /// Builds the BPF object; returns its path.
 pub fn object() -> Result<PathBuf> {
     Ok(objects(&[], Architecture::of_this_machine()?)?.join("weir-ebpf"))
@@ -158,6 +161,7 @@ pub fn tests_for(architecture: Architecture, has_fault: bool) -> Result<Tests> {
         .args(["test", "--workspace", "--no-run", "--profile", "guest", "--target", target])
         .args(["--test", "kernel", "--test", "end_to_end", "--test", "scenarios"])
         .args(["--message-format", "json-render-diagnostics"])
+        .env(EMULATED, "1")
         .env(OBJECT, object);
     let mut tests = Vec::new();
     let built = run_reading_quietly(&mut command, |line| {

@@ -105,7 +105,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Run { arguments } => build::run_here(&arguments),
         Verb::Test { only, kernel, depth, fault, filter } => {
             let alone = only == [Section::Kernels];
-            let choice = Choice { kernels: kernel, depth, alone, fault };
+            let choice = Choice { kernels: kernel, depth, alone, fault, filter: filter.clone() };
             test::run(&only, &choice, filter.as_deref())
         }
         Verb::Check => check::everything(),

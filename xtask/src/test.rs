@@ -84,7 +84,7 @@ fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Resul
     Ok(Report { name, counts, succeeded, took: started.elapsed() })
 }
 
-/// Boots other kernels. A filter does not go for them: what is run there is chosen by its depth.
+/// Boots other kernels.
 fn run_kernels(choice: &Choice, skips: &Path) -> Result<Report> {
     let name = "other kernels";
     eprintln!("== {name}");

@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::{Lab, Namespace};
+use crate::wait::SLOWNESS;
 
 /// The port that pods serve HTTP on.
 pub const HTTP_PORT: u16 = 8080;
@@ -33,7 +34,7 @@ pub const HTTP_PORT: u16 = 8080;
 pub const ECHO_PORT: u16 = 7777;
 
 /// How long an answer may take before it counts as lost. Generous: it is reached only by failures.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5 * SLOWNESS as u64);
 
 /// The servers of one pod; dropping them ends them with their connections.
 #[derive(Debug)]

@@ -88,7 +88,7 @@ pub fn run(
     architecture: Architecture,
     kernel: &Path,
     initrd: &Path,
-    depth: Depth,
+    (depth, filter): (Depth, Option<&str>),
     mut show: impl FnMut(&str),
 ) -> Result<Report> {
     let started = Instant::now();
@@ -98,7 +98,9 @@ pub fn run(
         Depth::All => "all",
     };
     let console = architecture.console();
-    let words = format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}");
+    let filter = filter.map(|filter| format!(" weir.filter={filter}")).unwrap_or_default();
+    let words =
+        format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}{filter}");
     let mut guest = Guest(
         // Should we be killed outright, it goes too.
         Command::new("setpriv")

@@ -59,6 +59,8 @@ pub struct Choice {
     pub depth: Option<Depth>,
     /// Whether this section alone was asked for.
     pub alone: bool,
+    /// Only tests whose name contains this are run, if it is given.
+    pub filter: Option<String>,
     /// Whether the programs are to have a fault, which each kernel must refuse.
     pub fault: bool,
 }
@@ -108,11 +110,12 @@ pub fn run(choice: &Choice, mut read: impl FnMut(&str)) -> Result<Vec<Tried>> {
         }
         let Some((_, base)) = &base else { continue };
         eprintln!("-- Linux {kernel}");
+        let how = (depth, choice.filter.as_deref());
         let tried_now = if choice.fault {
             // What fails there is what is wanted, and counts as no failure.
-            try_one(base, kernel, depth, &mut |_| ())
+            try_one(base, kernel, how, &mut |_| ())
         } else {
-            try_one(base, kernel, depth, &mut read)
+            try_one(base, kernel, how, &mut read)
         };
         tell(&tried_now);
         tried.push(tried_now);
@@ -123,20 +126,29 @@ pub fn run(choice: &Choice, mut read: impl FnMut(&str)) -> Result<Vec<Tried>> {
         tried.retain(|tried| !tried.refuses_the_fault());
         return Ok(tried);
     }
-    if choice.alone && choice.kernels.is_empty() && choice.depth.is_none() {
+    if choice.alone
+        && choice.kernels.is_empty()
+        && choice.depth.is_none()
+        && choice.filter.is_none()
+    {
         table::write(&tried)?;
     }
     Ok(tried)
 }
 
-fn try_one(base: &Base, kernel: Kernel, depth: Depth, read: &mut impl FnMut(&str)) -> Tried {
+fn try_one(
+    base: &Base,
+    kernel: Kernel,
+    (depth, filter): (Depth, Option<&str>),
+    read: &mut impl FnMut(&str),
+) -> Tried {
     let mut tried = Tried { kernel, depth, version: String::new(), report: Ok(Report::default()) };
     tried.report = Image::of(&tried.kernel).and_then(|image| {
         tried.version.clone_from(&image.version);
         eprintln!("booting {}", image.version);
         let initrd = base.with(&image)?;
         let mut log = log(&tried.kernel)?;
-        machine::run(tried.kernel.architecture, &image.kernel(), &initrd, depth, |line| {
+        machine::run(tried.kernel.architecture, &image.kernel(), &initrd, (depth, filter), |line| {
             // What cannot be logged is still judged.
             let _ = writeln!(log, "{line}");
             read(line);
