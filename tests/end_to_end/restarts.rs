@@ -14,6 +14,7 @@ use weir_tests::lab::{Lab, Namespace, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Client, get, tick};
+use weir_tests::wait::SLOWNESS;
 
 #[test]
 fn nothing_is_lost_when_the_agent_is_killed_and_comes_back() -> Result<()> {
@@ -71,12 +72,17 @@ fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
-/// Keeps ten TCP connections busy and a datagram going every millisecond until `over`; all must be
+/// TCP connections of a client, and the time between its datagrams. An emulated machine could not keep
+/// up with as many, and what it drops for that says nothing of the agent.
+const CONNECTIONS: u32 = 10_u32.div_ceil(SLOWNESS);
+const BETWEEN_DATAGRAMS: Duration = Duration::from_millis(1).saturating_mul(SLOWNESS * SLOWNESS);
+
+/// Keeps [`CONNECTIONS`] busy and a datagram going every [`BETWEEN_DATAGRAMS`] until `over`; all must be
 /// answered, each connection by the same pod throughout.
 fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<()> {
     let done = || over.load(Ordering::Relaxed);
     let tally = thread::scope(|scope| {
-        let ticking = scope.spawn(|| tick(client, frontend.into(), Duration::from_millis(1), done));
+        let ticking = scope.spawn(|| tick(client, frontend.into(), BETWEEN_DATAGRAMS, done));
         let talked = keep_connections_busy(client, frontend, done);
         let tally = ticking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         talked.and(tally)
@@ -96,7 +102,7 @@ fn keep_connections_busy(
         let pod = connection.exchange(1)?.pod;
         Ok((connection, pod))
     };
-    let mut connections = (0..10).map(connect).collect::<Result<Vec<_>>>()?;
+    let mut connections = (0..CONNECTIONS).map(connect).collect::<Result<Vec<_>>>()?;
     while !done() {
         for (connection, pod) in &mut connections {
             let answer = connection.exchange(2000)?;

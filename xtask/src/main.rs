@@ -51,11 +51,11 @@ enum Verb {
     /// Run every test, or the sections asked for. Those in a real kernel need root.
     Test {
         /// Sections to run; all of them without it.
-        #[arg(long, value_enum, num_args = 1.., value_delimiter = ',')]
+        #[arg(long, value_enum, value_name = "SECTION,..", value_delimiter = ',')]
         only: Vec<Section>,
         /// Kernels for the section kernels, such as 6.1 (the newest of the series), 6.12.43 or
         /// arm64:6.12; those of docs/kernels.md without it.
-        #[arg(long, value_name = "VERSION", num_args = 1.., value_delimiter = ',')]
+        #[arg(long, value_name = "VERSION,..", value_delimiter = ',')]
         kernel: Vec<Kernel>,
         /// How far the section kernels goes in each.
         #[arg(long, value_enum)]
