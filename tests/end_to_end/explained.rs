@@ -8,9 +8,8 @@ use weir_tests::agent::weir;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
-use weir_tests::traffic::Fate;
 
-use crate::host_processes::{meets, of_family, set};
+use crate::host_processes::{meets, of_family, rejected, set};
 
 #[test]
 fn a_call_is_explained_before_it_is_made() -> Result<()> {
@@ -22,7 +21,7 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
     stage.manifests.offer(&nobody)?;
     for family in Family::ALL {
         let [dead, _] = of_family(lab, &nobody, family);
-        meets(lab, dead, Fate::Refused)?;
+        meets(lab, dead, rejected())?;
         explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
         for frontend in of_family(lab, &offer, family) {
             let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;

@@ -112,7 +112,7 @@ pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> 
         v4: at(own(Family::V4)),
         v6: at(own(Family::V6)),
         flags: Device::XDP_SENDS,
-        mtu: 0,
+        mtu: u16::try_from(lab::MTU)?,
     };
     programs.put("DEVICES", device, row)
 }
