@@ -17,7 +17,8 @@ use crate::socket::{Dialled, NamespaceQuestion, Peer, Socket};
 use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
-/// a map's key or of the hash moves it by one, and with it the pin directory.
+/// a map's key or of the hash moves it by one, and with it the pin directory. A field that older agents
+/// have left zero, and that means "not known" then, moves nothing: so it was with a device's MTU.
 pub const VERSION: u32 = 2;
 
 /// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.
@@ -66,7 +67,7 @@ plain!(Peer<V6>, 56 = Frontend<V6>, Frontend<V6>, BackendId, u32, u64);
 plain!(Socket<V4>, 136 = [Peer<V4>; 4], u64);
 plain!(Socket<V6>, 232 = [Peer<V6>; 4], u64);
 plain!(Dialled, 32 = [u64; 2], BackendId, u32, u32, u32);
-plain!(NamespaceQuestion, 16 = V4, Port, u16, u64);
+plain!(NamespaceQuestion, 16 = u64, u64);
 plain!(Client<V4>, 8 = V4, ServiceId);
 plain!(Client<V6>, 20 = V6, ServiceId);
 plain!(Affinity, 12 = BackendId, u32, Ticks);

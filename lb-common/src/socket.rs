@@ -1,7 +1,7 @@
 //! What is remembered of a process's socket: the frontends it has dialled, and the backends that stand
 //! for them. The kernel keeps it with the socket (`BPF_MAP_TYPE_SK_STORAGE`) and as long as it.
 
-use crate::address::{Address, Port, Protocol, V4};
+use crate::address::{Address, Port, Protocol};
 use crate::backend::{Backend, BackendId};
 use crate::service::Frontend;
 
@@ -148,17 +148,13 @@ impl Dialled {
 }
 
 /// How the agent learns the cookie of its network namespace from kernels that do not tell it to
-/// processes (`SO_NETNS_COOKIE`, Linux 5.14): it connects a UDP socket to an address that nobody else
-/// would, and a program that stands in that call writes the cookie beside it.
+/// processes (`SO_NETNS_COOKIE`, Linux 5.14): it connects a UDP socket, and a program that stands in that
+/// call, and knows the socket by its own cookie, writes the namespace's beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct NamespaceQuestion {
-    /// Where the socket is connected to.
-    pub address: V4,
-    /// See above.
-    pub port: Port,
-    /// Always zero.
-    pub zero: u16,
-    /// The cookie; 0 before it is known.
-    pub cookie: u64,
+    /// The socket's cookie (`SO_COOKIE`), which no other socket of this machine ever has.
+    pub socket: u64,
+    /// Its network namespace's; 0 before it is known.
+    pub namespace: u64,
 }

@@ -427,6 +427,16 @@ pub fn namespace_cookie() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(cookie))
 }
 
+/// The cookie of a socket, by which programs know it.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn socket_cookie(socket: &UdpSocket) -> io::Result<u64> {
+    let mut cookie = [0; 8];
+    option(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie)?;
+    Ok(u64::from_ne_bytes(cookie))
+}
+
 /// Runs the instructions of a program for TC once on `packet` and returns what they leave in
 /// register 0.
 ///

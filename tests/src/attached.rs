@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
+use lb_userspace::programs::attach::Tc;
 
 use crate::lab::Node;
 
@@ -16,8 +17,9 @@ pub fn at_tc(device: &str) -> Result<usize> {
     let mut count = 0;
     for (place, words) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
         // Kernels without links know no such question.
-        count +=
-            SchedClassifier::query_tcx(device, place).map_or(0, |(_, programs)| programs.len());
+        if Tc::of_this_kernel() == Tc::Tcx {
+            count += SchedClassifier::query_tcx(device, place)?.1.len();
+        }
         let shown = Command::new("tc").args(["filter", "show", "dev", device, words]).output()?;
         let complaint = String::from_utf8_lossy(&shown.stderr);
         ensure!(shown.status.success(), "`tc filter show dev {device} {words}`: {complaint}");

@@ -14,7 +14,7 @@ mod tools;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::build::{Benchmark, Profile};
@@ -104,6 +104,12 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Run { arguments } if arguments.is_empty() => build::demonstrate(),
         Verb::Run { arguments } => build::run_here(&arguments),
         Verb::Test { only, kernel, depth, fault, filter } => {
+            let is_about_kernels = !kernel.is_empty() || depth.is_some();
+            let only =
+                if only.is_empty() && is_about_kernels { vec![Section::Kernels] } else { only };
+            if is_about_kernels && !only.contains(&Section::Kernels) {
+                bail!("--kernel and --depth are about the section kernels: add it to --only");
+            }
             let alone = only == [Section::Kernels];
             let choice = Choice { kernels: kernel, depth, alone, fault, filter: filter.clone() };
             test::run(&only, &choice, filter.as_deref())

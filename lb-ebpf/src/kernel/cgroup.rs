@@ -88,14 +88,13 @@ pub fn getpeername6(context: SockAddrContext) -> i32 {
 /// connect(2) to an IPv4 address, while the agent asks for the cookie of its network namespace.
 #[cgroup_sock_addr(connect4)]
 pub fn own_namespace(context: SockAddrContext) -> i32 {
-    let (Some(question), Ok(end)) = (NAMESPACE.get_ptr_mut(0), end::<Plain>(&context)) else {
-        return ALLOW;
-    };
-    // SAFETY: the kernel keeps the element there, the agent writes it before it connects and reads it
-    // afterwards, and no other call is to this address. The context is this program's own.
-    unsafe {
-        if (*question).address == end.0.address && (*question).port == end.0.port {
-            (*question).cookie = bpf_get_netns_cookie(context.as_ptr());
+    if let Some(question) = NAMESPACE.get_ptr_mut(0) {
+        // SAFETY: the kernel keeps the element there; the agent, whose call alone is answered, writes it
+        // before it connects and reads it afterwards. The context is this program's own.
+        unsafe {
+            if (*question).socket == bpf_get_socket_cookie(context.as_ptr()) {
+                (*question).namespace = bpf_get_netns_cookie(context.as_ptr());
+            }
         }
     }
     ALLOW

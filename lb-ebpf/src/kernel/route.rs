@@ -8,7 +8,8 @@
 use core::mem;
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Lookup,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    bpf_fib_lookup as Lookup,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use lb_common::address::{Address, Family, Port, Protocol};
@@ -103,7 +104,9 @@ fn look_up<A: Address>(
     // SAFETY: the context is this program's own, and the parameters are as long as stated.
     let answer = unsafe { bpf_fib_lookup(kernel.context, &raw mut *lookup, size, 0) } as u32;
     cached.device = lookup.ifindex;
-    if answer != BPF_FIB_LKUP_RET_SUCCESS {
+    // Before 5.12 the helper looks at the packet's own length besides, once everything else is answered.
+    let is_too_long = !features::tells_mtu() && answer == BPF_FIB_LKUP_RET_FRAG_NEEDED;
+    if answer != BPF_FIB_LKUP_RET_SUCCESS && !is_too_long {
         return answer == BPF_FIB_LKUP_RET_NO_NEIGH;
     }
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.

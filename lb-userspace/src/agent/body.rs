@@ -95,7 +95,7 @@ impl Body {
         let mut attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
         news::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
-        let sockets = Sockets::new(config, &pins)?;
+        let mut sockets = Sockets::new(config, &pins)?;
         let settings = settings(config, sockets.for_plan(&mut attachments));
         let agent = Agent::new(&config.node_name, settings, store.read()?);
         let said = Status {

@@ -28,6 +28,8 @@ pub struct Sockets {
     /// Where the programs are.
     cgroup_taken: Option<PathBuf>,
     problem: Option<String>,
+    /// Why the cookie of our network namespace is not known, if it is not.
+    no_cookie: Option<String>,
     /// Those of UDP that are connected.
     udp: UdpSockets,
     /// Why some of them that are stranded go on, if they do.
@@ -48,6 +50,7 @@ impl Sockets {
             is_done: false,
             cgroup_taken: None,
             problem: None,
+            no_cookie: None,
             udp: UdpSockets::open(pins)?,
             not_ended: None,
             told: HashSet::new(),
@@ -55,7 +58,7 @@ impl Sockets {
     }
 
     /// What the plan must know of it.
-    pub fn for_plan(&self, attachments: &mut Attachments) -> model::Sockets {
+    pub fn for_plan(&mut self, attachments: &mut Attachments) -> model::Sockets {
         let of_pods = match self.balancing {
             SocketBalancing::Host => false,
             SocketBalancing::All => true,
@@ -64,10 +67,7 @@ impl Sockets {
         match attachments.namespace_cookie(self.wanted_cgroup().as_deref()) {
             Ok(namespace) => model::Sockets { namespace, of_pods },
             Err(error) => {
-                warn!(
-                    "the node's own processes are not balanced: the cookie of our network namespace \
-                     cannot be found out: {error}"
-                );
+                self.no_cookie = Some(error.to_string());
                 model::Sockets::default()
             }
         }
@@ -157,6 +157,9 @@ impl Sockets {
             return Ok(());
         }
         let cgroup = self.wanted_cgroup().ok_or(SocketError::NoHierarchy)?;
+        if let Some(reason) = &self.no_cookie {
+            return Err(SocketError::Namespace(reason.clone()));
+        }
         attachments.bring_sockets(&cgroup)?;
         self.cgroup_taken = Some(cgroup);
         self.is_done = true;

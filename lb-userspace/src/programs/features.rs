@@ -4,7 +4,7 @@
 use aya::EbpfLoader;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::syscall;
 
@@ -33,6 +33,7 @@ impl Features {
     /// Asks this kernel.
     #[must_use]
     pub fn of_this_kernel() -> Self {
+        raise_memory_limit();
         let has = |kind, helper| u32::from(is_helper_supported(kind, helper).unwrap_or(true));
         Self {
             checksum_flags: checksum_flags(),
@@ -70,16 +71,23 @@ impl Features {
         !self.has_coarse_clock()
     }
 
-    /// Tells the programs, and sees to it that there may be maps.
+    /// Tells the programs.
     pub fn tell<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
-        if self.counts_maps_as_locked() {
-            // Refused, for want of CAP_SYS_RESOURCE, the maps may fit all the same.
-            let _refused = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-        }
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
         loader.override_global("HAS_COARSE_CLOCK", &self.has_coarse_clock, true);
         loader.override_global("TELLS_MTU", &self.tells_mtu, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
+    }
+}
+
+/// Lets this process have as many maps and programs as it may, on kernels that count them as locked memory;
+/// others do not look at the limit. Without `CAP_SYS_RESOURCE` no more than the hard limit is had, and what
+/// is loaded may fit all the same.
+fn raise_memory_limit() {
+    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err()
+        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
+    {
+        let _refused = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
     }
 }
 

@@ -37,8 +37,8 @@ pub enum ObjectError {
     Pins(#[from] PinError),
     /// The object or its maps were refused.
     #[error(
-        "the kernel did not take the maps: {0}; `weir check` says what is missing, and smaller tables \
-         (`weir run --help`, Sizes) need less memory"
+        "the kernel did not take the maps: {0}; smaller tables need less memory (`weir run --help`, \
+         Sizes)"
     )]
     Maps(String),
     /// A program was refused.

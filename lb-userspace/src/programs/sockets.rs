@@ -51,6 +51,12 @@ pub enum SocketError {
         /// The cause.
         error: io::Error,
     },
+    /// The programs could not tell whose sockets they are at.
+    #[error(
+        "the node's own processes are not balanced: the cookie of our network namespace cannot be found \
+         out: {0}; start weir again once that is mended, or say --socket-balancing off"
+    )]
+    Namespace(String),
     /// A link that is not wanted could not be removed.
     #[error("{path}: {error}; run weir as root, or remove it with `weir detach`")]
     Pin {

@@ -48,7 +48,7 @@ impl Packages {
     /// What to do where there are none.
     pub fn of(name: &str, releases: &[&str], architecture: Architecture) -> Result<Self> {
         let folder = tools::own_folder().join("debian").join(format!("{name}-{architecture}"));
-        for below in ["lists/partial", "cache/archives/partial", "downloads"] {
+        for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(below))
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
@@ -66,12 +66,18 @@ impl Packages {
         );
         match updated {
             Ok(()) => fs::write(packages.stamp(), "")?,
-            Err(error) if packages.stamp().exists() => {
-                eprintln!("{error:#}: going on with older lists of packages");
+            // One release may have left the mirror, and the others do.
+            Err(error) if packages.has_lists()? => {
+                eprintln!("{error:#} Going on with the lists of packages there are.");
             }
             Err(error) => return Err(error),
         }
         Ok(packages)
+    }
+
+    fn has_lists(&self) -> Result<bool> {
+        let mut lists = fs::read_dir(self.folder.join("lists"))?.filter_map(Result::ok);
+        Ok(lists.any(|entry| entry.file_name().as_encoded_bytes().ends_with(b"_Packages")))
     }
 
     fn stamp(&self) -> PathBuf {
@@ -156,18 +162,36 @@ impl Packages {
 
     /// Fetches `packages`, each a name or `NAME=VERSION`, and unpacks them into `into`.
     pub fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
-        let downloads = self.folder.join("downloads");
+        // What an interrupted run has left must not be taken for ours.
+        let downloads = self.folder.join(format!("downloads-{}", std::process::id()));
+        remove(&downloads)?;
+        fs::create_dir_all(&downloads)?;
+        let unpacked = self.unpack_by_way_of(&downloads, packages, into);
+        remove(&downloads)?;
+        unpacked
+    }
+
+    fn unpack_by_way_of(&self, downloads: &Path, packages: &[String], into: &Path) -> Result<()> {
         run(
-            self.apt_get().current_dir(&downloads).args(["-q", "download"]).args(packages),
+            self.apt_get().current_dir(downloads).args(["-q", "download"]).args(packages),
             "Check the network.",
         )?;
-        for entry in fs::read_dir(&downloads)? {
+        for entry in fs::read_dir(downloads)? {
             let file = entry?.path();
             let unpacked = Command::new("dpkg").arg("-x").arg(&file).arg(into).status()?;
             ensure!(unpacked.success(), "`dpkg -x {}` failed ({unpacked})", file.display());
-            fs::remove_file(file)?;
         }
         Ok(())
+    }
+}
+
+/// Removes a folder that need not be there.
+pub fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::Architecture;
 use super::catalogue::{Kernel, order};
-use super::debian::{BOOKWORM, Packages, WITH_KERNELS};
+use super::debian::{BOOKWORM, Packages, WITH_KERNELS, remove};
 use crate::build::{self, Tests};
 use crate::command::answer;
 use crate::{root, tools};
@@ -51,6 +51,7 @@ impl Image {
     /// The newest of `kernel`'s versions that Debian's packages have, fetched unless it is here. Without
     /// packages, the newest that is here.
     pub fn of(kernel: &Kernel) -> Result<Self> {
+        let _lock = cache_lock()?;
         let cache = tools::own_folder().join("kernels").join(kernel.architecture.debian());
         match packaged(kernel) {
             Ok((packages, version, names)) => {
@@ -75,11 +76,16 @@ impl Image {
         self.folder.join("vmlinuz")
     }
 
+    /// What the kernel calls itself.
+    pub fn release(&self) -> Result<String> {
+        only_entry(&self.folder.join("modules/lib/modules"))
+    }
+
     /// The modules in `wanted` and those that they need, as an archive; those that this kernel has not
     /// are left out.
     fn modules(&self, wanted: &str, into: &Path) -> Result<()> {
         let all = self.folder.join("modules");
-        let release = only_entry(&all.join("lib/modules"))?;
+        let release = self.release()?;
         let mut files = BTreeSet::new();
         for module in wanted.lines() {
             let needed = answer(
@@ -108,6 +114,15 @@ impl Image {
         }
         depmod(into, &release)
     }
+}
+
+/// Held while the cache is written to: other runs have the same.
+pub fn cache_lock() -> Result<File> {
+    let path = tools::own_folder().join("kernels.lock");
+    fs::create_dir_all(tools::own_folder())?;
+    let lock = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    lock.lock().context("cannot wait for another run")?;
+    Ok(lock)
 }
 
 /// The packages that hold the newest of `kernel`'s versions, and that version.
@@ -139,7 +154,10 @@ fn packaged(kernel: &Kernel) -> Result<(Packages, String, Vec<String>)> {
 }
 
 fn fetch(packages: &Packages, names: &[String], folder: &Path) -> Result<()> {
-    let unpacking = folder.with_extension(format!("{}.new", std::process::id()));
+    let mut unpacking = folder.as_os_str().to_owned();
+    unpacking.push(format!(".{}.new", std::process::id()));
+    let unpacking = PathBuf::from(unpacking);
+    remove(&unpacking)?;
     fs::create_dir_all(&unpacking)?;
     packages.unpack(names, &unpacking)?;
     let boot = unpacking.join("boot");
@@ -158,14 +176,9 @@ fn fetch(packages: &Packages, names: &[String], folder: &Path) -> Result<()> {
     fs::rename(modules, unpacking.join("modules/lib/modules"))?;
     depmod(&unpacking.join("modules"), &only_entry(&unpacking.join("modules/lib/modules"))?)?;
     for needless in ["usr", "lib", "boot"] {
-        match fs::remove_dir_all(unpacking.join(needless)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
+        remove(&unpacking.join(needless))?;
     }
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
+    remove(folder)?;
     fs::rename(&unpacking, folder).with_context(|| format!("cannot write {}", folder.display()))
 }
 
@@ -196,6 +209,7 @@ fn newest_here(cache: &Path, kernel: &Kernel) -> Option<String> {
 /// # Errors
 /// What is missing.
 pub fn can_be_had(architecture: Architecture) -> Result<()> {
+    let _lock = cache_lock()?;
     Packages::of("kernels", WITH_KERNELS, architecture)?;
     Packages::of("programs", BOOKWORM, architecture).map(drop)
 }
@@ -225,7 +239,7 @@ impl Base {
         let modules = fs::read_to_string(guest.join("modules"))?;
         let base = Self { archive: folder.join("base.cpio"), folder, modules };
         let tests = build::tests_for(architecture, has_fault)?;
-        let userland = userland(architecture)?;
+        let userland = cache_lock().and_then(|_lock| userland(architecture))?;
         let own = base.folder.join("own");
         let Tests { agent, lab, kernel, end_to_end } = &tests;
         for (from, name) in
@@ -245,14 +259,12 @@ impl Base {
     /// The whole initial file system for `image`. Archives that follow each other are unpacked one
     /// over the other (Documentation/driver-api/early-userspace/buffer-format.rst).
     pub fn with(&self, image: &Image) -> Result<PathBuf> {
-        let folder = self.folder.join("modules");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
+        let folder = self.folder.join(format!("modules-{}", image.version));
+        remove(&folder)?;
         image.modules(&self.modules, &folder)?;
-        let modules = self.folder.join("modules.cpio");
+        let modules = folder.with_added_extension("cpio");
         pack(&[&folder], &modules)?;
-        let whole = self.folder.join("initrd");
+        let whole = self.folder.join(format!("initrd-{}", image.version));
         let mut file = File::create(&whole)?;
         for part in [&self.archive, &modules] {
             std::io::copy(&mut File::open(part)?, &mut file)?;
@@ -273,9 +285,12 @@ fn userland(architecture: Architecture) -> Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|kept| kept == list) {
         return Ok(folder);
     }
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+    // Without its list it is not taken for whole.
+    match fs::remove_file(&stamp) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
     }
+    remove(&folder)?;
     fs::create_dir_all(&folder)?;
     packages.unpack(&wanted, &folder)?;
     for needless in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"] {

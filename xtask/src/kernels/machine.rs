@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use super::architecture::Architecture;
 use super::catalogue::Depth;
 
-/// How long a guest may say nothing.
+/// How long a guest may say nothing, and how long it may take in all.
 const SILENCE: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(3 * 3600);
 
 /// The last lines of a guest's console that are shown when it fails.
 const SHOWN: usize = 60;
@@ -47,9 +48,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything succeeded.
-    pub fn is_good(&self) -> bool {
-        self.is_done && self.steps.iter().all(|step| step.succeeded == Some(true))
+    /// Whether everything succeeded, in the kernel called `release`.
+    pub fn is_good(&self, release: &str) -> bool {
+        self.is_done
+            && self.release == release
+            && self.steps.iter().all(|step| step.succeeded == Some(true))
     }
 
     /// Takes in a line of the console.
@@ -140,8 +143,16 @@ pub fn run(
                 if last.len() > SHOWN {
                     last.pop_front();
                 }
+                if started.elapsed() > LONGEST {
+                    bail!(
+                        "the guest is not done after {LONGEST:?}. Its last words:\n{}",
+                        joined(&last)
+                    )
+                }
             }
             Err(RecvTimeoutError::Disconnected) => break,
+            // It cannot switch itself off.
+            Err(RecvTimeoutError::Timeout) if report.is_done => break,
             Err(RecvTimeoutError::Timeout) => {
                 bail!(
                     "the guest has said nothing for {SILENCE:?}. Its last words:\n{}",
@@ -189,7 +200,7 @@ mod tests {
             "[    1.0] booting\n@kernel 6.1.0-1-cloud-amd64 x86_64\n@begin check\nok  kernel\n@end 0\n\
              between\n@skip a_test needs more\n@done",
         );
-        assert!(report.is_good());
+        assert!(report.is_good("6.1.0-1-cloud-amd64") && !report.is_good("6.1.0-2-cloud-amd64"));
         assert_eq!(report.release, "6.1.0-1-cloud-amd64");
         let lines = vec!["ok  kernel".to_owned()];
         let check = Step { name: "check".into(), succeeded: Some(true), lines };
@@ -199,8 +210,10 @@ mod tests {
 
     #[test]
     fn a_step_that_fails_or_does_not_end_is_a_failure_and_so_is_a_guest_that_stops() {
-        assert!(!heard("@begin a\n@end 1\n@done").is_good());
-        assert!(!heard("@begin a\n@begin b\n@end 0\n@done").is_good());
-        assert!(!heard("@begin a\n@end 0").is_good());
+        for lines in
+            ["@begin a\n@end 1\n@done", "@begin a\n@begin b\n@end 0\n@done", "@begin a\n@end 0"]
+        {
+            assert!(!heard(&format!("@kernel 6.1.0 x86_64\n{lines}")).is_good("6.1.0"), "{lines}");
+        }
     }
 }

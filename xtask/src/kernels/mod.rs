@@ -8,11 +8,16 @@ mod guest;
 mod machine;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{build, tools};
 use architecture::Architecture;
@@ -29,13 +34,21 @@ pub struct Tried {
     pub depth: Depth,
     /// Debian's version of it; empty if there was none.
     pub version: String,
+    /// What it calls itself.
+    pub release: String,
+    /// Whether the programs have a fault, which it must refuse.
+    pub has_fault: bool,
     /// What it did, or why it did nothing.
     pub report: Result<Report>,
 }
 
 impl Tried {
-    fn is_good(&self) -> bool {
-        self.report.as_ref().is_ok_and(Report::is_good)
+    /// Whether it did what it should.
+    pub fn is_good(&self) -> bool {
+        if self.has_fault {
+            return self.refuses_the_fault();
+        }
+        self.report.as_ref().is_ok_and(|report| report.is_good(&self.release))
     }
 
     /// Whether the verifier saw that a register was not written, and nothing was loaded.
@@ -66,6 +79,11 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Whether this is all that is claimed, as far as usual.
+    fn is_the_matrix(&self) -> bool {
+        self.alone && self.kernels.is_empty() && self.depth.is_none() && self.filter.is_none()
+    }
+
     /// Each kernel and how far it is tried.
     fn wanted(&self) -> Vec<(Kernel, Depth)> {
         let depth = self.depth.unwrap_or(Depth::Lab);
@@ -96,65 +114,110 @@ pub fn obstacle(choice: &Choice) -> Option<String> {
     })
 }
 
-/// Boots each kernel and tries it; every line that passes is given to `read`, for its counts.
+/// Boots each kernel and tries it; every line that passes is given to `read`, for its counts. What fails,
+/// be it before a guest boots, is in what is returned.
 ///
 /// # Errors
-/// What the guests need cannot be had. That one of them failed is no error, but in what is returned.
-pub fn run(choice: &Choice, mut read: impl FnMut(&str)) -> Result<Vec<Tried>> {
-    let mut tried = Vec::new();
-    let mut base: Option<(Architecture, Base)> = None;
-    for (kernel, depth) in choice.wanted() {
-        let architecture = kernel.architecture;
-        if base.as_ref().is_none_or(|(of, _)| *of != architecture) {
-            base = Some((architecture, Base::of(architecture, choice.fault)?));
-        }
-        let Some((_, base)) = &base else { continue };
-        eprintln!("-- Linux {kernel}");
-        let how = (depth, choice.filter.as_deref());
-        let tried_now = if choice.fault {
-            // What fails there is what is wanted, and counts as no failure.
-            try_one(base, kernel, how, &mut |_| ())
-        } else {
-            try_one(base, kernel, how, &mut read)
+/// The table cannot be written.
+pub fn run(choice: &Choice, read: impl FnMut(&str) + Send) -> Result<Vec<Tried>> {
+    let wanted = choice.wanted();
+    let bases = bases(&wanted, choice.fault);
+    let read = Mutex::new(read);
+    let hear = |line: &str| (read.lock().unwrap_or_else(PoisonError::into_inner))(line);
+    // An emulated processor is one of ours while it works, and a guest's second one mostly waits.
+    let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let mut tried: Vec<(usize, Tried)> = thread::scope(|scope| {
+        let work = || {
+            let mut tried = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((kernel, depth)) = wanted.get(number) else { return tried };
+                let base = bases.get(&kernel.architecture);
+                tried.push((number, Tried::new(kernel, *depth, choice, base, &hear)));
+            }
         };
-        tell(&tried_now);
-        tried.push(tried_now);
-    }
+        let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined
+            .flat_map(|tried| tried.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    tried.sort_by_key(|(number, _)| *number);
+    let tried: Vec<Tried> = tried.into_iter().map(|(_, tried)| tried).collect();
     if choice.fault {
-        let found = tried.iter().filter(|tried| tried.refuses_the_fault()).count();
-        read(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
-        tried.retain(|tried| !tried.refuses_the_fault());
-        return Ok(tried);
-    }
-    if choice.alone
-        && choice.kernels.is_empty()
-        && choice.depth.is_none()
-        && choice.filter.is_none()
-    {
+        let found = tried.iter().filter(|tried| tried.is_good()).count();
+        hear(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
+    } else if choice.is_the_matrix() {
         table::write(&tried)?;
     }
     Ok(tried)
 }
 
-fn try_one(
-    base: &Base,
-    kernel: Kernel,
-    (depth, filter): (Depth, Option<&str>),
-    read: &mut impl FnMut(&str),
-) -> Tried {
-    let mut tried = Tried { kernel, depth, version: String::new(), report: Ok(Report::default()) };
-    tried.report = Image::of(&tried.kernel).and_then(|image| {
-        tried.version.clone_from(&image.version);
+/// What guests of each architecture run, or why that cannot be had.
+fn bases(wanted: &[(Kernel, Depth)], has_fault: bool) -> BTreeMap<Architecture, Result<Base>> {
+    let mut bases = BTreeMap::new();
+    for (kernel, _) in wanted {
+        let architecture = kernel.architecture;
+        bases.entry(architecture).or_insert_with(|| Base::of(architecture, has_fault));
+    }
+    bases
+}
+
+impl Tried {
+    /// Tries `kernel`, and says what came of it.
+    fn new(
+        kernel: &Kernel,
+        depth: Depth,
+        choice: &Choice,
+        base: Option<&Result<Base>>,
+        hear: &dyn Fn(&str),
+    ) -> Self {
+        let mut tried = Self {
+            kernel: kernel.clone(),
+            depth,
+            version: String::new(),
+            release: String::new(),
+            has_fault: choice.fault,
+            report: Ok(Report::default()),
+        };
+        tried.report = match base {
+            Some(Ok(base)) => tried.boot(base, choice.filter.as_deref(), &mut |line| {
+                // With the fault, what fails there is what is wanted, and counts as no failure.
+                if !choice.fault {
+                    hear(line);
+                }
+            }),
+            Some(Err(error)) => Err(anyhow!("what guests run cannot be had: {error:#}")),
+            None => Err(anyhow!("what guests run was not built")),
+        };
+        tell(&tried);
+        tried
+    }
+
+    /// Boots the kernel and returns what came of it.
+    fn boot(
+        &mut self,
+        base: &Base,
+        filter: Option<&str>,
+        read: &mut impl FnMut(&str),
+    ) -> Result<Report> {
+        let image = Image::of(&self.kernel)?;
+        self.version.clone_from(&image.version);
+        self.release = image.release()?;
         eprintln!("booting {}", image.version);
         let initrd = base.with(&image)?;
-        let mut log = log(&tried.kernel)?;
-        machine::run(tried.kernel.architecture, &image.kernel(), &initrd, (depth, filter), |line| {
+        let mut log = log(&self.kernel)?;
+        let (architecture, how) = (self.kernel.architecture, (self.depth, filter));
+        let report = machine::run(architecture, &image.kernel(), &initrd, how, |line| {
             // What cannot be logged is still judged.
             let _ = writeln!(log, "{line}");
             read(line);
-        })
-    });
-    tried
+        });
+        // There are many of them, and all are removed in the end.
+        let _ = fs::remove_file(initrd);
+        report
+    }
 }
 
 /// Where a guest's console is kept.

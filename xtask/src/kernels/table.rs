@@ -62,8 +62,7 @@ fn upstream(tried: &Tried) -> String {
 
 /// What was seen of it.
 fn seen(tried: &Tried) -> &'static str {
-    let Ok(report) = &tried.report else { return "**failed**" };
-    match (report.is_good(), tried.depth) {
+    match (tried.is_good(), tried.depth) {
         (false, _) => "**failed**",
         (true, Depth::Load) => "loads and attaches",
         (true, Depth::Lab) => "packet cases, lab",
@@ -107,10 +106,16 @@ mod tests {
             succeeded: Some(true),
             lines: lines.lines().map(str::to_owned).collect(),
         };
-        let report =
-            Report { steps: vec![step("facts", facts)], is_done: true, ..Report::default() };
+        let release = String::from("6.1.0-56-cloud-amd64");
+        let report = Report {
+            release: release.clone(),
+            steps: vec![step("facts", facts)],
+            is_done: true,
+            ..Report::default()
+        };
         let kernel = "6.1".parse().unwrap();
-        Tried { kernel, depth, version: "6.1.192-2".into(), report: Ok(report) }
+        let version = "6.1.192-2".into();
+        Tried { kernel, depth, version, release, has_fault: false, report: Ok(report) }
     }
 
     #[test]

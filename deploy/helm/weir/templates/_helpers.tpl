@@ -90,7 +90,7 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-    add: [BPF, NET_ADMIN, PERFMON]
+    add: [BPF, NET_ADMIN, PERFMON{{ range .Values.extraCapabilities }}, {{ . }}{{ end }}]
   {{- with .Values.seLinuxOptions }}
   seLinuxOptions:
     {{- toYaml . | nindent 4 }}

@@ -212,7 +212,7 @@ fn a_call_that_fails_is_told_with_its_error_and_the_rule() {
     for (to, [outcome, rule, error]) in [
         (
             "10.96.0.2:81/tcp",
-            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED"],
+            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED (EPERM"],
         ),
         (
             "10.96.0.1:80/tcp",
@@ -225,7 +225,7 @@ fn a_call_that_fails_is_told_with_its_error_and_the_rule() {
         ),
         (
             "10.96.0.1:81/tcp",
-            ["rejected-undefined-port", "has the ports 80/tcp", "fails with ECONNREFUSED"],
+            ["rejected-undefined-port", "has the ports 80/tcp", "fails with ECONNREFUSED (EPERM"],
         ),
         (
             "10.96.0.9:80/tcp",

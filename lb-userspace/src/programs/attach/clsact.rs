@@ -68,13 +68,15 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
         }
     }
     if removed {
-        remove_empty_qdisc(name)?;
+        // Left there it does no harm, and the filters are gone.
+        let _stays = remove_empty_qdisc(name);
     }
     Ok(removed)
 }
 
-/// Removes the clsact qdisc of the device called `name` if no filter is left in it. One that somebody
-/// adds in the same moment goes with it.
+/// Removes the clsact qdisc of the device called `name` if no filter is left in it. That it was made by
+/// somebody else who has not filled it yet cannot be told, nor can a filter that is added in the same
+/// moment.
 fn remove_empty_qdisc(name: &str) -> io::Result<()> {
     // `RTM_GETTFILTER` and `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); the parents of clsact's
     // filters on either side, and its own (include/uapi/linux/pkt_sched.h).

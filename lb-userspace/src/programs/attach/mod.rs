@@ -274,8 +274,13 @@ impl Attachments {
 
 /// Puts programs on each kind of hook of the device called `name`, and takes those away again that are
 /// put there by links: the device is to be nobody else's, and to go. Native XDP is left out, which is a
-/// matter of a device's driver.
-pub fn try_on(ebpf: &mut Ebpf, tc: Tc, name: &str) -> Vec<(Hook, Result<(), String>)> {
+/// matter of a device's driver, and so are programs that are not loaded.
+pub fn try_on(
+    ebpf: &mut Ebpf,
+    tc: Tc,
+    name: &str,
+    is_loaded: impl Fn(Program) -> bool,
+) -> Vec<(Hook, Result<(), String>)> {
     let index = nix::net::if_::if_nametoindex(name).unwrap_or(0);
     let link = Link { index, name: name.into(), ..Link::default() };
     let mut put = |hook: Hook, program| {
@@ -286,11 +291,13 @@ pub fn try_on(ebpf: &mut Ebpf, tc: Tc, name: &str) -> Vec<(Hook, Result<(), Stri
         };
         (hook, result.map_err(|error| causes(&error)))
     };
-    vec![
-        put(Hook::Ingress, Program::FromNetwork),
-        put(Hook::Egress, Program::ToDevice),
-        put(Hook::XdpGeneric, Program::NetworkXdp),
-    ]
+    let hooks = [
+        (Hook::Ingress, Program::FromNetwork),
+        (Hook::Egress, Program::ToDevice),
+        (Hook::XdpGeneric, Program::NetworkXdp),
+    ];
+    let loaded = hooks.into_iter().filter(|(_, program)| is_loaded(*program));
+    loaded.map(|(hook, program)| put(hook, program)).collect()
 }
 
 /// Removes what stands in for links on older kernels from the device called `name`; returns whether

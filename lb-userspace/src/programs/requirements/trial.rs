@@ -30,7 +30,7 @@ pub struct Trial {
     tc: Tc,
     features: Features,
     /// The programs that are refused; or why none could be tried.
-    refused: Result<Vec<(&'static str, String)>, String>,
+    refused: Result<Vec<(&'static str, String)>, ObjectError>,
     /// What came of putting programs on hooks; `None` if that could not be tried.
     hooks: Option<Vec<(Hook, Result<(), String>)>>,
     /// Whether UDP sockets can be listed and ended.
@@ -46,11 +46,12 @@ impl Trial {
         let features = Features::of_this_kernel();
         let tc = Tc::of_this_kernel();
         let (refused, hooks) = match object::try_all(&features) {
-            Ok((mut ebpf, refused)) => (
-                Ok(refused.iter().filter_map(name_and_cause).collect()),
-                on_loopback(&mut ebpf, tc),
-            ),
-            Err(error) => (Err(error.to_string()), None),
+            Ok((mut ebpf, refused)) => {
+                let refused: Vec<_> = refused.iter().filter_map(name_and_cause).collect();
+                let hooks = on_loopback(&mut ebpf, tc, &refused);
+                (Ok(refused), hooks)
+            }
+            Err(error) => (Err(error), None),
         };
         let release = uname().map(|name| name.release().to_string_lossy().into_owned());
         Self {
@@ -97,7 +98,14 @@ impl Trial {
     fn judge_packet_programs(&self) -> Finding {
         let about = "programs";
         let refused = match &self.refused {
-            Err(error) => return Finding::fail(about, error.clone(), REPORT),
+            Err(error) => {
+                let advice = match error {
+                    ObjectError::Missing | ObjectError::Unreadable { .. } => "see what was found",
+                    ObjectError::Maps(_) => "give this process the memory for its maps",
+                    ObjectError::Pins(_) | ObjectError::Program { .. } => REPORT,
+                };
+                return Finding::fail(about, error.to_string(), advice);
+            }
             Ok(refused) => refused,
         };
         let at_tc = |(name, _): &&(&str, String)| Program::TC.iter().any(|tc| tc.name() == *name);
@@ -119,6 +127,10 @@ impl Trial {
                 format!("{program} is refused: {cause}"),
                 format!("TC does the same at a higher cost; {REPORT}"),
             ),
+            None if self.hooks.is_none() => Finding::ok(
+                "XDP",
+                "the kernel takes the program; not tried on a device, which needs CAP_SYS_ADMIN",
+            ),
             None => Finding::ok("XDP", "the kernel takes the program"),
         }
     }
@@ -129,21 +141,27 @@ impl Trial {
                 return Finding::fail(
                     "TC",
                     format!("no program can be put on a device ({hook}): {error}"),
-                    "load the modules that kernels before 6.6 need for it: modprobe sch_ingress; \
-                     modprobe cls_bpf",
+                    match self.tc {
+                        Tc::Tcx => REPORT,
+                        Tc::Clsact => {
+                            "load the modules that kernels before 6.6 need for it: modprobe sch_ingress; \
+                             modprobe cls_bpf"
+                        }
+                    },
                 );
             }
         }
-        Finding::ok(
-            "TC",
-            match self.tc {
-                Tc::Tcx => "by links (tcx)",
-                Tc::Clsact => {
-                    "by filters of a clsact qdisc, which others may remove: this kernel has no links \
-                     at TC (Linux 6.6 has)"
-                }
-            },
-        )
+        let how = match self.tc {
+            Tc::Tcx => "by links (tcx)",
+            Tc::Clsact => {
+                "by filters of a clsact qdisc, which others may remove: this kernel has no links at TC \
+                 (Linux 6.6 has)"
+            }
+        };
+        match &self.hooks {
+            Some(_) => Finding::ok("TC", how),
+            None => Finding::ok("TC", format!("{how}; not tried, which needs CAP_SYS_ADMIN")),
+        }
     }
 
     fn judge_socket_programs(&self, refused: &[(&'static str, String)]) -> Finding {
@@ -210,11 +228,17 @@ fn name_and_cause(error: &ObjectError) -> Option<(&'static str, String)> {
 
 /// Puts programs on the loopback device of a network namespace that goes with its thread; `None` where
 /// this process may make none (it needs `CAP_SYS_ADMIN`).
-fn on_loopback(ebpf: &mut Ebpf, tc: Tc) -> Option<Vec<(Hook, Result<(), String>)>> {
+fn on_loopback(
+    ebpf: &mut Ebpf,
+    tc: Tc,
+    refused: &[(&'static str, String)],
+) -> Option<Vec<(Hook, Result<(), String>)>> {
+    // Those that the verifier refuses are told of already.
+    let is_loaded = |program: Program| !refused.iter().any(|(name, _)| *name == program.name());
     thread::scope(|scope| {
         let tried = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).ok()?;
-            Some(attach::try_on(ebpf, tc, "lo"))
+            Some(attach::try_on(ebpf, tc, "lo", is_loaded))
         });
         tried.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -260,7 +284,7 @@ mod tests {
         assert_eq!(finding.level, Level::Fail);
         assert_eq!(finding.found, "from_pod is refused: R7 !read_ok");
         assert!(finding.advice.unwrap().contains("Report it"));
-        let finding = worst(|trial| trial.refused = Err("no maps".into()));
+        let finding = worst(|trial| trial.refused = Err(ObjectError::Maps("none".into())));
         assert_eq!((finding.level, finding.about.as_str()), (Level::Fail, "programs"));
     }
 
@@ -292,18 +316,27 @@ mod tests {
     #[test]
     fn without_the_modules_of_tc_nothing_can_be_attached() {
         let refuse = |trial: &mut Trial| {
+            trial.tc = Tc::Clsact;
             trial.hooks = Some(vec![(Hook::Ingress, Err("Operation not supported".into()))]);
         };
         let finding = worst(refuse);
         assert_eq!(finding.level, Level::Fail);
         assert!(finding.advice.unwrap().contains("modprobe cls_bpf"));
-        assert_eq!(worst(|trial| trial.hooks = None).level, Level::Ok);
+    }
+
+    #[test]
+    fn what_was_not_tried_is_said() {
+        let mut trial = good();
+        trial.hooks = None;
+        let findings = trial.judge(true);
+        let not_tried = findings.iter().filter(|finding| finding.found.contains("CAP_SYS_ADMIN"));
+        assert_eq!(not_tried.count(), 2, "{findings:?}");
     }
 
     #[test]
     fn without_capabilities_the_kernel_is_not_blamed() {
         let mut trial = good();
-        trial.refused = Err("Operation not permitted".into());
+        trial.refused = Err(ObjectError::Maps("Operation not permitted".into()));
         let findings = trial.judge(false);
         assert!(findings.iter().all(|finding| finding.level != Level::Fail), "{findings:?}");
     }

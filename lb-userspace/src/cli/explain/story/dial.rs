@@ -36,8 +36,8 @@ pub fn unseen(
         Some("sockets of SCTP are not balanced: its packets go out as they are")
     } else if settings.namespace == 0 {
         Some(
-            "sockets are not balanced, for weir runs with --socket-balancing off or on a kernel older \
-             than Linux 5.14: its packets go out as they are",
+            "sockets are not balanced, for weir runs with --socket-balancing off or could not tell \
+             whose they are (weir show status says why): its packets go out as they are",
         )
     } else if *group == ControlGroup::Nowhere {
         Some(
@@ -75,7 +75,7 @@ impl<W: World<V4> + World<V6>, N: Around> Teller<'_, W, N> {
         let outcome = dialled.err().unwrap_or(Outcome::ForwardedSocket);
         let fails = match outcome.ending() {
             Ending::Translated | Ending::Passed => None,
-            Ending::Answered => Some("ECONNREFUSED"),
+            Ending::Answered => Some("ECONNREFUSED (EPERM before Linux 6.1)"),
             Ending::Held | Ending::Dropped => Some("EPERM"),
         };
         let leaves = match (dialled, fails) {
