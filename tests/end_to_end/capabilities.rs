@@ -87,6 +87,18 @@ fn without_any_one_of_them_the_agent_does_not_start_and_check_says_which_is_miss
     Ok(())
 }
 
+#[test]
+fn with_all_of_them_check_tries_the_programs_and_says_what_it_could_not_try() -> Result<()> {
+    let Some(lab) = requires::lab(Shape::default())? else {
+        return Ok(());
+    };
+    let said = Image::build(&lab)?.weir(&lab.node1, &["check"])?;
+    for words in ["takes those that balance packets", "not tried, which needs CAP_SYS_ADMIN"] {
+        ensure!(said.contains(words), "{said}");
+    }
+    Ok(())
+}
+
 fn start(image: &Image, stage: &Stage) -> Result<Agent> {
     let node = &stage.lab.node1;
     Agent::start_command(image.command(node)?, node, &stage.manifests, &[])
