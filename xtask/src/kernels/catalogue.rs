@@ -43,8 +43,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("6.16.3", "Debian backports", None),
     claim("6.17", "Debian backports", None),
     claim("6.18", "Talos, Bottlerocket", None),
-    claim("7.0", "Ubuntu 26.04", None),
-    claim("7.2", "Debian testing", None),
+    claim("7.2", "Debian testing; Ubuntu 26.04 has 7.0", None),
     claim("7.3", "Debian experimental", None),
     Claim {
         version: "6.12",

@@ -160,18 +160,14 @@ fn fetch(packages: &Packages, names: &[String], folder: &Path) -> Result<()> {
     remove(&unpacking)?;
     fs::create_dir_all(&unpacking)?;
     packages.unpack(names, &unpacking)?;
-    let boot = unpacking.join("boot");
-    let kernel = fs::read_dir(&boot)
-        .with_context(|| format!("{} holds no kernel", names.join(" ")))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinu"))
-        })
-        .with_context(|| format!("{} holds no kernel", names.join(" ")))?;
-    fs::rename(kernel, unpacking.join("vmlinuz"))?;
     let modules = ["usr/lib/modules", "lib/modules"].map(|below| unpacking.join(below));
     let modules = modules.into_iter().find(|folder| folder.is_dir());
     let modules = modules.with_context(|| format!("{} hold no modules", names.join(" ")))?;
+    // From 7.2 on the kernel lies with its modules.
+    let beside = modules.join(only_entry(&modules)?);
+    let kernel = [unpacking.join("boot"), beside].iter().find_map(|folder| kernel_in(folder));
+    let kernel = kernel.with_context(|| format!("{} hold no kernel", names.join(" ")))?;
+    fs::rename(kernel, unpacking.join("vmlinuz"))?;
     fs::create_dir_all(unpacking.join("modules/lib"))?;
     fs::rename(modules, unpacking.join("modules/lib/modules"))?;
     depmod(&unpacking.join("modules"), &only_entry(&unpacking.join("modules/lib/modules"))?)?;
@@ -180,6 +176,14 @@ fn fetch(packages: &Packages, names: &[String], folder: &Path) -> Result<()> {
     }
     remove(folder)?;
     fs::rename(&unpacking, folder).with_context(|| format!("cannot write {}", folder.display()))
+}
+
+/// The kernel in `folder`, compressed or not.
+fn kernel_in(folder: &Path) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    entries.find(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"vmlinu"))
+    })
 }
 
 fn depmod(root: &Path, release: &str) -> Result<()> {

@@ -79,9 +79,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Whether this is all that is claimed, as far as usual.
-    fn is_the_matrix(&self) -> bool {
-        self.alone && self.kernels.is_empty() && self.depth.is_none() && self.filter.is_none()
+    /// Whether kernels are tried as far as the table says.
+    fn is_for_the_table(&self) -> bool {
+        self.alone && self.depth.is_none() && self.filter.is_none() && !self.fault
     }
 
     /// Each kernel and how far it is tried.
@@ -148,7 +148,7 @@ pub fn run(choice: &Choice, read: impl FnMut(&str) + Send) -> Result<Vec<Tried>>
     if choice.fault {
         let found = tried.iter().filter(|tried| tried.is_good()).count();
         hear(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
-    } else if choice.is_the_matrix() {
+    } else if choice.is_for_the_table() {
         table::write(&tried)?;
     }
     Ok(tried)

@@ -1,11 +1,11 @@
-//! The table of docs/kernels.md: which kernels were seen at work, written by the run that saw them.
+//! The table of docs/kernels.md: which kernels were seen at work. The run that saw one writes its row.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
 use super::Tried;
-use super::catalogue::{CLAIMS, Depth};
+use super::catalogue::{CLAIMS, Claim, Depth, Kernel};
 use super::machine::Report;
 use crate::root;
 
@@ -14,7 +14,7 @@ const PAGE: &str = "docs/kernels.md";
 const BEGIN: &str = "<!-- written by `cargo xtask test --only kernels` -->\n";
 const END: &str = "<!-- end -->\n";
 
-/// Writes what was seen into the page.
+/// Writes what was seen into the page; rows of kernels that are claimed and were not tried stay.
 ///
 /// # Errors
 /// The page is not there, or has no place for a table.
@@ -22,37 +22,60 @@ pub fn write(tried: &[Tried]) -> Result<()> {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
     let (before, rest) = page.split_once(BEGIN).with_context(|| format!("{PAGE} lacks {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("{PAGE} lacks {END}"))?;
-    fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table(tried)))?;
+    let (rows, after) = rest.split_once(END).with_context(|| format!("{PAGE} lacks {END}"))?;
+    fs::write(path, format!("{before}{BEGIN}{}{END}{after}", table(tried, rows)))?;
     eprintln!("{PAGE}: written");
     Ok(())
 }
 
-fn table(tried: &[Tried]) -> String {
+/// The table, of which `before` were the rows.
+fn table(tried: &[Tried], before: &str) -> String {
     let mut table = String::from(
         "| Linux | processor | runs on | programs | TC | XDP | the node's own processes | seen | seconds |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
-    for tried in tried {
-        let claim = CLAIMS.iter().find(|claim| claim.kernel() == tried.kernel);
-        let runs_on = claim.map_or("", |claim| claim.runs_on);
-        let none = Report::default();
-        let report = tried.report.as_ref().unwrap_or(&none);
-        let [programs, tc, xdp, sockets] = facts(report);
-        let cells = [
-            if tried.version.is_empty() { tried.kernel.version.clone() } else { upstream(tried) },
-            tried.kernel.architecture.name().to_owned(),
-            runs_on.to_owned(),
-            programs,
-            tc,
-            xdp,
-            sockets,
-            seen(tried).to_owned(),
-            report.took.as_secs().to_string(),
-        ];
-        table += &format!("| {} |\n", cells.join(" | "));
+    for claim in CLAIMS {
+        let kernel = claim.kernel();
+        let is_more_precise = |other: &Kernel| {
+            other.architecture == kernel.architecture
+                && other.version != kernel.version
+                && kernel.has(&other.version)
+        };
+        let row = match tried.iter().find(|tried| tried.kernel == kernel) {
+            Some(tried) => Some(row(tried, claim.runs_on)),
+            None => before.lines().find_map(|line| {
+                let mut cells = line.split(" | ");
+                let version = cells.next()?.strip_prefix("| ")?;
+                let is_it = kernel.has(version)
+                    && cells.next()? == kernel.architecture.name()
+                    && !CLAIMS
+                        .iter()
+                        .map(Claim::kernel)
+                        .any(|k| is_more_precise(&k) && k.has(version));
+                is_it.then(|| format!("{line}\n"))
+            }),
+        };
+        table += &row.unwrap_or_default();
     }
     table
+}
+
+fn row(tried: &Tried, runs_on: &str) -> String {
+    let none = Report::default();
+    let report = tried.report.as_ref().unwrap_or(&none);
+    let [programs, tc, xdp, sockets] = facts(report);
+    let cells = [
+        if tried.version.is_empty() { tried.kernel.version.clone() } else { upstream(tried) },
+        tried.kernel.architecture.name().to_owned(),
+        runs_on.to_owned(),
+        programs,
+        tc,
+        xdp,
+        sockets,
+        seen(tried).to_owned(),
+        report.took.as_secs().to_string(),
+    ];
+    format!("| {} |\n", cells.join(" | "))
 }
 
 /// The version without Debian's own.
@@ -126,7 +149,7 @@ mod tests {
             {"about": "socket programs", "level": "ok", "found": "a call fails with EPERM"},
             {"about": "XDP", "level": "warn", "found": "network_xdp is refused"}
         ]"#;
-        let table = table(&[tried(facts, Depth::Lab)]);
+        let table = table(&[tried(facts, Depth::Lab)], "");
         let row = table.lines().last().unwrap();
         assert_eq!(
             row,
@@ -139,8 +162,21 @@ mod tests {
     fn of_a_guest_that_failed_nothing_is_claimed() {
         let mut failed = tried("", Depth::Lab);
         failed.report = Err(anyhow::anyhow!("the guest stopped"));
-        let row = table(&[failed]);
+        let row = table(&[failed], "");
         assert!(row.contains("**failed**") && row.contains("not seen"), "{row}");
+    }
+
+    #[test]
+    fn rows_of_kernels_that_were_not_tried_stay_and_those_of_no_claim_go() {
+        let before = "| 5.4.1 | x86_64 | x |\n| 6.12.43 | x86_64 | a |\n| 6.12.118 | x86_64 | b |\n\
+                      | 6.12.118 | aarch64 | c |\n| 6.1.1 | x86_64 | old |\n";
+        let table = table(&[tried("", Depth::Lab)], before);
+        let rows: Vec<&str> = table.lines().skip(2).map(|row| &row[..row.len().min(26)]).collect();
+        assert_eq!(rows[0], "| 6.1.192 | x86_64 | Debia");
+        assert_eq!(rows[1], "| 6.12.43 | x86_64 | a |");
+        assert_eq!(rows[2], "| 6.12.118 | x86_64 | b |");
+        assert_eq!(rows[3], "| 6.12.118 | aarch64 | c |");
+        assert_eq!(rows.len(), 4);
     }
 
     #[test]
