@@ -1,7 +1,7 @@
 //! Session affinity: which backend a client got last, per Service port.
 
 use crate::backend::BackendId;
-use crate::connection::Ticks;
+use crate::conntrack::Ticks;
 use crate::service::ServiceId;
 
 /// A client of a Service port: the key of `AFFINITY_*`. All frontends of the port share it, and no

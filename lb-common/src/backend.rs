@@ -33,7 +33,7 @@ pub struct Backend<A> {
     pub protocol: Protocol,
     /// [`Backend::SERVING`], [`Backend::LOCAL`], [`Backend::FOR_CLUSTER`], [`Backend::FOR_LOCAL`].
     pub flags: u8,
-    /// Tells a row from the one that had the same id before; 0 is a row that is free.
+    /// Distinguishes the row from the one that had the same id before; 0 is a free row.
     pub generation: u32,
     /// The Service port it serves.
     pub service: ServiceId,
@@ -57,7 +57,7 @@ impl<A> Backend<A> {
         self.flags & Self::SERVING != 0
     }
 
-    /// Whether a new flow may get this backend under the traffic policy that `is_local` tells.
+    /// Whether a new flow may get this backend under the traffic policy Local if `is_local`, else Cluster.
     #[inline(always)]
     #[must_use]
     pub const fn is_for(&self, is_local: bool) -> bool {

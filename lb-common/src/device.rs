@@ -1,8 +1,8 @@
 //! What a packet's walk has to know about the node's devices.
 
 /// The addresses a device sends from; the value of `DEVICES`, keyed by interface index. A packet
-/// whose source has to be translated takes the address of the device it leaves by, so that answers
-/// come back the same way (through an overlay, for one).
+/// whose source has to be translated takes the address of the device it leaves by, so that replies
+/// return the same way (through an overlay, for one).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Device {

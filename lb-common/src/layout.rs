@@ -8,18 +8,18 @@ use bytemuck::{Pod, Zeroable};
 use crate::address::{Port, Ports, Protocol, Tuple, V4, V6};
 use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, BackendId, Traffic};
-use crate::connection::{Connection, State, Ticks};
+use crate::conntrack::{ConntrackEntry, State, Ticks};
 use crate::device::Device;
-use crate::fragment::{FirstFragment, Fragmented, HeldFragment};
-use crate::service::{AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel};
+use crate::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use crate::service::{Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel};
 use crate::settings::{Prefix, Settings};
-use crate::socket::{Dialled, NamespaceQuestion, Peer, Socket};
+use crate::socket::{NamespaceQuestion, Peer, SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
 /// a map's key or of the hash moves it by one, and with it the pin directory. A field that older agents
 /// have left zero, and that means "not known" then, moves nothing: so it was with a device's MTU.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.
 macro_rules! plain {
@@ -51,22 +51,22 @@ plain!(Frontend<V4>, 8 = V4, Port, Protocol, u8);
 plain!(Frontend<V6>, 20 = V6, Port, Protocol, u8);
 plain!(Pool, 8 = u32, u32);
 plain!(FrontendRow, 36 = ServiceId, Pool, Pool, Pool, u32, u32);
-plain!(AddressRow, 4 = u32);
+plain!(IpPolicy, 4 = u32);
 plain!(ServiceLabel, 196 = [u8; 64], [u8; 64], [u8; 64], Protocol, [u8; 3]);
 plain!(Backend<V4>, 16 = V4, Port, Protocol, u8, u32, ServiceId);
 plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
 plain!(Traffic, 40 = u64, u64, u64, u64, u64);
-plain!(Connection<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
-plain!(Connection<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
+plain!(ConntrackEntry<V4>, 36 = Tuple<V4>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
+plain!(ConntrackEntry<V6>, 60 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, State, u8, u16);
 plain!(Device, 24 = V4, V6, u16, u16);
 plain!(Prefix<V4>, 8 = V4, V4);
 plain!(Prefix<V6>, 32 = V6, V6);
 plain!(Settings, 80 = u64, u16, u16, Prefix<V4>, Prefix<V6>, V4, V6, u32, u32);
 plain!(Peer<V4>, 32 = Frontend<V4>, Frontend<V4>, BackendId, u32, u64);
 plain!(Peer<V6>, 56 = Frontend<V6>, Frontend<V6>, BackendId, u32, u64);
-plain!(Socket<V4>, 136 = [Peer<V4>; 4], u64);
-plain!(Socket<V6>, 232 = [Peer<V6>; 4], u64);
-plain!(Dialled, 32 = [u64; 2], BackendId, u32, u32, u32);
+plain!(SocketRevNat<V4>, 136 = [Peer<V4>; 4], u64);
+plain!(SocketRevNat<V6>, 232 = [Peer<V6>; 4], u64);
+plain!(UdpConnected, 32 = [u64; 2], BackendId, u32, u32, u32);
 plain!(NamespaceQuestion, 16 = u64, u64);
 plain!(Client<V4>, 8 = V4, ServiceId);
 plain!(Client<V6>, 20 = V6, ServiceId);
@@ -76,5 +76,5 @@ plain!(SourceRange<V6>, 24 = u32, ServiceId, V6);
 plain!(Fragmented<V4>, 16 = V4, V4, u32, Protocol, u8, u16);
 plain!(Fragmented<V6>, 40 = V6, V6, u32, Protocol, u8, u16);
 plain!(FirstFragment, 20 = Ports, Ticks, Protocol, u8, u16, u32, u32);
-plain!(HeldFragment<V4>, 20 = Fragmented<V4>, u32);
-plain!(HeldFragment<V6>, 44 = Fragmented<V6>, u32);
+plain!(QueuedFragment<V4>, 20 = Fragmented<V4>, u32);
+plain!(QueuedFragment<V6>, 44 = Fragmented<V6>, u32);

@@ -13,7 +13,7 @@
 pub mod address;
 pub mod affinity;
 pub mod backend;
-pub mod connection;
+pub mod conntrack;
 pub mod device;
 pub mod filter;
 pub mod fragment;

@@ -1,16 +1,16 @@
 //! The catalogue: every map's name, key, value, kind, capacity and life, written once.
 
-use crate::address::{Tuple, V4, V6};
+use crate::address::{Address, Family, Tuple, V4, V6};
 use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
-use crate::connection::Connection;
+use crate::conntrack::ConntrackEntry;
 use crate::device::Device;
 use crate::filter;
 use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
-use crate::service::{AddressRow, Frontend, FrontendRow, ServiceLabel};
+use crate::service::{Frontend, FrontendRow, IpPolicy, ServiceLabel};
 use crate::settings::Settings;
-use crate::socket::{Dialled, Socket};
+use crate::socket::{SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
 /// The kernel's kinds of map that Weir uses.
@@ -45,7 +45,7 @@ pub enum Capacity {
     /// [`Capacities::backends`]
     Backends,
     /// [`Capacities::connections`]
-    Connections,
+    Conntrack,
     /// [`Capacities::half_open`]
     HalfOpen,
     /// [`Capacities::affinity`]
@@ -63,8 +63,8 @@ pub struct Capacities {
     pub slots: u32,
     /// Backends.
     pub backends: u32,
-    /// Entries of `CONNECTIONS_*`: two per flow.
-    pub connections: u32,
+    /// Entries of `CONNTRACK_*`: two per flow.
+    pub conntrack: u32,
     /// Entries of `HALF_OPEN_*`: two per flow.
     pub half_open: u32,
     /// Clients remembered for session affinity.
@@ -81,7 +81,7 @@ impl Capacities {
             Capacity::Frontends => self.frontends,
             Capacity::Slots => self.slots,
             Capacity::Backends => self.backends,
-            Capacity::Connections => self.connections,
+            Capacity::Conntrack => self.conntrack,
             Capacity::HalfOpen => self.half_open,
             Capacity::Affinity => self.affinity,
         }
@@ -107,120 +107,124 @@ const fn map<K, V>(name: &'static str, kind: Kind, capacity: Capacity) -> Map {
     Map { name, kind, key_size: size_of::<K>() as u32, value_size: size_of::<V>() as u32, capacity }
 }
 
+/// A map that exists once in each family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PerFamily {
+    /// IPv4's.
+    pub v4: Map,
+    /// IPv6's.
+    pub v6: Map,
+}
+
+impl PerFamily {
+    /// The map of `family`.
+    #[must_use]
+    pub const fn of(&'static self, family: Family) -> &'static Map {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+}
+
+/// Declares a map for each family: `NAME<A>: key, value, kind, capacity`.
+macro_rules! per_family {
+    ($($(#[$doc:meta])* $name:ident<$A:ident>: $key:ty, $value:ty, $kind:ident, $capacity:expr;)+) => {
+        $(
+            $(#[$doc])*
+            pub const $name: PerFamily = {
+                #[allow(
+                    clippy::extra_unused_type_parameters,
+                    reason = "keys and values of some maps are the same in both families"
+                )]
+                const fn of<$A: Address>(name: &'static str) -> Map {
+                    map::<$key, $value>(name, Kind::$kind, $capacity)
+                }
+                PerFamily {
+                    v4: of::<V4>(concat!(stringify!($name), "_V4")),
+                    v6: of::<V6>(concat!(stringify!($name), "_V6")),
+                }
+            };
+        )+
+    };
+}
+
+per_family! {
+    /// [`Frontend`] → [`FrontendRow`].
+    FRONTENDS<A>: Frontend<A>, FrontendRow, Hash, Capacity::Frontends;
+    /// Backend id → [`Backend`].
+    BACKENDS<A>: u32, Backend<A>, Array, Capacity::Backends;
+    /// [`Tuple`] → [`ConntrackEntry`] of established flows.
+    CONNTRACK<A>: Tuple<A>, ConntrackEntry<A>, Hash, Capacity::Conntrack;
+    /// [`Tuple`] → [`ConntrackEntry`] of flows not yet established.
+    HALF_OPEN<A>: Tuple<A>, ConntrackEntry<A>, LruHash, Capacity::HalfOpen;
+    /// Address → [`IpPolicy`].
+    IP_POLICY<A>: A, IpPolicy, Hash, Capacity::Frontends;
+    /// [`SourceRange`] → 1. Its entries take memory only while they exist.
+    SRC_RANGES<A>: SourceRange<A>, u32, LpmTrie, Capacity::Fixed(1 << 16);
+    /// [`Client`] → [`Affinity`].
+    AFFINITY<A>: Client<A>, Affinity, LruHash, Capacity::Affinity;
+    /// [`Fragmented`] → [`FirstFragment`].
+    FRAGMENTS<A>: Fragmented<A>, FirstFragment, LruHash, Capacity::Fixed(8192);
+    /// Backend id → [`Traffic`], per CPU.
+    TRAFFIC<A>: u32, Traffic, PerCpuArray, Capacity::Backends;
+    /// Socket → [`SocketRevNat`].
+    SOCK_REV_NAT<A>: u32, SocketRevNat<A>, SocketStorage, Capacity::Fixed(0);
+}
+
 /// Service id → [`ServiceLabel`]; read and written by user space alone.
 pub const SERVICES: Map = map::<u32, ServiceLabel>("SERVICES", Kind::Hash, Capacity::Services);
-/// [`Frontend`] → [`FrontendRow`], IPv4.
-pub const FRONTENDS_V4: Map =
-    map::<Frontend<V4>, FrontendRow>("FRONTENDS_V4", Kind::Hash, Capacity::Frontends);
-/// [`Frontend`] → [`FrontendRow`], IPv6.
-pub const FRONTENDS_V6: Map =
-    map::<Frontend<V6>, FrontendRow>("FRONTENDS_V6", Kind::Hash, Capacity::Frontends);
-/// Slot → backend id; one flat array from which pools are ranges.
+/// Slot → backend id; one flat array, of which each pool is a range.
 pub const SLOTS: Map = map::<u32, u32>("SLOTS", Kind::Array, Capacity::Slots);
-/// Backend id → [`Backend`], IPv4.
-pub const BACKENDS_V4: Map =
-    map::<u32, Backend<V4>>("BACKENDS_V4", Kind::Array, Capacity::Backends);
-/// Backend id → [`Backend`], IPv6.
-pub const BACKENDS_V6: Map =
-    map::<u32, Backend<V6>>("BACKENDS_V6", Kind::Array, Capacity::Backends);
-/// [`Tuple`] → [`Connection`] of established flows, IPv4.
-pub const CONNECTIONS_V4: Map =
-    map::<Tuple<V4>, Connection<V4>>("CONNECTIONS_V4", Kind::Hash, Capacity::Connections);
-/// [`Tuple`] → [`Connection`] of established flows, IPv6.
-pub const CONNECTIONS_V6: Map =
-    map::<Tuple<V6>, Connection<V6>>("CONNECTIONS_V6", Kind::Hash, Capacity::Connections);
-/// [`Tuple`] → [`Connection`] of flows not yet established, IPv4.
-pub const HALF_OPEN_V4: Map =
-    map::<Tuple<V4>, Connection<V4>>("HALF_OPEN_V4", Kind::LruHash, Capacity::HalfOpen);
-/// [`Tuple`] → [`Connection`] of flows not yet established, IPv6.
-pub const HALF_OPEN_V6: Map =
-    map::<Tuple<V6>, Connection<V6>>("HALF_OPEN_V6", Kind::LruHash, Capacity::HalfOpen);
-/// Address → [`AddressRow`], IPv4.
-pub const ADDRESSES_V4: Map =
-    map::<V4, AddressRow>("ADDRESSES_V4", Kind::Hash, Capacity::Frontends);
-/// Address → [`AddressRow`], IPv6.
-pub const ADDRESSES_V6: Map =
-    map::<V6, AddressRow>("ADDRESSES_V6", Kind::Hash, Capacity::Frontends);
-/// [`SourceRange`] → 1, IPv4. Its entries take memory only when they are there.
-pub const RANGES_V4: Map =
-    map::<SourceRange<V4>, u32>("RANGES_V4", Kind::LpmTrie, Capacity::Fixed(1 << 16));
-/// [`SourceRange`] → 1, IPv6.
-pub const RANGES_V6: Map =
-    map::<SourceRange<V6>, u32>("RANGES_V6", Kind::LpmTrie, Capacity::Fixed(1 << 16));
-/// [`Client`] → [`Affinity`], IPv4.
-pub const AFFINITY_V4: Map =
-    map::<Client<V4>, Affinity>("AFFINITY_V4", Kind::LruHash, Capacity::Affinity);
-/// [`Client`] → [`Affinity`], IPv6.
-pub const AFFINITY_V6: Map =
-    map::<Client<V6>, Affinity>("AFFINITY_V6", Kind::LruHash, Capacity::Affinity);
-/// [`Fragmented`] → [`FirstFragment`], IPv4.
-pub const FRAGMENTS_V4: Map =
-    map::<Fragmented<V4>, FirstFragment>("FRAGMENTS_V4", Kind::LruHash, Capacity::Fixed(8192));
-/// [`Fragmented`] → [`FirstFragment`], IPv6.
-pub const FRAGMENTS_V6: Map =
-    map::<Fragmented<V6>, FirstFragment>("FRAGMENTS_V6", Kind::LruHash, Capacity::Fixed(8192));
 /// Word → 64 bits of the [`filter`].
 pub const FILTER: Map = map::<u32, u64>("FILTER", Kind::Array, Capacity::Fixed(filter::WORDS));
 /// Interface index → [`Device`].
 pub const DEVICES: Map = map::<u32, Device>("DEVICES", Kind::Hash, Capacity::Fixed(4096));
 /// 0 → [`Settings`].
 pub const SETTINGS: Map = map::<u32, Settings>("SETTINGS", Kind::Array, Capacity::Fixed(1));
-/// [`Outcome`] → times, per CPU.
+/// [`Outcome`] → count, per CPU.
 pub const OUTCOMES: Map =
     map::<u32, u64>("OUTCOMES", Kind::PerCpuArray, Capacity::Fixed(Outcome::COUNT));
-/// Backend id → [`Traffic`], per CPU, IPv4.
-pub const TRAFFIC_V4: Map =
-    map::<u32, Traffic>("TRAFFIC_V4", Kind::PerCpuArray, Capacity::Backends);
-/// Backend id → [`Traffic`], per CPU, IPv6.
-pub const TRAFFIC_V6: Map =
-    map::<u32, Traffic>("TRAFFIC_V6", Kind::PerCpuArray, Capacity::Backends);
+/// Cookie of a connected UDP socket → [`UdpConnected`]. An entry outlives its socket until the LRU map
+/// needs the space; the agent keeps those of living sockets in use.
+pub const UDP_CONNECTED: Map =
+    map::<u64, UdpConnected>("UDP_CONNECTED", Kind::LruHash, Capacity::Fixed(32_768));
 
-/// Socket → [`Socket`], IPv4.
-pub const SOCKETS_V4: Map =
-    map::<u32, Socket<V4>>("SOCKETS_V4", Kind::SocketStorage, Capacity::Fixed(0));
-/// Socket → [`Socket`], IPv6.
-pub const SOCKETS_V6: Map =
-    map::<u32, Socket<V6>>("SOCKETS_V6", Kind::SocketStorage, Capacity::Fixed(0));
-
-/// Cookie of a UDP socket that is connected → [`Dialled`]. An entry outlives its socket until the room
-/// is needed; the agent sees to it that those of living sockets stay.
-pub const DIALLED: Map = map::<u64, Dialled>("DIALLED", Kind::LruHash, Capacity::Fixed(32_768));
-
-/// Every map that is pinned: tables, and what is kept with sockets.
+/// Every map that is pinned: tables, and what belongs to sockets.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {
     ALL.iter().chain(OF_SOCKETS)
 }
 
-/// What is kept with sockets.
-pub const OF_SOCKETS: &[Map] = &[SOCKETS_V4, SOCKETS_V6, DIALLED];
+/// What belongs to sockets.
+pub const OF_SOCKETS: &[Map] = &[SOCK_REV_NAT.v4, SOCK_REV_NAT.v6, UDP_CONNECTED];
 
-/// Every table that is pinned. The programs have a few more per CPU, caches of routes and room to work
-/// in, which live and die with them.
+/// Every table that is pinned. The programs have a few more per CPU, caches of routes and scratch space,
+/// which live and die with them.
 pub const ALL: &[Map] = &[
     SERVICES,
-    FRONTENDS_V4,
-    FRONTENDS_V6,
+    FRONTENDS.v4,
+    FRONTENDS.v6,
     SLOTS,
-    BACKENDS_V4,
-    BACKENDS_V6,
-    CONNECTIONS_V4,
-    CONNECTIONS_V6,
-    HALF_OPEN_V4,
-    HALF_OPEN_V6,
-    ADDRESSES_V4,
-    ADDRESSES_V6,
-    RANGES_V4,
-    RANGES_V6,
-    AFFINITY_V4,
-    AFFINITY_V6,
-    FRAGMENTS_V4,
-    FRAGMENTS_V6,
+    BACKENDS.v4,
+    BACKENDS.v6,
+    CONNTRACK.v4,
+    CONNTRACK.v6,
+    HALF_OPEN.v4,
+    HALF_OPEN.v6,
+    IP_POLICY.v4,
+    IP_POLICY.v6,
+    SRC_RANGES.v4,
+    SRC_RANGES.v6,
+    AFFINITY.v4,
+    AFFINITY.v6,
+    FRAGMENTS.v4,
+    FRAGMENTS.v6,
     FILTER,
     DEVICES,
     SETTINGS,
     OUTCOMES,
-    TRAFFIC_V4,
-    TRAFFIC_V6,
+    TRAFFIC.v4,
+    TRAFFIC.v6,
 ];
 
 #[cfg(test)]

@@ -1,25 +1,25 @@
-//! The ways a packet's walk may end. Every program run ends with exactly one, which is counted per
-//! CPU in `OUTCOMES` and bears the same name in metrics, command line, documentation and tests.
+//! The outcomes of a packet's walk. Every program run ends with exactly one, which is counted per CPU in
+//! `OUTCOMES` and has the same name in metrics, command line, documentation and tests.
 
 use core::fmt;
 
 /// What became of the packet, in general.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Ending {
-    /// Translated and on its way.
+pub enum Disposition {
+    /// Translated and sent on.
     Translated,
-    /// Left as it was.
+    /// Left unchanged.
     Passed,
-    /// Answered by this node in the place of whom it was sent to.
-    Answered,
-    /// Kept back for a moment, to be walked again.
-    Held,
+    /// Replaced by an ICMP message to its sender: an echo reply or an error.
+    IcmpReplied,
+    /// Kept for a moment, to be walked again.
+    Queued,
     /// Discarded.
     Dropped,
 }
 
 macro_rules! outcomes {
-    ($($variant:ident, $ending:ident, $name:literal, $sentence:literal;)+) => {
+    ($($variant:ident, $disposition:ident, $name:literal, $sentence:literal;)+) => {
         /// How a packet's walk ended.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u32)]
@@ -31,7 +31,7 @@ macro_rules! outcomes {
             /// Every outcome, in the order of its number.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The name that metrics, documentation and tests use.
+            /// The name in metrics, documentation and tests: the variant's words, with dashes.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
@@ -47,8 +47,8 @@ macro_rules! outcomes {
             // Every walk asks, more than once: a call each time costs some three nanoseconds.
             #[inline(always)]
             #[must_use]
-            pub const fn ending(self) -> Ending {
-                match self { $(Self::$variant => Ending::$ending,)+ }
+            pub const fn disposition(self) -> Disposition {
+                match self { $(Self::$variant => Disposition::$disposition,)+ }
             }
         }
     };
@@ -56,86 +56,86 @@ macro_rules! outcomes {
 
 outcomes! {
     Forwarded, Translated, "forwarded",
-        "sent to a backend by way of the node's stack";
-    ForwardedOut, Translated, "forwarded-out",
-        "sent to a backend elsewhere, source translated";
-    ForwardedBack, Translated, "forwarded-back",
+        "sent to a backend through the node's stack";
+    ForwardedSnat, Translated, "forwarded-snat",
+        "sent to a remote backend, with this node's address as its source";
+    ForwardedHairpin, Translated, "forwarded-hairpin",
         "sent back to the pod it came from, which is its own backend";
-    ForwardedCrowded, Translated, "forwarded-crowded",
-        "sent to a backend, but the connection table is full: the flow stays among the half-open ones";
+    ForwardedConntrackFull, Translated, "forwarded-conntrack-full",
+        "sent to a backend, but the conntrack table is full: the flow stays half-open";
     Replied, Translated, "replied",
-        "an answer, sent to the client as from the frontend";
-    RepliedOut, Translated, "replied-out",
-        "an answer from a backend elsewhere, sent to the client as from the frontend";
-    RepliedBack, Translated, "replied-back",
-        "an answer of a pod to itself, sent back as from the frontend";
-    ForwardedSocket, Translated, "forwarded-socket",
-        "a process dialled a Service: its socket was given a backend";
-    ForwardedError, Translated, "forwarded-error",
-        "an ICMP error about an answer, sent on to the backend";
-    RepliedSocket, Translated, "replied-socket",
-        "a process asked whom its socket speaks to, or who sent a datagram: told the frontend";
-    RepliedError, Translated, "replied-error",
-        "an ICMP error about a flow's packet, sent on to the client as about the frontend";
+        "a reply, sent to the client with the frontend as its source";
+    RepliedSnat, Translated, "replied-snat",
+        "a reply of a remote backend, sent to the client with the frontend as its source";
+    RepliedHairpin, Translated, "replied-hairpin",
+        "a pod's reply to itself, sent back with the frontend as its source";
+    SocketConnected, Translated, "socket-connected",
+        "a process connected or sent to a Service: its socket got a backend";
+    ForwardedIcmpError, Translated, "forwarded-icmp-error",
+        "an ICMP error about a reply, translated and sent to the backend";
+    SocketPeerRestored, Translated, "socket-peer-restored",
+        "a process asked for its peer or the sender of a datagram: got the frontend";
+    RepliedIcmpError, Translated, "replied-icmp-error",
+        "an ICMP error about a flow's packet, translated and sent to the client";
 
-    FragmentHeld, Held, "held-fragment",
-        "a later fragment to a Service's address, kept back until its first one comes";
+    QueuedFragment, Queued, "queued-fragment",
+        "a later fragment to a Service's address, kept until its first one arrives";
 
-    AnsweredPing, Answered, "answered-ping",
-        "an echo request to a Service's address, answered";
-    RejectedNoEndpoint, Answered, "rejected-no-endpoint",
-        "the Service port has no endpoint anywhere: told the sender that the port is unreachable";
-    RejectedUndefinedPort, Answered, "rejected-undefined-port",
-        "a Service's address, but none of its ports: told the sender that the port is unreachable";
-    RejectedTooBig, Answered, "rejected-too-big",
-        "larger than the next link carries: told the sender how large a packet may be";
-    RejectedTtlExpired, Answered, "rejected-ttl-expired",
-        "its time to live ran out here: told the sender";
+    EchoReplied, IcmpReplied, "echo-replied",
+        "an echo request to a Service's address, replied to by this node";
+    RejectedNoEndpoint, IcmpReplied, "rejected-no-endpoint",
+        "the Service port has no endpoint: ICMP port unreachable sent";
+    RejectedNoSuchPort, IcmpReplied, "rejected-no-such-port",
+        "a Service's address but none of its ports: ICMP port unreachable sent";
+    RejectedFragNeeded, IcmpReplied, "rejected-frag-needed",
+        "larger than the MTU of the next link: ICMP fragmentation needed or packet too big sent";
+    RejectedTtlExpired, IcmpReplied, "rejected-ttl-expired",
+        "its TTL or hop limit ran out here: ICMP time exceeded sent";
 
-    NotIp, Passed, "passed-not-ip",
+    PassedNotIp, Passed, "passed-not-ip",
         "neither IPv4 nor IPv6";
-    NotTransport, Passed, "passed-not-transport",
+    PassedUnsupportedProtocol, Passed, "passed-unsupported-protocol",
         "a transport protocol that Weir does not balance";
-    NotAService, Passed, "passed-not-a-service",
-        "of no Service";
-    OtherHook, Passed, "passed-other-hook",
-        "of a connection that is translated at another hook";
-    LeftToTc, Passed, "passed-left-to-tc",
+    PassedNotAService, Passed, "passed-not-a-service",
+        "not addressed to a Service";
+    PassedOtherHook, Passed, "passed-other-hook",
+        "of a flow that is translated at another hook";
+    PassedLeftToTc, Passed, "passed-left-to-tc",
         "left to the full program at TC";
-    Fragment, Passed, "passed-fragment",
+    PassedFragment, Passed, "passed-fragment",
         "a later fragment of a packet whose first one was not seen";
-    ExtensionHeader, Passed, "passed-extension-header",
-        "with more IPv6 extension headers than are read";
-    IcmpError, Passed, "passed-icmp-error",
+    PassedExtensionHeader, Passed, "passed-extension-header",
+        "with more IPv6 extension headers than are parsed";
+    PassedIcmpError, Passed, "passed-icmp-error",
         "an ICMP error about no translated flow";
-    Ping, Passed, "passed-ping",
-        "an echo request to an address of no Service";
-    Vlan, Passed, "passed-vlan",
-        "with a VLAN tag: left to the device that takes it off";
-    Malformed, Passed, "passed-malformed",
+    PassedEcho, Passed, "passed-echo",
+        "an echo request that is not addressed to a Service";
+    PassedVlan, Passed, "passed-vlan",
+        "with a VLAN tag: left to the device that removes it";
+    PassedMalformed, Passed, "passed-malformed",
         "a header is cut short or contradicts itself";
 
-    Unrejected, Dropped, "dropped-unrejected",
-        "the sender was not told, because others were told too often or one does not tell of such packets";
-    SourceRange, Dropped, "dropped-source-range",
-        "sent from outside the Service's loadBalancerSourceRanges";
-    UnallocatedAddress, Dropped, "dropped-unallocated-address",
-        "an address that the cluster may give to a Service and has given to none";
-    FragmentLost, Dropped, "dropped-fragment-lost",
-        "a later fragment to a Service's address, whose first one did not come in time";
-    NoLocalEndpoint, Dropped, "dropped-no-local-endpoint",
-        "a traffic policy asks for an endpoint of this node and there is none";
-    NoBackend, Dropped, "dropped-no-backend",
-        "the slot chosen names no backend";
-    NoSourcePort, Dropped, "dropped-no-source-port",
-        "no free source port was found for a translated flow";
-    NoSourceAddress, Dropped, "dropped-no-source-address",
-        "no address to translate the source to: the device it would leave by has none, or is not balanced (weir show devices)";
-    NoRoute, Dropped, "dropped-no-route",
-        "no route leads to the packet's new destination";
-    TableFull, Dropped, "dropped-table-full",
-        "the flow's entries could not be written";
-    Unwritable, Dropped, "dropped-unwritable",
+    DroppedIcmpSuppressed, Dropped, "dropped-icmp-suppressed",
+        "no ICMP message sent: rate limit reached, or forbidden by RFC 1812";
+    DroppedSourceRange, Dropped, "dropped-source-range",
+        "its source is not within the Service's loadBalancerSourceRanges";
+    DroppedUnallocatedAddress, Dropped, "dropped-unallocated-address",
+        "an address of a service CIDR that no Service has";
+    DroppedFragNotFound, Dropped, "dropped-frag-not-found",
+        "a later fragment to a Service's address, whose first one did not arrive in time";
+    DroppedNoLocalEndpoint, Dropped, "dropped-no-local-endpoint",
+        "the traffic policy is Local and this node has no endpoint";
+    DroppedNoBackend, Dropped, "dropped-no-backend",
+        "the selected slot names no backend";
+    DroppedNoSnatPort, Dropped, "dropped-no-snat-port",
+        "no free source port for SNAT";
+    DroppedNoSnatAddress, Dropped, "dropped-no-snat-address",
+        "no address for SNAT: the egress device has none, or is not balanced (weir show devices)";
+    DroppedNoRoute, Dropped, "dropped-no-route",
+        "no route to the new destination";
+    DroppedConntrackFull, Dropped, "dropped-conntrack-full",
+        "the flow's conntrack entries could not be written";
+    DroppedWriteError, Dropped, "dropped-write-error",
         "the kernel refused to change the packet";
 }
 
@@ -154,6 +154,10 @@ impl fmt::Display for Outcome {
 mod tests {
     use super::*;
 
+    extern crate std;
+    use std::format;
+    use std::string::String;
+
     #[test]
     fn numbers_follow_the_order_of_the_list() {
         for (number, outcome) in Outcome::ALL.iter().enumerate() {
@@ -162,17 +166,32 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_say_how_it_ended() {
-        for (i, outcome) in Outcome::ALL.iter().enumerate() {
-            assert!(Outcome::ALL[i + 1..].iter().all(|other| other.name() != outcome.name()));
-            let prefix = match outcome.ending() {
-                Ending::Translated => ["forwarded", "replied"].as_slice(),
-                Ending::Passed => &["passed-"],
-                Ending::Answered => &["answered-", "rejected-"],
-                Ending::Held => &["held-"],
-                Ending::Dropped => &["dropped-"],
+    fn a_name_is_its_variant_s_words_with_dashes() {
+        for outcome in Outcome::ALL {
+            let variant = format!("{outcome:?}");
+            let dashed = variant.chars().enumerate().fold(String::new(), |mut name, (at, c)| {
+                if at > 0 && c.is_uppercase() {
+                    name.push('-');
+                }
+                name.push(c.to_ascii_lowercase());
+                name
+            });
+            assert_eq!(outcome.name(), dashed);
+        }
+    }
+
+    #[test]
+    fn the_first_word_says_what_became_of_the_packet() {
+        for outcome in Outcome::ALL {
+            let words = match outcome.disposition() {
+                Disposition::Translated => ["forwarded", "replied", "socket"].as_slice(),
+                Disposition::Passed => &["passed"],
+                Disposition::IcmpReplied => &["echo", "rejected"],
+                Disposition::Queued => &["queued"],
+                Disposition::Dropped => &["dropped"],
             };
-            assert!(prefix.iter().any(|p| outcome.name().starts_with(p)), "{outcome}");
+            let first = outcome.name().split('-').next();
+            assert!(first.is_some_and(|first| words.contains(&first)), "{outcome}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Frontends: what clients dial, and what each class of source gets there.
+//! Frontends: what clients connect to, and what each source class gets there.
 
 use core::fmt;
 
@@ -16,16 +16,16 @@ impl fmt::Display for ServiceId {
     }
 }
 
-/// Address, port and protocol that a client dials: a ClusterIP, a node's address with a node port,
+/// Address, port and protocol that a client connects to: a ClusterIP, a node's address with a node port,
 /// a load balancer's VIP, an external IP. The key of `FRONTENDS_*`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Frontend<A> {
-    /// The address dialled.
+    /// The address.
     pub address: A,
-    /// The port dialled.
+    /// The port.
     pub port: Port,
-    /// The protocol spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// Always zero: keys are compared byte by byte.
     pub zero: u8,
@@ -46,7 +46,7 @@ impl<A: Address> fmt::Display for Frontend<A> {
     }
 }
 
-/// Who sent a packet, told by the device it came in by and never by its addresses.
+/// The class of a packet's sender, by its ingress device and never by its addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SourceClass {
     /// A pod of this node.
@@ -77,29 +77,29 @@ impl fmt::Display for SourceClass {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Pool {
-    /// First slot; in an empty pool, the number of a [`Verdict`].
+    /// First slot; in an empty pool, the number of a [`EmptyPoolReason`].
     pub base: u32,
     /// How many slots; 0 is an empty pool.
     pub length: u32,
 }
 
 impl Pool {
-    /// A pool without backends whose flows end with `verdict`.
+    /// A pool without backends for this reason.
     #[must_use]
-    pub const fn empty(verdict: Verdict) -> Self {
-        Self { base: verdict as u32, length: 0 }
+    pub const fn empty(reason: EmptyPoolReason) -> Self {
+        Self { base: reason as u32, length: 0 }
     }
 
     /// Why there is no backend, or `None` if there are some.
     #[inline(always)]
     #[must_use]
-    pub const fn verdict(&self) -> Option<Verdict> {
+    pub const fn empty_reason(&self) -> Option<EmptyPoolReason> {
         if self.length > 0 {
             None
-        } else if self.base == Verdict::NoLocalEndpoint as u32 {
-            Some(Verdict::NoLocalEndpoint)
+        } else if self.base == EmptyPoolReason::NoLocalEndpoint as u32 {
+            Some(EmptyPoolReason::NoLocalEndpoint)
         } else {
-            Some(Verdict::NoEndpoint)
+            Some(EmptyPoolReason::NoEndpoint)
         }
     }
 }
@@ -107,11 +107,11 @@ impl Pool {
 /// Why a flow to a frontend gets no backend.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u32)]
-pub enum Verdict {
+pub enum EmptyPoolReason {
     /// No endpoint is usable anywhere; kube-proxy rejects these with ICMP port unreachable.
     NoEndpoint = 0,
     /// A traffic policy asks for endpoints of this node and there is none, though there are
-    /// others elsewhere; kube-proxy drops these without a word.
+    /// others on remote nodes; kube-proxy drops these silently.
     NoLocalEndpoint = 1,
 }
 
@@ -124,7 +124,7 @@ pub struct FrontendRow {
     pub service: ServiceId,
     /// A pool for each [`SourceClass`], in the order of [`SourceClass::ALL`].
     pub pools: [Pool; 3],
-    /// How long, in [`Ticks`](crate::connection::Ticks), a client keeps its backend after it began
+    /// How long, in [`Ticks`](crate::conntrack::Ticks), a client keeps its backend after it began
     /// a flow; 0 without session affinity.
     pub affinity: u32,
     /// [`FrontendRow::RESTRICTED`], and [`FrontendRow::LOCAL`] for each source class.
@@ -132,7 +132,7 @@ pub struct FrontendRow {
 }
 
 impl FrontendRow {
-    /// Only clients within the Service port's `RANGES_*` are served.
+    /// Only clients within the Service port's `SRC_RANGES_*` are served.
     pub const RESTRICTED: u32 = 1;
     /// Shifted by the number of a [`SourceClass`]: its pool follows the traffic policy Local.
     pub const LOCAL: u32 = 1 << 1;
@@ -164,33 +164,33 @@ impl FrontendRow {
     }
 }
 
-/// An address that is a Service's, or this node's; the value of `ADDRESSES_*`. It tells what becomes of packets
-/// to the address that are of no frontend.
+/// The policy of an address that is a Service's, or this node's: what happens to packets to the address
+/// that are for no frontend. The value of `IP_POLICY_*`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
-pub struct AddressRow {
-    /// [`AddressRow::CLUSTER_IP`], [`AddressRow::PING`].
+pub struct IpPolicy {
+    /// [`IpPolicy::CLUSTER_IP`], [`IpPolicy::ECHO`].
     pub flags: u32,
 }
 
-impl AddressRow {
-    /// A cluster IP: what is sent to a port that its Service has not is rejected.
+impl IpPolicy {
+    /// A cluster IP: packets to a port that its Service does not have are rejected.
     pub const CLUSTER_IP: u32 = 1;
-    /// Echo requests are answered, for nobody else would.
-    pub const PING: u32 = 1 << 1;
+    /// Echo requests get a reply from this node: no host has the address.
+    pub const ECHO: u32 = 1 << 1;
 
-    /// Whether what is sent to a port of no frontend is rejected.
+    /// Whether packets to a port of no frontend are rejected.
     #[inline(always)]
     #[must_use]
     pub const fn rejects(&self) -> bool {
         self.flags & Self::CLUSTER_IP != 0
     }
 
-    /// Whether echo requests are answered.
+    /// Whether echo requests get a reply.
     #[inline(always)]
     #[must_use]
-    pub const fn answers_ping(&self) -> bool {
-        self.flags & Self::PING != 0
+    pub const fn replies_to_echo(&self) -> bool {
+        self.flags & Self::ECHO != 0
     }
 }
 
@@ -273,11 +273,11 @@ mod tests {
     use std::string::{String, ToString};
 
     #[test]
-    fn an_empty_pool_keeps_its_verdict() {
-        for verdict in [Verdict::NoEndpoint, Verdict::NoLocalEndpoint] {
-            assert_eq!(Pool::empty(verdict).verdict(), Some(verdict));
+    fn an_empty_pool_keeps_its_reason() {
+        for reason in [EmptyPoolReason::NoEndpoint, EmptyPoolReason::NoLocalEndpoint] {
+            assert_eq!(Pool::empty(reason).empty_reason(), Some(reason));
         }
-        assert_eq!(Pool { base: 1, length: 1 }.verdict(), None);
+        assert_eq!(Pool { base: 1, length: 1 }.empty_reason(), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the agent tells the programs once, in one row.
+//! What the programs need to know of the node, in one row.
 
 use crate::address::{Address, V4, V6};
 
@@ -9,12 +9,12 @@ pub struct Settings {
     /// Cookie of the network namespace whose processes are of class
     /// [`Host`](crate::service::SourceClass::Host) (`SO_NETNS_COOKIE`, Linux 5.14); 0 for none.
     pub namespace: u64,
-    /// First source port for translated flows. The range lies outside the node-port range and
+    /// First source port for SNAT. The range lies outside the node-port range and
     /// outside `ip_local_port_range`, so it takes no tuple that a socket of this node may get.
-    pub first_source_port: u16,
+    pub first_snat_port: u16,
     /// How many ports the range has; 0 until the agent has written the row, and then no flow whose
     /// source must be translated is begun.
-    pub source_ports: u16,
+    pub snat_ports: u16,
     /// Covers every IPv4 cluster IP and service CIDR: a packet to an address outside it can be of no
     /// Service unless it is to a frontend.
     pub services_v4: Prefix<V4>,

@@ -1,30 +1,30 @@
-//! What is remembered of a process's socket: the frontends it has dialled, and the backends that stand
-//! for them. The kernel keeps it with the socket (`BPF_MAP_TYPE_SK_STORAGE`) and as long as it.
+//! Reverse NAT of sockets: the frontends that a socket connected or sent to, and the backends that it got
+//! instead. The kernel stores it with the socket (`BPF_MAP_TYPE_SK_STORAGE`) and frees it with the socket.
 
 use crate::address::{Address, Port, Protocol};
 use crate::backend::{Backend, BackendId};
 use crate::service::Frontend;
 
-/// Peers of one family that are remembered of a socket. Of who speaks to more frontends at a time by one
-/// socket that is not connected, answers of the one dialled longest ago come as from its backend.
+/// Peers of one family that are stored with a socket. A socket that uses more frontends at once sees
+/// replies of the oldest under the backend's address.
 pub const PEERS: usize = 4;
 
-/// A socket, in one family. An IPv6 socket may speak IPv4 too, and then has one of these for each.
+/// The peers of a socket in one family: the value of `SOCK_REV_NAT_*`. An IPv6 socket may speak IPv4 too,
+/// and then has one of these for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
-pub struct Socket<A> {
-    /// Whom it speaks to, in no order.
+pub struct SocketRevNat<A> {
+    /// The peers, in no order.
     pub peers: [Peer<A>; PEERS],
-    /// How often it has dialled any of them: a datagram counts, so 32 bits would come round within
-    /// days.
-    pub dials: u64,
+    /// Counts every use of any of them, datagrams included: 32 bits would wrap within days.
+    pub sequence: u64,
 }
 
-/// A frontend that was dialled, and the backend that stands for it.
+/// A frontend, and the backend that the socket got for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Peer<A> {
-    /// What the process has dialled.
+    /// The address, port and protocol that the process named.
     pub frontend: Frontend<A>,
     /// Where its packets go.
     pub backend: Frontend<A>,
@@ -32,12 +32,12 @@ pub struct Peer<A> {
     pub id: BackendId,
     /// The row's generation.
     pub generation: u32,
-    /// [`Socket::dials`] when it was dialled last; 0 where there is no peer.
-    pub dialled: u64,
+    /// [`SocketRevNat::sequence`] of its last use; 0 where there is no peer.
+    pub last_used: u64,
 }
 
-impl<A: Address> Socket<A> {
-    /// A socket without peers.
+impl<A: Address> SocketRevNat<A> {
+    /// No peers.
     #[must_use]
     pub fn new() -> Self {
         let nothing = Frontend::new(A::zeroed(), Port::new(0), Protocol(0));
@@ -46,28 +46,28 @@ impl<A: Address> Socket<A> {
             backend: nothing,
             id: BackendId(0),
             generation: 0,
-            dialled: 0,
+            last_used: 0,
         };
-        Self { peers: [peer; PEERS], dials: 0 }
+        Self { peers: [peer; PEERS], sequence: 0 }
     }
 
-    /// The peer dialled last of those that `wanted` says yes to. Where several frontends lead to one
-    /// backend, its answers are taken for those of the frontend dialled last.
+    /// The peer used last, of those that `wanted` accepts. Where several frontends lead to one backend,
+    /// its datagrams count as those of the frontend used last.
     #[inline(always)]
     pub fn latest(&mut self, wanted: impl Fn(&Peer<A>) -> bool) -> Option<&mut Peer<A>> {
         let mut latest: Option<&mut Peer<A>> = None;
         for peer in &mut self.peers {
-            let before = latest.as_ref().map_or(0, |latest| latest.dialled);
-            if peer.dialled > before && wanted(peer) {
+            let before = latest.as_ref().map_or(0, |latest| latest.last_used);
+            if peer.last_used > before && wanted(peer) {
                 latest = Some(peer);
             }
         }
         latest
     }
 
-    /// Remembers that `backend` stands for `frontend`, in the place of the peer that was not dialled for
-    /// the longest time. It is written field by field, because a peer put together beforehand would lie
-    /// on the BPF stack, to whose words of eight bytes it does not keep.
+    /// Stores a backend for `frontend` in place of the peer that was used least recently. It is written
+    /// field by field: a peer built beforehand would lie on the BPF stack, which wants words of eight
+    /// bytes.
     #[inline(always)]
     pub fn remember(
         &mut self,
@@ -75,11 +75,11 @@ impl<A: Address> Socket<A> {
         id: BackendId,
         row: &Backend<A>,
     ) -> &mut Peer<A> {
-        self.dials = self.dials.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(1);
         let [first, rest @ ..] = &mut self.peers;
         let mut oldest = first;
         for peer in rest {
-            if peer.dialled < oldest.dialled {
+            if peer.last_used < oldest.last_used {
                 oldest = peer;
             }
         }
@@ -87,32 +87,32 @@ impl<A: Address> Socket<A> {
         oldest.backend = Frontend::new(row.address, row.port, frontend.protocol);
         oldest.id = id;
         oldest.generation = row.generation;
-        oldest.dialled = self.dials;
+        oldest.last_used = self.sequence;
         oldest
     }
 
-    /// Forgets that `backend` stands for anything.
+    /// Removes every peer with this backend.
     #[inline(always)]
     pub fn forget(&mut self, backend: &Frontend<A>) {
         for peer in &mut self.peers {
             if peer.backend == *backend {
-                peer.dialled = 0;
+                peer.last_used = 0;
             }
         }
     }
 }
 
-impl<A: Address> Default for Socket<A> {
+impl<A: Address> Default for SocketRevNat<A> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Where a UDP socket is connected in the place of a frontend; the value of `DIALLED`, by the socket's
-/// cookie.
+/// The backend that a UDP socket is connected to instead of a frontend; the value of `UDP_CONNECTED`, by
+/// the socket's cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(8))]
-pub struct Dialled {
+pub struct UdpConnected {
     /// The backend's address in words ([`Address::words`]), two in each. It stands on the BPF stack,
     /// which wants words of eight bytes.
     pub address: [u64; 2],
@@ -126,7 +126,7 @@ pub struct Dialled {
     pub zero: u32,
 }
 
-impl Dialled {
+impl UdpConnected {
     /// The backend of `peer`.
     #[inline(always)]
     pub fn of<A: Address>(peer: &Peer<A>) -> Self {
@@ -139,7 +139,7 @@ impl Dialled {
         }
     }
 
-    /// An address as it stands in [`Dialled::address`].
+    /// An address as it stands in [`UdpConnected::address`].
     #[inline(always)]
     pub fn address<A: Address>(address: &A) -> [u64; 2] {
         let [a, b, c, d] = address.words();
@@ -147,9 +147,9 @@ impl Dialled {
     }
 }
 
-/// How the agent learns the cookie of its network namespace from kernels that do not tell it to
-/// processes (`SO_NETNS_COOKIE`, Linux 5.14): it connects a UDP socket, and a program that stands in that
-/// call, and knows the socket by its own cookie, writes the namespace's beside it.
+/// How the agent gets the cookie of its network namespace where the kernel does not give it to
+/// processes (`SO_NETNS_COOKIE`, Linux 5.14): it connects a UDP socket, and a program attached to that
+/// call, which knows the socket by its own cookie, writes the namespace's beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct NamespaceQuestion {

@@ -1,13 +1,13 @@
-//! Ranges of addresses: who may dial a restricted frontend, and which addresses Services are given.
+//! Ranges of addresses: the allowed sources of a restricted frontend, and the service CIDRs.
 
 use core::fmt;
 
 use crate::address::Address;
 use crate::service::ServiceId;
 
-/// A range of addresses that belongs to a Service port: the key of `RANGES_*`, a
-/// longest-prefix-match trie. A client may dial the Service port's restricted frontends if one of
-/// its ranges holds the client's address.
+/// A range of addresses that belongs to a Service port: the key of `SRC_RANGES_*`, a
+/// longest-prefix-match trie. A client may use the Service port's restricted frontends if one of
+/// its ranges contains the client's address.
 ///
 /// The ranges of [`SourceRange::CLUSTER`] are another thing: the cluster's service CIDRs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -1,33 +1,45 @@
 //! What happens to a packet: one decision procedure, in ordinary safe Rust, for the kernel, for
 //! tests and for `weir explain` alike.
 //!
-//! A packet passes the modules in this order: `wire` reads it into a tuple, [`balance`] walks it,
-//! `flow` follows or begins its connection, `choose` picks a backend, `connect` writes the entries,
-//! `rewrite` changes the packet. Fragments, echo requests and ICMP errors go by way of `unusual`;
-//! what a sender is told in the place of a translation is written by [`answer`]. What a walk may touch stands behind three seams: [`packet::Packet`] for bytes,
-//! [`tables`] for rows, entries and the node around it. Nothing here knows which hook it runs in;
-//! `kernel/`, compiled for BPF alone, does. Off BPF the library has two more modules: [`memory`], a
-//! world in ordinary collections, and `cases`, the packets that say what is promised.
+//! From the bottom up: [`hook`] and [`world`] are what a walk starts from and may ask, [`packet`] is
+//! its bytes, `packet_state` its data. [`wire`] parses and writes headers, `rewrite` and [`checksum`]
+//! change them. `backend_select` picks a backend, `conntrack` looks flows up and creates them,
+//! `forward` sends a packet on, `icmp` replies to senders and translates errors, `fragments` and
+//! `slow_path` take the packets that need a closer look, [`socket_lb`] serves the node's processes.
+//! [`walk`] is on top.
+//!
+//! What a walk may touch is behind two seams: [`packet::Packet`] for bytes, [`world::World`] for maps
+//! and the kernel around it. Nothing here knows which hook it runs in; `kernel/`, compiled for BPF
+//! alone, does. Off BPF the library has two more modules: [`in_memory`], a world in ordinary
+//! collections, and `cases`, the packet cases.
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![forbid(unsafe_code)]
 
-pub mod answer;
-pub mod balance;
+mod backend_select;
 #[cfg(feature = "cases")]
 pub mod cases;
 pub mod checksum;
-mod choose;
-mod connect;
-mod error;
-mod flow;
+mod conntrack;
+mod forward;
+mod fragments;
+pub mod hook;
+mod icmp;
 #[cfg(not(target_arch = "bpf"))]
-pub mod memory;
+pub mod in_memory;
+mod ip_policy;
 pub mod packet;
-#[cfg(feature = "bench")]
-pub mod repeat;
+mod packet_state;
 mod rewrite;
-pub mod socket;
-pub mod tables;
-mod unusual;
+mod slow_path;
+pub mod socket_lb;
+pub mod trace;
+pub mod walk;
 pub mod wire;
+pub mod world;
+
+/// What the packet benchmark's programs and its harness share.
+#[cfg(feature = "bench")]
+pub mod bench {
+    pub mod shared;
+}

@@ -1,5 +1,7 @@
 //! A packet's bytes, wherever they are.
 
+use lb_common::outcome::Outcome;
+
 use crate::checksum::Difference;
 
 /// The most bytes of a packet that are copied or replaced at once: an ICMPv6 error with 512 bytes of
@@ -11,8 +13,8 @@ pub const COPIED: usize = 48 + QUOTED as usize;
 /// read the first 48 (IPv6 header and ports).
 pub const QUOTED: u32 = 512;
 
-/// Bytes of the longest frame that is held: an Ethernet frame's, and some more.
-pub const LONGEST_HELD: u32 = 2044;
+/// The longest frame that is queued, in bytes: an Ethernet frame, and some more.
+pub const MAX_QUEUED_FRAME: u32 = 2044;
 
 /// A transport checksum that has to follow a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +46,13 @@ impl TransportChecksum {
 
 /// Why a packet could not be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unwritable;
+pub struct WriteError;
+
+impl From<WriteError> for Outcome {
+    fn from(WriteError: WriteError) -> Self {
+        Self::DroppedWriteError
+    }
+}
 
 /// The bytes of a frame, from its Ethernet header on.
 pub trait Packet {
@@ -59,9 +67,10 @@ pub trait Packet {
     /// bytes.
     fn exceeds(&self, mtu: u32) -> bool;
 
-    /// Makes the first `length` bytes of the frame readable where they are in reach of helpers alone.
+    /// Makes the first `length` bytes of the frame readable by [`Packet::header`], where the kernel keeps
+    /// them elsewhere (`bpf_skb_pull_data`).
     #[inline(always)]
-    fn reach(&mut self, _length: u32) {}
+    fn pull(&mut self, _length: u32) {}
 
     /// Copies `length` bytes at `offset` to `into`, from its byte `at` on; `length` is 1 to
     /// [`QUOTED`], `at` at most [`COPIED`] - [`QUOTED`].
@@ -74,14 +83,14 @@ pub trait Packet {
         length: u32,
         into: &mut [u8; COPIED],
         at: usize,
-    ) -> Result<(), Unwritable>;
+    ) -> Result<(), WriteError>;
 
     /// Makes the IP packet in the frame one of the first `length` bytes of `from`, whose checksums are
     /// complete; `length` is 1 to [`COPIED`].
     ///
     /// # Errors
     /// The kernel refused. The packet may be half changed, and must be dropped.
-    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), Unwritable>;
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), WriteError>;
 
     /// Lets a transport checksum follow a change. By default it is complete, hence arithmetic is
     /// right; a hook whose packets may carry partial ones overrides this.
@@ -89,8 +98,8 @@ pub trait Packet {
     /// # Errors
     /// The checksum lies outside the packet, or the kernel refused.
     #[inline(always)]
-    fn update(&mut self, update: TransportChecksum) -> Result<(), Unwritable> {
-        let field = self.header::<2>(update.offset).ok_or(Unwritable)?;
+    fn update(&mut self, update: TransportChecksum) -> Result<(), WriteError> {
+        let field = self.header::<2>(update.offset).ok_or(WriteError)?;
         *field = update.applied(update.pseudo_header.and(update.segment), *field);
         Ok(())
     }

@@ -2,11 +2,11 @@
 
 use lb_common::address::{Address, Family, Protocol, Tuple};
 
-use crate::packet::{LINK_HEADER, Packet, TransportChecksum, Unwritable};
-use crate::tables::Link;
+use crate::packet::{LINK_HEADER, Packet, TransportChecksum, WriteError};
 use crate::wire::{Headers, IpVersion, checksum_offset, replace_ports, sctp, set_ports};
+use crate::world::Link;
 
-/// Makes the packet one of `tuple`, `hops` nearer to its end.
+/// Rewrites the packet to `tuple`, and takes `hops` from its TTL or hop limit.
 ///
 /// # Errors
 /// The packet could not be changed; it may be half changed, and must be dropped.
@@ -16,8 +16,8 @@ pub fn tuple<V: IpVersion, P: Packet + ?Sized>(
     headers: &Headers<V::Address>,
     tuple: &Tuple<V::Address>,
     hops: u8,
-) -> Result<(), Unwritable> {
-    let pseudo_header = V::write(packet, LINK_HEADER, &tuple.source, &tuple.destination, hops)?;
+) -> Result<(), WriteError> {
+    let pseudo_header = V::rewrite(packet, LINK_HEADER, &tuple.source, &tuple.destination, hops)?;
     if headers.is_later_fragment() {
         return Ok(());
     }
@@ -41,34 +41,34 @@ fn sctp_ports<V: IpVersion, P: Packet + ?Sized>(
     packet: &mut P,
     headers: &Headers<V::Address>,
     tuple: &Tuple<V::Address>,
-) -> Result<(), Unwritable> {
+) -> Result<(), WriteError> {
     let offset = headers.transport();
-    let end = V::end(packet).ok_or(Unwritable)?;
+    let end = V::end(packet).ok_or(WriteError)?;
     let (before, after) = replace_ports(packet, offset, tuple.source_port, tuple.destination_port)?;
     let length = end.saturating_sub(offset as u32);
     sctp::update_checksum(packet, offset, length, (before ^ after).to_le())
 }
 
-/// Addresses the frame to a next hop.
+/// Sets the link addresses of a frame to a next hop.
 ///
 /// # Errors
 /// The header is not there.
 #[inline(always)]
-pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), Unwritable> {
-    let addresses = packet.header::<12>(0).ok_or(Unwritable)?;
+pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), WriteError> {
+    let addresses = packet.header::<12>(0).ok_or(WriteError)?;
     for (bytes, word) in addresses.as_chunks_mut().0.iter_mut().zip(link.0) {
         *bytes = word.to_ne_bytes();
     }
     Ok(())
 }
 
-/// Addresses the frame to where it came from.
+/// Sends the frame back to where it came from.
 ///
 /// # Errors
 /// The header is not there.
 #[inline(always)]
-pub fn turn_back<P: Packet + ?Sized>(packet: &mut P) -> Result<(), Unwritable> {
-    let addresses = packet.header::<12>(0).ok_or(Unwritable)?;
+pub fn swap_link_addresses<P: Packet + ?Sized>(packet: &mut P) -> Result<(), WriteError> {
+    let addresses = packet.header::<12>(0).ok_or(WriteError)?;
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *addresses;
     *addresses = [g, h, i, j, k, l, a, b, c, d, e, f];
     Ok(())

@@ -2,28 +2,30 @@
 //! and what is not translated is left as it was. The kernel is given the same seeds by the agreement
 //! tests.
 
-use lb_common::outcome::Ending;
-use lb_ebpf::balance::{Flows, balance};
+use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{Program, frame, mutation, world_with_sockets};
-use lb_ebpf::memory::{Rows, World};
+use lb_ebpf::in_memory::{Rows, World};
+use lb_ebpf::walk::{self, Scratch};
 use proptest::prelude::*;
 
 fn walk(world: &World<Rows>, program: Program, before: &[u8]) {
     let mut after = before.to_vec();
     world.resolves.set(program != Program::NetworkXdp);
-    let walked = balance(&mut after, world, program.hook(), &mut Flows::new());
-    match walked.outcome.ending() {
-        Ending::Passed | Ending::Held | Ending::Dropped => assert_eq!(before, after, "{walked:?}"),
-        Ending::Answered => {
+    let result = walk::walk(&mut after, world, program.hook(), &mut Scratch::new());
+    match result.outcome.disposition() {
+        Disposition::Passed | Disposition::Queued | Disposition::Dropped => {
+            assert_eq!(before, after, "{result:?}")
+        }
+        Disposition::IcmpReplied => {
             if frame::check(before).is_ok() {
-                frame::check(&after).unwrap_or_else(|wrong| panic!("{walked:?}: {wrong}"));
+                frame::check(&after).unwrap_or_else(|wrong| panic!("{result:?}: {wrong}"));
             }
         }
 
-        Ending::Translated => {
+        Disposition::Translated => {
             assert_eq!(before.len(), after.len());
             if frame::check(before).is_ok() {
-                frame::check(&after).unwrap_or_else(|wrong| panic!("{walked:?}: {wrong}"));
+                frame::check(&after).unwrap_or_else(|wrong| panic!("{result:?}: {wrong}"));
             }
         }
     }

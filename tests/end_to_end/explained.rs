@@ -25,11 +25,11 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
         explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
         for frontend in of_family(lab, &offer, family) {
             let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;
-            let hook = format!("on the control group {}", cgroup.display());
+            let hook = format!("connect, cgroup {}", cgroup.display());
             explained(
                 lab,
                 frontend,
-                &["it is an address of this node", &hook, "forwarded-socket"],
+                &["it is an address of this node", &hook, "socket-connected"],
             )?;
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::{Family, Protocol};
-use lb_common::maps::{Capacity, RANGES_V4};
+use lb_common::maps::{Capacity, SRC_RANGES};
 use serde_json::Value;
 use weir_tests::agent::weir;
 use weir_tests::lab::{Shape, addresses};
@@ -28,7 +28,7 @@ fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<(
     let Some(stage) = Stage::set(Shape::default())? else {
         return Ok(());
     };
-    let Capacity::Fixed(room) = RANGES_V4.capacity else {
+    let Capacity::Fixed(room) = SRC_RANGES.v4.capacity else {
         bail!("there is a flag by now: fill a smaller table");
     };
     let mut client = connect(&stage)?;
@@ -42,7 +42,7 @@ fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<(
 
     allow(&stage, &late, 1)?;
     until_vips_meet(&stage, &late, [Fate::Silent, Fate::Answered])?;
-    let told = format!("RANGES_V4 has room for {room} entries of {}", room + 2);
+    let told = format!("SRC_RANGES.v4 has room for {room} entries of {}", room + 2);
     until_told(&stage, &[&told, "loadBalancerSourceRanges"])?;
     until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
     all_else_goes_on(&stage, &mut client)?;
@@ -64,7 +64,7 @@ fn frontends_and_addresses_that_do_not_fit_wait_until_there_is_room() -> Result<
     stage.manifests.write("many.yaml", &many(&stage, 0..1100)?)?;
     let told = [
         "FRONTENDS_V4 has room for 1024",
-        "ADDRESSES_V4 has room for 1024",
+        "IP_POLICY_V4 has room for 1024",
         "--frontend-table-size",
     ];
     until_told(&stage, &told)?;

@@ -53,7 +53,7 @@ fn reach(shape: Shape) -> Result<()> {
             }
         }
     }
-    ensure!(stage.counted(Outcome::ForwardedSocket)? > 0);
+    ensure!(stage.counted(Outcome::SocketConnected)? > 0);
     Ok(())
 }
 
@@ -304,7 +304,7 @@ fn sockets_of_pods_are_balanced_where_that_is_asked_for() -> Result<()> {
         };
         let offer = Served::Everywhere.offer(&stage.lab);
         let pod = &stage.lab.node1.pods[0];
-        let before = stage.counted(Outcome::ForwardedSocket)?;
+        let before = stage.counted(Outcome::SocketConnected)?;
         for family in Family::ALL {
             let frontend = SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT);
             for protocol in [Protocol::TCP, Protocol::UDP] {
@@ -318,7 +318,7 @@ fn sockets_of_pods_are_balanced_where_that_is_asked_for() -> Result<()> {
                 })?;
             }
         }
-        let counted = stage.counted(Outcome::ForwardedSocket)? - before;
+        let counted = stage.counted(Outcome::SocketConnected)? - before;
         ensure!((counted > 0) == by_socket, "--socket-balancing {balancing}: {counted} sockets");
     }
     Ok(())

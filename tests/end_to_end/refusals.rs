@@ -71,9 +71,9 @@ fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Resu
     let [pod, client] = clients(lab);
     // Pods are served, which tells that the Service is known.
     all_meet(&[pod], &at, Fate::Answered)?;
-    let before = stage.counted(Outcome::NoLocalEndpoint)?;
+    let before = stage.counted(Outcome::DroppedNoLocalEndpoint)?;
     all_meet(&[client], &at, Fate::Silent)?;
-    let dropped = stage.counted(Outcome::NoLocalEndpoint)? - before;
+    let dropped = stage.counted(Outcome::DroppedNoLocalEndpoint)? - before;
     ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
     Ok(())
 }
@@ -92,9 +92,9 @@ spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
     let free = addresses::service(250);
     let at = Family::ALL.map(|family| SocketAddr::from((free.of(family), Offer::PORT)));
     until("the range of Services is known", CHANGE, || {
-        let before = stage.counted(Outcome::UnallocatedAddress)?;
+        let before = stage.counted(Outcome::DroppedUnallocatedAddress)?;
         all_meet(&clients(&stage.lab), &at, Fate::Silent)?;
-        let dropped = stage.counted(Outcome::UnallocatedAddress)? - before;
+        let dropped = stage.counted(Outcome::DroppedUnallocatedAddress)? - before;
         ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
         Ok(())
     })

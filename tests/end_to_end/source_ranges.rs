@@ -53,7 +53,7 @@ fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
             }
         }
     }
-    ensure!(stage.counted(Outcome::SourceRange)? > 0, "packets were not dropped by Weir");
+    ensure!(stage.counted(Outcome::DroppedSourceRange)? > 0, "packets were not dropped by Weir");
     Ok(())
 }
 

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::util::KernelVersion;
 use lb_common::address::{Family, Tuple, V4, V6};
-use lb_common::connection::Connection;
-use lb_common::outcome::Ending;
-use lb_ebpf::balance::{Flows, Onward, Walked, balance};
-use lb_ebpf::cases::{Case, Program, Step, frame, list, mutation};
-use lb_ebpf::memory::{Rows, World};
+use lb_common::conntrack::ConntrackEntry;
+use lb_common::outcome::Disposition;
+use lb_ebpf::cases::{self, Case, Program, Step, frame, mutation};
+use lb_ebpf::hook::{Verdict, WalkResult};
+use lb_ebpf::in_memory::{Rows, World};
+use lb_ebpf::walk::{Scratch, walk};
 use weir_tests::kernel::{Answer, Programs, alone};
 
 use crate::place::{self, Maps};
@@ -29,7 +30,7 @@ fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
         let mut usual = Programs::load(|_| 1024)?;
         let mut crowded =
             Programs::load(|map| if map.starts_with("CONNECTIONS") { CROWDED } else { 1024 })?;
-        for case in list::all(place.device) {
+        for case in cases::all(place.device) {
             let programs = if case.setting.capacity.is_some() { &mut crowded } else { &mut usual };
             run(programs, &case, place.device).with_context(|| {
                 format!("{} ({}, {})", case.sentence, case.family, case.protocol)
@@ -47,14 +48,14 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
         match step {
             Step::Packet { program, frame, .. }
             | Step::Becomes { program, frame, .. }
-            | Step::Tells { program, frame, .. } => {
+            | Step::IcmpError { program, frame, .. } => {
                 agree(programs, &world, *program, device, frame)
                     .with_context(|| format!("step {number}"))?;
             }
             // The kernel's go to the device, at which nothing is attached here.
             Step::Released(_) => {}
-            Step::Answers(more) => {
-                world.answers.set(*more);
+            Step::IcmpLimit(more) => {
+                world.icmp_left.set(*more);
                 programs.leave_answers(*more)?;
             }
             Step::Retire(pod) => {
@@ -76,9 +77,9 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
 fn evict<A: Maps>(programs: &mut Programs, tuple: Tuple<A>) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
-    Connection<A>: bytemuck::Pod,
+    ConntrackEntry<A>: bytemuck::Pod,
 {
-    programs.take::<_, Connection<A>>(A::HALF_OPEN, tuple)
+    programs.take::<_, ConntrackEntry<A>>(A::HALF_OPEN, tuple)
 }
 
 /// Walks a frame in memory and in the kernel, and compares.
@@ -94,18 +95,18 @@ pub fn agree(
     }
     let mut expected = frame.to_vec();
     world.resolves.set(program != Program::NetworkXdp);
-    let walked = balance(&mut expected, world, program.hook(), &mut Flows::new());
+    let walked = walk(&mut expected, world, program.hook(), &mut Scratch::new());
     let Answer { verdict, outcome, frame } = programs.give(program, device, frame)?;
     ensure!(outcome == walked.outcome, "kernel: {outcome}, memory: {}", walked.outcome);
     let wanted = self::verdict(program, device, walked);
     ensure!(verdict == wanted, "verdict {verdict}, not {wanted}, after {outcome}");
-    if !matches!(walked.outcome.ending(), Ending::Held | Ending::Dropped) {
+    if !matches!(walked.outcome.disposition(), Disposition::Queued | Disposition::Dropped) {
         ensure!(frame == expected, "{outcome}: the bytes differ\n{frame:02x?}\n{expected:02x?}");
     }
     Ok(())
 }
 
-/// Whether the kernel takes this frame for a test run. Before 5.14 it cannot be told by which device a
+/// Whether the kernel takes this frame for a test run. Before 5.14 it cannot be message by which device a
 /// frame comes to XDP (<https://git.kernel.org/torvalds/c/47316f4a3053>). It takes none shorter than an Ethernet header,
 /// and to TC none whose IP header is cut short (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
 fn is_taken(program: Program, frame: &[u8]) -> bool {
@@ -130,21 +131,21 @@ fn takes_devices_for_xdp() -> bool {
 }
 
 /// The return value that goes with the end of a walk.
-fn verdict(program: Program, device: u32, walked: Walked) -> i32 {
+fn verdict(program: Program, device: u32, walked: WalkResult) -> i32 {
     if program == Program::NetworkXdp {
-        match walked.onward {
-            Onward::Drop => 1,
-            Onward::On => 2,
-            Onward::Back => 3,
-            Onward::Out(out) if out == device => 3,
-            Onward::Out(_) => 4,
-            Onward::Resolve(_) => 0,
+        match walked.verdict {
+            Verdict::Drop => 1,
+            Verdict::Pass => 2,
+            Verdict::Tx => 3,
+            Verdict::Redirect(out) if out == device => 3,
+            Verdict::Redirect(_) => 4,
+            Verdict::RedirectNeigh(_) => 0,
         }
     } else {
-        match walked.onward {
-            Onward::On => -1,
-            Onward::Drop => 2,
-            Onward::Out(_) | Onward::Resolve(_) | Onward::Back => 7,
+        match walked.verdict {
+            Verdict::Pass => -1,
+            Verdict::Drop => 2,
+            Verdict::Redirect(_) | Verdict::RedirectNeigh(_) | Verdict::Tx => 7,
         }
     }
 }
@@ -154,7 +155,7 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
     alone(|| {
         let place = place::build()?;
         let mut programs = Programs::load(|_| 65_536)?;
-        let mut world = lb_ebpf::cases::world_with_sockets(place.device);
+        let mut world = cases::world_with_sockets(place.device);
         place::furnish(&mut programs, &world.tables, place.device)?;
         place::tidy(&mut programs, &world.tables)?;
         let mut begun = Instant::now();
@@ -162,7 +163,7 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
             // In memory time stands still. On a slow machine what the kernel knows of a packet's first
             // fragment would meanwhile come to its end, so both begin anew before that.
             if begun.elapsed() > UNCHANGED {
-                world = lb_ebpf::cases::world_with_sockets(place.device);
+                world = cases::world_with_sockets(place.device);
                 place::tidy(&mut programs, &world.tables)?;
                 begun = Instant::now();
             }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
 use aya::util::KernelVersion;
-use lb_common::maps::{Capacities, FRONTENDS_V4};
+use lb_common::maps::{Capacities, FRONTENDS};
 use lb_userspace::config::XdpMode;
 use lb_userspace::programs::attach::Hook;
 use lb_userspace::programs::attach::{Attached, Attachments, Tc, remove_filters};
@@ -232,7 +232,7 @@ fn filters(node: &Node, device: &str, way: &str) -> Result<String> {
 fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
     on_node(|_, node| {
         drop(bring(node, XdpMode::Off, Tc::of_this_kernel())?);
-        let pin = pins(node).map(&FRONTENDS_V4);
+        let pin = pins(node).map(&FRONTENDS.v4);
         let before = MapInfo::from_pin(&pin)?;
         let larger = Capacities { frontends: 2048, ..SMALL };
         let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::of_this_kernel());
@@ -250,12 +250,12 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
 #[test]
 fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
     on_node(|_, node| {
-        let absurd = Capacities { connections: u32::MAX, ..SMALL };
+        let absurd = Capacities { conntrack: u32::MAX, ..SMALL };
         let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::of_this_kernel());
         let Err(ObjectError::Maps(told)) = refused else {
             anyhow::bail!("not refused for its maps: {refused:?}");
         };
-        ensure!(told.contains("CONNECTIONS_V") && told.contains("os error"), "{told}");
+        ensure!(told.contains("CONNTRACK_V") && told.contains("os error"), "{told}");
         for map in lb_common::maps::pinned() {
             ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
         }

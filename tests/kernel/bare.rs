@@ -13,7 +13,7 @@ pub const SMALL: Capacities = Capacities {
     frontends: 1024,
     slots: 4096,
     backends: 1024,
-    connections: 8192,
+    conntrack: 8192,
     half_open: 8192,
     affinity: 8192,
 };

@@ -7,17 +7,17 @@ use anyhow::{Result, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::address::{Port, Protocol, Tuple, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
-use lb_common::connection::{Connection, State, Ticks};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::device::Device;
-use lb_common::maps::{CONNECTIONS_V4, TRAFFIC_V4};
+use lb_common::maps::{CONNTRACK, TRAFFIC};
 use lb_common::service::{
-    AddressRow, Frontend, FrontendRow, Pool, ServiceId, ServiceLabel, Verdict,
+    EmptyPoolReason, Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel,
 };
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
-use lb_userspace::maps::connections::{KernelFlows, now};
+use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
 use lb_userspace::maps::kernel::KernelStore;
-use lb_userspace::maps::{Contents, MapError, MapStore, Operation, diff};
+use lb_userspace::maps::{Contents, FamilyOperation, MapError, MapStore, Operation, diff};
 use lb_userspace::programs::object::Object;
 use lb_userspace::programs::pins::Pins;
 
@@ -48,8 +48,8 @@ fn backend<A>(address: A, generation: u32) -> Backend<A> {
 fn contents() -> Contents {
     let mut contents = Contents {
         settings: Settings {
-            first_source_port: 1024,
-            source_ports: 100,
+            first_snat_port: 1024,
+            snat_ports: 100,
             services_v4: Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) },
             ..Settings::nothing()
         },
@@ -60,7 +60,7 @@ fn contents() -> Contents {
     let pool = |base, length| Pool { base, length };
     let row = |first, second| FrontendRow {
         service: ServiceId(1),
-        pools: [first, second, Pool::empty(Verdict::NoLocalEndpoint)],
+        pools: [first, second, Pool::empty(EmptyPoolReason::NoLocalEndpoint)],
         affinity: 10_800,
         flags: FrontendRow::RESTRICTED,
     };
@@ -72,9 +72,9 @@ fn contents() -> Contents {
     contents.v4.backends.insert(BackendId(1), backend(V4([10, 244, 0, 1]), 3));
     contents.v4.backends.insert(BackendId(1023), backend(V4([10, 244, 0, 2]), 4));
     contents.v6.backends.insert(BackendId(2), backend(V6([2; 16]), 1));
-    let row = AddressRow { flags: AddressRow::CLUSTER_IP | AddressRow::PING };
-    contents.v4.addresses.insert(V4([10, 96, 0, 1]), row);
-    contents.v6.addresses.insert(V6([1; 16]), AddressRow { flags: 0 });
+    let row = IpPolicy { flags: IpPolicy::CLUSTER_IP | IpPolicy::ECHO };
+    contents.v4.ip_policies.insert(V4([10, 96, 0, 1]), row);
+    contents.v6.ip_policies.insert(V6([1; 16]), IpPolicy { flags: 0 });
     let ranges = [(ServiceId(1), 0), (ServiceId(1), 24), (SourceRange::<V4>::CLUSTER, 12)];
     let ranges =
         ranges.map(|(service, length)| SourceRange::new(service, V4([10, 96, 0, 0]), length));
@@ -133,13 +133,13 @@ fn a_full_map_is_told_with_the_flag_that_sets_its_size() -> Result<()> {
         let mut store = KernelStore::open(pins)?;
         let row = FrontendRow {
             service: ServiceId(1),
-            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            pools: [Pool::empty(EmptyPoolReason::NoEndpoint); 3],
             affinity: 0,
             flags: 0,
         };
         let fill = (0..=SMALL.frontends).try_for_each(|i| {
             let frontend = Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
-            store.apply(&Operation::FrontendV4(frontend, Some(row)))
+            store.apply(&Operation::V4(FamilyOperation::Frontend(frontend, Some(row))))
         });
         let told = fill.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(told.contains("--frontend-table-size"), "{told}");
@@ -153,19 +153,19 @@ fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() 
         let mut store = KernelStore::open(pins)?;
         let id = BackendId(7);
         let mut row = backend(V4([10, 244, 0, 1]), 1);
-        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        store.apply(&Operation::V4(FamilyOperation::Backend(id, Some(row))))?;
         let counted = Traffic { packets: 5, ..Traffic::default() };
-        let map = Map::PerCpuArray(MapData::from_pin(pins.map(&TRAFFIC_V4))?);
+        let map = Map::PerCpuArray(MapData::from_pin(pins.map(&TRAFFIC.v4))?);
         let mut traffic: PerCpuArray<_, [u64; 5]> = map.try_into()?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
         let on_each = vec![bytemuck::cast(counted); cpus];
         traffic.set(id.0, PerCpuValues::try_from(on_each)?, 0)?;
 
         row.flags = 0;
-        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        store.apply(&Operation::V4(FamilyOperation::Backend(id, Some(row))))?;
         ensure!(store.traffic_v4(id)?.packets == 5 * cpus as u64);
         row.generation = 2;
-        store.apply(&Operation::BackendV4(id, Some(row)))?;
+        store.apply(&Operation::V4(FamilyOperation::Backend(id, Some(row))))?;
         ensure!(store.traffic_v4(id)? == Traffic::default());
         Ok(())
     })
@@ -173,13 +173,13 @@ fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() 
 
 /// The entry of a flow's one direction that was last seen at `last_seen`.
 fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
-    bytemuck::cast(Connection {
+    bytemuck::cast(ConntrackEntry {
         rewritten,
         service: ServiceId(1),
         backend: BackendId(rewritten.destination_port.number().into()),
         generation: 1,
         last_seen,
-        state: State::ANSWERED.with(State::ESTABLISHED),
+        state: State::REPLIED.with(State::ESTABLISHED),
         flags,
         zero: bytemuck::Zeroable::zeroed(),
     })
@@ -188,12 +188,12 @@ fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
 #[test]
 fn of_many_flows_those_that_are_over_are_forgotten_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
-        let map = Map::HashMap(MapData::from_pin(pins.map(&CONNECTIONS_V4))?);
+        let map = Map::HashMap(MapData::from_pin(pins.map(&CONNTRACK.v4))?);
         let mut entries: HashMap<_, [u8; 16], [u32; 9]> = map.try_into()?;
         let now = now();
         let minutes_ago = Ticks(now.0.wrapping_sub(Ticks::of_seconds(300)));
         let client = V4([192, 0, 2, 9]);
-        let reply = Connection::<V4>::REPLY;
+        let reply = ConntrackEntry::<V4>::REPLY;
         // More than are read at a time; every other one was last seen too long ago for UDP.
         for port in 1..=3000 {
             let seen = if port % 2 == 0 { minutes_ago } else { now };

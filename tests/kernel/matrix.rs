@@ -5,8 +5,8 @@
 use anyhow::{Context, Result};
 use lb_common::service::SourceClass;
 use lb_ebpf::cases::frame::{self, Kind};
-use lb_ebpf::cases::{Program, lab};
-use lb_ebpf::memory::World;
+use lb_ebpf::cases::{Program, topology};
+use lb_ebpf::in_memory::World;
 use weir_tests::kernel::{Programs, alone};
 
 use crate::agreement::agree;
@@ -21,7 +21,7 @@ fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
         let place = place::build()?;
         let mut programs = Programs::load(|_| 65_536)?;
         let tables = cells::rows(&cells::contents(place.device));
-        let world = World { tables, ..lab::world(place.device) };
+        let world = World { tables, ..topology::world(place.device) };
         place::furnish(&mut programs, &world.tables, place.device)?;
         place::tidy(&mut programs, &world.tables)?;
         let cells = cells::cells().into_iter().filter(|cell| cell.class != SourceClass::Host);

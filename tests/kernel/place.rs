@@ -1,5 +1,5 @@
 //! The cases' place, built in the kernel: devices, routes, neighbours and sockets as
-//! `lb_ebpf::cases::lab` describes them, and its rows in the maps.
+//! `lb_ebpf::cases::topology` describes them, and its rows in the maps.
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
@@ -7,15 +7,15 @@ use anyhow::Result;
 use lb_common::address::{Address, Family, Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::Backend;
-use lb_common::connection::Connection;
+use lb_common::conntrack::ConntrackEntry;
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented};
-use lb_common::service::{AddressRow, Frontend, FrontendRow};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::source_range::SourceRange;
-use lb_ebpf::cases::lab::{self, Lab, Pod};
-use lb_ebpf::memory::{FamilyRows, Rows};
-use lb_ebpf::tables::Tables;
+use lb_ebpf::cases::topology::{self, Pod, Topology};
+use lb_ebpf::in_memory::{FamilyRows, Rows};
+use lb_ebpf::world::Tables;
 use weir_tests::kernel::{Programs, ip};
 
 /// The node's network device, and what keeps its ports taken.
@@ -33,24 +33,24 @@ enum Socket {
 /// Builds the place in the calling thread's namespace.
 pub fn build() -> Result<Place> {
     let link = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
-    let (node, router) = (link(lab::NODE_LINK), link(lab::ROUTER_LINK));
+    let (node, router) = (link(topology::NODE_LINK), link(topology::ROUTER_LINK));
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         std::fs::write(format!("/proc/sys/net/{setting}"), "1")?;
     }
     ip("link set lo up")?;
     ip(&format!("link add net0 address {node} type veth peer name far0 address {router}"))?;
-    ip(&format!("link set net0 mtu {} up", lab::MTU))?;
+    ip(&format!("link set net0 mtu {} up", topology::MTU))?;
     ip("link set far0 up")?;
     let mut sockets = Vec::new();
     for (family, via) in [(Family::V4, "192.0.2.2"), (Family::V6, "2001:db8:2::2")] {
-        let lab = Lab { family };
+        let lab = Topology { family };
         let width = if family == Family::V4 { "24" } else { "64 nodad" };
         ip(&format!("address add dev net0 {}/{width}", lab.node(0).ip()))?;
         ip(&format!("neighbour add {via} lladdr {router} dev net0 nud permanent"))?;
-        for at in [lab.client(0), lab.pod(Pod::Elsewhere, 0)] {
+        for at in [lab.client(0), lab.pod(Pod::Remote, 0)] {
             ip(&format!("route add {} via {via}", at.ip()))?;
         }
-        let own = lab.node(lab::SOCKET_PORT);
+        let own = lab.node(topology::SOCKET_PORT);
         sockets.push(Socket::Tcp { _listener: TcpListener::bind(own)? });
         sockets.push(Socket::Udp { _socket: UdpSocket::bind(own)? });
     }
@@ -62,7 +62,7 @@ pub fn build() -> Result<Place> {
 pub trait Maps: Address {
     const FRONTENDS: &'static str;
     const BACKENDS: &'static str;
-    const CONNECTIONS: &'static str;
+    const CONNTRACK: &'static str;
     const HALF_OPEN: &'static str;
     const ADDRESSES: &'static str;
     const SOURCE_RANGES: &'static str;
@@ -73,10 +73,10 @@ pub trait Maps: Address {
 impl Maps for V4 {
     const FRONTENDS: &'static str = "FRONTENDS_V4";
     const BACKENDS: &'static str = "BACKENDS_V4";
-    const CONNECTIONS: &'static str = "CONNECTIONS_V4";
+    const CONNTRACK: &'static str = "CONNTRACK_V4";
     const HALF_OPEN: &'static str = "HALF_OPEN_V4";
-    const ADDRESSES: &'static str = "ADDRESSES_V4";
-    const SOURCE_RANGES: &'static str = "RANGES_V4";
+    const ADDRESSES: &'static str = "IP_POLICY_V4";
+    const SOURCE_RANGES: &'static str = "SRC_RANGES_V4";
     const AFFINITY: &'static str = "AFFINITY_V4";
     const FRAGMENTS: &'static str = "FRAGMENTS_V4";
 }
@@ -84,10 +84,10 @@ impl Maps for V4 {
 impl Maps for V6 {
     const FRONTENDS: &'static str = "FRONTENDS_V6";
     const BACKENDS: &'static str = "BACKENDS_V6";
-    const CONNECTIONS: &'static str = "CONNECTIONS_V6";
+    const CONNTRACK: &'static str = "CONNTRACK_V6";
     const HALF_OPEN: &'static str = "HALF_OPEN_V6";
-    const ADDRESSES: &'static str = "ADDRESSES_V6";
-    const SOURCE_RANGES: &'static str = "RANGES_V6";
+    const ADDRESSES: &'static str = "IP_POLICY_V6";
+    const SOURCE_RANGES: &'static str = "SRC_RANGES_V6";
     const AFFINITY: &'static str = "AFFINITY_V6";
     const FRAGMENTS: &'static str = "FRAGMENTS_V6";
 }
@@ -107,12 +107,12 @@ pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> 
     for (word, bits) in words {
         programs.set("FILTER", word, bits)?;
     }
-    let own = |family| Lab { family }.node(0).ip();
+    let own = |family| Topology { family }.node(0).ip();
     let row = Device {
         v4: at(own(Family::V4)),
         v6: at(own(Family::V6)),
         flags: Device::XDP_SENDS,
-        mtu: u16::try_from(lab::MTU)?,
+        mtu: u16::try_from(topology::MTU)?,
     };
     programs.put("DEVICES", device, row)
 }
@@ -132,12 +132,12 @@ pub fn tidy(programs: &mut Programs, rows: &Rows) -> Result<()> {
 fn tidy_family<A: Maps>(programs: &mut Programs) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
-    Connection<A>: bytemuck::Pod,
+    ConntrackEntry<A>: bytemuck::Pod,
     Client<A>: bytemuck::Pod,
     Fragmented<A>: bytemuck::Pod,
 {
-    programs.clear::<Tuple<A>, Connection<A>>(A::CONNECTIONS)?;
-    programs.clear::<Tuple<A>, Connection<A>>(A::HALF_OPEN)?;
+    programs.clear::<Tuple<A>, ConntrackEntry<A>>(A::CONNTRACK)?;
+    programs.clear::<Tuple<A>, ConntrackEntry<A>>(A::HALF_OPEN)?;
     programs.clear::<Client<A>, Affinity>(A::AFFINITY)?;
     programs.clear::<Fragmented<A>, FirstFragment>(A::FRAGMENTS)
 }
@@ -154,8 +154,8 @@ where
     for (id, row) in &rows.backends {
         programs.set(A::BACKENDS, id.0, *row)?;
     }
-    for (address, row) in &rows.addresses {
-        programs.put::<A, AddressRow>(A::ADDRESSES, *address, *row)?;
+    for (address, row) in &rows.ip_policies {
+        programs.put::<A, IpPolicy>(A::ADDRESSES, *address, *row)?;
     }
     for range in &rows.source_ranges {
         programs.allow(A::SOURCE_RANGES, range)?;
@@ -164,5 +164,5 @@ where
 }
 
 fn at<A: Address>(ip: IpAddr) -> A {
-    lab::address(ip)
+    topology::address(ip)
 }

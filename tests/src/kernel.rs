@@ -101,8 +101,8 @@ impl Programs {
         features.tell(&mut loader);
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
-            .override_global("ANSWER_TURN", &NO_TURNS, true)
-            .override_global("ANSWERS_PER_TURN", &ANSWERS, true)
+            .override_global("ICMP_PERIOD", &NO_TURNS, true)
+            .override_global("ICMP_PER_PERIOD", &ANSWERS, true)
             .load(&object)
             .context("the kernel refused the maps")?;
         for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
@@ -224,7 +224,8 @@ impl Programs {
     pub fn leave_answers(&mut self, more: u32) -> Result<()> {
         let answers = Plain([FIRST_TURN, ANSWERS - more]);
         let values = PerCpuValues::try_from(vec![answers; aya::util::nr_cpus().map_err(|e| e.1)?])?;
-        let mut map: PerCpuArray<_, Plain<[u32; 2]>> = PerCpuArray::try_from(self.map("ANSWERS")?)?;
+        let mut map: PerCpuArray<_, Plain<[u32; 2]>> =
+            PerCpuArray::try_from(self.map("ICMP_LIMIT")?)?;
         Ok(map.set(0, values, 0)?)
     }
 
@@ -313,8 +314,8 @@ impl Programs {
     /// # Errors
     /// If a map is not there.
     pub fn forget_routes(&mut self) -> Result<()> {
-        self.blank::<104>("NEXT_HOPS_V4")?;
-        self.blank::<112>("NEXT_HOPS_V6")
+        self.blank::<104>("FIB_CACHE_V4")?;
+        self.blank::<112>("FIB_CACHE_V6")
     }
 
     /// Fills an array per CPU with zeroes.

@@ -7,9 +7,9 @@ use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::address::{Address, Ports, Protocol, Tuple, V4, V6};
-use lb_ebpf::repeat::{HEADERS, Series, Word};
+use lb_ebpf::bench::shared::{HEADERS, Series, Word};
 
-use super::bounds;
+use super::packet_access;
 
 /// What is going on, and what came of it.
 #[map]
@@ -104,7 +104,7 @@ impl Bytes for Frame<'_> {
     #[inline(always)]
     fn at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
         // SAFETY: the context is this program's, and the borrow of `self` is the only one.
-        unsafe { bounds::of_frame(self.0.ctx, offset) }
+        unsafe { packet_access::of_frame(self.0.ctx, offset) }
     }
 }
 
@@ -114,7 +114,7 @@ impl Bytes for Skb<'_> {
     #[inline(always)]
     fn at<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
         // SAFETY: as for `Frame`.
-        unsafe { bounds::of_skb(self.0.as_ptr().cast(), offset) }
+        unsafe { packet_access::of_skb(self.0.as_ptr().cast(), offset) }
     }
 }
 

@@ -3,22 +3,22 @@
 use lb_common::address::Family;
 use lb_common::outcome::Outcome;
 
+use super::builder::{CLIENT, CaseBuilder, PAYLOAD, return_nothing};
 use super::frame::{self, Kind};
-use super::lab::{BACKEND_PORT, Dial, Pod};
-use super::list::{CLIENT, PAYLOAD, Tell, return_nothing};
+use super::topology::{BACKEND_PORT, Pod, Target};
 use super::{Case, Program, Step};
-use crate::balance::Onward;
+use crate::hook::Verdict;
 
-impl Tell {
+impl CaseBuilder {
     pub(super) fn tcp(self) -> Vec<Case> {
-        let pod = self.lab.neighbour(CLIENT);
-        let other = self.lab.neighbour(CLIENT + 1);
-        let backend = self.lab.pod(Pod::Here, BACKEND_PORT);
+        let pod = self.topology.neighbour(CLIENT);
+        let other = self.topology.neighbour(CLIENT + 1);
+        let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
         let program = Program::FromPod;
-        let forwarded = |kind| self.forwarded(program, kind, pod, Dial::Here);
-        let replied = |kind| self.replied(kind, pod, Dial::Here);
-        let ends = (pod, self.lab.dial(Dial::Here));
-        let established = || self.established(program, pod, Dial::Here);
+        let forwarded = |kind| self.forwarded(program, kind, pod, Target::Local);
+        let replied = |kind| self.replied(kind, pod, Target::Local);
+        let ends = (pod, self.topology.frontend(Target::Local));
+        let established = || self.established(program, pod, Target::Local);
         let after = |more: Vec<Step>| {
             let mut steps = established();
             steps.extend(more);
@@ -26,7 +26,7 @@ impl Tell {
         };
         vec![
             self.case("an established connection stays though its endpoint goes", {
-                after(vec![Step::Retire(Pod::Here), forwarded(Kind::Data), replied(Kind::Data)])
+                after(vec![Step::Retire(Pod::Local), forwarded(Kind::Data), replied(Kind::Data)])
             }),
             self.case("a closed connection may be opened anew", {
                 after(vec![
@@ -44,7 +44,7 @@ impl Tell {
                 after(vec![
                     forwarded(Kind::Close),
                     replied(Kind::Close),
-                    Step::Retire(Pod::Here),
+                    Step::Retire(Pod::Local),
                     forwarded(Kind::Open),
                 ])
             }),
@@ -62,18 +62,18 @@ impl Tell {
             self.case("a direct connection hears the backend itself once the old one is over", {
                 after(vec![
                     forwarded(Kind::Reset),
-                    self.passes(program, Kind::Open, (pod, backend), Outcome::NotAService),
+                    self.passes(program, Kind::Open, (pod, backend), Outcome::PassedNotAService),
                     self.passes(
                         Program::ToDevice,
                         Kind::Accept,
                         (backend, pod),
-                        Outcome::NotAService,
+                        Outcome::PassedNotAService,
                     ),
                 ])
             }),
             self.case("a direct connection does not cut one through the service that lives", {
                 after(vec![
-                    self.passes(program, Kind::Open, (pod, backend), Outcome::NotAService),
+                    self.passes(program, Kind::Open, (pod, backend), Outcome::PassedNotAService),
                     replied(Kind::Data),
                 ])
             }),
@@ -88,11 +88,11 @@ impl Tell {
                     forwarded(Kind::Open),
                     replied(Kind::Accept),
                     forwarded(Kind::Data),
-                    self.forwarded(program, Kind::Open, other, Dial::Here),
+                    self.forwarded(program, Kind::Open, other, Target::Local),
                 ]
             }),
             self.case("options in an IP header are stepped over", {
-                if self.lab.family == Family::V6 {
+                if self.topology.family == Family::V6 {
                     return_nothing()
                 } else {
                     let frame = with_options(&frame::frame(
@@ -102,12 +102,12 @@ impl Tell {
                         Kind::Open,
                         PAYLOAD,
                     ));
-                    let (outcome, onward) = (Outcome::Forwarded, Onward::On);
+                    let (outcome, verdict) = (Outcome::Forwarded, Verdict::Pass);
                     vec![Step::Packet {
                         program,
                         frame,
                         outcome,
-                        onward,
+                        verdict,
                         leaves: Some((pod, backend)),
                     }]
                 }
@@ -116,29 +116,29 @@ impl Tell {
     }
 
     pub(super) fn udp(self) -> Vec<Case> {
-        let pod = self.lab.neighbour(CLIENT);
+        let pod = self.topology.neighbour(CLIENT);
         let program = Program::FromPod;
-        let forwarded = self.forwarded(program, Kind::Data, pod, Dial::Here);
-        let replied = self.replied(Kind::Data, pod, Dial::Here);
+        let forwarded = self.forwarded(program, Kind::Data, pod, Target::Local);
+        let replied = self.replied(Kind::Data, pod, Target::Local);
         let mut cases = vec![
             self.case("a flow leaves an endpoint that is gone at its next packet", {
                 // The rows still name the slot; the flow begins anew, which its answers survive.
-                let mut steps = self.established(program, pod, Dial::Here);
-                steps.extend([Step::Retire(Pod::Here), forwarded.clone(), replied.clone()]);
+                let mut steps = self.established(program, pod, Target::Local);
+                steps.extend([Step::Retire(Pod::Local), forwarded.clone(), replied.clone()]);
                 steps
             }),
             self.case("a flow that is never answered stays with its backend", {
                 vec![forwarded.clone(), forwarded.clone(), forwarded.clone()]
             }),
         ];
-        if self.lab.family == Family::V4 {
+        if self.topology.family == Family::V4 {
             cases.push(self.case("a datagram without checksum stays without", {
-                let to = self.lab.dial(Dial::Here);
+                let to = self.topology.frontend(Target::Local);
                 let mut frame = frame::frame(pod, to, self.protocol, Kind::Data, PAYLOAD);
                 frame[40..42].fill(0);
-                let leaves = Some((pod, self.lab.pod(Pod::Here, BACKEND_PORT)));
-                let (outcome, onward) = (Outcome::Forwarded, Onward::On);
-                vec![Step::Packet { program, frame, outcome, onward, leaves }]
+                let leaves = Some((pod, self.topology.pod(Pod::Local, BACKEND_PORT)));
+                let (outcome, verdict) = (Outcome::Forwarded, Verdict::Pass);
+                vec![Step::Packet { program, frame, outcome, verdict, leaves }]
             }));
         }
         cases

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use lb_common::address::{Address, Port, Protocol, Tuple};
 
-use super::lab;
+use super::topology;
 
 /// Hops that built frames may make.
 pub const HOPS: u8 = 64;
@@ -34,7 +34,7 @@ pub fn frame(
     kind: Kind,
     payload: &[u8],
 ) -> Vec<u8> {
-    let link = PacketBuilder::ethernet2(lab::ROUTER_LINK, lab::NODE_LINK);
+    let link = PacketBuilder::ethernet2(topology::ROUTER_LINK, topology::NODE_LINK);
     let ip = match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => link.ipv4(from.octets(), to.octets(), HOPS),
         (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), HOPS),
@@ -87,7 +87,7 @@ pub type Icmp = (u8, u8, u32);
 
 /// What an ICMP error says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Told {
+pub struct IcmpMessage {
     /// Who says it.
     pub from: IpAddr,
     /// To whom.
@@ -99,7 +99,7 @@ pub struct Told {
 /// A frame with ICMP from `from` to `to` and `quote` behind its header.
 #[must_use]
 pub fn icmp(from: IpAddr, to: IpAddr, (kind, code, rest): Icmp, quote: &[u8]) -> Vec<u8> {
-    let link = PacketBuilder::ethernet2(lab::ROUTER_LINK, lab::NODE_LINK);
+    let link = PacketBuilder::ethernet2(topology::ROUTER_LINK, topology::NODE_LINK);
     let mut bytes = Vec::new();
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => link
@@ -118,7 +118,7 @@ pub fn icmp(from: IpAddr, to: IpAddr, (kind, code, rest): Icmp, quote: &[u8]) ->
 
 /// What an ICMP error says, and the packet that it quotes; `None` if the frame is no ICMP.
 #[must_use]
-pub fn told(frame: &[u8]) -> Option<(Told, &[u8])> {
+pub fn icmp_message(frame: &[u8]) -> Option<(IcmpMessage, &[u8])> {
     let packet = SlicedPacket::from_ethernet(frame).ok()?;
     let (from, to) = addresses(packet.net.as_ref()?)?;
     let (icmp, quote) = match packet.transport? {
@@ -132,7 +132,7 @@ pub fn told(frame: &[u8]) -> Option<(Told, &[u8])> {
         }
         TransportSlice::Tcp(_) | TransportSlice::Udp(_) | TransportSlice::Igmp(_) => return None,
     };
-    Some((Told { from, to, icmp }, quote))
+    Some((IcmpMessage { from, to, icmp }, quote))
 }
 
 fn addresses(net: &NetSlice<'_>) -> Option<(IpAddr, IpAddr)> {
@@ -151,9 +151,9 @@ fn addresses(net: &NetSlice<'_>) -> Option<(IpAddr, IpAddr)> {
 #[must_use]
 pub fn tuple<A: Address>(from: SocketAddr, to: SocketAddr, protocol: Protocol) -> Tuple<A> {
     Tuple::new(
-        lab::address(from.ip()),
+        topology::address(from.ip()),
         Port::new(from.port()),
-        lab::address(to.ip()),
+        topology::address(to.ip()),
         Port::new(to.port()),
         protocol,
     )

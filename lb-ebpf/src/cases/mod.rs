@@ -1,29 +1,54 @@
 //! The packet cases: what is promised of single packets, as data. They are run twice, by this
-//! crate's tests over [`crate::memory`] and by the agreement tests in the kernel, and must end the
+//! crate's tests over [`crate::in_memory`] and by the agreement tests in the kernel, and must end the
 //! same, byte by byte.
 //!
-//! Every case happens in one place, [`lab`]: a node with a pod, another node with another, a client
-//! outside. Add a case to the file
-//! that is about the like, or a function of cases to [`list`].
+//! Every case happens in one [`topology`]: a node with a pod, another node with another, a client
+//! outside. Add a case to the file of its subject, or a function of cases to [`all`].
 
+mod builder;
 mod flows;
 pub mod frame;
-pub mod lab;
-pub mod list;
+mod icmp;
+mod malformed;
 pub mod mutation;
-mod told;
+pub mod topology;
 mod translated;
-mod unusual;
 
 use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
-use lb_common::connection::Place;
+use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 
-use crate::balance::{Hook, Onward};
-use crate::memory::{Rows, World};
+use self::builder::CaseBuilder;
+use self::topology::Topology;
+use crate::hook::{Hook, Verdict};
+use crate::in_memory::{Rows, World};
+
+/// Every case, in both families and protocols where it makes sense. `device` is the interface index
+/// of the node's network device.
+#[must_use]
+pub fn all(device: u32) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for family in Family::ALL {
+        for protocol in [Protocol::TCP, Protocol::UDP, Protocol::SCTP] {
+            let builder = CaseBuilder { topology: Topology { family }, protocol, device };
+            cases.extend(builder.both());
+            cases.extend(builder.rejected());
+            cases.extend(builder.errors());
+            match protocol {
+                Protocol::TCP => cases.extend(builder.tcp().into_iter().chain(builder.echoes())),
+                Protocol::UDP => cases.extend(builder.udp()),
+                _ => {}
+            }
+            if protocol != Protocol::SCTP {
+                cases.extend(builder.fragments());
+            }
+        }
+    }
+    cases
+}
 
 /// The program that a packet is given to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,13 +78,13 @@ impl Program {
     /// The hook that it walks from.
     #[must_use]
     pub const fn hook(self) -> Hook {
-        let (place, class, goes_on) = match self {
-            Self::FromPod => (Place::Ingress, SourceClass::Pod, true),
-            Self::FromNetwork => (Place::Ingress, SourceClass::Network, true),
-            Self::ToDevice => (Place::Egress, SourceClass::Host, true),
-            Self::NetworkXdp => (Place::Ingress, SourceClass::Network, false),
+        let (point, class, can_pass_to_stack) = match self {
+            Self::FromPod => (HookPoint::Ingress, SourceClass::Pod, true),
+            Self::FromNetwork => (HookPoint::Ingress, SourceClass::Network, true),
+            Self::ToDevice => (HookPoint::Egress, SourceClass::Host, true),
+            Self::NetworkXdp => (HookPoint::Ingress, SourceClass::Network, false),
         };
-        Hook { place, class, goes_on }
+        Hook { point, class, can_pass_to_stack }
     }
 }
 
@@ -68,9 +93,9 @@ impl Program {
 pub struct Case {
     /// What it proves.
     pub sentence: &'static str,
-    /// The family it is told in.
+    /// The family it is message in.
     pub family: Family,
-    /// The protocol it is told in.
+    /// The protocol it is message in.
     pub protocol: Protocol,
     /// What the world is like, where it differs from the usual.
     pub setting: Setting,
@@ -84,13 +109,13 @@ pub struct Setting {
     /// Entries the table of established connections takes; `None` for plenty.
     pub capacity: Option<u32>,
     /// How many source ports there are; `None` for plenty.
-    pub source_ports: Option<u16>,
+    pub snat_ports: Option<u16>,
 }
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A packet comes by.
+    /// A packet arrives.
     Packet {
         /// The program that sees it.
         program: Program,
@@ -99,11 +124,11 @@ pub enum Step {
         /// How its walk ends.
         outcome: Outcome,
         /// Where it goes.
-        onward: Onward,
+        verdict: Verdict,
         /// Source and destination it leaves with; `None` for unchanged.
         leaves: Option<(SocketAddr, SocketAddr)>,
     },
-    /// A packet comes by, and leaves with these bytes.
+    /// A packet arrives, and leaves with these bytes.
     Becomes {
         /// The program that sees it.
         program: Program,
@@ -112,27 +137,27 @@ pub enum Step {
         /// How its walk ends.
         outcome: Outcome,
         /// Where it goes.
-        onward: Onward,
+        verdict: Verdict,
         /// The bytes it leaves with.
         becomes: Vec<u8>,
     },
-    /// A packet comes by, and its sender is told something about it.
-    Tells {
+    /// A packet arrives, and its sender gets an ICMP error about it.
+    IcmpError {
         /// The program that sees it.
         program: Program,
         /// Its bytes.
         frame: Vec<u8>,
         /// How its walk ends.
         outcome: Outcome,
-        /// What its sender is told.
-        told: frame::Told,
+        /// The error.
+        message: frame::IcmpMessage,
     },
-    /// So many fragments that were held have come by again since the last such step.
+    /// So many queued fragments were released since the last such step.
     Released(usize),
-    /// So many more senders are answered.
-    Answers(u32),
-    /// The agent takes the endpoint behind a backend away.
-    Retire(lab::Pod),
+    /// The rate limit allows so many more ICMP messages.
+    IcmpLimit(u32),
+    /// The agent marks a backend as no longer serving.
+    Retire(topology::Pod),
     /// The kernel evicts the half-open entry of these packets.
     Evict(SocketAddr, SocketAddr),
 }
@@ -142,8 +167,8 @@ impl Case {
     #[must_use]
     pub fn world(&self, device: u32) -> World<Rows> {
         let mut world = world_with_sockets(device);
-        if let Some(count) = self.setting.source_ports {
-            world.tables.source_ports.1 = count;
+        if let Some(count) = self.setting.snat_ports {
+            world.tables.snat_ports.1 = count;
         }
         if let Some(capacity) = self.setting.capacity {
             world.v4.capacity.set(capacity as usize);
@@ -161,15 +186,15 @@ impl Case {
     }
 }
 
-/// The lab in memory, with sockets of the node on [`lab::SOCKET_PORT`] as the pod elsewhere sees
+/// The lab in memory, with sockets of the node on [`topology::SOCKET_PORT`] as the pod elsewhere sees
 /// them.
 #[must_use]
 pub fn world_with_sockets(device: u32) -> World<Rows> {
-    let mut world = lab::world(device);
+    let mut world = topology::world(device);
     for family in Family::ALL {
-        let lab = lab::Lab { family };
-        let own = lab.node(lab::SOCKET_PORT);
-        let backend = lab.pod(lab::Pod::Elsewhere, lab::BACKEND_PORT);
+        let lab = Topology { family };
+        let own = lab.node(topology::SOCKET_PORT);
+        let backend = lab.pod(topology::Pod::Remote, topology::BACKEND_PORT);
         for protocol in [Protocol::TCP, Protocol::UDP] {
             match family {
                 Family::V4 => world.v4.sockets.insert(frame::tuple(backend, own, protocol)),

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use lb_common::address::{Family, Protocol};
 
 use super::frame::{self, Kind};
-use super::lab::{BACKEND_PORT, Dial, Lab, Pod};
-use super::{Program, unusual};
+use super::topology::{BACKEND_PORT, Pod, Target, Topology};
+use super::{Program, malformed};
 
 /// A packet, and the program that sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,26 +37,26 @@ pub fn of(seed: u64) -> Sent {
 
 /// A frame that a node of the lab might see.
 fn sensible(dice: &mut Dice) -> Vec<u8> {
-    let lab = Lab { family: *dice.pick(&Family::ALL) };
+    let lab = Topology { family: *dice.pick(&Family::ALL) };
     let protocol = *dice.pick(&[Protocol::TCP, Protocol::UDP, Protocol::UDP, Protocol::SCTP]);
     // Few ports, so that flows meet again.
     let port = 40_000 + dice.below(4) as u16;
-    let clients = [lab.client(port), lab.neighbour(port), lab.pod(Pod::Here, port)];
+    let clients = [lab.client(port), lab.neighbour(port), lab.pod(Pod::Local, port)];
     let client = *dice.pick(&clients);
-    let dial = *dice.pick(&[
-        Dial::Here,
-        Dial::HereToo,
-        Dial::Elsewhere,
-        Dial::ElsewhereToo,
-        Dial::Nobody,
-        Dial::NobodyHere,
-        Dial::Broken,
-        Dial::Nothing,
-        Dial::Restricted,
+    let target = *dice.pick(&[
+        Target::Local,
+        Target::LocalToo,
+        Target::Remote,
+        Target::RemoteToo,
+        Target::NoEndpoints,
+        Target::NoLocalEndpoints,
+        Target::Broken,
+        Target::NotAService,
+        Target::Restricted,
     ]);
-    let frontend = lab.dial(dial);
-    let backend = lab.pod(*dice.pick(&[Pod::Here, Pod::Elsewhere]), BACKEND_PORT);
-    let translated = lab.node(lab.source_port(client, frontend, protocol, 0));
+    let frontend = lab.frontend(target);
+    let backend = lab.pod(*dice.pick(&[Pod::Local, Pod::Remote]), BACKEND_PORT);
+    let translated = lab.node(lab.snat_port(client, frontend, protocol, 0));
     let (from, to) = *dice.pick(&[
         (client, frontend),
         (client, frontend),
@@ -77,25 +77,25 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
         2 => ping(dice, lab, from, to),
         3 if lab.family == Family::V6 => {
             let headers = *dice.pick(&[&[0][..], &[60, 43], &[0, 60, 43, 60, 60, 60, 60], &[51]]);
-            unusual::with_headers(&frame, headers)
+            malformed::with_headers(&frame, headers)
         }
         _ => frame,
     }
 }
 
 /// An error that somebody on the way might send about a frame's packet, perhaps cut short.
-fn error(dice: &mut Dice, lab: Lab, from: SocketAddr, frame: &[u8]) -> Vec<u8> {
-    let teller = *dice.pick(&[lab.router(), lab.pod(Pod::Elsewhere, 0).ip(), lab.client(0).ip()]);
+fn error(dice: &mut Dice, lab: Topology, from: SocketAddr, frame: &[u8]) -> Vec<u8> {
+    let router = *dice.pick(&[lab.router(), lab.pod(Pod::Remote, 0).ip(), lab.client(0).ip()]);
     let icmp = *match lab.family {
         Family::V4 => dice.pick(&[(3, 4, 1280), (3, 3, 0), (11, 0, 0)]),
         Family::V6 => dice.pick(&[(2, 0, 1280), (1, 4, 0), (3, 0, 0)]),
     };
     let whole = &frame[14..];
     let quoted = *dice.pick(&[8, 28, 48, whole.len(), whole.len()]);
-    frame::icmp(teller, from.ip(), icmp, &whole[..quoted.min(whole.len())])
+    frame::icmp(router, from.ip(), icmp, &whole[..quoted.min(whole.len())])
 }
 
-fn ping(dice: &mut Dice, lab: Lab, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+fn ping(dice: &mut Dice, lab: Topology, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let kind = *match lab.family {
         Family::V4 => dice.pick(&[8, 0]),
         Family::V6 => dice.pick(&[128, 129]),

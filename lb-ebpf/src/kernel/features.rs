@@ -12,9 +12,9 @@ static HAS_COARSE_CLOCK: u32 = 1;
 #[unsafe(no_mangle)]
 static SETS_ERRORS: u32 = 1;
 
-/// Whether `bpf_fib_lookup` tells the MTU of a route (Linux 5.12); 0 or 1.
+/// Whether `bpf_fib_lookup` returns the MTU of a route (Linux 5.12); 0 or 1.
 #[unsafe(no_mangle)]
-static TELLS_MTU: u32 = 1;
+static HAS_ROUTE_MTU: u32 = 1;
 
 /// Flags that `bpf_l4_csum_replace` needs for IPv6: `BPF_F_IPV6` where the kernel knows it (6.16 and
 /// later), else none.
@@ -35,11 +35,11 @@ pub fn sets_errors() -> bool {
     unsafe { read_volatile(&raw const SETS_ERRORS) != 0 }
 }
 
-/// See [`TELLS_MTU`].
+/// See [`HAS_ROUTE_MTU`].
 #[inline(always)]
-pub fn tells_mtu() -> bool {
+pub fn has_route_mtu() -> bool {
     // SAFETY: as above.
-    unsafe { read_volatile(&raw const TELLS_MTU) != 0 }
+    unsafe { read_volatile(&raw const HAS_ROUTE_MTU) != 0 }
 }
 
 /// See [`CHECKSUM_FLAGS`].

@@ -1,17 +1,17 @@
 //! The kernel around the walk: maps, clock, routes, sockets, and one file per kind of hook.
 
-mod answers;
-mod bounds;
-mod cgroup;
+mod context;
 mod features;
-mod hold;
+mod fib;
+mod fragment_queue;
+mod hooks;
+mod icmp_rate_limit;
 mod maps;
-mod route;
-mod socket;
-mod tc;
+mod packet_access;
+mod socket_lookup;
+mod values;
 mod verifier;
 mod world;
-mod xdp;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -7,7 +7,7 @@
 
 use core::arch::asm;
 
-use lb_ebpf::balance::Onward;
+use lb_ebpf::hook::Verdict;
 
 /// `value`, in a register that is written on every way that leads here. Of a value that is read on some
 /// ways alone the compiler leaves the register as it is on the others.
@@ -29,10 +29,10 @@ pub fn written(value: u32) -> u32 {
 
 /// The device that a packet leaves by; `own`, its own one, where it does not leave.
 #[inline(always)]
-pub fn device_of(onward: &Onward, own: u32) -> u32 {
-    written(match onward {
-        Onward::Out(device) | Onward::Resolve(device) => *device,
-        Onward::On | Onward::Drop | Onward::Back => own,
+pub fn device_of(verdict: &Verdict, own: u32) -> u32 {
+    written(match verdict {
+        Verdict::Redirect(device) | Verdict::RedirectNeigh(device) => *device,
+        Verdict::Pass | Verdict::Drop | Verdict::Tx => own,
     })
 }
 

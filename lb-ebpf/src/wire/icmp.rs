@@ -1,10 +1,9 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443): told apart here, and written.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): types, and writing messages.
 
 use lb_common::address::{Address, Family, Protocol};
 use lb_common::outcome::Outcome;
 
-use super::IpVersion;
-use crate::answer::Message;
+use super::ip::IpVersion;
 use crate::checksum::Difference;
 use crate::packet::{COPIED, Packet};
 
@@ -25,39 +24,56 @@ const V6_FIRST_INFORMATIONAL: u8 = 128;
 const V6_ECHO_REQUEST: u8 = 128;
 const V6_ECHO_REPLY: u8 = 129;
 
-/// How the walk of an ICMP packet ends, by its type, unless somebody looks closer.
+/// An ICMP error that this node sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ErrorKind {
+    /// Destination unreachable, port unreachable.
+    PortUnreachable,
+    /// Fragmentation needed (IPv4), packet too big (IPv6): larger than the next link's MTU.
+    FragNeeded,
+    /// Time exceeded: the TTL or hop limit ran out.
+    TimeExceeded,
+}
+
+/// The outcome of an ICMP packet by its type, unless the slow path finds another.
 #[inline(always)]
-pub fn outcome<P: Packet + ?Sized>(packet: &mut P, protocol: Protocol, offset: usize) -> Outcome {
+pub fn outcome_of_type<P: Packet + ?Sized>(
+    packet: &mut P,
+    protocol: Protocol,
+    offset: usize,
+) -> Outcome {
     let Some([kind, ..]) = packet.header::<HEADER>(offset) else {
-        return Outcome::Malformed;
+        return Outcome::PassedMalformed;
     };
     let is_v6 = protocol == Protocol::ICMPV6;
     match *kind {
-        V6_ECHO_REQUEST if is_v6 => Outcome::Ping,
-        V4_ECHO_REQUEST if !is_v6 => Outcome::Ping,
-        V4_UNREACHABLE | V4_TIME_EXCEEDED | V4_PARAMETER_PROBLEM if !is_v6 => Outcome::IcmpError,
-        error if is_v6 && error < V6_FIRST_INFORMATIONAL => Outcome::IcmpError,
-        _ => Outcome::NotTransport,
+        V6_ECHO_REQUEST if is_v6 => Outcome::PassedEcho,
+        V4_ECHO_REQUEST if !is_v6 => Outcome::PassedEcho,
+        V4_UNREACHABLE | V4_TIME_EXCEEDED | V4_PARAMETER_PROBLEM if !is_v6 => {
+            Outcome::PassedIcmpError
+        }
+        error if is_v6 && error < V6_FIRST_INFORMATIONAL => Outcome::PassedIcmpError,
+        _ => Outcome::PassedUnsupportedProtocol,
     }
 }
 
-/// Writes the header of an error behind the IP header in `bytes`, without its checksum. `mtu` is what
-/// the next link carries, in bytes; one error alone says it.
+/// Writes the header of an error behind the IP header in `bytes`, without its checksum. `mtu` is the next
+/// link's, in bytes; only one of the errors carries it.
 #[inline(always)]
-pub fn head<V: IpVersion>(bytes: &mut [u8; COPIED], message: Message, mtu: u32) {
-    let (kind, code, rest) = match (V::Address::FAMILY, message) {
-        (Family::V4, Message::PortUnreachable) => (V4_UNREACHABLE, 3, 0),
+pub(crate) fn write_header<V: IpVersion>(bytes: &mut [u8; COPIED], kind: ErrorKind, mtu: u32) {
+    let (message_type, code, rest) = match (V::Address::FAMILY, kind) {
+        (Family::V4, ErrorKind::PortUnreachable) => (V4_UNREACHABLE, 3, 0),
         // RFC 1191, section 4: the MTU stands in the lower half.
-        (Family::V4, Message::TooBig) => (V4_UNREACHABLE, 4, mtu & 0xffff),
-        (Family::V4, Message::TimeExceeded) => (V4_TIME_EXCEEDED, 0, 0),
-        (Family::V6, Message::PortUnreachable) => (V6_UNREACHABLE, 4, 0),
-        (Family::V6, Message::TooBig) => (V6_TOO_BIG, 0, mtu),
-        (Family::V6, Message::TimeExceeded) => (V6_TIME_EXCEEDED, 0, 0),
+        (Family::V4, ErrorKind::FragNeeded) => (V4_UNREACHABLE, 4, mtu & 0xffff),
+        (Family::V4, ErrorKind::TimeExceeded) => (V4_TIME_EXCEEDED, 0, 0),
+        (Family::V6, ErrorKind::PortUnreachable) => (V6_UNREACHABLE, 4, 0),
+        (Family::V6, ErrorKind::FragNeeded) => (V6_TOO_BIG, 0, mtu),
+        (Family::V6, ErrorKind::TimeExceeded) => (V6_TIME_EXCEEDED, 0, 0),
     };
     let header = bytes.get_mut(V::HEADER..).and_then(|rest| rest.first_chunk_mut::<HEADER>());
     if let Some(header) = header {
         let [a, b, c, d] = rest.to_be_bytes();
-        *header = [kind, code, 0, 0, a, b, c, d];
+        *header = [message_type, code, 0, 0, a, b, c, d];
     }
 }
 
@@ -70,9 +86,9 @@ pub fn set_checksum<V: IpVersion>(bytes: &mut [u8; COPIED], sum: Difference) {
     }
 }
 
-/// Makes an echo request at `offset` a reply; returns what has changed, or `None` if it is not there.
+/// Makes an echo request at `offset` a reply; returns the change, or `None` if it is not there.
 #[inline(always)]
-pub fn reply<P: Packet + ?Sized>(
+pub fn make_reply<P: Packet + ?Sized>(
     packet: &mut P,
     family: Family,
     offset: usize,

@@ -6,10 +6,11 @@ use lb_common::address::{Protocol, Tuple, V4};
 use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{Extent, Headers, IpVersion, Part, quoted_ports, read_transport, translatable};
-use crate::answer::HOPS;
+use super::headers::{Extent, Headers, Part};
+use super::ip::{IpVersion, OWN_HOP_LIMIT};
+use super::layer4::{parse_quoted_ports, parse_transport, translatable};
 use crate::checksum::Difference;
-use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
+use crate::packet::{COPIED, LINK_HEADER, Packet, WriteError};
 
 /// Bytes of a header without options.
 const HEADER: usize = 20;
@@ -40,29 +41,29 @@ impl IpVersion for Ipv4 {
     const HEADER: usize = HEADER;
 
     #[inline(always)]
-    fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+    fn parse<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V4>) -> Result<(), Outcome> {
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::PassedMalformed)?;
         let [first, _, _, _, _, _, fragment_high, fragment_low, hops, protocol, ..] = *header;
         if !FIRST_BYTES.contains(&first) {
-            return Err(Outcome::Malformed);
+            return Err(Outcome::PassedMalformed);
         }
         if u16::from_be_bytes([fragment_high, fragment_low]) & FRAGMENTED != 0 {
-            return Err(Outcome::Fragment);
+            return Err(Outcome::PassedFragment);
         }
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
         let transport = LINK_HEADER + ((first & 0xf) as usize) * 4;
-        read_transport::<Self, P>(packet, headers, Protocol(protocol), transport)
+        parse_transport::<Self, P>(packet, headers, Protocol(protocol), transport)
     }
 
     #[inline(always)]
-    fn read_closer<P: Packet + ?Sized>(
+    fn parse_all<P: Packet + ?Sized>(
         packet: &mut P,
         headers: &mut Headers<V4>,
         fragmented: &mut Fragmented<V4>,
         extent: &mut Extent,
     ) -> Result<Part, Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::PassedMalformed)?;
         let [
             first,
             _,
@@ -91,13 +92,13 @@ impl IpVersion for Ipv4 {
             headers.tuple.set_protocol(Protocol(protocol));
             return Ok(Part::Later);
         }
-        read_transport::<Self, P>(packet, headers, Protocol(protocol), transport)?;
+        parse_transport::<Self, P>(packet, headers, Protocol(protocol), transport)?;
         let part = if fragment & FRAGMENTED == 0 { Part::Whole } else { Part::First };
         translatable(headers, part)
     }
 
     #[inline(always)]
-    fn quoted<P: Packet + ?Sized>(
+    fn parse_quoted<P: Packet + ?Sized>(
         packet: &mut P,
         at: usize,
         tuple: &mut Tuple<V4>,
@@ -110,7 +111,7 @@ impl IpVersion for Ipv4 {
         }
         (tuple.source, tuple.destination) = addresses(header);
         let transport = at + ((first & 0xf) as usize) * 4;
-        quoted_ports(packet, tuple, Protocol(protocol), transport)
+        parse_quoted_ports(packet, tuple, Protocol(protocol), transport)
     }
 
     #[inline(always)]
@@ -120,7 +121,7 @@ impl IpVersion for Ipv4 {
     }
 
     #[inline(always)]
-    fn head(bytes: &mut [u8; COPIED], from: &V4, to: &V4, length: u32) {
+    fn write_header(bytes: &mut [u8; COPIED], from: &V4, to: &V4, length: u32) {
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
         let [.., high, low] = (HEADER as u32 + length).to_be_bytes();
         let ([a, b, c, d], [e, f, g, h]) = (from.0, to.0);
@@ -134,7 +135,7 @@ impl IpVersion for Ipv4 {
             0,
             DONT_FRAGMENT,
             0,
-            HOPS,
+            OWN_HOP_LIMIT,
             icmp,
             0,
             0,
@@ -160,14 +161,14 @@ impl IpVersion for Ipv4 {
     }
 
     #[inline(always)]
-    fn write<P: Packet + ?Sized>(
+    fn rewrite<P: Packet + ?Sized>(
         packet: &mut P,
         at: usize,
         source: &V4,
         destination: &V4,
         hops: u8,
-    ) -> Result<Difference, Unwritable> {
-        let header = packet.header::<HEADER>(at).ok_or(Unwritable)?;
+    ) -> Result<Difference, WriteError> {
+        let header = packet.header::<HEADER>(at).ok_or(WriteError)?;
         let (old_source, old_destination) = addresses(header);
         let pseudo_header = Difference::NONE
             .word(word(&old_source), word(source))

@@ -4,12 +4,11 @@ use lb_common::address::{Address, Protocol, Tuple, V6};
 use lb_common::fragment::Fragmented;
 use lb_common::outcome::Outcome;
 
-use super::{
-    Extent, FARTHEST, Headers, IpVersion, Part, quoted_ports, read_transport, translatable,
-};
-use crate::answer::HOPS;
+use super::headers::{Extent, Headers, MAX_TRANSPORT_OFFSET, Part};
+use super::ip::{IpVersion, OWN_HOP_LIMIT};
+use super::layer4::{parse_quoted_ports, parse_transport, translatable};
 use crate::checksum::Difference;
-use crate::packet::{COPIED, LINK_HEADER, Packet, Unwritable};
+use crate::packet::{COPIED, LINK_HEADER, Packet, WriteError};
 
 /// Bytes of the fixed header.
 const HEADER: usize = 40;
@@ -42,32 +41,32 @@ impl IpVersion for Ipv6 {
     const HEADER: usize = HEADER;
 
     #[inline(always)]
-    fn read<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V6>) -> Result<(), Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+    fn parse<P: Packet + ?Sized>(packet: &mut P, headers: &mut Headers<V6>) -> Result<(), Outcome> {
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::PassedMalformed)?;
         let [first, _, _, _, _, _, next_header, hops, ..] = *header;
         if first >> 4 != 6 {
-            return Err(Outcome::Malformed);
+            return Err(Outcome::PassedMalformed);
         }
         match next_header {
-            FRAGMENT => return Err(Outcome::Fragment),
+            FRAGMENT => return Err(Outcome::PassedFragment),
             HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION_OPTIONS => {
-                return Err(Outcome::ExtensionHeader);
+                return Err(Outcome::PassedExtensionHeader);
             }
             _ => {}
         }
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
-        read_transport::<Self, P>(packet, headers, Protocol(next_header), LINK_HEADER + HEADER)
+        parse_transport::<Self, P>(packet, headers, Protocol(next_header), LINK_HEADER + HEADER)
     }
 
     #[inline(always)]
-    fn read_closer<P: Packet + ?Sized>(
+    fn parse_all<P: Packet + ?Sized>(
         packet: &mut P,
         headers: &mut Headers<V6>,
         fragmented: &mut Fragmented<V6>,
         extent: &mut Extent,
     ) -> Result<Part, Outcome> {
-        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::Malformed)?;
+        let header = packet.header::<HEADER>(LINK_HEADER).ok_or(Outcome::PassedMalformed)?;
         let [_, _, _, _, _, _, next_header, hops, ..] = *header;
         (headers.tuple.source, headers.tuple.destination) = addresses(header);
         headers.hops = hops;
@@ -85,22 +84,22 @@ impl IpVersion for Ipv6 {
                 return Ok(part);
             }
             at += length;
-            if at >= FARTHEST {
-                return Err(Outcome::ExtensionHeader);
+            if at >= MAX_TRANSPORT_OFFSET {
+                return Err(Outcome::PassedExtensionHeader);
             }
         }
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION | FRAGMENT => {
-                return Err(Outcome::ExtensionHeader);
+                return Err(Outcome::PassedExtensionHeader);
             }
             _ => {}
         }
-        read_transport::<Self, P>(packet, headers, Protocol(next), at)?;
+        parse_transport::<Self, P>(packet, headers, Protocol(next), at)?;
         translatable(headers, part)
     }
 
     #[inline(always)]
-    fn quoted<P: Packet + ?Sized>(
+    fn parse_quoted<P: Packet + ?Sized>(
         packet: &mut P,
         at: usize,
         tuple: &mut Tuple<V6>,
@@ -119,7 +118,7 @@ impl IpVersion for Ipv6 {
             }
             (protocol, transport) = (next, transport + EXTENSION);
         }
-        quoted_ports(packet, tuple, Protocol(protocol), transport)
+        parse_quoted_ports(packet, tuple, Protocol(protocol), transport)
     }
 
     #[inline(always)]
@@ -129,11 +128,11 @@ impl IpVersion for Ipv6 {
     }
 
     #[inline(always)]
-    fn head(bytes: &mut [u8; COPIED], from: &V6, to: &V6, length: u32) {
+    fn write_header(bytes: &mut [u8; COPIED], from: &V6, to: &V6, length: u32) {
         let Some(header) = bytes.first_chunk_mut::<HEADER>() else { return };
         let [.., high, low] = length.to_be_bytes();
         let [first, rest @ ..] = header.as_chunks_mut::<8>().0 else { return };
-        *first = [0x60, 0, 0, 0, high, low, Protocol::ICMPV6.0, HOPS];
+        *first = [0x60, 0, 0, 0, high, low, Protocol::ICMPV6.0, OWN_HOP_LIMIT];
         let rest: &mut [u8] = rest.as_flattened_mut();
         for (bytes, address) in rest.as_chunks_mut().0.iter_mut().zip([from, to]) {
             *bytes = copied(&address.0);
@@ -148,14 +147,14 @@ impl IpVersion for Ipv6 {
     }
 
     #[inline(always)]
-    fn write<P: Packet + ?Sized>(
+    fn rewrite<P: Packet + ?Sized>(
         packet: &mut P,
         at: usize,
         source: &V6,
         destination: &V6,
         hops: u8,
-    ) -> Result<Difference, Unwritable> {
-        let header = packet.header::<HEADER>(at).ok_or(Unwritable)?;
+    ) -> Result<Difference, WriteError> {
+        let header = packet.header::<HEADER>(at).ok_or(WriteError)?;
         let (old_source, old_destination) = addresses(header);
         let [_, _, _, _, _, _, _, hop_limit, rest @ ..] = header;
         *hop_limit = hop_limit.wrapping_sub(hops);
@@ -170,7 +169,7 @@ impl IpVersion for Ipv6 {
 /// Where the packet ends, by its own header.
 #[inline(always)]
 fn end_of<P: Packet + ?Sized>(packet: &mut P) -> Result<u32, Outcome> {
-    Ipv6::end(packet).ok_or(Outcome::Malformed)
+    Ipv6::end(packet).ok_or(Outcome::PassedMalformed)
 }
 
 /// Reads the extension header at `at`, of the kind that `next` says, which then says what follows.
@@ -185,7 +184,7 @@ fn extension<P: Packet + ?Sized>(
     extent: &mut Extent,
 ) -> Result<usize, Outcome> {
     let [following, length, high, low, a, b, c, d] =
-        *packet.header::<EXTENSION>(at).ok_or(Outcome::Malformed)?;
+        *packet.header::<EXTENSION>(at).ok_or(Outcome::PassedMalformed)?;
     let kind = *next;
     *next = following;
     Ok(match kind {

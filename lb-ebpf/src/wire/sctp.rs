@@ -7,8 +7,8 @@
 
 use lb_common::address::Ports;
 
-use super::TcpFlags;
-use crate::packet::{Packet, Unwritable};
+use super::transport::TcpFlags;
+use crate::packet::{Packet, WriteError};
 
 /// Bytes of the common header, section 3.1.
 const HEADER: usize = 12;
@@ -65,12 +65,12 @@ pub fn update_checksum<P: Packet + ?Sized>(
     offset: usize,
     length: u32,
     changed: u32,
-) -> Result<(), Unwritable> {
+) -> Result<(), WriteError> {
     if changed == 0 {
         return Ok(());
     }
     let shifted = shift(changed, length);
-    let header = packet.header::<HEADER>(offset).ok_or(Unwritable)?;
+    let header = packet.header::<HEADER>(offset).ok_or(WriteError)?;
     let [.., a, b, c, d] = header;
     let before = u32::from_le_bytes([*a, *b, *c, *d]);
     if before != 0 {

@@ -3,9 +3,9 @@
 use lb_common::address::{Port, Ports, Protocol};
 
 use crate::checksum::Difference;
-use crate::packet::{Packet, Unwritable};
+use crate::packet::{Packet, WriteError};
 
-/// TCP's flags (RFC 9293, 3.1), as far as connections follow them.
+/// TCP's flags (RFC 9293, 3.1), as far as conntrack follows them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TcpFlags(pub u8);
 
@@ -15,14 +15,14 @@ impl TcpFlags {
     pub(super) const RST: u8 = 1 << 2;
     const ACK: u8 = 1 << 4;
 
-    /// The sender has nothing more to send.
+    /// The sender has nothing more to send: FIN.
     #[inline(always)]
     #[must_use]
     pub const fn closes(self) -> bool {
         self.0 & Self::FIN != 0
     }
 
-    /// The sender knows of no such connection, or gives it up.
+    /// The sender aborts the connection, or knows of none.
     #[inline(always)]
     #[must_use]
     pub const fn resets(self) -> bool {
@@ -61,7 +61,7 @@ pub fn set_ports<P: Packet + ?Sized>(
     offset: usize,
     source: Port,
     destination: Port,
-) -> Result<Difference, Unwritable> {
+) -> Result<Difference, WriteError> {
     let (before, after) = replace_ports(packet, offset, source, destination)?;
     Ok(Difference::NONE.word(before, after))
 }
@@ -77,8 +77,8 @@ pub fn replace_ports<P: Packet + ?Sized>(
     offset: usize,
     source: Port,
     destination: Port,
-) -> Result<(u32, u32), Unwritable> {
-    let ports = packet.header::<4>(offset).ok_or(Unwritable)?;
+) -> Result<(u32, u32), WriteError> {
+    let ports = packet.header::<4>(offset).ok_or(WriteError)?;
     let before = u32::from_ne_bytes(*ports);
     // One word and not four bytes, of which the processor could not make a word again at once.
     let after = word(source, destination);

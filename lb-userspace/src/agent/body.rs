@@ -20,7 +20,7 @@ use super::sockets::Sockets;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
 use crate::config::{Config, ExternalIps, Origin};
-use crate::maps::connections::{self, KernelFlows, Sweep};
+use crate::maps::conntrack_gc::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
 use crate::model::{self, Change, Remark};
@@ -286,7 +286,7 @@ impl Body {
         };
         self.carry(Event::SweepBegun);
         self.sweeping = Some(tokio::task::spawn_blocking(move || {
-            let swept = flows.sweep(connections::now());
+            let swept = flows.sweep(conntrack_gc::now());
             (flows, swept)
         }));
     }
@@ -372,7 +372,7 @@ fn settings(config: &Config, sockets: model::Sockets) -> plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
-        source_ports: ports::of_this_node(),
+        snat_ports: ports::of_this_node(),
         sockets,
     }
 }

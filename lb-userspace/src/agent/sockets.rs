@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use lb_common::socket::Dialled;
+use lb_common::socket::UdpConnected;
 use tracing::{info, warn};
 
 use super::stranded::{Stranded, stranded};
@@ -113,7 +113,7 @@ impl Sockets {
         }
         let mut ended = 0;
         let told = &mut self.told;
-        let is_to_end = |socket: &Connected, dialled: Option<&Dialled>| {
+        let is_to_end = |socket: &Connected, dialled: Option<&UdpConnected>| {
             match stranded(socket.peer, dialled, contents) {
                 Some(Stranded::BackendGone) => true,
                 // One that no program sees dial would be at the frontend again at once.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use lb_common::address::{Address, Port, Protocol};
 use lb_common::service::Frontend;
-use lb_common::socket::Dialled;
+use lb_common::socket::UdpConnected;
 
 use crate::maps::{Contents, FamilyContents};
 
@@ -22,7 +22,7 @@ pub enum Stranded {
 /// is not.
 pub fn stranded(
     peer: SocketAddr,
-    dialled: Option<&Dialled>,
+    dialled: Option<&UdpConnected>,
     contents: &Contents,
 ) -> Option<Stranded> {
     among(peer, dialled, &contents.v4).or_else(|| among(peer, dialled, &contents.v6))
@@ -30,13 +30,13 @@ pub fn stranded(
 
 fn among<A: Address>(
     peer: SocketAddr,
-    dialled: Option<&Dialled>,
+    dialled: Option<&UdpConnected>,
     rows: &FamilyContents<A>,
 ) -> Option<Stranded> {
     let address = A::from_ip(peer.ip())?;
     // It may have been connected elsewhere since.
-    let here = |dialled: &&Dialled| {
-        dialled.address == Dialled::address(&address) && dialled.port == u32::from(peer.port())
+    let here = |dialled: &&UdpConnected| {
+        dialled.address == UdpConnected::address(&address) && dialled.port == u32::from(peer.port())
     };
     // A backend may be a frontend, too, such as a pod of the node's own network at an external IP: what
     // was dialled comes first.
@@ -54,8 +54,8 @@ fn among<A: Address>(
 mod tests {
     use lb_common::address::V4;
     use lb_common::backend::{Backend, BackendId};
-    use lb_common::service::{FrontendRow, Pool, ServiceId, Verdict};
-    use lb_common::socket::Socket;
+    use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, ServiceId};
+    use lb_common::socket::SocketRevNat;
 
     use super::*;
 
@@ -76,16 +76,16 @@ mod tests {
         contents
     }
 
-    fn dialled(contents: &Contents) -> Dialled {
+    fn dialled(contents: &Contents) -> UdpConnected {
         let row = contents.v4.backends[&BackendId(7)];
-        Dialled::of(Socket::new().remember(&frontend(DNS), BackendId(7), &row))
+        UdpConnected::of(SocketRevNat::new().remember(&frontend(DNS), BackendId(7), &row))
     }
 
     #[test]
     fn a_socket_is_stranded_once_its_backend_serves_no_more() {
         let serving = contents(Backend::<V4>::SERVING);
         let dialled = dialled(&serving);
-        let is_stranded = |dialled: Option<&Dialled>, contents: &Contents| {
+        let is_stranded = |dialled: Option<&UdpConnected>, contents: &Contents| {
             stranded(POD.into(), dialled, contents) == Some(Stranded::BackendGone)
         };
         assert!(!is_stranded(Some(&dialled), &serving));
@@ -96,7 +96,7 @@ mod tests {
         assert!(is_stranded(Some(&dialled), &anew));
         // Who has dialled the pod by itself, or another end since, is left alone.
         assert!(!is_stranded(None, &contents(0)));
-        let elsewhere = Dialled { port: 54, ..dialled };
+        let elsewhere = UdpConnected { port: 54, ..dialled };
         assert!(!is_stranded(Some(&elsewhere), &contents(0)));
     }
 
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(stranded(DNS.into(), None, &contents), None);
         let row = FrontendRow {
             service: ServiceId(1),
-            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            pools: [Pool::empty(EmptyPoolReason::NoEndpoint); 3],
             affinity: 0,
             flags: 0,
         };
@@ -120,7 +120,7 @@ mod tests {
         let dialled = dialled(&serving);
         let row = FrontendRow {
             service: ServiceId(2),
-            pools: [Pool::empty(Verdict::NoEndpoint); 3],
+            pools: [Pool::empty(EmptyPoolReason::NoEndpoint); 3],
             affinity: 0,
             flags: 0,
         };

@@ -15,7 +15,7 @@ fn agent() -> Agent {
         frontends: room,
         slots: room,
         backends: room,
-        connections: room,
+        conntrack: room,
         half_open: room,
         affinity: room,
     };
@@ -23,7 +23,7 @@ fn agent() -> Agent {
         nodeport_addresses: NodePortAddresses::Primary,
         capacities,
         honours_external_ips: true,
-        source_ports: SourcePorts::default(),
+        snat_ports: SourcePorts::default(),
         sockets: Sockets::default(),
     };
     Agent::new("node-1", settings, Contents::default())
@@ -82,7 +82,7 @@ fn all(operations: &[Operation]) -> Event {
 
 fn none() -> Event {
     let refused = std::io::Error::from_raw_os_error(libc::E2BIG);
-    let result = Err(MapError::new(&maps::FRONTENDS_V4, "write a row of", refused));
+    let result = Err(MapError::new(&maps::FRONTENDS.v4, "write a row of", refused));
     Event::Written { done: 0, result }
 }
 

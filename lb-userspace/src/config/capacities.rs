@@ -1,6 +1,6 @@
 //! How many entries each map has: what the operator says, else by the node's memory.
 
-use lb_common::maps::{BACKENDS_V4, BACKENDS_V6, Capacities, TRAFFIC_V4, TRAFFIC_V6};
+use lb_common::maps::{BACKENDS, Capacities, TRAFFIC};
 
 /// Bytes that a flow takes in the connection tables of both families together: two entries in each,
 /// at a key, a value and some 50 bytes of the kernel's own.
@@ -15,8 +15,8 @@ const MEMORY_PART: u64 = 400;
 
 /// Bytes of a backend in both families, with its counters for each of `cpus`.
 const fn backend_bytes(cpus: u32) -> u64 {
-    let rows = BACKENDS_V4.value_size + BACKENDS_V6.value_size;
-    let counters = TRAFFIC_V4.value_size + TRAFFIC_V6.value_size;
+    let rows = BACKENDS.v4.value_size + BACKENDS.v6.value_size;
+    let counters = TRAFFIC.v4.value_size + TRAFFIC.v6.value_size;
     rows as u64 + counters as u64 * cpus as u64
 }
 
@@ -24,7 +24,7 @@ const fn backend_bytes(cpus: u32) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct TableSizes {
     /// Flows per family that can be established at once.
-    pub connections: Option<u32>,
+    pub conntrack: Option<u32>,
     /// Frontends per family; as many Service ports.
     pub frontends: Option<u32>,
     /// Backends per family.
@@ -44,18 +44,17 @@ pub struct TableSizes {
 /// do backends, between 32,768 and 131,072.
 #[must_use]
 pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
-    let flows =
-        sizes.connections.unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
+    let flows = sizes.conntrack.unwrap_or_else(|| by_memory(memory, FLOW_BYTES, 1 << 15, 1 << 20));
     let backends = || by_memory(memory, backend_bytes(cpus), 1 << 15, 1 << 17);
-    let connections = flows.saturating_mul(2);
+    let conntrack = flows.saturating_mul(2);
     let frontends = sizes.frontends.unwrap_or(1 << 16);
     Capacities {
         services: frontends,
         frontends,
         slots: sizes.slots.unwrap_or_else(|| by_memory(memory, SLOT_BYTES, 1 << 18, 1 << 22)),
         backends: sizes.backends.unwrap_or_else(backends),
-        connections,
-        half_open: (connections / 4).max(1 << 15),
+        conntrack,
+        half_open: (conntrack / 4).max(1 << 15),
         affinity: sizes.affinity.unwrap_or(1 << 15),
     }
 }
@@ -72,7 +71,7 @@ mod tests {
 
     #[test]
     fn connections_grow_with_memory_between_their_bounds() {
-        let flows = |memory| capacities(TableSizes::default(), memory, 4).connections / 2;
+        let flows = |memory| capacities(TableSizes::default(), memory, 4).conntrack / 2;
         assert_eq!(flows(0), 1 << 15);
         assert_eq!(flows(2 * GIB), 1 << 15);
         assert_eq!(flows(24 * GIB), 125_829);
@@ -85,7 +84,7 @@ mod tests {
         let small = capacities(TableSizes::default(), GIB, 4);
         assert_eq!(small.half_open, 1 << 15);
         let large = capacities(TableSizes::default(), 4096 * GIB, 4);
-        assert_eq!(large.half_open, large.connections / 4);
+        assert_eq!(large.half_open, large.conntrack / 4);
     }
 
     #[test]
@@ -101,7 +100,7 @@ mod tests {
     #[test]
     fn what_the_operator_says_is_taken_as_said() {
         let sizes = TableSizes {
-            connections: Some(1000),
+            conntrack: Some(1000),
             frontends: Some(2000),
             backends: Some(3000),
             slots: Some(4000),
@@ -114,7 +113,7 @@ mod tests {
                 frontends: 2000,
                 slots: 4000,
                 backends: 3000,
-                connections: 2000,
+                conntrack: 2000,
                 half_open: 1 << 15,
                 affinity: 5000,
             }

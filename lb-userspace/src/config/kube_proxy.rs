@@ -32,7 +32,7 @@ pub struct KubeProxyFile {
     /// `clientConnection.kubeconfig`
     pub kubeconfig: Option<PathBuf>,
     /// Flows that can be established at once, out of `conntrack.maxPerCore` and `conntrack.min`.
-    pub connections: Option<u32>,
+    pub conntrack: Option<u32>,
     /// `syncPeriod` of the mode in use.
     pub sync_period: Option<Duration>,
     /// Keys that are set and mean nothing to Weir, such as `iptables.masqueradeBit`.
@@ -94,7 +94,7 @@ impl KubeProxyFile {
                 .and_then(|connection| connection.kubeconfig)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            connections: keys.conntrack.and_then(|conntrack| conntrack.flows(cores)),
+            conntrack: keys.conntrack.and_then(|conntrack| conntrack.flows(cores)),
             sync_period: sync_period(keys.mode.as_deref(), keys.iptables, keys.nftables)?,
             ignored: ignored(&all, keys.mode.as_deref()),
         })

@@ -70,7 +70,7 @@ impl Config {
             "pins": self.pin_directory,
             "nodeport-addresses": self.nodeport_addresses.to_string(),
             "external-ips": self.external_ips.to_possible_value().map(|value| value.get_name().to_owned()),
-            "connection-table-size": self.capacities.connections / 2,
+            "conntrack-table-size": self.capacities.conntrack / 2,
             "frontend-table-size": self.capacities.frontends,
             "backend-table-size": self.capacities.backends,
             "slot-table-size": self.capacities.slots,

@@ -8,77 +8,11 @@ use std::sync::Arc;
 
 use lb_common::address::{V4, V6};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::device::Device;
-use lb_common::maps::{self, Map};
-use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
-use lb_common::settings::Settings;
+use lb_common::service::IpPolicy;
 use lb_common::source_range::SourceRange;
 
-use super::contents::{Contents, Rows};
-
-/// One write to a map. `None` removes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Operation {
-    /// A row of `SERVICES`.
-    Service(ServiceId, Option<ServiceLabel>),
-    /// A row of `FRONTENDS_V4`.
-    FrontendV4(Frontend<V4>, Option<FrontendRow>),
-    /// A row of `FRONTENDS_V6`.
-    FrontendV6(Frontend<V6>, Option<FrontendRow>),
-    /// A row of `BACKENDS_V4`; removed, it is all zero.
-    BackendV4(BackendId, Option<Backend<V4>>),
-    /// A row of `BACKENDS_V6`; removed, it is all zero.
-    BackendV6(BackendId, Option<Backend<V6>>),
-    /// A row of `ADDRESSES_V4`.
-    AddressV4(V4, Option<AddressRow>),
-    /// A row of `ADDRESSES_V6`.
-    AddressV6(V6, Option<AddressRow>),
-    /// An entry of `RANGES_V4`, to add (`true`) or to remove.
-    SourceRangeV4(SourceRange<V4>, bool),
-    /// An entry of `RANGES_V6`, to add (`true`) or to remove.
-    SourceRangeV6(SourceRange<V6>, bool),
-    /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
-    /// need not be written at once.
-    Slots {
-        /// Index of the first slot.
-        base: u32,
-        /// What the slots name. None at all: the range is free now, and nothing is to be written.
-        backends: Arc<[BackendId]>,
-    },
-    /// A word of `FILTER`.
-    Filter {
-        /// Its index.
-        word: u32,
-        /// All its bits.
-        bits: u64,
-    },
-    /// A row of `DEVICES`.
-    Device(u32, Option<Device>),
-    /// The row of `SETTINGS`.
-    Settings(Settings),
-}
-
-impl Operation {
-    /// The map it writes.
-    #[must_use]
-    pub const fn map(&self) -> &'static Map {
-        match self {
-            Self::Service(..) => &maps::SERVICES,
-            Self::FrontendV4(..) => &maps::FRONTENDS_V4,
-            Self::FrontendV6(..) => &maps::FRONTENDS_V6,
-            Self::BackendV4(..) => &maps::BACKENDS_V4,
-            Self::BackendV6(..) => &maps::BACKENDS_V6,
-            Self::AddressV4(..) => &maps::ADDRESSES_V4,
-            Self::AddressV6(..) => &maps::ADDRESSES_V6,
-            Self::SourceRangeV4(..) => &maps::RANGES_V4,
-            Self::SourceRangeV6(..) => &maps::RANGES_V6,
-            Self::Slots { .. } => &maps::SLOTS,
-            Self::Filter { .. } => &maps::FILTER,
-            Self::Device(..) => &maps::DEVICES,
-            Self::Settings(_) => &maps::SETTINGS,
-        }
-    }
-}
+use super::contents::{Contents, InContents};
+use super::operation::{FamilyOperation, Operation};
 
 /// The writes that turn `before` into `after`; none if they are equal.
 #[must_use]
@@ -98,11 +32,10 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     closed_that_go::<V4>(before, after, &mut operations);
     closed_that_go::<V6>(before, after, &mut operations);
     // From here on, what came is in use ...
-    let (b, a) = (before, after);
-    written(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
-    written(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
-    removed(&b.v4.frontends, &a.v4.frontends, V4::write_frontend, &mut operations);
-    removed(&b.v6.frontends, &a.v6.frontends, V6::write_frontend, &mut operations);
+    frontends_written::<V4>(before, after, &mut operations);
+    frontends_written::<V6>(before, after, &mut operations);
+    frontends_removed::<V4>(before, after, &mut operations);
+    frontends_removed::<V6>(before, after, &mut operations);
     // ... and what goes is in use no more.
     closed_that_come::<V4>(before, after, &mut operations);
     closed_that_come::<V6>(before, after, &mut operations);
@@ -137,70 +70,106 @@ fn removed<K: Ord + Copy, V>(
     operations.extend(gone.map(|key| operation(*key, None)));
 }
 
+fn frontends_written<A: InContents>(b: &Contents, a: &Contents, into: &mut Vec<Operation>) {
+    let write = |frontend, row| A::operation(FamilyOperation::Frontend(frontend, row));
+    written(&A::rows(b).frontends, &A::rows(a).frontends, write, into);
+}
+
+fn frontends_removed<A: InContents>(b: &Contents, a: &Contents, into: &mut Vec<Operation>) {
+    let write = |frontend, row| A::operation(FamilyOperation::Frontend(frontend, row));
+    removed(&A::rows(b).frontends, &A::rows(a).frontends, write, into);
+}
+
 /// Rows that differ and do not retire: new ones, and those whose endpoint is back.
-fn backends_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn backends_that_come<A: InContents>(
+    before: &Contents,
+    after: &Contents,
+    into: &mut Vec<Operation>,
+) {
     let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
     for (id, row) in after {
         if before.get(id).is_none_or(|old| old != row && !retires(old, row)) {
-            into.push(A::write_backend(*id, Some(*row)));
+            into.push(A::operation(FamilyOperation::Backend(*id, Some(*row))));
         }
     }
 }
 
 /// Rows that retire, and those that are free from now on.
-fn backends_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn backends_that_go<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
     for (id, old) in before {
         match after.get(id) {
             Some(row) if !retires(old, row) => {}
-            row => into.push(A::write_backend(*id, row.copied())),
+            row => into.push(A::operation(FamilyOperation::Backend(*id, row.copied()))),
         }
     }
 }
 
 /// A client is permitted before a frontend asks who is.
-fn permissions_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn permissions_that_come<A: InContents>(
+    before: &Contents,
+    after: &Contents,
+    into: &mut Vec<Operation>,
+) {
     let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
     let come = after.difference(before).filter(|range| !is_clusters(range));
-    into.extend(come.map(|range| A::write_range(*range, true)));
+    into.extend(come.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
 }
 
-fn permissions_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn permissions_that_go<A: InContents>(
+    before: &Contents,
+    after: &Contents,
+    into: &mut Vec<Operation>,
+) {
     let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
     let go = before.difference(after).filter(|range| !is_clusters(range));
-    into.extend(go.map(|range| A::write_range(*range, false)));
+    into.extend(go.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
 }
 
 /// Addresses and service CIDRs close what is no frontend within them: only once all frontends are
 /// there, and no longer than they are.
-fn closed_that_come<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn closed_that_come<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    let (was, is) = (&before.addresses, &after.addresses);
-    let come = is.iter().filter(|(address, row)| {
-        was.get(address).is_none_or(|old| old != *row && !opens(old, row))
+    let (was, is) = (&before.ip_policies, &after.ip_policies);
+    let come = is.iter().filter(|(address, policy)| {
+        was.get(address).is_none_or(|old| old != *policy && !opens(old, policy))
     });
-    into.extend(come.map(|(address, row)| A::write_address(*address, Some(*row))));
+    into.extend(
+        come.map(|(address, policy)| {
+            A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
+        }),
+    );
     let come = after.source_ranges.difference(&before.source_ranges).filter(is_clusters);
-    into.extend(come.map(|range| A::write_range(*range, true)));
+    into.extend(come.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
 }
 
-fn closed_that_go<A: Rows>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn closed_that_go<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
-    let (was, is) = (&before.addresses, &after.addresses);
-    removed(was, is, A::write_address, into);
-    let open =
-        is.iter().filter(|(address, row)| was.get(address).is_some_and(|old| opens(old, row)));
-    into.extend(open.map(|(address, row)| A::write_address(*address, Some(*row))));
+    let (was, is) = (&before.ip_policies, &after.ip_policies);
+    removed(
+        was,
+        is,
+        |address, policy| A::operation(FamilyOperation::IpPolicy(address, policy)),
+        into,
+    );
+    let open = is
+        .iter()
+        .filter(|(address, policy)| was.get(address).is_some_and(|old| opens(old, policy)));
+    into.extend(
+        open.map(|(address, policy)| {
+            A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
+        }),
+    );
     let go = before.source_ranges.difference(&after.source_ranges).filter(is_clusters);
-    into.extend(go.map(|range| A::write_range(*range, false)));
+    into.extend(go.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
 }
 
 /// Whether an address is closed no more, as when its Service passes to another proxy.
-const fn opens(old: &AddressRow, row: &AddressRow) -> bool {
-    old.rejects() && !row.rejects()
+const fn opens(old: &IpPolicy, policy: &IpPolicy) -> bool {
+    old.rejects() && !policy.rejects()
 }
 
-fn is_clusters<A: Rows>(range: &&SourceRange<A>) -> bool {
+fn is_clusters<A: InContents>(range: &&SourceRange<A>) -> bool {
     range.service == SourceRange::<A>::CLUSTER
 }
 

@@ -7,16 +7,18 @@ use bytemuck::{Pod, Zeroable, cast};
 use lb_common::address::{Address, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::device::Device;
-use lb_common::maps::{self, Map};
+use lb_common::maps;
 use lb_common::outcome::Outcome;
-use lb_common::service::{AddressRow, Frontend, FrontendRow, ServiceId, ServiceLabel};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
-use super::batch::{PerCpuTable, Table};
-use super::connections::Fill;
+use super::bpf_map::{PerCpuTable, Table};
+use super::conntrack_gc::Fill;
 use super::contents::{Contents, FamilyContents};
-use super::{MapError, MapStore, Operation};
+use super::error::MapError;
+use super::operation::{FamilyOperation, Operation};
+use super::store::MapStore;
 use crate::programs::pins::Pins;
 
 /// `u64`s in a row of `TRAFFIC_*`.
@@ -38,7 +40,7 @@ pub struct KernelStore {
 struct FamilyTables<A> {
     frontends: Table<Frontend<A>, FrontendRow>,
     backends: Table<u32, Backend<A>>,
-    addresses: Table<A, AddressRow>,
+    ip_policies: Table<A, IpPolicy>,
     source_ranges: Table<SourceRange<A>, u32>,
     traffic: PerCpuTable<TRAFFIC_WORDS>,
 }
@@ -51,26 +53,8 @@ impl KernelStore {
     pub fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
             services: Table::open(pins, &maps::SERVICES)?,
-            v4: FamilyTables::open(
-                pins,
-                [
-                    &maps::FRONTENDS_V4,
-                    &maps::BACKENDS_V4,
-                    &maps::ADDRESSES_V4,
-                    &maps::RANGES_V4,
-                    &maps::TRAFFIC_V4,
-                ],
-            )?,
-            v6: FamilyTables::open(
-                pins,
-                [
-                    &maps::FRONTENDS_V6,
-                    &maps::BACKENDS_V6,
-                    &maps::ADDRESSES_V6,
-                    &maps::RANGES_V6,
-                    &maps::TRAFFIC_V6,
-                ],
-            )?,
+            v4: FamilyTables::open(pins)?,
+            v6: FamilyTables::open(pins)?,
             slots: Table::open(pins, &maps::SLOTS)?,
             filter: Table::open(pins, &maps::FILTER)?,
             devices: Table::open(pins, &maps::DEVICES)?,
@@ -108,17 +92,17 @@ impl KernelStore {
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
         let slots = contents.slots.values().map(|pool| pool.len()).sum();
         [
-            (self.services.room(), contents.services.len()),
-            (self.v4.frontends.room(), contents.v4.frontends.len()),
-            (self.v6.frontends.room(), contents.v6.frontends.len()),
-            (self.slots.room(), slots),
-            (self.v4.backends.room(), contents.v4.backends.len()),
-            (self.v6.backends.room(), contents.v6.backends.len()),
-            (self.v4.addresses.room(), contents.v4.addresses.len()),
-            (self.v6.addresses.room(), contents.v6.addresses.len()),
-            (self.v4.source_ranges.room(), contents.v4.source_ranges.len()),
-            (self.v6.source_ranges.room(), contents.v6.source_ranges.len()),
-            (self.devices.room(), contents.devices.len()),
+            (self.services.capacity(), contents.services.len()),
+            (self.v4.frontends.capacity(), contents.v4.frontends.len()),
+            (self.v6.frontends.capacity(), contents.v6.frontends.len()),
+            (self.slots.capacity(), slots),
+            (self.v4.backends.capacity(), contents.v4.backends.len()),
+            (self.v6.backends.capacity(), contents.v6.backends.len()),
+            (self.v4.ip_policies.capacity(), contents.v4.ip_policies.len()),
+            (self.v6.ip_policies.capacity(), contents.v6.ip_policies.len()),
+            (self.v4.source_ranges.capacity(), contents.v4.source_ranges.len()),
+            (self.v6.source_ranges.capacity(), contents.v6.source_ranges.len()),
+            (self.devices.capacity(), contents.devices.len()),
         ]
         .into_iter()
         .map(|((map, capacity), entries)| Fill {
@@ -173,18 +157,8 @@ impl MapStore for KernelStore {
     fn apply(&mut self, operation: &Operation) -> Result<(), MapError> {
         match operation {
             Operation::Service(id, label) => write(&self.services, id.0, *label),
-            Operation::FrontendV4(frontend, row) => write(&self.v4.frontends, *frontend, *row),
-            Operation::FrontendV6(frontend, row) => write(&self.v6.frontends, *frontend, *row),
-            Operation::BackendV4(id, row) => self.v4.write_backend(*id, *row),
-            Operation::BackendV6(id, row) => self.v6.write_backend(*id, *row),
-            Operation::AddressV4(address, row) => write(&self.v4.addresses, *address, *row),
-            Operation::AddressV6(address, row) => write(&self.v6.addresses, *address, *row),
-            Operation::SourceRangeV4(range, there) => {
-                write(&self.v4.source_ranges, *range, there.then_some(1))
-            }
-            Operation::SourceRangeV6(range, there) => {
-                write(&self.v6.source_ranges, *range, there.then_some(1))
-            }
+            Operation::V4(operation) => self.v4.apply(operation),
+            Operation::V6(operation) => self.v6.apply(operation),
             Operation::Slots { base, backends } => self.write_slots(*base, backends),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
@@ -199,17 +173,27 @@ where
     Backend<A>: Pod,
     SourceRange<A>: Pod,
 {
-    fn open(
-        pins: &Pins,
-        [frontends, backends, addresses, source_ranges, traffic]: [&'static Map; 5],
-    ) -> Result<Self, MapError> {
+    fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
-            frontends: Table::open(pins, frontends)?,
-            backends: Table::open(pins, backends)?,
-            addresses: Table::open(pins, addresses)?,
-            source_ranges: Table::open(pins, source_ranges)?,
-            traffic: PerCpuTable::open(pins, traffic)?,
+            frontends: Table::open(pins, maps::FRONTENDS.of(A::FAMILY))?,
+            backends: Table::open(pins, maps::BACKENDS.of(A::FAMILY))?,
+            ip_policies: Table::open(pins, maps::IP_POLICY.of(A::FAMILY))?,
+            source_ranges: Table::open(pins, maps::SRC_RANGES.of(A::FAMILY))?,
+            traffic: PerCpuTable::open(pins, maps::TRAFFIC.of(A::FAMILY))?,
         })
+    }
+
+    fn apply(&mut self, operation: &FamilyOperation<A>) -> Result<(), MapError> {
+        match operation {
+            FamilyOperation::Frontend(frontend, row) => write(&self.frontends, *frontend, *row),
+            FamilyOperation::Backend(id, row) => self.write_backend(*id, *row),
+            FamilyOperation::IpPolicy(address, policy) => {
+                write(&self.ip_policies, *address, *policy)
+            }
+            FamilyOperation::SourceRange(range, is_there) => {
+                write(&self.source_ranges, *range, is_there.then_some(1))
+            }
+        }
     }
 
     fn read(&self) -> Result<FamilyContents<A>, MapError> {
@@ -220,7 +204,7 @@ where
                 .filter(|(_, row)| row.generation != 0)
                 .map(|(id, row)| (BackendId(id), row))
                 .collect(),
-            addresses: self.addresses.entries()?.into_iter().collect(),
+            ip_policies: self.ip_policies.entries()?.into_iter().collect(),
             source_ranges: self.source_ranges.entries()?.into_iter().map(|(key, _)| key).collect(),
         })
     }

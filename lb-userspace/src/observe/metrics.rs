@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::maps::connections::Fill;
+use crate::maps::conntrack_gc::Fill;
 
 /// A label with its value.
 type Label<T> = [(&'static str, T); 1];

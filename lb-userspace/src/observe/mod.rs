@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, mem};
 use tokio::sync::watch;
 
 use crate::maps::MapError;
-use crate::maps::connections::Sweep;
+use crate::maps::conntrack_gc::Sweep;
 use crate::model::{Change, Name, Node};
 
 pub use health::{Answer, FamilyReport, Health, Moment, Report};

@@ -7,15 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use lb_common::address::{Family, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::outcome::Outcome;
-use lb_common::service::{FrontendRow, ServiceId, SourceClass, Verdict};
+use lb_common::service::{EmptyPoolReason, FrontendRow, ServiceId, SourceClass};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
-use crate::maps::connections::Fill;
-use crate::maps::contents::Rows;
+use crate::maps::conntrack_gc::Fill;
+use crate::maps::contents::InContents;
 use crate::maps::kernel::KernelStore;
 use crate::maps::{Contents, MapError, MapStore};
 use crate::model::Name;
@@ -85,7 +85,7 @@ impl Reader for KernelStore {
     }
 }
 
-fn traffic<A: Rows>(
+fn traffic<A: InContents>(
     contents: &Contents,
     read: impl Fn(BackendId) -> Result<Traffic, MapError>,
 ) -> Result<Vec<BackendTraffic>, MapError> {
@@ -120,7 +120,7 @@ fn no_local(contents: &Contents) -> NoLocal {
 }
 
 fn row_wants_local(row: &FrontendRow, class: SourceClass) -> bool {
-    row.pool(class).verdict() == Some(Verdict::NoLocalEndpoint)
+    row.pool(class).empty_reason() == Some(EmptyPoolReason::NoLocalEndpoint)
 }
 
 /// Reads at every scrape. A backend's counts go away with it, so what each has added since the last

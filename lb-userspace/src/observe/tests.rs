@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::*;
-use crate::maps::connections::Fill;
+use crate::maps::conntrack_gc::Fill;
 use crate::model::EndpointSlice;
 
 /// How long anything here may take before the test fails.
@@ -200,7 +200,7 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
     observer.metrics().livez(200);
     observer.metrics().write_failed("SLOTS");
     observer.metrics().events("written", 1);
-    let tables = vec![Fill { map: "CONNECTIONS_V4", entries: 2, capacity: 10 }];
+    let tables = vec![Fill { map: "CONNTRACK_V4", entries: 2, capacity: 10 }];
     observer.swept(&Sweep { tables, ..Sweep::default() });
     let text = scraped(&observer, reading());
     let there: BTreeSet<(&str, &str)> = text
@@ -339,7 +339,7 @@ async fn metrics_mode_and_settings_are_where_kube_proxy_has_them() {
     expect_lines(
         &heard.body,
         &[
-            "weir_packets_total{outcome=\"dropped-table-full\"} 3",
+            "weir_packets_total{outcome=\"dropped-conntrack-full\"} 3",
             "weir_map_entries{map=\"BACKENDS_V4\"} 2",
             "weir_map_capacity{map=\"BACKENDS_V4\"} 10",
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"} 2",

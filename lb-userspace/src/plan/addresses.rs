@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use lb_common::address::{Address, Family, V4, V6};
-use lb_common::service::AddressRow;
+use lb_common::service::IpPolicy;
 use lb_common::settings::{Prefix, Settings};
 
 use super::eligible::Reach;
@@ -19,22 +19,22 @@ pub(super) fn rows<A: Address>(
     cluster: &Cluster,
     here: &ThisNode,
     claims: &Claims<A>,
-) -> BTreeMap<A, AddressRow> {
+) -> BTreeMap<A, IpPolicy> {
     let of_services = cluster.services.values().flat_map(|service| {
         let flags = flags_of_cluster_ip(service);
         cluster_ips(service).map(move |ip| (ip, flags))
     });
     let dialled = claims.iter().map(|(frontend, claim)| {
         let flags = match claim.reach {
-            Reach::LoadBalancer | Reach::ExternalIp => AddressRow::PING,
+            Reach::LoadBalancer | Reach::ExternalIp => IpPolicy::ECHO,
             // A cluster IP has its flags by its Service.
             Reach::ClusterIp | Reach::NodePort => 0,
         };
         (frontend.address, flags)
     });
-    let mut rows: BTreeMap<A, AddressRow> = BTreeMap::new();
+    let mut rows: BTreeMap<A, IpPolicy> = BTreeMap::new();
     for (address, flags) in of_services.chain(dialled) {
-        rows.entry(address).or_insert(AddressRow { flags: 0 }).flags |= flags;
+        rows.entry(address).or_insert(IpPolicy { flags: 0 }).flags |= flags;
     }
     for address in here.devices.iter().flat_map(|device| &device.addresses) {
         if let Some(row) = A::from_ip(*address).and_then(|address| rows.get_mut(&address)) {
@@ -46,7 +46,7 @@ pub(super) fn rows<A: Address>(
 
 /// A Service that another proxy serves is left to it, and so are its ports that we do not know.
 fn flags_of_cluster_ip(service: &Service) -> u32 {
-    if service.other_proxy { 0 } else { AddressRow::CLUSTER_IP | AddressRow::PING }
+    if service.other_proxy { 0 } else { IpPolicy::CLUSTER_IP | IpPolicy::ECHO }
 }
 
 fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
@@ -58,8 +58,8 @@ fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
 /// Leaves out of `wanted` what a map of `capacity` entries that holds `before` has no room for;
 /// returns whether that is anything.
 pub(super) fn fit<A: Address>(
-    wanted: &mut BTreeMap<A, AddressRow>,
-    before: &BTreeMap<A, AddressRow>,
+    wanted: &mut BTreeMap<A, IpPolicy>,
+    before: &BTreeMap<A, IpPolicy>,
     capacity: u32,
 ) -> bool {
     // What goes is still there while what comes is written.
@@ -72,10 +72,10 @@ pub(super) fn fit<A: Address>(
 
 /// The row of `SETTINGS`.
 pub(super) fn settings(cluster: &Cluster, here: &ThisNode, given: &super::Settings) -> Settings {
-    let (ports, sockets) = (given.source_ports, given.sockets);
+    let (ports, sockets) = (given.snat_ports, given.sockets);
     let settings = Settings {
-        first_source_port: ports.first,
-        source_ports: ports.count,
+        first_snat_port: ports.first,
+        snat_ports: ports.count,
         services_v4: of_services::<V4>(cluster),
         services_v6: of_services::<V6>(cluster),
         ..Settings::nothing()

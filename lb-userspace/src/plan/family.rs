@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use lb_common::address::{Address, Port};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::connection::Ticks;
+use lb_common::conntrack::Ticks;
 use lb_common::hash;
-use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId, SourceClass, Verdict};
+use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, Pool, ServiceId, SourceClass};
 use lb_common::source_range::SourceRange;
 
 use super::eligible::{Place, Reach, eligible, policies};
@@ -148,7 +148,7 @@ impl<'a, A: Address> Family<'a, A> {
         FamilyContents {
             frontends: self.frontends,
             backends: self.backends.settle(free),
-            addresses: BTreeMap::new(),
+            ip_policies: BTreeMap::new(),
             source_ranges: self.source_ranges,
         }
     }
@@ -185,7 +185,7 @@ fn or_as_before(
     before: Option<&FrontendRow>,
     pools: &mut Pools<'_>,
 ) -> Option<[Pool; 3]> {
-    let mut row = [Pool::empty(Verdict::NoEndpoint); 3];
+    let mut row = [Pool::empty(EmptyPoolReason::NoEndpoint); 3];
     for ((pool, wanted), class) in row.iter_mut().zip(wanted).zip(SourceClass::ALL) {
         *pool = match wanted {
             Some(wanted) => wanted,
@@ -232,11 +232,11 @@ impl Choice<'_> {
         }
     }
 
-    fn verdict(&self, policy: TrafficPolicy) -> Verdict {
+    fn verdict(&self, policy: TrafficPolicy) -> EmptyPoolReason {
         if policy == TrafficPolicy::Local && !self.behind.for_cluster.is_empty() {
-            Verdict::NoLocalEndpoint
+            EmptyPoolReason::NoLocalEndpoint
         } else {
-            Verdict::NoEndpoint
+            EmptyPoolReason::NoEndpoint
         }
     }
 }

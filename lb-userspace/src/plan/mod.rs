@@ -28,7 +28,7 @@ use self::family::{Family, Ground};
 use self::frontends::Claims;
 use self::pools::Pools;
 use self::ports::{Endpoints, Port};
-use crate::maps::contents::Rows;
+use crate::maps::contents::InContents;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
 use crate::model::{Cluster, Remark, Sockets, SourcePorts, ThisNode};
 
@@ -44,7 +44,7 @@ pub struct Settings {
     /// Whether Services answer at their external IPs.
     pub honours_external_ips: bool,
     /// The ports that translated flows may take as their source.
-    pub source_ports: SourcePorts,
+    pub snat_ports: SourcePorts,
     /// Whose sockets are balanced.
     pub sockets: Sockets,
 }
@@ -139,7 +139,7 @@ impl Missing {
         let room = given.settings.capacities.entries(map.capacity);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
-            None if [&maps::RANGES_V4, &maps::RANGES_V6].contains(&map) => {
+            None if [&maps::SRC_RANGES.v4, &maps::SRC_RANGES.v6].contains(&map) => {
                 "its size is fixed, so have fewer loadBalancerSourceRanges, which count once per port \
                  of a Service"
                     .to_owned()
@@ -160,7 +160,11 @@ impl Missing {
     }
 }
 
-fn claims<A: Rows>(given: &Given<'_>, ports: &[Port<'_>], missing: &mut Missing) -> Claims<A> {
+fn claims<A: InContents>(
+    given: &Given<'_>,
+    ports: &[Port<'_>],
+    missing: &mut Missing,
+) -> Claims<A> {
     let which = &given.settings.nodeport_addresses;
     let nodes = node::nodeport_addresses(given.cluster, given.here, which);
     if nodes.is_empty() && ports.iter().any(|port| port.has_node_port::<A>()) {
@@ -177,7 +181,7 @@ fn claims<A: Rows>(given: &Given<'_>, ports: &[Port<'_>], missing: &mut Missing)
     let mut claims = frontends::claimed(ports, &nodes, honours, &mut missing.remarks);
     let (needed, before) = (claims.len() as u64, &A::rows(given.before).frontends);
     if frontends::fit(&mut claims, before, given.settings.capacities.frontends) {
-        missing.room(given, A::frontends_map(), needed);
+        missing.room(given, maps::FRONTENDS.of(A::FAMILY), needed);
     }
     claims
 }
@@ -212,7 +216,7 @@ fn service_ids(
     ids
 }
 
-fn rows<A: Rows>(
+fn rows<A: InContents>(
     given: &Given<'_>,
     ground: &Ground<'_>,
     claims: &Claims<A>,
@@ -223,24 +227,28 @@ fn rows<A: Rows>(
     let mut family = Family::of(ground, A::rows(given.before), given.settings.capacities.backends);
     family.add(claims, pools);
     if let Some(needed) = family.backends_needed() {
-        missing.room(given, A::backends_map(), needed);
+        missing.room(given, maps::BACKENDS.of(A::FAMILY), needed);
     }
     let mut rows = family.settle(A::ids(free));
-    rows.addresses = addresses::rows(given.cluster, given.here, claims);
+    rows.ip_policies = addresses::rows(given.cluster, given.here, claims);
     rows.source_ranges.extend(source_ranges::of_cluster::<A>(given.cluster));
     fit_closed(given, &mut rows, missing);
     rows
 }
 
 /// Leaves out what the tables of addresses and ranges have no room for.
-fn fit_closed<A: Rows>(given: &Given<'_>, rows: &mut FamilyContents<A>, missing: &mut Missing) {
+fn fit_closed<A: InContents>(
+    given: &Given<'_>,
+    rows: &mut FamilyContents<A>,
+    missing: &mut Missing,
+) {
     let before = A::rows(given.before);
     let room = |map: &Map| given.settings.capacities.entries(map.capacity);
-    let (map, needed) = (A::addresses_map(), rows.addresses.len() as u64);
-    if addresses::fit(&mut rows.addresses, &before.addresses, room(map)) {
+    let (map, needed) = (maps::IP_POLICY.of(A::FAMILY), rows.ip_policies.len() as u64);
+    if addresses::fit(&mut rows.ip_policies, &before.ip_policies, room(map)) {
         missing.room(given, map, needed);
     }
-    let (map, needed) = (A::source_ranges_map(), rows.source_ranges.len() as u64);
+    let (map, needed) = (maps::SRC_RANGES.of(A::FAMILY), rows.source_ranges.len() as u64);
     if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, room(map)) {
         missing.room(given, map, needed);
     }

@@ -75,7 +75,7 @@ impl Features {
     pub fn tell<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
         loader.override_global("HAS_COARSE_CLOCK", &self.has_coarse_clock, true);
-        loader.override_global("TELLS_MTU", &self.tells_mtu, true);
+        loader.override_global("HAS_ROUTE_MTU", &self.tells_mtu, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
     }
 }

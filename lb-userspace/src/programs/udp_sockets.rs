@@ -2,7 +2,7 @@
 //! sees a datagram of a connected socket, so such a socket would go on sending to a pod that is gone;
 //! here it is ended, its process is told so (`ECONNABORTED`), and dials again. The kernel is asked as
 //! `ss` asks it (sock_diag(7)); what a socket was connected to in the place of a frontend stands in
-//! `DIALLED`, for what is kept with sockets the kernel tells of TCP's alone.
+//! `UDP_CONNECTED`, for what is kept with sockets the kernel tells of TCP's alone.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 
 use aya::maps::MapData;
 use lb_common::address::Protocol;
-use lb_common::maps::DIALLED;
-use lb_common::socket::Dialled;
+use lb_common::maps::UDP_CONNECTED;
+use lb_common::socket::UdpConnected;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::netlink;
@@ -42,7 +42,7 @@ impl UdpSockets {
     /// # Errors
     /// [`PinError::Map`]
     pub fn open(pins: &Pins) -> Result<Self, PinError> {
-        let path = pins.map(&DIALLED);
+        let path = pins.map(&UDP_CONNECTED);
         match MapData::from_pin(&path) {
             Ok(dialled) => Ok(Self { dialled }),
             Err(error) => Err(PinError::Map { path, error }),
@@ -57,7 +57,7 @@ impl UdpSockets {
     /// The kernel's; some may be ended then, and are counted.
     pub fn end(
         &self,
-        mut is_stranded: impl FnMut(&Connected, Option<&Dialled>) -> bool,
+        mut is_stranded: impl FnMut(&Connected, Option<&UdpConnected>) -> bool,
         ended: &mut u64,
     ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -74,13 +74,13 @@ impl UdpSockets {
     }
 
     /// An entry that is written again counts as used; one that is gone meanwhile is not made anew.
-    fn mark(&self, cookie: u64, dialled: Option<&Dialled>) {
+    fn mark(&self, cookie: u64, dialled: Option<&UdpConnected>) {
         if let Some(dialled) = dialled {
             let _gone = syscall::replace(self.dialled.fd().as_fd(), &cookie, dialled);
         }
     }
 
-    fn dialled(&self, cookie: u64) -> io::Result<Option<Dialled>> {
+    fn dialled(&self, cookie: u64) -> io::Result<Option<UdpConnected>> {
         match syscall::lookup(self.dialled.fd().as_fd(), &cookie) {
             Ok(dialled) => Ok(Some(dialled)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_common::service::SourceClass;
-use lb_ebpf::cases::lab::{self, Lab, Pod};
-use lb_ebpf::memory::{FamilyRows, Rows};
+use lb_ebpf::cases::topology::{self, Pod, Topology};
+use lb_ebpf::in_memory::{FamilyRows, Rows};
 use lb_userspace::maps::{BackendSet, Contents};
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, NodeDevice,
@@ -33,9 +33,9 @@ impl Endpoints {
 
     pub fn pods(self) -> &'static [Pod] {
         match self {
-            Self::Local => &[Pod::Here],
-            Self::Remote => &[Pod::Elsewhere],
-            Self::Both | Self::Terminating => &[Pod::Here, Pod::Elsewhere],
+            Self::Local => &[Pod::Local],
+            Self::Remote => &[Pod::Remote],
+            Self::Both | Self::Terminating => &[Pod::Local, Pod::Remote],
             Self::None => &[],
         }
     }
@@ -43,14 +43,14 @@ impl Endpoints {
 
 /// What is dialled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Dialled {
+pub enum UdpConnected {
     ClusterIp,
     NodePort,
     Vip,
     ExternalIp,
 }
 
-impl Dialled {
+impl UdpConnected {
     const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::Vip, Self::ExternalIp];
 }
 
@@ -58,7 +58,7 @@ impl Dialled {
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
     pub class: SourceClass,
-    pub dialled: Dialled,
+    pub dialled: UdpConnected,
     pub policy: TrafficPolicy,
     pub endpoints: Endpoints,
     pub family: Family,
@@ -74,7 +74,7 @@ pub fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for (policy, endpoints) in services() {
         for class in SourceClass::ALL {
-            for dialled in Dialled::ALL {
+            for dialled in UdpConnected::ALL {
                 for family in Family::ALL {
                     cells.extend(PROTOCOLS.map(|protocol| Cell {
                         class,
@@ -99,7 +99,7 @@ impl Cell {
     /// Who sends the `flow`th flow of the `number`th cell.
     pub fn source(&self, number: u16, flow: u16) -> SocketAddr {
         let port = 30_000 + number * FLOWS + flow;
-        let lab = Lab { family: self.family };
+        let lab = Topology { family: self.family };
         match self.class {
             SourceClass::Pod => lab.neighbour(port),
             SourceClass::Network => lab.client(port),
@@ -111,10 +111,10 @@ impl Cell {
     pub fn destination(&self) -> SocketAddr {
         let number = self.service();
         match self.dialled {
-            Dialled::ClusterIp => SocketAddr::new(cluster_ip(self.family, number), PORT),
-            Dialled::NodePort => Lab { family: self.family }.node(node_port(number)),
-            Dialled::Vip => SocketAddr::new(vip(self.family, number), PORT),
-            Dialled::ExternalIp => SocketAddr::new(external_ip(self.family, number), PORT),
+            UdpConnected::ClusterIp => SocketAddr::new(cluster_ip(self.family, number), PORT),
+            UdpConnected::NodePort => Topology { family: self.family }.node(node_port(number)),
+            UdpConnected::Vip => SocketAddr::new(vip(self.family, number), PORT),
+            UdpConnected::ExternalIp => SocketAddr::new(external_ip(self.family, number), PORT),
         }
     }
 
@@ -159,7 +159,7 @@ pub fn contents(device: u32) -> Contents {
         }
         cluster.services.insert(service.name.clone(), service);
     }
-    let own = Family::ALL.map(|family| Lab { family }.node(0).ip());
+    let own = Family::ALL.map(|family| Topology { family }.node(0).ip());
     let net0 = NodeDevice {
         index: device,
         name: "net0".to_owned(),
@@ -201,18 +201,18 @@ fn service(number: u8, policy: TrafficPolicy) -> Service {
 fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice {
     let is_terminating = endpoints == Endpoints::Terminating;
     let endpoint = |pod: &Pod| Endpoint {
-        address: Lab { family }.pod(*pod, 0).ip(),
+        address: Topology { family }.pod(*pod, 0).ip(),
         ready: !is_terminating,
         serving: true,
         terminating: is_terminating,
-        node: Some(if *pod == Pod::Here { "here" } else { "elsewhere" }.to_owned()),
+        node: Some(if *pod == Pod::Local { "here" } else { "elsewhere" }.to_owned()),
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
     };
     let port = |protocol: Protocol| EndpointPort {
         name: protocol.to_string(),
         protocol,
-        port: lab::BACKEND_PORT,
+        port: topology::BACKEND_PORT,
     };
     EndpointSlice {
         name: Name::new("default", format!("{}-{family}", service.name)),
@@ -233,12 +233,12 @@ fn settings() -> Settings {
             frontends: 1000,
             slots: 20_000,
             backends: 1000,
-            connections: 1000,
+            conntrack: 1000,
             half_open: 1000,
             affinity: 1000,
         },
         honours_external_ips: true,
-        source_ports: SourcePorts { first: lab::FIRST_SOURCE_PORT, count: lab::SOURCE_PORTS },
+        snat_ports: SourcePorts { first: topology::FIRST_SNAT_PORT, count: topology::SNAT_PORTS },
         sockets: Sockets { namespace: 1, of_pods: false },
     }
 }
@@ -255,18 +255,18 @@ pub fn rows(contents: &Contents) -> Rows {
         v4: family_rows(contents),
         v6: family_rows(contents),
         slots,
-        source_ports: (settings.first_source_port, settings.source_ports),
+        snat_ports: (settings.first_snat_port, settings.snat_ports),
         services: Some((settings.services_v4, settings.services_v6)),
         own: Some((settings.own_v4, settings.own_v6)),
     }
 }
 
-fn family_rows<A: lb_userspace::maps::contents::Rows>(contents: &Contents) -> FamilyRows<A> {
+fn family_rows<A: lb_userspace::maps::contents::InContents>(contents: &Contents) -> FamilyRows<A> {
     let rows = A::rows(contents);
     FamilyRows {
         frontends: rows.frontends.clone(),
         backends: rows.backends.clone(),
-        addresses: rows.addresses.clone(),
+        ip_policies: rows.ip_policies.clone(),
         source_ranges: rows.source_ranges.clone(),
     }
 }

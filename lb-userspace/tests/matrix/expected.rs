@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
-use lb_ebpf::cases::lab::{self, Lab, Pod};
+use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_userspace::model::TrafficPolicy;
 
-use crate::cells::{Cell, Dialled};
+use crate::cells::{Cell, UdpConnected};
 
 impl Cell {
     /// How its flows end: at which pods, or why not. The node's processes and pods are inside the
@@ -20,23 +20,23 @@ impl Cell {
         }
         let from_outside = self.class == SourceClass::Network;
         let is_local = self.policy == TrafficPolicy::Local
-            && (self.dialled == Dialled::ClusterIp || from_outside);
-        let eligible = pods.iter().filter(|pod| !is_local || **pod == Pod::Here);
+            && (self.dialled == UdpConnected::ClusterIp || from_outside);
+        let eligible = pods.iter().filter(|pod| !is_local || **pod == Pod::Local);
         let ends: BTreeSet<SocketAddr> = eligible.map(|pod| self.at(*pod)).collect();
-        if ends.is_empty() { Err(Outcome::NoLocalEndpoint) } else { Ok(ends) }
+        if ends.is_empty() { Err(Outcome::DroppedNoLocalEndpoint) } else { Ok(ends) }
     }
 
     /// How a flow of this cell to the pod at `end` is forwarded, and the source it has there if that
     /// is not its own.
     pub fn forwarded(&self, end: SocketAddr) -> (Outcome, Option<IpAddr>) {
-        if self.class == SourceClass::Network && end == self.at(Pod::Elsewhere) {
-            (Outcome::ForwardedOut, Some(Lab { family: self.family }.node(0).ip()))
+        if self.class == SourceClass::Network && end == self.at(Pod::Remote) {
+            (Outcome::ForwardedSnat, Some(Topology { family: self.family }.node(0).ip()))
         } else {
             (Outcome::Forwarded, None)
         }
     }
 
     fn at(&self, pod: Pod) -> SocketAddr {
-        Lab { family: self.family }.pod(pod, lab::BACKEND_PORT)
+        Topology { family: self.family }.pod(pod, topology::BACKEND_PORT)
     }
 }

@@ -1,7 +1,7 @@
 //! The matrix of source classes: a pod, somebody outside and the node itself, at a cluster IP, a node
 //! port, a load balancer's address and an external IP, under both traffic policies, with endpoints
 //! here, elsewhere, on both sides, on their way out, and none; in both families and all protocols.
-//! What pods and others send are packets; the node's own processes dial, and their sockets are given a
+//! What pods and others send are packets; the node's own processes kind, and their sockets are given a
 //! backend, but for SCTP, which no program sees there.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
@@ -13,15 +13,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lb_common::address::{Address, Family, Port, Protocol, V4, V6, endpoint};
-use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::{Frontend, SourceClass, Verdict};
+use lb_common::outcome::{Disposition, Outcome};
+use lb_common::service::{EmptyPoolReason, Frontend, SourceClass};
 use lb_common::settings::InSettings;
-use lb_common::socket::Socket;
-use lb_ebpf::balance::{Flows, balance};
+use lb_common::socket::SocketRevNat;
 use lb_ebpf::cases::frame::{self, Kind};
-use lb_ebpf::cases::{Program, lab};
-use lb_ebpf::memory::{Rows, World};
-use lb_ebpf::socket::{self, Call, Dial, Room};
+use lb_ebpf::cases::{Program, topology};
+use lb_ebpf::in_memory::{Rows, World};
+use lb_ebpf::socket_lb::{self, Call, CallKind};
+use lb_ebpf::walk::{Scratch, walk};
 use lb_userspace::maps::Contents;
 
 use cells::{Cell, FLOWS, cells, contents, rows};
@@ -30,7 +30,7 @@ const DEVICE: u32 = 1;
 
 #[test]
 fn every_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows_it() {
-    let world = World { tables: rows(&contents(DEVICE)), ..lab::world(DEVICE) };
+    let world = World { tables: rows(&contents(DEVICE)), ..topology::world(DEVICE) };
     for (number, cell) in walked() {
         let flows = (0..FLOWS).map(|flow| send(&world, &cell, cell.source(number, flow)));
         let ended: BTreeSet<Result<SocketAddr, Outcome>> = flows.collect();
@@ -56,8 +56,8 @@ fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAd
     let program =
         if cell.class == SourceClass::Pod { Program::FromPod } else { Program::FromNetwork };
     let mut bytes = frame::frame(source, cell.destination(), cell.protocol, Kind::Open, b"hello");
-    let walked = balance(&mut bytes, world, program.hook(), &mut Flows::new());
-    if walked.outcome.ending() != Ending::Translated {
+    let walked = walk(&mut bytes, world, program.hook(), &mut Scratch::new());
+    if walked.outcome.disposition() != Disposition::Translated {
         return Err(walked.outcome);
     }
     let (from, to) = frame::ends(&bytes).unwrap();
@@ -69,15 +69,15 @@ fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAd
 
 #[test]
 fn the_nodes_own_processes_are_given_at_their_sockets_what_the_policy_allows_them() {
-    let world = World { tables: rows(&contents(DEVICE)), ..lab::world(DEVICE) };
+    let world = World { tables: rows(&contents(DEVICE)), ..topology::world(DEVICE) };
     for cell in of_processes().filter(|cell| cell.protocol != Protocol::SCTP) {
-        for dial in [Dial::Connect, Dial::Datagram] {
+        for kind in [CallKind::Connect, CallKind::Sendmsg] {
             let calls = (0..CALLS).map(|entropy| match cell.family {
-                Family::V4 => call::<V4>(&world, &cell, dial, entropy),
-                Family::V6 => call::<V6>(&world, &cell, dial, entropy),
+                Family::V4 => call::<V4>(&world, &cell, kind, entropy),
+                Family::V6 => call::<V6>(&world, &cell, kind, entropy),
             });
             let ended: BTreeSet<Result<SocketAddr, Outcome>> = calls.collect();
-            assert_eq!(ended, all_of(cell.ends()), "{dial:?} {cell:?}");
+            assert_eq!(ended, all_of(cell.ends()), "{kind:?} {cell:?}");
         }
     }
 }
@@ -94,17 +94,17 @@ const CALLS: u16 = 64;
 fn call<A: InSettings>(
     world: &World<Rows>,
     cell: &Cell,
-    dial: Dial,
+    kind: CallKind,
     entropy: u16,
 ) -> Result<SocketAddr, Outcome>
 where
-    World<Rows>: lb_ebpf::balance::World<A>,
+    World<Rows>: lb_ebpf::world::World<A>,
 {
     let frontend = frontend(cell);
-    assert!(socket::concerns(world, &frontend), "{cell:?}");
-    let (mut socket, mut room) = (Socket::new(), Room::new());
-    let call = Call { dial, frontend: &frontend, class: cell.class, entropy };
-    let peer = socket::dial(&mut socket, world, call, || Some(&mut room))?;
+    assert!(socket_lb::may_be_service(world, &frontend), "{cell:?}");
+    let (mut socket, mut scratch) = (SocketRevNat::new(), socket_lb::Scratch::new());
+    let call = Call { kind, frontend: &frontend, class: cell.class, entropy };
+    let peer = socket_lb::select(&mut socket, world, call, || Some(&mut scratch))?;
     assert_eq!(peer.frontend, frontend, "{cell:?}");
     Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
 }
@@ -127,15 +127,15 @@ fn the_rows_hold_for_the_nodes_own_processes_what_the_policy_allows_them() {
 }
 
 /// What the row of the cell's frontend holds for its class.
-fn pool<A: lb_userspace::maps::contents::Rows + Address>(
+fn pool<A: lb_userspace::maps::contents::InContents + Address>(
     contents: &Contents,
     cell: &Cell,
 ) -> Result<BTreeSet<SocketAddr>, Outcome> {
     let rows = A::rows(contents);
     let pool = rows.frontends[&frontend(cell)].pool(cell.class);
-    match pool.verdict() {
-        Some(Verdict::NoEndpoint) => Err(Outcome::RejectedNoEndpoint),
-        Some(Verdict::NoLocalEndpoint) => Err(Outcome::NoLocalEndpoint),
+    match pool.empty_reason() {
+        Some(EmptyPoolReason::NoEndpoint) => Err(Outcome::RejectedNoEndpoint),
+        Some(EmptyPoolReason::NoLocalEndpoint) => Err(Outcome::DroppedNoLocalEndpoint),
         None => Ok(contents.slots[&pool.base]
             .iter()
             .map(|id| &rows.backends[id])

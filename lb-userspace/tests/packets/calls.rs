@@ -8,10 +8,10 @@ use lb_common::address::{Port, Protocol, V4, V6, endpoint};
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, SourceClass};
 use lb_common::settings::InSettings;
-use lb_common::socket::Socket;
-use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::socket::{Call, Dial, Room, concerns, dial};
-use lb_ebpf::tables::Tables;
+use lb_common::socket::SocketRevNat;
+use lb_ebpf::in_memory::{InMemory, World};
+use lb_ebpf::socket_lb::{Call, CallKind, Scratch, may_be_service, select};
+use lb_ebpf::world::Tables;
 use lb_userspace::maps::Contents;
 
 /// How calls to this end end, in words.
@@ -26,7 +26,7 @@ pub fn ends(world: &World<Contents>, to: SocketAddr, protocol: Protocol) -> Vec<
                 SocketAddr::V6(_) => call::<V6>(world, to, protocol, entropy),
             };
             match backend {
-                Ok(backend) => format!("{} to {backend}", Outcome::ForwardedSocket),
+                Ok(backend) => format!("{} to {backend}", Outcome::SocketConnected),
                 Err(outcome) => outcome.to_string(),
             }
         })
@@ -45,11 +45,12 @@ where
 {
     let address = A::from_ip(to.ip()).expect("an address of this family");
     let frontend = Frontend::new(address, Port::new(to.port()), protocol);
-    if !concerns(world, &frontend) {
-        return Err(Outcome::NotAService);
+    if !may_be_service(world, &frontend) {
+        return Err(Outcome::PassedNotAService);
     }
-    let (mut socket, mut room) = (Socket::new(), Room::new());
-    let call = Call { dial: Dial::Connect, frontend: &frontend, class: SourceClass::Host, entropy };
-    let peer = dial(&mut socket, world, call, || Some(&mut room))?;
+    let (mut socket, mut scratch) = (SocketRevNat::new(), Scratch::new());
+    let call =
+        Call { kind: CallKind::Connect, frontend: &frontend, class: SourceClass::Host, entropy };
+    let peer = select(&mut socket, world, call, || Some(&mut scratch))?;
     Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
 }

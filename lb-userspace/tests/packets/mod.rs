@@ -4,8 +4,8 @@
 //! pod 10.244.0.9:40000 > 10.96.0.1:80/tcp = forwarded to 10.244.1.1:8080
 //! answer = replied from 10.96.0.1:80
 //! network 203.0.113.9:* > 192.0.2.1:30080/tcp = forwarded to 10.244.0.1:8080
-//! pod 10.244.0.9 pings 10.96.0.1 = answered-ping
-//! host dials 10.96.0.1:80/tcp = forwarded-socket to 10.244.1.1:8080
+//! pod 10.244.0.9 pings 10.96.0.1 = echo-replied
+//! host dials 10.96.0.1:80/tcp = socket-connected to 10.244.1.1:8080
 //! ```
 //!
 //! The first word is who sends: a pod of this node, or somebody outside. What processes of the node
@@ -20,12 +20,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Protocol, V4, V6};
-use lb_common::connection::Place;
-use lb_common::outcome::{Ending, Outcome};
+use lb_common::conntrack::HookPoint;
+use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::SourceClass;
-use lb_ebpf::balance::{Flows, Hook, balance};
 use lb_ebpf::cases::frame;
-use lb_ebpf::memory::World;
+use lb_ebpf::hook::Hook;
+use lb_ebpf::in_memory::World;
+use lb_ebpf::walk::{Scratch, walk};
 use lb_userspace::maps::Contents;
 
 use crate::stage::Stage;
@@ -70,9 +71,12 @@ pub fn played(stage: &mut Stage, lines: &str) -> String {
 
 fn described(sent: &Sent, ended: &Ended) -> String {
     let name = ended.outcome.name();
-    match ended.outcome.ending() {
-        Ending::Passed | Ending::Answered | Ending::Held | Ending::Dropped => name.to_owned(),
-        Ending::Translated => {
+    match ended.outcome.disposition() {
+        Disposition::Passed
+        | Disposition::IcmpReplied
+        | Disposition::Queued
+        | Disposition::Dropped => name.to_owned(),
+        Disposition::Translated => {
             let source = (ended.source != sent.source).then(|| source(sent, ended));
             let to = ended.destination != sent.destination;
             let destination = to.then(|| format!(" to {}", ended.destination));
@@ -83,7 +87,7 @@ fn described(sent: &Sent, ended: &Ended) -> String {
 
 /// A port that was made up depends on the flow; that there is another is what counts.
 fn source(sent: &Sent, ended: &Ended) -> String {
-    let is_reply = sent.place == Place::Egress || ended.outcome.name().starts_with("replied");
+    let is_reply = sent.place == HookPoint::Egress || ended.outcome.name().starts_with("replied");
     if is_reply || ended.source.port() == sent.source.port() {
         format!(" from {}", ended.source)
     } else {
@@ -116,8 +120,8 @@ fn destination(to: &str) -> (SocketAddr, Protocol) {
 fn ping(world: &World<Contents>, class: SourceClass, (from, to): (IpAddr, IpAddr)) -> Outcome {
     let request = if to.is_ipv4() { 8 } else { 128 };
     let mut bytes = frame::icmp(from, to, (request, 0, 1), b"hello");
-    let hook = Hook { place: Place::Ingress, class, goes_on: true };
-    balance(&mut bytes, world, hook, &mut Flows::default()).outcome
+    let hook = Hook { point: HookPoint::Ingress, class, can_pass_to_stack: true };
+    walk(&mut bytes, world, hook, &mut Scratch::default()).outcome
 }
 
 fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
@@ -133,7 +137,7 @@ fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
             SocketAddr::V4(_) => known::<V4>(world, source, destination, protocol).is_none(),
             SocketAddr::V6(_) => known::<V6>(world, source, destination, protocol).is_none(),
         };
-        Sent { source, destination, protocol, class, place: Place::Ingress, opens }
+        Sent { source, destination, protocol, class, place: HookPoint::Ingress, opens }
     };
     sources.into_iter().map(sent).collect()
 }

@@ -1,7 +1,7 @@
 //! The agent comes to what a plan says, whatever fails on the way.
 
 use lb_userspace::agent::{Agent, Effect, Event};
-use lb_userspace::maps::memory::FaultyStore;
+use lb_userspace::maps::in_memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation, diff};
 use lb_userspace::model::{Change, Cluster};
 use lb_userspace::plan::plan;

@@ -43,12 +43,12 @@ pub fn settings() -> Settings {
             frontends: 1000,
             slots: 100_000,
             backends: 1000,
-            connections: 1000,
+            conntrack: 1000,
             half_open: 1000,
             affinity: 1000,
         },
         honours_external_ips: true,
-        source_ports: SourcePorts { first: 61_000, count: 4536 },
+        snat_ports: SourcePorts { first: 61_000, count: 4536 },
         sockets: Sockets::default(),
     }
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Address, Family, Protocol, V4, V6, endpoint};
-use lb_common::connection::Place;
-use lb_common::outcome::{Ending, Outcome};
-use lb_common::service::{Frontend, FrontendRow, ServiceId, SourceClass, Verdict};
+use lb_common::conntrack::HookPoint;
+use lb_common::outcome::{Disposition, Outcome};
+use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, ServiceId, SourceClass};
 use lb_common::source_range::SourceRange;
-use lb_ebpf::tables::Tables;
-use lb_userspace::maps::contents::Rows;
+use lb_ebpf::world::Tables;
+use lb_userspace::maps::contents::InContents;
 use lb_userspace::maps::{BackendSet, Contents, diff};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ struct Pick {
 }
 
 /// All picks; fails if a row leads nowhere, to another's backend, or past the filter.
-fn picks<A: Rows>(contents: &Contents) -> Picks {
+fn picks<A: InContents>(contents: &Contents) -> Picks {
     let mut picks = Picks::new();
     for (frontend, row) in &A::rows(contents).frontends {
         check_filter(contents, frontend);
@@ -56,16 +56,16 @@ fn picks<A: Rows>(contents: &Contents) -> Picks {
     picks
 }
 
-fn slots<A: Rows>(
+fn slots<A: InContents>(
     contents: &Contents,
     row: &FrontendRow,
     class: SourceClass,
 ) -> BTreeSet<Result<SocketAddr, Outcome>> {
     let pool = row.pool(class);
-    if let Some(verdict) = pool.verdict() {
+    if let Some(verdict) = pool.empty_reason() {
         return BTreeSet::from([Err(match verdict {
-            Verdict::NoEndpoint => Outcome::RejectedNoEndpoint,
-            Verdict::NoLocalEndpoint => Outcome::NoLocalEndpoint,
+            EmptyPoolReason::NoEndpoint => Outcome::RejectedNoEndpoint,
+            EmptyPoolReason::NoLocalEndpoint => Outcome::DroppedNoLocalEndpoint,
         })]);
     }
     let slots = (pool.base..pool.base + pool.length).map(|index| {
@@ -78,7 +78,11 @@ fn slots<A: Rows>(
     slots.collect()
 }
 
-fn kept<A: Rows>(contents: &Contents, service: ServiceId, is_local: bool) -> BTreeSet<SocketAddr> {
+fn kept<A: InContents>(
+    contents: &Contents,
+    service: ServiceId,
+    is_local: bool,
+) -> BTreeSet<SocketAddr> {
     let rows = A::rows(contents).backends.values();
     let kept =
         rows.filter(|row| row.service == service && row.is_serving() && row.is_for(is_local));
@@ -96,13 +100,16 @@ fn client(family: Family, class: SourceClass) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn check_filter<A: Rows>(contents: &Contents, frontend: &Frontend<A>) {
+fn check_filter<A: InContents>(contents: &Contents, frontend: &Frontend<A>) {
     let rows = A::rows(contents).backends.values();
     let backends = rows.map(|row| (row.address, row.port, row.protocol));
     let frontend = (frontend.address, frontend.port, frontend.protocol);
     for (address, port, protocol) in backends.chain([frontend]) {
         let position = lb_common::filter::position(&address, port, protocol);
-        assert!(Tables::<A>::may_concern(contents, position), "the filter hides {address}:{port}");
+        assert!(
+            Tables::<A>::filter_matches(contents, position),
+            "the filter hides {address}:{port}"
+        );
     }
 }
 
@@ -127,7 +134,7 @@ fn openings(picks: &Picks, port: u16) -> Vec<Sent> {
             destination: *destination,
             protocol: *protocol,
             class: *class,
-            place: Place::Ingress,
+            place: HookPoint::Ingress,
             opens: true,
         }
     };
@@ -143,9 +150,11 @@ fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Pick
     let known: Vec<&Pick> = picks.iter().filter_map(|picks| picks.get(&key)).collect();
     let is_missing = known.len() < picks.len();
     let admissions = admissions(&known, sent.source.ip(), contents);
-    match (ended.outcome, ended.outcome.ending()) {
-        (Outcome::SourceRange, _) => admissions.contains(&false),
-        (_, Ending::Translated) => admissions.contains(&true) && may_get(&known, ended.destination),
+    match (ended.outcome, ended.outcome.disposition()) {
+        (Outcome::DroppedSourceRange, _) => admissions.contains(&false),
+        (_, Disposition::Translated) => {
+            admissions.contains(&true) && may_get(&known, ended.destination)
+        }
         (outcome, _) => {
             // What has the frontend does not close its address to it.
             let without = contents.iter().zip(picks).filter(|(_, picks)| !picks.contains_key(&key));
@@ -153,7 +162,7 @@ fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Pick
             let closes = without.any(|c| closed(c, sent.destination.ip()) == outcome);
             let is_verdict = known.iter().any(|pick| pick.to.contains(&Err(outcome)));
             is_verdict && admissions.contains(&true)
-                || is_missing && outcome == Outcome::NotAService
+                || is_missing && outcome == Outcome::PassedNotAService
                 || closes
         }
     }
@@ -170,8 +179,8 @@ fn admissions(known: &[&Pick], client: IpAddr, contents: [&Contents; 2]) -> BTre
 /// Whether a range of the Service port holds the client.
 fn is_within(contents: &Contents, client: IpAddr, service: ServiceId) -> bool {
     match client {
-        IpAddr::V4(ip) => contents.allows(&SourceRange::of(service, V4(ip.octets()))),
-        IpAddr::V6(ip) => contents.allows(&SourceRange::of(service, V6(ip.octets()))),
+        IpAddr::V4(ip) => contents.source_allowed(&SourceRange::of(service, V4(ip.octets()))),
+        IpAddr::V6(ip) => contents.source_allowed(&SourceRange::of(service, V6(ip.octets()))),
     }
 }
 
@@ -186,12 +195,12 @@ fn may_get(known: &[&Pick], backend: SocketAddr) -> bool {
 
 /// What becomes of a packet to a port of this address that is no frontend.
 fn closed(contents: &Contents, address: IpAddr) -> Outcome {
-    fn of<A: Rows>(contents: &Contents, address: A) -> Outcome {
+    fn of<A: InContents>(contents: &Contents, address: A) -> Outcome {
         let cidrs = SourceRange::of(SourceRange::<A>::CLUSTER, address);
-        match contents.address(&address) {
-            Some(row) if row.rejects() => Outcome::RejectedUndefinedPort,
-            None if contents.allows(&cidrs) => Outcome::UnallocatedAddress,
-            Some(_) | None => Outcome::NotAService,
+        match contents.ip_policy(&address) {
+            Some(row) if row.rejects() => Outcome::RejectedNoSuchPort,
+            None if contents.source_allowed(&cidrs) => Outcome::DroppedUnallocatedAddress,
+            Some(_) | None => Outcome::PassedNotAService,
         }
     }
     match address {
@@ -250,7 +259,7 @@ proptest! {
         let mut flows: BTreeMap<Sent, Ended> = BTreeMap::new();
         for sent in openings(&old, 10_000) {
             let began = send(&mut node, &sent);
-            if began.outcome.ending() == Ending::Translated {
+            if began.outcome.disposition() == Disposition::Translated {
                 let answer = answer(&node, &began, sent.protocol);
                 let back = send(&mut node, &answer);
                 prop_assert_eq!((back.source, back.destination), (sent.destination, sent.source));

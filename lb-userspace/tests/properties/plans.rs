@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lb_common::address::{Address, Port, Protocol};
 use lb_common::backend::BackendId;
 use lb_common::service::{Pool, ServiceId};
-use lb_userspace::maps::contents::Rows;
+use lb_userspace::maps::contents::InContents;
 use lb_userspace::maps::{BackendSet, Contents, FamilyContents, Operation, diff};
 use lb_userspace::model::{Cluster, Name};
 use lb_userspace::plan::{Plan, Settings, plan};
@@ -53,8 +53,7 @@ fn check_family_room<A: Address>(rows: &FamilyContents<A>, settings: &Settings) 
 
 /// The contents as the kernel's maps give them back: of the slots only what a frontend names.
 fn read_back(contents: &Contents) -> Contents {
-    let flat =
-        |index: u32| lb_ebpf::tables::Tables::<lb_common::address::V4>::slot(contents, index);
+    let flat = |index: u32| lb_ebpf::world::Tables::<lb_common::address::V4>::slot(contents, index);
     let pools = contents.v4.pools().chain(contents.v6.pools()).map(|(_, pool)| pool);
     let slots = |pool: Pool| -> Arc<[BackendId]> {
         (pool.base..pool.base + pool.length).map(|index| flat(index).unwrap()).collect()
@@ -71,7 +70,7 @@ fn owners<A: Address>(rows: &FamilyContents<A>) -> BTreeMap<u32, BTreeSet<Servic
     owners
 }
 
-fn backends<A: Rows>(
+fn backends<A: InContents>(
     contents: &Contents,
 ) -> BTreeMap<(ServiceId, A, Port, Protocol), (BackendId, u32)> {
     let rows = A::rows(contents).backends.iter();

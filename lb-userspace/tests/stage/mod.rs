@@ -8,12 +8,12 @@
 use std::collections::VecDeque;
 
 use lb_common::address::{V4, V6};
-use lb_common::connection::Ticks;
+use lb_common::conntrack::Ticks;
 use lb_common::maps::Capacities;
-use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::tables::Table;
+use lb_ebpf::in_memory::{InMemory, World};
+use lb_ebpf::world::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
-use lb_userspace::maps::memory::FaultyStore;
+use lb_userspace::maps::in_memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
 use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, Sockets, SourcePorts};
 use lb_userspace::plan::{NodePortAddresses, Settings};
@@ -208,12 +208,12 @@ fn settings() -> Settings {
             frontends: 1000,
             slots: 100_000,
             backends: 1000,
-            connections: 1000,
+            conntrack: 1000,
             half_open: 1000,
             affinity: 1000,
         },
         honours_external_ips: true,
-        source_ports: SourcePorts { first: 61_000, count: 4536 },
+        snat_ports: SourcePorts { first: 61_000, count: 4536 },
         sockets: Sockets::default(),
     }
 }

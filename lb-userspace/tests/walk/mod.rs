@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Protocol, V4, V6};
-use lb_common::connection::{Connection, Place};
-use lb_common::outcome::{Ending, Outcome};
+use lb_common::conntrack::{ConntrackEntry, HookPoint};
+use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::SourceClass;
-use lb_ebpf::balance::{Flows, Hook, balance};
 use lb_ebpf::cases::frame::{Kind, ends, frame, tuple};
-use lb_ebpf::memory::{InMemory, World};
-use lb_ebpf::tables::{Connections, NextHop, Table};
+use lb_ebpf::hook::Hook;
+use lb_ebpf::in_memory::{InMemory, World};
+use lb_ebpf::walk::{Scratch, walk};
+use lb_ebpf::world::{Conntrack, NextHop, Table};
 use lb_userspace::maps::Contents;
 
 /// One packet.
@@ -19,7 +20,7 @@ pub struct Sent {
     pub destination: SocketAddr,
     pub protocol: Protocol,
     pub class: SourceClass,
-    pub place: Place,
+    pub place: HookPoint,
     /// TCP alone: whether it opens the connection.
     pub opens: bool,
 }
@@ -47,8 +48,8 @@ pub fn node(contents: Contents) -> World<Contents> {
 /// Lets every backend there is now be reached out of the network device, besides those that were.
 pub fn reach(world: &mut World<Contents>) {
     if let Some(device) = world.tables.devices.get(&DEVICE) {
-        world.v4.own_addresses.insert(DEVICE, device.v4);
-        world.v6.own_addresses.insert(DEVICE, device.v6);
+        world.v4.device_addresses.insert(DEVICE, device.v4);
+        world.v6.device_addresses.insert(DEVICE, device.v6);
     }
     let (v4, v6) = (world.tables.v4.backends.values(), world.tables.v6.backends.values());
     world.v4.routes.extend(v4.map(|row| (row.address, WAY)));
@@ -64,14 +65,15 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     }
     let kind = if sent.opens { Kind::Open } else { Kind::Data };
     let mut bytes = frame(sent.source, sent.destination, sent.protocol, kind, b"hello");
-    let hook = Hook { place: sent.place, class: sent.class, goes_on: true };
-    let walked = balance(&mut bytes, world, hook, &mut Flows::default());
-    let (source, destination) = match walked.outcome.ending() {
+    let hook = Hook { point: sent.place, class: sent.class, can_pass_to_stack: true };
+    let walked = walk(&mut bytes, world, hook, &mut Scratch::default());
+    let (source, destination) = match walked.outcome.disposition() {
         // What is sent back is another packet.
-        Ending::Answered => (sent.source, sent.destination),
-        Ending::Translated | Ending::Passed | Ending::Held | Ending::Dropped => {
-            ends(&bytes).expect("a walk leaves packets whole")
-        }
+        Disposition::IcmpReplied => (sent.source, sent.destination),
+        Disposition::Translated
+        | Disposition::Passed
+        | Disposition::Queued
+        | Disposition::Dropped => ends(&bytes).expect("a walk leaves packets whole"),
     };
     Ended { outcome: walked.outcome, source, destination }
 }
@@ -92,8 +94,8 @@ fn place<A: InMemory>(
     from: SocketAddr,
     to: SocketAddr,
     protocol: Protocol,
-) -> Place {
-    known::<A>(world, from, to, protocol).expect("an entry for the answers").place()
+) -> HookPoint {
+    known::<A>(world, from, to, protocol).expect("an entry for the reply").hook_point()
 }
 
 /// The entry of packets between these ends, established or half open.
@@ -102,11 +104,11 @@ pub fn known<A: InMemory>(
     from: SocketAddr,
     to: SocketAddr,
     protocol: Protocol,
-) -> Option<Connection<A>> {
-    let mut entry = Connection::empty();
+) -> Option<ConntrackEntry<A>> {
+    let mut entry = ConntrackEntry::empty();
     let tuple = tuple(from, to, protocol);
     let is_there = [Table::Established, Table::HalfOpen]
         .iter()
-        .any(|table| world.find(*table, &tuple, &mut entry));
+        .any(|table| world.lookup(*table, &tuple, &mut entry));
     is_there.then_some(entry)
 }

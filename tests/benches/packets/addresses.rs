@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::Family;
-use lb_ebpf::cases::lab::BACKEND_PORT;
+use lb_ebpf::cases::topology::BACKEND_PORT;
 
 use crate::cases::Whereabouts;
 

@@ -7,8 +7,8 @@ use aya::maps::{Array, HashMap, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::{Family, Tuple, V4, V6};
+use lb_ebpf::bench::shared::{HEADERS, Series, Spread, WORDS};
 use lb_ebpf::cases::{Program, frame};
-use lb_ebpf::repeat::{HEADERS, Series, Spread, WORDS};
 use weir_tests::kernel::{Plain, context};
 
 /// The variable that names the benchmark's object.

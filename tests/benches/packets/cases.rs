@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
+use lb_ebpf::bench::shared::Spread;
 use lb_ebpf::cases::Program;
 use lb_ebpf::cases::frame::{self, Kind};
-use lb_ebpf::cases::lab::BACKEND_PORT;
-use lb_ebpf::repeat::Spread;
+use lb_ebpf::cases::topology::BACKEND_PORT;
 
 use crate::addresses::{self, Addresses};
 
@@ -93,7 +93,7 @@ pub struct Case {
 
 /// Every case.
 pub fn all() -> Vec<Case> {
-    use Outcome::{Forwarded, ForwardedOut, NotAService, Replied, RepliedOut};
+    use Outcome::{Forwarded, ForwardedSnat, PassedNotAService, Replied, RepliedSnat};
     use Program::{FromNetwork, NetworkXdp, ToDevice};
     use Role::{Forward, New, Reply, Stranger};
     use Whereabouts::{Elsewhere, Here};
@@ -103,16 +103,16 @@ pub fn all() -> Vec<Case> {
             for (whereabouts, role, program, outcome) in [
                 (Here, Forward, FromNetwork, Forwarded),
                 (Here, Reply, ToDevice, Replied),
-                (Elsewhere, Forward, FromNetwork, ForwardedOut),
-                (Elsewhere, Reply, FromNetwork, RepliedOut),
-                (Elsewhere, Forward, NetworkXdp, ForwardedOut),
-                (Elsewhere, Reply, NetworkXdp, RepliedOut),
+                (Elsewhere, Forward, FromNetwork, ForwardedSnat),
+                (Elsewhere, Reply, FromNetwork, RepliedSnat),
+                (Elsewhere, Forward, NetworkXdp, ForwardedSnat),
+                (Elsewhere, Reply, NetworkXdp, RepliedSnat),
                 (Here, New, FromNetwork, Forwarded),
-                (Elsewhere, New, FromNetwork, ForwardedOut),
-                (Elsewhere, New, NetworkXdp, ForwardedOut),
-                (Here, Stranger, FromNetwork, NotAService),
-                (Here, Stranger, ToDevice, NotAService),
-                (Here, Stranger, NetworkXdp, NotAService),
+                (Elsewhere, New, FromNetwork, ForwardedSnat),
+                (Elsewhere, New, NetworkXdp, ForwardedSnat),
+                (Here, Stranger, FromNetwork, PassedNotAService),
+                (Here, Stranger, ToDevice, PassedNotAService),
+                (Here, Stranger, NetworkXdp, PassedNotAService),
             ] {
                 let flows: &[Flows] =
                     if role == New { &[Flows::Endless] } else { &[Flows::One, Flows::Many] };

@@ -1,7 +1,7 @@
 //! What a packet costs: `cargo xtask bench packets`.
 //!
 //! Programs of the real object run under `BPF_PROG_TEST_RUN` behind a wrapper that makes each packet
-//! new (`lb_ebpf::repeat`). Every round runs every case once, in an order of its own; what a round's
+//! new (`lb_ebpf::bench::shared`). Every round runs every case once, in an order of its own; what a round's
 //! floor cost is subtracted from that round's cases, and the rest is also told in hash look-ups of
 //! the same round, because machines are noisy and ratios travel better than nanoseconds. After every
 //! sample the programs' own counters must say that each packet ended as the case says.

@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::Result;
 use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::connection::{Connection, State, Ticks};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
 use lb_common::settings::Settings;
 use lb_ebpf::cases::frame;
-use lb_ebpf::cases::lab::{MTU, NODE_LINK, ROUTER_LINK, address};
+use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::{Programs, ip};
 
 use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, OWN_PORTS, PORT_BITS};
@@ -50,7 +50,7 @@ pub fn build() -> Result<u32> {
 /// its flows. Each place has programs of its own, so that every table is equally large and full.
 pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Result<Programs> {
     let mut programs = Programs::load(|map| match map {
-        "CONNECTIONS_V4" | "CONNECTIONS_V6" => CONNECTIONS,
+        "CONNTRACK_V4" | "CONNTRACK_V6" => CONNECTIONS,
         "HALF_OPEN_V4" | "HALF_OPEN_V6" => HALF_OPEN,
         "FRONTENDS_V4" | "FRONTENDS_V6" => 1 << 16,
         "SLOTS" => 1 << 18,
@@ -61,8 +61,8 @@ pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Re
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
     programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500 })?;
     let ports = Settings {
-        first_source_port: FIRST_OWN_PORT,
-        source_ports: OWN_PORTS,
+        first_snat_port: FIRST_OWN_PORT,
+        snat_ports: OWN_PORTS,
         ..bytemuck::Zeroable::zeroed()
     };
     programs.set("SETTINGS", 0, ports)?;
@@ -92,7 +92,7 @@ where
     Tuple<A>: bytemuck::Pod,
     Frontend<A>: bytemuck::Pod,
     Backend<A>: bytemuck::Pod,
-    Connection<A>: bytemuck::Pod,
+    ConntrackEntry<A>: bytemuck::Pod,
 {
     let family = if A::FAMILY == Family::V4 { "V4" } else { "V6" };
     let dialled = addresses::of(A::FAMILY).frontend;
@@ -119,10 +119,10 @@ where
     for position in positions {
         programs.mark(position)?;
     }
-    let table = format!("CONNECTIONS_{family}");
+    let table = format!("CONNTRACK_{family}");
     for flow in 0..=Flows::Many.mask() {
         let (tuple, entry) = established::<A>(whereabouts, protocol, flow);
-        programs.put(&table, entry.partner(), entry.answer(&tuple))?;
+        programs.put(&table, entry.other_key(), entry.reply_entry(&tuple))?;
         programs.put(&table, tuple, entry)?;
     }
     Ok(())
@@ -133,7 +133,7 @@ fn established<A: Address>(
     whereabouts: Whereabouts,
     protocol: Protocol,
     flow: u32,
-) -> (Tuple<A>, Connection<A>) {
+) -> (Tuple<A>, ConntrackEntry<A>) {
     let place = addresses::of(A::FAMILY);
     let (port, host) = ((flow & ((1 << PORT_BITS) - 1)) as u16, flow >> PORT_BITS);
     let client = nth(place.client, host);
@@ -143,17 +143,17 @@ fn established<A: Address>(
         Whereabouts::Here => (from, 0, 0),
         Whereabouts::Elsewhere => {
             let own = SocketAddr::new(place.own, FIRST_OWN_PORT + port);
-            (own, host, Connection::<A>::OUT)
+            (own, host, ConntrackEntry::<A>::SNAT)
         }
     };
     let backend = addresses::backend(A::FAMILY, whereabouts, host);
-    let entry = Connection {
+    let entry = ConntrackEntry {
         rewritten: frame::tuple(source, backend, protocol),
         service: SERVICE,
         backend: backend_id(host),
         generation: GENERATION,
         last_seen: Ticks(0),
-        state: State::ANSWERED.with(State::ESTABLISHED),
+        state: State::REPLIED.with(State::ESTABLISHED),
         flags,
         zero: 0,
     };

@@ -1,16 +1,16 @@
-//! `weir explain`: what would happen to a packet, and to the call of the process that sends it. It
-//! walks the live maps with the datapath's own code; what that code asks and is answered is the
-//! explanation.
+//! `weir explain`: what would happen to a packet, and to the system call of the process that sends it. It
+//! walks the live maps with the datapath's own code, whose steps are the explanation.
 
-mod ends;
-mod live;
+mod args;
+mod live_world;
 mod node;
 mod packet;
-mod recorder;
-mod rule;
-mod story;
+mod service_rule;
+mod socket;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -18,37 +18,38 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lb_common::address::Family;
 use lb_common::service::SourceClass;
 
-pub use self::ends::{AddressError, Destination, Sender};
-use self::live::Live;
+pub use self::args::{AddressError, Destination, Sender};
+use self::live_world::live_world;
 use self::node::ThisNode;
-use self::story::{Question, Story};
+use self::trace::{Question, Trace};
 use super::output::{Output, json, yaml};
 use crate::agent::place;
 use crate::maps::MapStore;
-use crate::maps::connections::KernelFlows;
+use crate::maps::affinity::KernelClients;
+use crate::maps::conntrack_gc::KernelFlows;
 use crate::maps::kernel::KernelStore;
-use crate::maps::memories::KernelClients;
 use crate::programs::pins::Pins;
 
-/// Says what would happen to a packet, and why, step by step. Sends nothing, changes nothing.
+/// Say what would happen to a packet, and why, step by step; sends nothing, changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(after_help = "\
 Examples:
   weir explain 10.244.1.7 10.96.0.10:53/udp
       A pod asks the cluster's DNS.
   weir explain 192.0.2.9:40000 198.51.100.1:30080/tcp --from network
-      A client outside dials a node port.
+      A client outside uses a node port.
   weir explain 192.0.2.1 10.96.0.1:443/tcp --from host
       A process of this node calls connect, as the kubelet does.
-  weir explain [fd00::9]:40000 [fd00:96::1]:80/tcp")]
+  weir explain [fd00::9]:40000 [fd00:96::1]:80/tcp -o wide
+      Each step as a sentence.")]
 pub struct Args {
-    /// Who sends it; without a port, one that no flow uses
+    /// Its source; without a port, one that no flow uses
     #[arg(value_name = "SRC[:PORT]")]
     pub sender: Sender,
-    /// What it is sent to
+    /// Its destination
     #[arg(value_name = "DST:PORT/PROTO")]
     pub destination: Destination,
-    /// How it comes in [default: pod if the sender is behind a pod-facing device, host if it is an
+    /// The class of its sender [default: pod if the sender is behind a pod-facing device, host if it is an
     /// address of this node, else network]
     #[arg(long, value_name = "CLASS", value_parser = source_class())]
     pub from: Option<SourceClass>,
@@ -100,15 +101,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(class) => (class, "as --from says".into()),
         None => node.class_of(args.sender.address)?,
     };
-    let world = Live::new(contents.clone(), (&flows, &clients), &node);
+    let world = live_world(contents.clone(), (&flows, &clients), &node);
     let question = Question { sender: args.sender, destination: args.destination, class, because };
-    let story = Story::tell(&world, &node, &contents, &question);
-    world.failure()?;
+    let trace = Trace::of(&world, &node, &contents, &question);
+    world.backing.failure()?;
     node.failure()?;
     match args.output {
-        Output::Json => super::print(json(&story)?),
-        Output::Yaml => super::print(yaml(&story)?.trim_end()),
-        Output::Table | Output::Wide => super::print(&story),
+        Output::Json => super::print(json(&trace)?),
+        Output::Yaml => super::print(yaml(&trace)?.trim_end()),
+        Output::Table => super::print(&trace),
+        Output::Wide => super::print(trace.wide()),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! The node around the maps: its devices and its routing table, asked of the kernel.
+//! The node around the maps: its devices and its routes, read from the kernel.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,24 +13,24 @@ use crate::agent::status::Status;
 use crate::model::DeviceRole;
 use crate::programs::devices::{Link, Netlink, NetlinkError, Selection, Way, classify};
 
-/// What a walk needs of the node beside the maps.
-pub trait Around {
-    /// Where the routing table sends packets to `destination`.
-    fn way(&self, destination: IpAddr) -> Way;
+/// What `weir explain` needs of the node beside the maps.
+pub trait NodeView {
+    /// The route to `destination`.
+    fn route(&self, destination: IpAddr) -> Way;
     /// The name of a device.
     fn device(&self, index: u32) -> String;
-    /// Where the programs for processes' sockets are.
+    /// The cgroup that the programs for socket load balancing are attached to.
     fn control_group(&self) -> ControlGroup;
 }
 
-/// Where the programs for processes' sockets are.
+/// The cgroup that the programs for socket load balancing are attached to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ControlGroup {
-    /// On this one.
+    /// This one.
     At(PathBuf),
-    /// On none, though sockets are to be balanced.
+    /// None, though sockets are to be balanced.
     Nowhere,
-    /// No agent has told.
+    /// No agent has written its status.
     Unknown,
 }
 
@@ -58,8 +58,7 @@ pub struct ThisNode {
 }
 
 impl ThisNode {
-    /// Asks the kernel for its devices; what they face, the agent's `status` tells, and without it
-    /// their looks.
+    /// Reads the kernel's devices; their roles are in the agent's `status`, and are guessed without it.
     ///
     /// # Errors
     ///
@@ -75,7 +74,7 @@ impl ThisNode {
                 let pods = status.devices.iter().filter(|device| device.role == "pod");
                 pods.map(|device| device.index).collect()
             }
-            None => pods_by_looks(&links),
+            None => guess_pods(&links),
         };
         Ok(Self { runtime, netlink, links, pods, group, failure: RefCell::default() })
     }
@@ -98,7 +97,7 @@ impl ThisNode {
         })
     }
 
-    /// Tells of a question that was not answered.
+    /// A question that was not answered.
     ///
     /// # Errors
     ///
@@ -108,8 +107,8 @@ impl ThisNode {
     }
 }
 
-impl Around for ThisNode {
-    fn way(&self, destination: IpAddr) -> Way {
+impl NodeView for ThisNode {
+    fn route(&self, destination: IpAddr) -> Way {
         match self.runtime.block_on(self.netlink.way(destination)) {
             Ok(way) => way,
             Err(error) => {
@@ -129,7 +128,7 @@ impl Around for ThisNode {
     }
 }
 
-fn pods_by_looks(links: &[Link]) -> BTreeSet<u32> {
+fn guess_pods(links: &[Link]) -> BTreeSet<u32> {
     let devices = classify(links, &Selection::default()).into_iter();
     let pods = devices.filter(|device| device.role == Some(DeviceRole::Pod));
     pods.map(|device| device.link.index).collect()
@@ -155,15 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_tells_where_its_programs_for_sockets_are() {
-        let told = |balancing: &str, cgroup: Option<&str>| {
+    fn the_cgroup_is_read_from_the_agent_s_status() {
+        let group = |balancing: &str, cgroup: Option<&str>| {
             let cgroup = cgroup.map(PathBuf::from);
             let socket_balancing = balancing.into();
             ControlGroup::of(Some(&Status { socket_balancing, cgroup, ..Status::default() }))
         };
-        assert_eq!(told("host", Some("/group")), ControlGroup::At("/group".into()));
-        assert_eq!(told("host", None), ControlGroup::Nowhere);
-        assert_eq!(told("", None), ControlGroup::Unknown);
+        assert_eq!(group("host", Some("/group")), ControlGroup::At("/group".into()));
+        assert_eq!(group("host", None), ControlGroup::Nowhere);
+        assert_eq!(group("", None), ControlGroup::Unknown);
         assert_eq!(ControlGroup::of(None), ControlGroup::Unknown);
     }
 }

@@ -1,4 +1,4 @@
-//! The packet that is explained: made by etherparse, read back by the datapath's own reader.
+//! The packet that is explained: built by etherparse, parsed by the datapath's own parser.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use lb_ebpf::wire::{Headers, IpVersion, Ipv4, Ipv6, family};
 /// Hops it may make, as Linux sends it.
 const HOPS: u8 = 64;
 
-/// A packet without payload; of TCP and SCTP, the one that opens a connection or one amid it.
+/// A packet without payload; of TCP and SCTP, the one that opens a connection or one of an open connection.
 ///
 /// # Errors
 ///
@@ -55,7 +55,7 @@ fn sctp(from: u16, to: u16, opens: bool) -> Vec<u8> {
     [&ports[..], &tag_and_checksum, &chunk].concat()
 }
 
-/// Source and destination of a packet, or `None` if it is not one of ours.
+/// Source and destination of a packet, or `None` if it is not balanced.
 pub fn ends(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
     match family(frame)? {
         Family::V4 => read::<Ipv4>(frame),
@@ -65,7 +65,7 @@ pub fn ends(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
 
 fn read<V: IpVersion>(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
     let mut headers = Headers::<V::Address>::empty();
-    V::read(frame, &mut headers).ok()?;
+    V::parse(frame, &mut headers).ok()?;
     let Tuple { source, source_port, destination, destination_port, .. } = headers.tuple;
     Some((endpoint(source.to_ip(), source_port), endpoint(destination.to_ip(), destination_port)))
 }

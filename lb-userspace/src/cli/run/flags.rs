@@ -91,7 +91,7 @@ pub struct Sizes {
     /// Flows per address family that can be established at once [default: 0.25 % of the memory,
     /// 32768 to 1048576]
     #[arg(long, value_name = "N", value_parser = size())]
-    pub connection_table_size: Option<u32>,
+    pub conntrack_table_size: Option<u32>,
     /// Frontends (address, port, protocol) per address family, and Service ports [default: 65536]
     #[arg(long, value_name = "N", value_parser = size())]
     pub frontend_table_size: Option<u32>,

@@ -60,9 +60,9 @@ impl Args {
             ("nodePortAddresses", file.nodeport_addresses),
         );
         let sizes = TableSizes {
-            connections: given.one(
-                ("--connection-table-size", self.sizes.connection_table_size),
-                ("conntrack", file.connections),
+            conntrack: given.one(
+                ("--conntrack-table-size", self.sizes.conntrack_table_size),
+                ("conntrack", file.conntrack),
             ),
             frontends: self.sizes.frontend_table_size,
             backends: self.sizes.backend_table_size,

@@ -36,7 +36,7 @@ fn flags_reach_the_settings() {
     let config = parse(
         "--manifests a --manifests b --node-name n --network-devices eth0,ens* \
          --pod-devices veth* --xdp off --nodeport-addresses 10.0.0.0/8,fd00::/8 \
-         --external-ips ignore --socket-balancing all --cgroup /run/cgroup --connection-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
+         --external-ips ignore --socket-balancing all --cgroup /run/cgroup --conntrack-table-size 40000 --frontend-table-size 2000 --bpffs /run/bpf",
     )
     .unwrap()
     .config()
@@ -50,7 +50,7 @@ fn flags_reach_the_settings() {
     assert_eq!(config.cgroup, Some("/run/cgroup".into()));
     assert_eq!(config.nodeport_addresses.to_string(), "10.0.0.0/8,fd00::/8");
     assert_eq!(config.external_ips, ExternalIps::Ignore);
-    assert_eq!(config.capacities.connections, 80_000);
+    assert_eq!(config.capacities.conntrack, 80_000);
     assert_eq!(config.capacities.frontends, 2000);
     assert!(config.pin_directory.starts_with("/run/bpf/weir"));
 }

@@ -3,13 +3,13 @@
 use comfy_table::Table;
 use lb_common::address::endpoint;
 use lb_common::affinity::{Affinity, Client};
-use lb_common::connection::Ticks;
+use lb_common::conntrack::Ticks;
 use serde::Serialize;
 
 use super::snapshot::{Named, Only};
 use crate::cli::output::{Answer, table};
 use crate::maps::Contents;
-use crate::maps::contents::Rows;
+use crate::maps::contents::InContents;
 
 /// Clients of both families.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
@@ -30,7 +30,7 @@ pub struct Known {
 
 impl Clients {
     /// Adds those of a family that are asked for. It is `now`.
-    pub fn add<A: Rows>(
+    pub fn add<A: InContents>(
         &mut self,
         contents: &Contents,
         only: &Only,

@@ -4,13 +4,13 @@
 use std::io::{self, Write};
 
 use lb_common::address::{Address, Tuple, endpoint};
-use lb_common::connection::{Connection, Ticks};
-use lb_ebpf::tables::Table;
+use lb_common::conntrack::{ConntrackEntry, Ticks};
+use lb_ebpf::world::Table;
 use serde::Serialize;
 
 use super::snapshot::{Named, Only};
 use crate::cli::output::{self, Output};
-use crate::maps::connections::FlowTables;
+use crate::maps::conntrack_gc::FlowTables;
 use crate::maps::{Contents, MapError};
 
 /// A flow.
@@ -107,11 +107,11 @@ impl<'a, W: Write> Writer<'a, W> {
         tables: &impl FlowTables<A>,
         table: Table,
         tuple: &Tuple<A>,
-        entry: &Connection<A>,
+        entry: &ConntrackEntry<A>,
     ) -> Result<Flow, MapError> {
         let mut idle = self.now.since(entry.last_seen);
-        let answers = tables.find(table, &entry.partner())?;
-        if let Some(answers) = answers.filter(|answers| answers.partner() == *tuple) {
+        let answers = tables.find(table, &entry.other_key())?;
+        if let Some(answers) = answers.filter(|answers| answers.other_key() == *tuple) {
             idle = idle.min(self.now.since(answers.last_seen));
         }
         let rewritten = &entry.rewritten;
@@ -130,7 +130,7 @@ impl<'a, W: Write> Writer<'a, W> {
                 Table::Established => "established",
                 Table::HalfOpen => "half-open",
             },
-            way: match (entry.goes_out(), entry.goes_back()) {
+            way: match (entry.is_snat(), entry.is_hairpin()) {
                 (true, _) => "out",
                 (false, true) => "back",
                 (false, false) => "stack",
@@ -192,27 +192,31 @@ mod tests {
     use std::collections::BTreeMap;
 
     use lb_common::address::V4;
-    use lb_common::connection::State;
-    use lb_ebpf::memory::World;
-    use lb_ebpf::tables::Connections;
+    use lb_common::conntrack::State;
+    use lb_ebpf::in_memory::World;
+    use lb_ebpf::world::Conntrack;
 
     use super::*;
     use crate::cli::sample;
 
     /// The tables of a world in memory, read as the kernel's are.
-    struct InMemory(BTreeMap<(Table, Tuple<V4>), Connection<V4>>);
+    struct InMemory(BTreeMap<(Table, Tuple<V4>), ConntrackEntry<V4>>);
 
     impl FlowTables<V4> for InMemory {
         fn for_each(
             &self,
             table: Table,
-            see: &mut dyn FnMut(Tuple<V4>, Connection<V4>) -> Result<(), MapError>,
+            see: &mut dyn FnMut(Tuple<V4>, ConntrackEntry<V4>) -> Result<(), MapError>,
         ) -> Result<(), MapError> {
             let of_table = self.0.iter().filter(|((its, _), _)| *its == table);
             of_table.into_iter().try_for_each(|((_, tuple), entry)| see(*tuple, *entry))
         }
 
-        fn find(&self, t: Table, tuple: &Tuple<V4>) -> Result<Option<Connection<V4>>, MapError> {
+        fn find(
+            &self,
+            t: Table,
+            tuple: &Tuple<V4>,
+        ) -> Result<Option<ConntrackEntry<V4>>, MapError> {
             Ok(self.0.get(&(t, *tuple)).copied())
         }
 
@@ -229,19 +233,19 @@ mod tests {
         let tuple = Tuple::new(client, client_port, frontend, port, Protocol::TCP);
         let world = World::new(sample::contents());
         let (id, row) = world.tables.v4.backends.first_key_value().unwrap();
-        let entry = Connection {
+        let entry = ConntrackEntry {
             rewritten: Tuple::new(client, client_port, row.address, row.port, Protocol::TCP),
             service: row.service,
             backend: *id,
             generation: row.generation,
             last_seen: Ticks(90),
-            state: State::ANSWERED.with(State::ESTABLISHED),
+            state: State::REPLIED.with(State::ESTABLISHED),
             flags: 0,
             zero: 0,
         };
-        let answers = Connection { last_seen: Ticks(97), ..entry.answer(&tuple) };
-        world.add(Table::Established, &tuple, &entry).unwrap();
-        world.add(Table::Established, &entry.partner(), &answers).unwrap();
+        let answers = ConntrackEntry { last_seen: Ticks(97), ..entry.reply_entry(&tuple) };
+        world.insert(Table::Established, &tuple, &entry).unwrap();
+        world.insert(Table::Established, &entry.other_key(), &answers).unwrap();
         let entries = world.v4.entries(Table::Established).into_iter();
         InMemory(entries.map(|(tuple, entry)| ((Table::Established, tuple), entry)).collect())
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use comfy_table::Table;
 use lb_common::address::{V4, V6, endpoint};
 use lb_common::backend::BackendId;
-use lb_common::connection::Ticks;
-use lb_common::service::{FrontendRow, Pool, SourceClass, Verdict};
+use lb_common::conntrack::Ticks;
+use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, SourceClass};
 use serde::Serialize;
 
 use super::snapshot::{Named, Only, Snapshot};
 use crate::cli::output::{Answer, table};
-use crate::maps::contents::Rows;
+use crate::maps::contents::InContents;
 
 /// Frontends of both families.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -65,7 +65,7 @@ impl Frontends {
     }
 }
 
-fn family<A: Rows>(snapshot: &Snapshot) -> Vec<Frontend> {
+fn family<A: InContents>(snapshot: &Snapshot) -> Vec<Frontend> {
     let rows = A::rows(&snapshot.contents).frontends.iter();
     rows.map(|(frontend, row)| {
         let choice = |class| choice::<A>(snapshot, row, class);
@@ -84,16 +84,16 @@ fn family<A: Rows>(snapshot: &Snapshot) -> Vec<Frontend> {
     .collect()
 }
 
-fn ranges<A: Rows>(snapshot: &Snapshot, row: &FrontendRow) -> Vec<String> {
+fn ranges<A: InContents>(snapshot: &Snapshot, row: &FrontendRow) -> Vec<String> {
     let ranges = A::rows(&snapshot.contents).source_ranges.iter();
     ranges.filter(|range| range.service == row.service).map(ToString::to_string).collect()
 }
 
-fn choice<A: Rows>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -> Choice {
+fn choice<A: InContents>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -> Choice {
     let pool = row.pool(class);
-    let verdict = pool.verdict().map(|verdict| match verdict {
-        Verdict::NoEndpoint => "no-endpoint",
-        Verdict::NoLocalEndpoint => "no-local-endpoint",
+    let verdict = pool.empty_reason().map(|verdict| match verdict {
+        EmptyPoolReason::NoEndpoint => "no-endpoint",
+        EmptyPoolReason::NoLocalEndpoint => "no-local-endpoint",
     });
     if verdict.is_some() {
         return Choice { verdict, backends: Vec::new(), first_slot: 0, slots: 0 };

@@ -96,10 +96,10 @@ fn entries(map: &maps::Map, contents: &Contents, flows: &Flows) -> u64 {
         "SLOTS" => contents.slots.values().map(|slots| slots.len()).sum(),
         "BACKENDS_V4" | "TRAFFIC_V4" => contents.v4.backends.len(),
         "BACKENDS_V6" | "TRAFFIC_V6" => contents.v6.backends.len(),
-        "ADDRESSES_V4" => contents.v4.addresses.len(),
-        "ADDRESSES_V6" => contents.v6.addresses.len(),
-        "RANGES_V4" => contents.v4.source_ranges.len(),
-        "RANGES_V6" => contents.v6.source_ranges.len(),
+        "IP_POLICY_V4" => contents.v4.ip_policies.len(),
+        "IP_POLICY_V6" => contents.v6.ip_policies.len(),
+        "SRC_RANGES_V4" => contents.v4.source_ranges.len(),
+        "SRC_RANGES_V6" => contents.v6.source_ranges.len(),
         "FILTER" => contents.filter.len(),
         "DEVICES" => contents.devices.len(),
         "SETTINGS" => 1,
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_map_s_entries_are_counted() {
-        let tables = ["CONNECTIONS", "HALF_OPEN", "AFFINITY", "FRAGMENTS"];
+        let tables = ["CONNTRACK", "HALF_OPEN", "AFFINITY", "FRAGMENTS"];
         let of_the_walk = |map: &&maps::Map| tables.iter().any(|name| map.name.starts_with(name));
         let counted = maps::ALL.iter().filter(of_the_walk).map(|map| (map.name, 1));
         let flows = Flows { entries: counted.collect(), ..Flows::default() };

@@ -28,9 +28,9 @@ use self::snapshot::{Only, Snapshot};
 use self::status::Status;
 use super::output::{Output, print, readable};
 use crate::maps::MapStore;
-use crate::maps::connections::{KernelFlows, now};
+use crate::maps::affinity::KernelClients;
+use crate::maps::conntrack_gc::{KernelFlows, now};
 use crate::maps::kernel::KernelStore;
-use crate::maps::memories::KernelClients;
 use crate::programs::pins::Pins;
 
 /// Shows what is in the kernel now.

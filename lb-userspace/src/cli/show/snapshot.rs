@@ -6,14 +6,14 @@ use lb_common::address::{Address, Family};
 use lb_common::backend::{BackendId, Traffic};
 use lb_common::maps::{self, Map};
 use lb_common::service::ServiceId;
-use lb_ebpf::tables::Table;
+use lb_ebpf::world::Table;
 use serde::Serialize;
 
 use crate::agent::place;
 use crate::agent::status::Status;
-use crate::maps::connections::{FlowTables, KernelFlows};
+use crate::maps::conntrack_gc::{FlowTables, KernelFlows};
 use crate::maps::kernel::KernelStore;
-use crate::maps::{Contents, MapStore, memories};
+use crate::maps::{Contents, MapStore, affinity};
 use crate::programs::pins::Pins;
 
 /// What was read.
@@ -89,9 +89,9 @@ impl Snapshot {
 impl Flows {
     fn read(pins: &Pins) -> anyhow::Result<Self> {
         let tables = KernelFlows::open(pins)?;
-        let mut flows = Self { entries: memories::count(pins)?, ..Self::default() };
-        flows.count(tables.v4(), [&maps::HALF_OPEN_V4, &maps::CONNECTIONS_V4])?;
-        flows.count(tables.v6(), [&maps::HALF_OPEN_V6, &maps::CONNECTIONS_V6])?;
+        let mut flows = Self { entries: affinity::count(pins)?, ..Self::default() };
+        flows.count(tables.v4(), [&maps::HALF_OPEN.v4, &maps::CONNTRACK.v4])?;
+        flows.count(tables.v6(), [&maps::HALF_OPEN.v6, &maps::CONNTRACK.v6])?;
         Ok(flows)
     }
 
@@ -170,7 +170,7 @@ impl Snapshot {
             reply_bytes: 90_000,
         };
         let first = (Family::V4, BackendId(1));
-        let entries = [("CONNECTIONS_V4", 4), ("HALF_OPEN_V4", 2)];
+        let entries = [("CONNTRACK_V4", 4), ("HALF_OPEN_V4", 2)];
         Self {
             contents: crate::cli::sample::contents(),
             traffic: BTreeMap::from([(first, traffic)]),

@@ -87,8 +87,8 @@ impl Status {
             frontends: (contents.v4.frontends.len() + contents.v6.frontends.len()) as u64,
             backends: (contents.v4.backends.len() + contents.v6.backends.len()) as u64,
             connections: BTreeMap::from([
-                ("IPv4", Connections::of(snapshot, rooms, ["CONNECTIONS_V4", "HALF_OPEN_V4"])),
-                ("IPv6", Connections::of(snapshot, rooms, ["CONNECTIONS_V6", "HALF_OPEN_V6"])),
+                ("IPv4", Connections::of(snapshot, rooms, ["CONNTRACK_V4", "HALF_OPEN_V4"])),
+                ("IPv6", Connections::of(snapshot, rooms, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
             ]),
             outcomes: outcomes.iter().map(Ended::of).collect(),
             remarks: said.remarks,
@@ -199,7 +199,7 @@ mod tests {
     use crate::cli::output::{json, trimmed};
 
     fn sample(snapshot: &Snapshot) -> Status {
-        let rooms = [("CONNECTIONS_V4", Room { capacity: 64, memory: None })].into();
+        let rooms = [("CONNTRACK_V4", Room { capacity: 64, memory: None })].into();
         let outcomes = [(Outcome::Forwarded, 50), (Outcome::RejectedNoEndpoint, 0)];
         Status::of(snapshot, &rooms, &outcomes)
     }

@@ -121,7 +121,7 @@ fn what_means_something_is_taken_and_the_rest_is_named() {
         file.kubeconfig.as_deref(),
         Some(Path::new("/var/lib/rancher/k3s/agent/kubeproxy.kubeconfig"))
     );
-    assert_eq!(file.connections, Some(4000));
+    assert_eq!(file.conntrack, Some(4000));
     assert_eq!(file.sync_period, Some(Duration::from_secs(90)));
     assert_eq!(
         file.ignored,
@@ -148,7 +148,7 @@ fn a_bind_address_of_ipv6_moves_the_servers_there() {
 
 #[test]
 fn the_connection_table_is_as_large_as_conntracks_would_be() {
-    let flows = |conntrack: &str| with(&format!("conntrack: {conntrack}")).unwrap().connections;
+    let flows = |conntrack: &str| with(&format!("conntrack: {conntrack}")).unwrap().conntrack;
     assert_eq!(flows("{maxPerCore: 32768, min: 131072}"), Some(131_072));
     assert_eq!(flows("{maxPerCore: 0, min: 131072}"), None);
     assert_eq!(flows("{maxPerCore: 1000000}"), Some(1 << 20));

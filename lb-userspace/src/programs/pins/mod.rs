@@ -338,7 +338,7 @@ mod tests {
             frontends: 1,
             slots: 1,
             backends: 1,
-            connections: 1,
+            conntrack: 1,
             half_open: 1,
             affinity: 1,
         };

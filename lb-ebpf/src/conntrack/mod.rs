@@ -1,0 +1,7 @@
+//! Connection tracking: which entry decides about a packet ([`lookup`]), how a flow's entries are
+//! created ([`create`]) and what they rewrite ([`nat`]), and how they change and end ([`state`]).
+
+mod create;
+pub(crate) mod lookup;
+pub(crate) mod nat;
+pub(crate) mod state;

@@ -1,0 +1,93 @@
+//! Sends a packet on as its conntrack entry says.
+
+use lb_common::address::Address;
+use lb_common::outcome::Outcome;
+
+use crate::packet::Packet;
+use crate::packet_state::PacketState;
+use crate::rewrite;
+use crate::wire::IpVersion;
+use crate::world::World;
+
+/// Rewrites the packet and counts it.
+///
+/// # Errors
+/// The outcome of a packet that could not be sent.
+#[inline(always)]
+pub(crate) fn forward<V, P, W>(
+    state: &mut PacketState<V::Address>,
+    packet: &mut P,
+    world: &W,
+) -> Result<(), Outcome>
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    let length = packet.length();
+    if state.entry.is_snat() {
+        forward_snat::<V, P, W>(state, packet, world)?;
+    } else {
+        rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
+        if state.entry.is_hairpin() {
+            rewrite::swap_link_addresses(packet)?;
+        }
+    }
+    world.count_packet(state.entry.backend, state.entry.is_reply(), u64::from(length));
+    Ok(())
+}
+
+/// The same for packets that leave at once, as a router would forward them.
+#[inline(always)]
+fn forward_snat<V, P, W>(
+    state: &mut PacketState<V::Address>,
+    packet: &mut P,
+    world: &W,
+) -> Result<(), Outcome>
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    lookup_next_hop(state, world)?;
+    if state.mtu != 0 && packet.exceeds(state.mtu) {
+        return Err(Outcome::RejectedFragNeeded);
+    }
+    rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 1)?;
+    set_link_addresses(state, packet)
+}
+
+/// Looks up the next hop of the entry's new destination.
+///
+/// # Errors
+/// The outcome of a packet that cannot be routed.
+#[inline(always)]
+pub(crate) fn lookup_next_hop<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+) -> Result<(), Outcome> {
+    let next_hop = world.fib_lookup(&state.entry.rewritten.destination).next_hop()?;
+    if state.headers.hops <= 1 {
+        return Err(Outcome::RejectedTtlExpired);
+    }
+    state.mtu = next_hop.mtu;
+    state.device = next_hop.device;
+    state.has_link = false;
+    if let Some(link) = next_hop.link {
+        state.link = link;
+        state.has_link = true;
+    }
+    Ok(())
+}
+
+/// Sets the frame's link addresses to the next hop's, if its neighbour is resolved.
+///
+/// # Errors
+/// The packet could not be changed.
+#[inline(always)]
+pub(crate) fn set_link_addresses<A: Address, P: Packet + ?Sized>(
+    state: &PacketState<A>,
+    packet: &mut P,
+) -> Result<(), Outcome> {
+    if state.has_link { Ok(rewrite::link(packet, &state.link)?) } else { Ok(()) }
+}

@@ -1,0 +1,4 @@
+//! ICMP: replies to senders ([`reply`]), and errors about translated packets ([`translate`]).
+
+pub(crate) mod reply;
+pub(crate) mod translate;

@@ -1,0 +1,170 @@
+//! Translates ICMP errors about translated packets: their destination, and the packet that they quote,
+//! follow that packet's conntrack entry, so that path MTU discovery, traceroute and refusals work
+//! through a Service.
+
+use lb_common::address::{Address, Family, Protocol};
+use lb_common::outcome::{Disposition, Outcome};
+
+use crate::checksum::Difference;
+use crate::conntrack::state::check_hook;
+use crate::forward::{lookup_next_hop, set_link_addresses};
+use crate::hook::Hook;
+use crate::packet::{LINK_HEADER, Packet, TransportChecksum, WriteError};
+use crate::packet_state::PacketState;
+use crate::rewrite;
+use crate::wire::{
+    IpVersion, MAX_TRANSPORT_OFFSET, QUOTED_TRANSPORT, checksum_offset, icmp, set_ports,
+};
+use crate::world::{Table, World};
+
+/// The packet that an error quotes; all in bytes from the start of the frame.
+#[derive(Clone, Copy)]
+struct Quote {
+    /// Where its IP header begins.
+    ip: usize,
+    /// Where its transport header begins.
+    transport: usize,
+    /// Where the error ends: bytes of the frame behind that are neither quoted nor under the checksum.
+    end: u32,
+}
+
+impl Quote {
+    /// Whether `length` bytes of transport header are quoted.
+    #[inline(always)]
+    const fn holds(self, length: usize) -> bool {
+        (self.transport + length) as u32 <= self.end
+    }
+}
+
+/// Translates an error as the flow of the packet that it quotes is translated. An error travels in the
+/// opposite direction, hence as that packet's replies do.
+#[inline(always)]
+pub(crate) fn translate<V, P, W>(
+    state: &mut PacketState<V::Address>,
+    packet: &mut P,
+    world: &W,
+    hook: Hook,
+) -> Outcome
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    let ip = state.headers.transport() + icmp::HEADER;
+    let Some(end) = V::end(packet) else { return Outcome::PassedIcmpError };
+    let Some(transport) = V::parse_quoted(packet, ip, &mut state.quoted) else {
+        return Outcome::PassedIcmpError;
+    };
+    let quote = Quote { ip, transport, end };
+    if !quote.holds(QUOTED_TRANSPORT) {
+        return Outcome::PassedIcmpError;
+    }
+    state.reply_tuple = state.quoted.reversed();
+    if !world.lookup(Table::Established, &state.reply_tuple, &mut state.entry)
+        && !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.entry)
+    {
+        return Outcome::PassedIcmpError;
+    }
+    match translate_and_send::<V, P, W>(state, packet, world, hook, quote) {
+        Ok(()) if state.entry.is_reply() => Outcome::RepliedIcmpError,
+        Ok(()) => Outcome::ForwardedIcmpError,
+        // RFC 1812, 4.3.2.7: no error is sent about an error.
+        Err(outcome) if matches!(outcome.disposition(), Disposition::IcmpReplied) => {
+            Outcome::DroppedIcmpSuppressed
+        }
+        Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn translate_and_send<V, P, W>(
+    state: &mut PacketState<V::Address>,
+    packet: &mut P,
+    world: &W,
+    hook: Hook,
+    quote: Quote,
+) -> Result<(), Outcome>
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    check_hook(state, hook)?;
+    if state.entry.is_snat() {
+        lookup_next_hop(state, world)?;
+        rewrite_error::<V, P>(state, packet, quote, 1)?;
+        return set_link_addresses(state, packet);
+    }
+    rewrite_error::<V, P>(state, packet, quote, 0)?;
+    if state.entry.is_hairpin() {
+        rewrite::swap_link_addresses(packet)?;
+    }
+    Ok(())
+}
+
+/// Rewrites the quoted packet to what its sender sent, and the destination to that sender.
+#[inline(always)]
+fn rewrite_error<V: IpVersion, P: Packet + ?Sized>(
+    state: &PacketState<V::Address>,
+    packet: &mut P,
+    quote: Quote,
+    hops: u8,
+) -> Result<(), WriteError> {
+    let reply = &state.entry.rewritten;
+    let inner = V::rewrite(packet, quote.ip, &reply.destination, &reply.source, 0)?;
+    let ports = set_ports(packet, quote.transport, reply.destination_port, reply.source_port)?;
+    let segment = inner.and(ports);
+    let check = quoted_checksum(packet, quote, reply.protocol, segment);
+    // A header that carries its own checksum has the same sum before and after.
+    let changed = match V::Address::FAMILY {
+        Family::V4 => ports.and(check),
+        Family::V6 => segment.and(check),
+    };
+    let outer = V::rewrite(packet, LINK_HEADER, &sender::<V>(state), &reply.destination, hops)?;
+    packet.update(TransportChecksum {
+        offset: state.headers.transport() + icmp::CHECKSUM,
+        zero_is_none: false,
+        pseudo_header: match V::Address::FAMILY {
+            Family::V4 => Difference::NONE,
+            Family::V6 => outer,
+        },
+        segment: changed,
+        is_v6: matches!(V::Address::FAMILY, Family::V6),
+    })
+}
+
+/// The source of the translated error: for an error of the backend or client itself, its translated
+/// address. The address of a router in between is kept, unless the packet leaves with this node's own
+/// address, where it would fail the reverse path filter.
+#[inline(always)]
+fn sender<V: IpVersion>(state: &PacketState<V::Address>) -> V::Address {
+    let from = state.headers.tuple.source;
+    if from == state.reply_tuple.source || state.entry.is_snat() {
+        state.entry.rewritten.source
+    } else {
+        from
+    }
+}
+
+/// Lets the quoted packet's own checksum follow, if the quote is long enough to hold it; returns what
+/// has changed by that.
+#[inline(always)]
+fn quoted_checksum<P: Packet + ?Sized>(
+    packet: &mut P,
+    quote: Quote,
+    protocol: Protocol,
+    difference: Difference,
+) -> Difference {
+    if protocol == Protocol::SCTP || !quote.holds(checksum_offset(protocol) + 2) {
+        return Difference::NONE;
+    }
+    let offset = (quote.transport & (2 * MAX_TRANSPORT_OFFSET - 1)) + checksum_offset(protocol);
+    let Some(field) = packet.header::<2>(offset) else { return Difference::NONE };
+    let before = *field;
+    *field = if protocol == Protocol::UDP {
+        difference.applied_to_udp(before)
+    } else {
+        difference.applied_to(before)
+    };
+    Difference::NONE.half(u16::from_ne_bytes(before), u16::from_ne_bytes(*field))
+}

@@ -1,0 +1,253 @@
+//! The traits of [`crate::world`] over memory.
+
+use lb_common::address::Tuple;
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+use super::{Backing, FamilyState, InMemory, World};
+use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
+use crate::world::{
+    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop, Table, Tables,
+};
+
+impl<T, B> World<T, B> {
+    /// The family's state, which knows of `tuple` what stands behind it.
+    fn with_entry<A: InMemory>(&self, table: Table, tuple: &Tuple<A>) -> &FamilyState<A>
+    where
+        B: Backing<A>,
+    {
+        let state = A::of(self);
+        if state.asked_entries.borrow_mut().insert((table, *tuple))
+            && let Some(entry) = self.backing.entry(table, tuple)
+        {
+            state.table(table).borrow_mut().entry(*tuple).or_insert(entry);
+        }
+        state
+    }
+
+    /// The family's state, which knows of `client` what stands behind it.
+    fn with_client<A: InMemory>(&self, client: &Client<A>) -> &FamilyState<A>
+    where
+        B: Backing<A>,
+    {
+        let state = A::of(self);
+        if state.asked_clients.borrow_mut().insert(*client)
+            && let Some(affinity) = self.backing.affinity(client)
+        {
+            state.affinity.borrow_mut().entry(*client).or_insert(affinity);
+        }
+        state
+    }
+}
+
+impl<A: InMemory, T: Tables<A>, B> Tables<A> for World<T, B> {
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        self.tables.frontend(frontend)
+    }
+
+    fn ip_policy(&self, address: &A) -> Option<IpPolicy> {
+        self.tables.ip_policy(address)
+    }
+
+    fn in_service_ranges(&self, address: &A) -> bool {
+        self.tables.in_service_ranges(address)
+    }
+
+    fn source_allowed(&self, source: &SourceRange<A>) -> bool {
+        self.tables.source_allowed(source)
+    }
+
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        Tables::<A>::slot(&self.tables, index)
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        self.tables.backend(id)
+    }
+
+    fn filter_matches(&self, position: Position) -> bool {
+        Tables::<A>::filter_matches(&self.tables, position)
+    }
+
+    fn settings(&self) -> Settings {
+        Tables::<A>::settings(&self.tables)
+    }
+}
+
+impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
+    fn lookup_and_touch(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &mut ConntrackEntry<A>,
+    ) -> bool {
+        let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
+        let Some(found) = entries.get_mut(tuple) else { return false };
+        found.last_seen = self.now.get();
+        *entry = *found;
+        true
+    }
+
+    fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {
+        let entries = self.with_entry(table, tuple).table(table).borrow();
+        let Some(found) = entries.get(tuple) else { return false };
+        *entry = *found;
+        true
+    }
+
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+        let entries = self.with_entry(table, tuple).table(table).borrow();
+        entries.get(tuple).is_some_and(|found| found.rewritten == *rewritten)
+    }
+
+    fn insert(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+    ) -> Result<(), InsertError> {
+        let state = self.with_entry(table, tuple);
+        let mut entries = state.table(table).borrow_mut();
+        if entries.contains_key(tuple) {
+            return Err(InsertError::Exists);
+        }
+        if table == Table::Established && entries.len() >= state.capacity.get() {
+            return Err(InsertError::Full);
+        }
+        entries.insert(*tuple, *entry);
+        Ok(())
+    }
+
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, to: State) {
+        let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
+        if let Some(found) = entries.get_mut(tuple) {
+            found.state = to;
+        }
+    }
+
+    fn remove(&self, table: Table, tuple: &Tuple<A>) {
+        self.with_entry(table, tuple).table(table).borrow_mut().remove(tuple);
+    }
+
+    fn count_connection(&self, backend: BackendId) {
+        A::of(self).traffic.borrow_mut().entry(backend).or_default().connections += 1;
+    }
+
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64) {
+        let mut traffic = A::of(self).traffic.borrow_mut();
+        let counts = traffic.entry(backend).or_default();
+        if reply {
+            counts.reply_packets += 1;
+            counts.reply_bytes += bytes;
+        } else {
+            counts.packets += 1;
+            counts.bytes += bytes;
+        }
+    }
+}
+
+impl<A: InMemory, T, B: Backing<A>> AffinityTable<A> for World<T, B> {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        self.with_client(client).affinity.borrow().get(client).copied()
+    }
+
+    fn set_affinity(&self, client: &Client<A>, affinity: &Affinity, overwrite: bool) -> bool {
+        let mut clients = self.with_client(client).affinity.borrow_mut();
+        if !overwrite && clients.contains_key(client) {
+            return false;
+        }
+        clients.insert(*client, *affinity);
+        true
+    }
+}
+
+impl<A: InMemory, T, B> Fragments<A> for World<T, B> {
+    fn lookup_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        let fragments = A::of(self).fragments.borrow();
+        fragments.get(packet).map(|found| *first = *found).is_some()
+    }
+
+    fn set_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        A::of(self).fragments.borrow_mut().insert(*packet, *first);
+    }
+
+    fn remove_fragment(&self, packet: &Fragmented<A>) {
+        A::of(self).fragments.borrow_mut().remove(packet);
+    }
+
+    fn enqueue<P: Packet + ?Sized>(&self, fragment: &QueuedFragment<A>, frame: &mut P) -> bool {
+        let length = frame.length();
+        let bytes = (0..length as usize).map(|at| frame.header::<1>(at).map(|byte| byte[0]));
+        let Some(bytes) = bytes.collect::<Option<Vec<u8>>>() else { return false };
+        let fits = length <= MAX_QUEUED_FRAME;
+        if fits {
+            A::of(self).queued.borrow_mut().insert(*fragment, bytes);
+        }
+        fits
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        fragment: &mut QueuedFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), WriteError> {
+        if frame.length() > MAX_QUEUED_FRAME {
+            return Ok(());
+        }
+        for number in 0..u32::from(count.min(FirstFragment::MAX_QUEUED)) {
+            fragment.number = number;
+            let bytes = A::of(self).queued.borrow_mut().remove(fragment);
+            self.released.borrow_mut().extend(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
+    fn now(&self) -> Ticks {
+        self.now.get()
+    }
+
+    fn fib_lookup(&self, destination: &A) -> FibResult {
+        if let Some(result) = self.backing.fib_lookup(destination) {
+            return result;
+        }
+        let state = A::of(self);
+        let resolves = self.resolves.get();
+        let Some(next_hop) = state.routes.get(destination) else {
+            return if resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
+        };
+        let is_first = state.cached_routes.borrow_mut().insert(*destination);
+        match (is_first, resolves) {
+            (true, true) => FibResult::Found(NextHop { link: None, ..*next_hop }),
+            (true, false) => FibResult::LeftToTc,
+            (false, _) => FibResult::Found(*next_hop),
+        }
+    }
+
+    fn device_address(&self, device: u32) -> A {
+        let known = || A::of(self).device_addresses.get(&device).copied();
+        self.backing.device_address(device).or_else(known).unwrap_or(A::zeroed())
+    }
+
+    fn own_address(&self) -> A {
+        self.device_address(self.device.get())
+    }
+
+    fn allow_icmp(&self) -> bool {
+        let left = self.icmp_left.get();
+        self.icmp_left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn socket_exists(&self, tuple: &Tuple<A>) -> bool {
+        A::of(self).sockets.contains(tuple)
+    }
+}

@@ -1,0 +1,6 @@
+//! The programs, by the kind of hook that they are attached to.
+
+mod cgroup;
+mod sock_addr;
+mod tc;
+mod xdp;

@@ -1,0 +1,58 @@
+//! Values of maps that only the programs use.
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+use lb_common::service::ServiceId;
+use lb_ebpf::packet::MAX_QUEUED_FRAME;
+use lb_ebpf::world::Link;
+
+/// Routes cached per CPU and family.
+pub const FIB_CACHE_ENTRIES: u32 = 1024;
+
+/// Fragments queued at once, per family; the LRU map evicts the oldest.
+pub const QUEUED_FRAGMENTS: u32 = 256;
+
+/// A cached FIB lookup; the value of `FIB_CACHE_*`.
+#[repr(C)]
+pub struct CachedHop<A> {
+    /// Valid until then, in coarse nanoseconds since boot; 0 if it is not to be cached.
+    pub until: u64,
+    /// The destination looked up.
+    pub destination: A,
+    /// Interface index of the egress device.
+    pub device: u32,
+    /// MTU of the route, in bytes; 0 if not known.
+    pub mtu: u32,
+    /// Not zero if XDP may redirect to the device.
+    pub xdp_sends: u32,
+    /// Link addresses of the next hop and of the device.
+    pub link: Link,
+    /// Parameters and result of `bpf_fib_lookup`: 64 bytes that the BPF stack has no room for.
+    pub lookup: bpf_fib_lookup,
+}
+
+/// A queued frame; the value of `FRAG_QUEUE_*`.
+#[repr(C)]
+pub struct QueuedFrame {
+    /// Its length in bytes.
+    pub length: u32,
+    /// Its bytes, from the Ethernet header on.
+    pub bytes: [u8; MAX_QUEUED_FRAME as usize],
+}
+
+/// ICMP messages that a CPU has sent; the value of `ICMP_LIMIT`.
+#[repr(C)]
+pub struct IcmpCount {
+    /// The period that is counted.
+    pub period: u32,
+    /// Messages in that period.
+    pub sent: u32,
+}
+
+/// What follows the prefix length in a [`lb_common::source_range::SourceRange`].
+#[repr(C)]
+pub struct RangeOf<A> {
+    /// The Service port.
+    pub service: ServiceId,
+    /// The first address.
+    pub address: A,
+}

@@ -1,0 +1,197 @@
+//! The data of a packet's walk: its headers, the conntrack entry that decides about it, and scratch
+//! space for what the walk works out. All of it is overwritten by the next walk.
+
+use lb_common::address::{Address, Port, Ports, Protocol, Tuple, V4, V6};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::BackendId;
+use lb_common::conntrack::{ConntrackEntry, Ticks};
+use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::outcome::{Disposition, Outcome};
+use lb_common::service::{Frontend, ServiceId};
+use lb_common::source_range::SourceRange;
+
+use crate::checksum::Difference;
+use crate::hook::{Verdict, WalkResult};
+use crate::packet::COPIED;
+use crate::wire::{Extent, Headers};
+use crate::world::Link;
+
+/// Scratch space for a walk of either family. In the kernel it is a map's value: the BPF stack is 512
+/// bytes, of which an IPv6 entry would be an eighth, and allows no access that is not aligned.
+pub struct Scratch {
+    pub(crate) v4: PacketState<V4>,
+    pub(crate) v6: PacketState<V6>,
+}
+
+impl Scratch {
+    /// Scratch space that no walk has used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { v4: PacketState::new(), v6: PacketState::new() }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A packet on its walk, and the conntrack entry that decides about it.
+pub(crate) struct PacketState<A: Address> {
+    /// The packet's headers.
+    pub headers: Headers<A>,
+    /// The complete action for it.
+    pub entry: ConntrackEntry<A>,
+    /// The frontend it was sent to.
+    pub frontend: Frontend<A>,
+    /// The key of the flow's other entry: for a client's packet, the reply tuple.
+    pub reply_tuple: Tuple<A>,
+    /// That other entry.
+    pub reply_entry: ConntrackEntry<A>,
+    /// What backend selection works with.
+    pub selection: Selection<A>,
+    /// The tuple of the packet that an ICMP error quotes.
+    pub quoted: Tuple<A>,
+    /// The packet that a fragment belongs to.
+    pub fragmented: Fragmented<A>,
+    /// How much of that packet it is.
+    pub extent: Extent,
+    /// A fragment that is queued.
+    pub queued: QueuedFragment<A>,
+    /// What is known from its first fragment.
+    pub first: FirstFragment,
+    /// The ICMP message to send.
+    pub icmp: IcmpBuffer,
+    /// MTU of the route to the packet's new destination, in bytes; 0 if not known.
+    pub mtu: u32,
+    /// Link addresses to leave with, if `has_link`.
+    pub link: Link,
+    /// Interface index of the egress device, if the packet leaves at once. This and the next are kept
+    /// apart from [`Verdict`], which holds bytes without a value, as the verifier notices.
+    pub device: u32,
+    /// Whether its link addresses are set.
+    pub has_link: bool,
+    /// The conntrack table had no room for the flow.
+    pub conntrack_full: bool,
+}
+
+impl<A: Address> PacketState<A> {
+    fn new() -> Self {
+        let entry = ConntrackEntry::empty();
+        Self {
+            headers: Headers::empty(),
+            entry,
+            frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
+            reply_tuple: entry.rewritten,
+            reply_entry: entry,
+            selection: Selection::new(),
+            quoted: entry.rewritten,
+            fragmented: Fragmented::empty(),
+            extent: Extent::default(),
+            queued: QueuedFragment { packet: Fragmented::empty(), number: 0 },
+            first: FirstFragment {
+                ports: Ports([0; 4]),
+                seen: Ticks(0),
+                protocol: Protocol(0),
+                queued: 0,
+                zeroes: 0,
+                received: 0,
+                total: 0,
+            },
+            icmp: IcmpBuffer::new(),
+            mtu: 0,
+            link: Link([0; 3]),
+            device: 0,
+            has_link: false,
+            conntrack_full: false,
+        }
+    }
+
+    /// The result of a walk that ended with `outcome`.
+    #[inline(always)]
+    pub fn result(&self, outcome: Outcome) -> WalkResult {
+        match outcome.disposition() {
+            Disposition::Translated => WalkResult { outcome, verdict: self.verdict() },
+            Disposition::Passed
+            | Disposition::IcmpReplied
+            | Disposition::Queued
+            | Disposition::Dropped => outcome.into(),
+        }
+    }
+
+    /// What the hook does with a translated packet.
+    #[inline(always)]
+    const fn verdict(&self) -> Verdict {
+        match (self.entry.is_snat(), self.entry.is_hairpin()) {
+            (true, _) if self.has_link => Verdict::Redirect(self.device),
+            (true, _) => Verdict::RedirectNeigh(self.device),
+            (false, true) => Verdict::Tx,
+            (false, false) => Verdict::Pass,
+        }
+    }
+
+    /// The outcome of a packet that was forwarded.
+    #[inline(always)]
+    pub fn outcome(&self) -> Outcome {
+        let entry = &self.entry;
+        match (entry.is_reply(), entry.is_snat(), entry.is_hairpin()) {
+            (false, ..) if self.conntrack_full => Outcome::ForwardedConntrackFull,
+            (false, true, _) => Outcome::ForwardedSnat,
+            (false, false, true) => Outcome::ForwardedHairpin,
+            (false, false, false) => Outcome::Forwarded,
+            (true, true, _) => Outcome::RepliedSnat,
+            (true, false, true) => Outcome::RepliedHairpin,
+            (true, false, false) => Outcome::Replied,
+        }
+    }
+}
+
+/// What backend selection works with.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Selection<A> {
+    /// The client, where its Service port has session affinity.
+    pub(crate) client: Client<A>,
+    /// What that client had.
+    pub(crate) affinity: Affinity,
+    /// An address to look up among ranges.
+    pub(crate) range: SourceRange<A>,
+}
+
+impl<A: Address> Selection<A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            client: Client { address: A::zeroed(), service: ServiceId(0) },
+            affinity: Affinity { backend: BackendId(0), generation: 0, last_used: Ticks(0) },
+            range: SourceRange::of(ServiceId(0), A::zeroed()),
+        }
+    }
+}
+
+/// An ICMP message in the making, from its IP header on.
+#[repr(C, align(8))]
+pub(crate) struct IcmpBuffer {
+    /// The message, and zeroes behind its end, which do not change the checksum.
+    pub bytes: [u8; COPIED],
+}
+
+impl IcmpBuffer {
+    const fn new() -> Self {
+        Self { bytes: [0; COPIED] }
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        for word in self.bytes.as_chunks_mut::<8>().0 {
+            *word = 0u64.to_ne_bytes();
+        }
+    }
+
+    /// The sum of all words from `first` on, a multiple of four.
+    #[inline(always)]
+    pub(crate) fn sum(&self, first: usize) -> Difference {
+        let words = self.bytes.as_chunks::<4>().0.iter().skip(first / 4);
+        words.fold(Difference::NONE, |sum, word| sum.plus(u32::from_ne_bytes(*word)))
+    }
+}

@@ -1,0 +1,144 @@
+//! Socket load balancing: a socket that connects or sends to a frontend gets a backend instead, before
+//! there is a packet, and sees the frontend wherever it asks for its peer. Its packets cost nothing.
+
+use lb_common::address::{Address, Port, Protocol, Tuple};
+use lb_common::backend::Backend;
+use lb_common::filter;
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, SourceClass};
+use lb_common::settings::InSettings;
+use lb_common::socket::{Peer, SocketRevNat};
+
+use crate::backend_select;
+use crate::ip_policy::classify_non_service;
+use crate::packet_state::Selection;
+use crate::world::World;
+
+/// A process's system call.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a, A> {
+    /// Which one.
+    pub kind: CallKind,
+    /// The address, port and protocol that it names.
+    pub frontend: &'a Frontend<A>,
+    /// The class of the process.
+    pub class: SourceClass,
+    /// Any number: it spreads sockets over backends.
+    pub entropy: u16,
+}
+
+/// The system calls that name a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallKind {
+    /// connect(2): all packets of the socket go to one backend.
+    Connect,
+    /// sendto(2) or sendmsg(2) on a socket that is not connected: this datagram.
+    Sendmsg,
+}
+
+/// Scratch space for the selection of a backend. All zero is valid.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Scratch<A> {
+    tuple: Tuple<A>,
+    selection: Selection<A>,
+}
+
+impl<A: Address> Scratch<A> {
+    /// Scratch space that no call has used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { tuple: Tuple::empty(), selection: Selection::new() }
+    }
+}
+
+impl<A: Address> Default for Scratch<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether `end` may be a frontend, or a backend that is addressed directly. Most calls name neither,
+/// and nothing is stored for their sockets.
+#[inline(always)]
+pub fn may_be_service<A: Address, W: World<A>>(world: &W, end: &Frontend<A>) -> bool {
+    world.filter_matches(filter::position(&end.address, end.port, end.protocol))
+        || world.in_service_ranges(&end.address)
+}
+
+/// Selects the backend for the frontend that a call names. `scratch` is called only where one has to be
+/// selected.
+///
+/// # Errors
+/// The outcome of a call that names no frontend, or one without a backend for it.
+#[inline(always)]
+pub fn select<'s, 'r, A, W>(
+    socket: &'s mut SocketRevNat<A>,
+    world: &W,
+    call: Call<'_, A>,
+    scratch: impl FnOnce() -> Option<&'r mut Scratch<A>>,
+) -> Result<&'s mut Peer<A>, Outcome>
+where
+    A: InSettings,
+    W: World<A>,
+{
+    let Call { kind, frontend, class, entropy } = call;
+    let row = world.frontend(frontend);
+    if row.is_some() && matches!(kind, CallKind::Sendmsg) && same_backend(socket, world, frontend) {
+        return socket.latest(|peer| peer.frontend == *frontend).ok_or(Outcome::DroppedNoBackend);
+    }
+    let is_host = matches!(class, SourceClass::Host);
+    let is_connected = matches!(kind, CallKind::Connect);
+    let is_udp = frontend.protocol == Protocol::UDP;
+    let Some(row) = row else {
+        // Not so for a datagram: an IPv6 socket connected to an IPv4-mapped address sends each datagram
+        // as to that address (`udpv6_sendmsg`, net/ipv6/udp.c).
+        if is_connected {
+            socket.forget(frontend);
+        }
+        if !is_host {
+            // A pod that is its own backend replies to the Service's address, which its packets know.
+            return Err(Outcome::PassedLeftToTc);
+        }
+        if is_connected && is_udp {
+            // It sends nothing, and may only ask for the source address that it would have.
+            return Err(Outcome::PassedNotAService);
+        }
+        let Scratch { selection, .. } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
+        return Err(classify_non_service(world, selection, &frontend.address));
+    };
+    if !is_host && (row.affinity > 0 || row.is_restricted()) {
+        // Both depend on the client's address, which a pod's socket does not have yet.
+        return Err(Outcome::PassedLeftToTc);
+    }
+    if !is_host && is_connected && is_udp {
+        // Its packets move when a backend goes, which the agent could not do for a pod's socket.
+        return Err(Outcome::PassedLeftToTc);
+    }
+    let Scratch { tuple, selection } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
+    let source = if is_host { A::own(&world.settings()) } else { A::zeroed() };
+    let Frontend { address, port, protocol, .. } = *frontend;
+    *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);
+    let (id, backend) = backend_select::backend(world, selection, tuple, &row, class)?;
+    world.count_connection(id);
+    Ok(socket.remember(frontend, id, &backend))
+}
+
+/// Whether a datagram to `frontend` goes to the backend of the last one, which still serves. That peer
+/// is then the one used last.
+#[inline(always)]
+fn same_backend<A: Address, W: World<A>>(
+    socket: &mut SocketRevNat<A>,
+    world: &W,
+    frontend: &Frontend<A>,
+) -> bool {
+    let now = socket.sequence.wrapping_add(1);
+    let Some(peer) = socket.latest(|peer| peer.frontend == *frontend) else { return false };
+    let serves = |row: Backend<A>| row.generation == peer.generation && row.is_serving();
+    if !world.backend(peer.id).is_some_and(serves) {
+        return false;
+    }
+    peer.last_used = now;
+    socket.sequence = now;
+    true
+}

@@ -1,0 +1,288 @@
+//! The steps of a walk, for whoever wants to see them: [`Traced`] is a world around a world that hands
+//! every question with its answer, and every write, to a [`Tracer`]. `weir explain` prints them; the
+//! kernel programs log them where `--datapath-log trace` asks for it.
+
+use lb_common::address::{Address, Tuple};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+use crate::packet::{Packet, WriteError};
+use crate::world::{
+    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+};
+
+/// One question of a walk with its answer, or one write.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a, A: Address> {
+    /// Looked up a frontend.
+    Frontend(&'a Frontend<A>, Option<&'a FrontendRow>),
+    /// Looked up the policy of an address.
+    IpPolicy(&'a A, Option<IpPolicy>),
+    /// Compared an address with the range that covers all cluster IPs and service CIDRs.
+    InServiceRanges(&'a A, bool),
+    /// Looked an address up among the ranges of a Service port, or among the service CIDRs.
+    SourceAllowed(&'a SourceRange<A>, bool),
+    /// Read a slot.
+    Slot(u32, Option<BackendId>),
+    /// Read a backend's row.
+    Backend(BackendId, Option<&'a Backend<A>>),
+    /// Read a bit of the filter.
+    Filter(Position, bool),
+    /// Read the settings.
+    Settings(&'a Settings),
+    /// Looked up a conntrack entry.
+    Lookup(Table, &'a Tuple<A>, Option<&'a ConntrackEntry<A>>),
+    /// Looked for an entry of the first tuple that rewrites to the second.
+    HasMapping(Table, &'a Tuple<A>, &'a Tuple<A>, bool),
+    /// Inserted a conntrack entry.
+    Insert(Table, &'a Tuple<A>, &'a ConntrackEntry<A>, Result<(), InsertError>),
+    /// Changed the state of an entry.
+    SetState(Table, &'a Tuple<A>, State),
+    /// Removed an entry.
+    Remove(Table, &'a Tuple<A>),
+    /// Looked up what a client got last.
+    Affinity(&'a Client<A>, Option<&'a Affinity>),
+    /// Remembered what a client got, or found that another CPU has.
+    SetAffinity(&'a Client<A>, &'a Affinity, bool),
+    /// Looked up a packet in fragments; whether anything is known of it.
+    Fragment(&'a Fragmented<A>, bool),
+    /// Looked up a route.
+    Fib(&'a A, FibResult),
+    /// Read the source address of a device.
+    DeviceAddress(u32, &'a A),
+    /// Asked the rate limit of ICMP messages.
+    AllowIcmp(bool),
+    /// Looked for a local socket.
+    SocketExists(&'a Tuple<A>, bool),
+}
+
+/// Takes the steps of walks.
+pub trait Tracer<A: Address> {
+    /// Takes one step.
+    fn step(&self, step: Step<'_, A>);
+}
+
+/// A world whose every answer a tracer sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<'a, W, T> {
+    /// The world that answers.
+    pub world: &'a W,
+    /// Who sees the answers.
+    pub tracer: &'a T,
+}
+
+impl<A: Address, W: Tables<A>, T: Tracer<A>> Tables<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        let row = self.world.frontend(frontend);
+        self.tracer.step(Step::Frontend(frontend, row.as_ref()));
+        row
+    }
+
+    #[inline(always)]
+    fn ip_policy(&self, address: &A) -> Option<IpPolicy> {
+        let policy = self.world.ip_policy(address);
+        self.tracer.step(Step::IpPolicy(address, policy));
+        policy
+    }
+
+    #[inline(always)]
+    fn in_service_ranges(&self, address: &A) -> bool {
+        let is_in = self.world.in_service_ranges(address);
+        self.tracer.step(Step::InServiceRanges(address, is_in));
+        is_in
+    }
+
+    #[inline(always)]
+    fn source_allowed(&self, source: &SourceRange<A>) -> bool {
+        let allowed = self.world.source_allowed(source);
+        self.tracer.step(Step::SourceAllowed(source, allowed));
+        allowed
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        let id = Tables::<A>::slot(self.world, index);
+        self.tracer.step(Step::Slot(index, id));
+        id
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        let row = Tables::<A>::backend(self.world, id);
+        self.tracer.step(Step::Backend(id, row.as_ref()));
+        row
+    }
+
+    #[inline(always)]
+    fn filter_matches(&self, position: Position) -> bool {
+        let matches = Tables::<A>::filter_matches(self.world, position);
+        self.tracer.step(Step::Filter(position, matches));
+        matches
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        let settings = Tables::<A>::settings(self.world);
+        self.tracer.step(Step::Settings(&settings));
+        settings
+    }
+}
+
+impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn lookup_and_touch(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &mut ConntrackEntry<A>,
+    ) -> bool {
+        let found = self.world.lookup_and_touch(table, tuple, entry);
+        self.tracer.step(Step::Lookup(table, tuple, found.then_some(&*entry)));
+        found
+    }
+
+    #[inline(always)]
+    fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {
+        let found = self.world.lookup(table, tuple, entry);
+        self.tracer.step(Step::Lookup(table, tuple, found.then_some(&*entry)));
+        found
+    }
+
+    #[inline(always)]
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+        let found = self.world.has_mapping(table, tuple, rewritten);
+        self.tracer.step(Step::HasMapping(table, tuple, rewritten, found));
+        found
+    }
+
+    #[inline(always)]
+    fn insert(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+    ) -> Result<(), InsertError> {
+        let result = self.world.insert(table, tuple, entry);
+        self.tracer.step(Step::Insert(table, tuple, entry, result));
+        result
+    }
+
+    #[inline(always)]
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State) {
+        self.world.set_state(table, tuple, state);
+        self.tracer.step(Step::SetState(table, tuple, state));
+    }
+
+    #[inline(always)]
+    fn remove(&self, table: Table, tuple: &Tuple<A>) {
+        self.world.remove(table, tuple);
+        self.tracer.step(Step::Remove(table, tuple));
+    }
+
+    #[inline(always)]
+    fn count_connection(&self, backend: BackendId) {
+        self.world.count_connection(backend);
+    }
+
+    #[inline(always)]
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64) {
+        self.world.count_packet(backend, reply, bytes);
+    }
+}
+
+impl<A: Address, W: AffinityTable<A>, T: Tracer<A>> AffinityTable<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        let affinity = self.world.affinity(client);
+        self.tracer.step(Step::Affinity(client, affinity.as_ref()));
+        affinity
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, client: &Client<A>, affinity: &Affinity, overwrite: bool) -> bool {
+        let is_set = self.world.set_affinity(client, affinity, overwrite);
+        self.tracer.step(Step::SetAffinity(client, affinity, is_set));
+        is_set
+    }
+}
+
+impl<A: Address, W: Fragments<A>, T: Tracer<A>> Fragments<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn lookup_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        let found = self.world.lookup_fragment(packet, first);
+        self.tracer.step(Step::Fragment(packet, found));
+        found
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        self.world.set_fragment(packet, first);
+    }
+
+    #[inline(always)]
+    fn remove_fragment(&self, packet: &Fragmented<A>) {
+        self.world.remove_fragment(packet);
+    }
+
+    #[inline(always)]
+    fn enqueue<P: Packet + ?Sized>(&self, fragment: &QueuedFragment<A>, frame: &mut P) -> bool {
+        self.world.enqueue(fragment, frame)
+    }
+
+    #[inline(always)]
+    fn release<P: Packet + ?Sized>(
+        &self,
+        fragment: &mut QueuedFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), WriteError> {
+        self.world.release(fragment, count, frame)
+    }
+}
+
+impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn now(&self) -> Ticks {
+        self.world.now()
+    }
+
+    #[inline(always)]
+    fn fib_lookup(&self, destination: &A) -> FibResult {
+        let result = self.world.fib_lookup(destination);
+        self.tracer.step(Step::Fib(destination, result));
+        result
+    }
+
+    #[inline(always)]
+    fn device_address(&self, device: u32) -> A {
+        let address = self.world.device_address(device);
+        self.tracer.step(Step::DeviceAddress(device, &address));
+        address
+    }
+
+    #[inline(always)]
+    fn own_address(&self) -> A {
+        self.world.own_address()
+    }
+
+    #[inline(always)]
+    fn allow_icmp(&self) -> bool {
+        let allowed = self.world.allow_icmp();
+        self.tracer.step(Step::<A>::AllowIcmp(allowed));
+        allowed
+    }
+
+    #[inline(always)]
+    fn socket_exists(&self, tuple: &Tuple<A>) -> bool {
+        let exists = self.world.socket_exists(tuple);
+        self.tracer.step(Step::SocketExists(tuple, exists));
+        exists
+    }
+}

@@ -1,0 +1,80 @@
+//! The walk of a packet: parse, look up or create its conntrack entry, rewrite, send on; or leave it
+//! alone.
+
+use lb_common::address::{Family, V4, V6};
+use lb_common::outcome::{Disposition, Outcome};
+
+use crate::conntrack::lookup::lookup_or_begin;
+use crate::forward::forward;
+use crate::hook::{Hook, WalkResult};
+use crate::icmp::reply;
+use crate::packet::Packet;
+use crate::packet_state::PacketState;
+pub use crate::packet_state::Scratch;
+use crate::slow_path;
+use crate::wire::{IpVersion, Ipv4, Ipv6, family, has_tag};
+use crate::world::World;
+
+/// Walks a packet of either family. What the walk works out stands in `scratch`.
+#[inline(always)]
+pub fn walk<P, W>(packet: &mut P, world: &W, hook: Hook, scratch: &mut Scratch) -> WalkResult
+where
+    P: Packet + ?Sized,
+    W: World<V4> + World<V6>,
+{
+    match family(packet) {
+        Some(Family::V4) => {
+            let outcome = walk_family::<Ipv4, P, W>(packet, world, hook, &mut scratch.v4);
+            scratch.v4.result(outcome)
+        }
+        Some(Family::V6) => {
+            let outcome = walk_family::<Ipv6, P, W>(packet, world, hook, &mut scratch.v6);
+            scratch.v6.result(outcome)
+        }
+        None if has_tag(packet) => Outcome::PassedVlan.into(),
+        None => Outcome::PassedNotIp.into(),
+    }
+}
+
+/// Walks a packet of one family.
+#[inline(always)]
+fn walk_family<V, P, W>(
+    packet: &mut P,
+    world: &W,
+    hook: Hook,
+    state: &mut PacketState<V::Address>,
+) -> Outcome
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    state.conntrack_full = false;
+    let parsed = match V::parse(packet, &mut state.headers) {
+        Err(outcome) if slow_path::takes(outcome) => {
+            if !hook.can_pass_to_stack {
+                return Outcome::PassedLeftToTc;
+            }
+            slow_path::walk::<V, P, W>(state, packet, world, hook, outcome)
+        }
+        parsed => parsed,
+    };
+    if let Err(outcome) = parsed {
+        return outcome;
+    }
+    let forwarded = match lookup_or_begin(state, world, hook) {
+        Ok(()) => forward::<V, P, W>(state, packet, world),
+        Err(outcome) => Err(outcome),
+    };
+    match forwarded {
+        Ok(()) => state.outcome(),
+        Err(outcome) if matches!(outcome.disposition(), Disposition::IcmpReplied) => {
+            if hook.can_pass_to_stack {
+                reply::reject::<V, P, W>(state, packet, world, outcome)
+            } else {
+                Outcome::PassedLeftToTc
+            }
+        }
+        Err(outcome) => outcome,
+    }
+}

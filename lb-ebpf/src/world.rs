@@ -1,0 +1,218 @@
+//! What a walk may look up, remember and ask. Five traits, by owner: the agent writes [`Tables`], the
+//! walk writes [`Conntrack`], [`AffinityTable`] and [`Fragments`], and the kernel around it is the
+//! [`Host`]. The kernel programs implement them over BPF maps and helpers, the agent over the planned
+//! contents, tests over ordinary collections.
+
+use lb_common::address::{Address, Tuple};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::outcome::Outcome;
+use lb_common::service::{Frontend, FrontendRow, IpPolicy};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+use crate::packet::{Packet, WriteError};
+
+/// All that a walk may ask about one family.
+pub trait World<A: Address>:
+    Tables<A> + Conntrack<A> + AffinityTable<A> + Fragments<A> + Host<A>
+{
+}
+impl<A, W> World<A> for W
+where
+    A: Address,
+    W: Tables<A> + Conntrack<A> + AffinityTable<A> + Fragments<A> + Host<A>,
+{
+}
+
+/// The rows that the agent writes.
+pub trait Tables<A: Address> {
+    /// The row of `frontend`.
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow>;
+    /// The policy of an address that is a Service's or this node's.
+    fn ip_policy(&self, address: &A) -> Option<IpPolicy>;
+    /// Whether `address` is within the range that covers all cluster IPs and service CIDRs.
+    fn in_service_ranges(&self, address: &A) -> bool;
+    /// Whether a range of the same Service port contains `source`, a range of one address.
+    fn source_allowed(&self, source: &SourceRange<A>) -> bool;
+    /// The backend id in slot `index`; `None` beyond the array.
+    fn slot(&self, index: u32) -> Option<BackendId>;
+    /// The row of a backend; `None` if the id names none.
+    fn backend(&self, id: BackendId) -> Option<Backend<A>>;
+    /// Whether the filter's bit at `position` is set: a frontend or a backend may be there.
+    fn filter_matches(&self, position: Position) -> bool;
+    /// The agent's settings; all zero before it has written them.
+    fn settings(&self) -> Settings;
+}
+
+/// The two conntrack tables.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Table {
+    /// `CONNTRACK_*`: established flows.
+    Established,
+    /// `HALF_OPEN_*`: flows not yet established.
+    HalfOpen,
+}
+
+/// Why an entry was not inserted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsertError {
+    /// The key exists.
+    Exists,
+    /// The table is full, or the kernel had no memory.
+    Full,
+}
+
+impl From<InsertError> for Outcome {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::Exists | InsertError::Full => Self::DroppedConntrackFull,
+        }
+    }
+}
+
+/// The conntrack tables, and the counters that go with them.
+pub trait Conntrack<A: Address> {
+    /// Copies the entry of `tuple` into `entry` and sets the time that the one in the table was last
+    /// seen. Returns whether there is one; if not, `entry` is unchanged.
+    fn lookup_and_touch(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &mut ConntrackEntry<A>,
+    ) -> bool;
+    /// Copies the entry of `tuple` into `entry` and leaves the one in the table unchanged. Returns
+    /// whether there is one.
+    fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool;
+    /// Whether there is an entry of `tuple` that rewrites its packets to `rewritten`.
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool;
+    /// Inserts an entry whose key must not exist yet.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the table is unchanged.
+    fn insert(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+    ) -> Result<(), InsertError>;
+    /// Changes the state of an entry, if it exists.
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State);
+    /// Removes an entry, if it exists.
+    fn remove(&self, table: Table, tuple: &Tuple<A>);
+    /// Counts a new flow to `backend`.
+    fn count_connection(&self, backend: BackendId);
+    /// Counts a packet of `bytes` length to (`reply` false) or from `backend`.
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64);
+}
+
+/// Session affinity.
+pub trait AffinityTable<A: Address> {
+    /// What `client` got last.
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity>;
+    /// Remembers what `client` got. Unless `overwrite` is set, what another CPU has remembered a
+    /// moment before stays. Returns whether this one is remembered now.
+    fn set_affinity(&self, client: &Client<A>, affinity: &Affinity, overwrite: bool) -> bool;
+}
+
+/// Packets in fragments.
+pub trait Fragments<A: Address> {
+    /// Copies what is known of a packet in fragments into `first`. Returns whether there is anything;
+    /// if not, `first` is unchanged.
+    fn lookup_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool;
+    /// Remembers what is known of a packet. If the table refuses, the later fragments are dropped and
+    /// counted as they arrive.
+    fn set_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment);
+    /// Forgets a packet of which all fragments have arrived.
+    fn remove_fragment(&self, packet: &Fragmented<A>);
+    /// Queues a copy of a later fragment until [`Fragments::release`]. Returns whether it could.
+    fn enqueue<P: Packet + ?Sized>(&self, fragment: &QueuedFragment<A>, frame: &mut P) -> bool;
+    /// Sends the `count` queued fragments of `fragment`'s packet through its device again, after
+    /// `frame`, the first one, which is unchanged afterwards.
+    ///
+    /// # Errors
+    /// `frame` could not be restored.
+    fn release<P: Packet + ?Sized>(
+        &self,
+        fragment: &mut QueuedFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), WriteError>;
+}
+
+/// The next hop on the route to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NextHop {
+    /// Interface index of the egress device.
+    pub device: u32,
+    /// MTU of the route, in bytes; 0 if not known.
+    pub mtu: u32,
+    /// Link addresses of the next hop and of the device; `None` while the neighbour is not
+    /// resolved: the kernel then fills them in.
+    pub link: Option<Link>,
+}
+
+/// The two link addresses of a frame, as they stand in its first twelve bytes. They are kept in
+/// words of the machine's byte order, because the BPF compiler copies bytes one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Link(pub [u32; 3]);
+
+impl Link {
+    /// The link addresses of a frame to `destination` from `source`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(destination: [u8; 6], source: [u8; 6]) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
+        Self([
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+        ])
+    }
+}
+
+/// The result of a FIB lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FibResult {
+    /// There is a route.
+    Found(NextHop),
+    /// XDP cannot send there: the packet is left to the full program at TC.
+    LeftToTc,
+    /// There is no route.
+    Unreachable,
+}
+
+impl FibResult {
+    /// The next hop.
+    ///
+    /// # Errors
+    /// The outcome of a packet that has none.
+    #[inline(always)]
+    pub const fn next_hop(self) -> Result<NextHop, Outcome> {
+        match self {
+            Self::Found(next_hop) => Ok(next_hop),
+            Self::LeftToTc => Err(Outcome::PassedLeftToTc),
+            Self::Unreachable => Err(Outcome::DroppedNoRoute),
+        }
+    }
+}
+
+/// The host's kernel around the walk.
+pub trait Host<A: Address> {
+    /// The time.
+    fn now(&self) -> Ticks;
+    /// The route from here to `destination`.
+    fn fib_lookup(&self, destination: &A) -> FibResult;
+    /// The source address of `device`; unspecified if it has none of this family.
+    fn device_address(&self, device: u32) -> A;
+    /// The source address of the device that the packet is at; unspecified if it has none.
+    fn own_address(&self) -> A;
+    /// Whether the rate limit allows one more ICMP message; it is then counted.
+    fn allow_icmp(&self) -> bool;
+    /// Whether a local socket has, or listens for, packets of `tuple`.
+    fn socket_exists(&self, tuple: &Tuple<A>) -> bool;
+}

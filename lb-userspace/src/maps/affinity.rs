@@ -1,0 +1,92 @@
+//! What the walk remembers in the kernel beside connections: which backend a client got last, and
+//! what the first fragments of packets said. It is read here, never written: the walk writes it, and
+//! the kernel drops what was used least recently.
+
+use std::collections::BTreeMap;
+
+use bytemuck::Pod;
+use lb_common::address::{V4, V6};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::maps::{self, Map};
+
+use super::bpf_map::Table;
+use super::error::MapError;
+use crate::programs::pins::Pins;
+
+/// The clients that session affinity knows, in both families.
+#[derive(Debug)]
+pub struct KernelClients {
+    v4: Table<Client<V4>, Affinity>,
+    v6: Table<Client<V6>, Affinity>,
+}
+
+impl KernelClients {
+    /// Opens the tables that an agent has made.
+    ///
+    /// # Errors
+    /// One of them is not there, or is another version's.
+    pub fn open(pins: &Pins) -> Result<Self, MapError> {
+        Ok(Self {
+            v4: Table::open(pins, &maps::AFFINITY.v4)?,
+            v6: Table::open(pins, &maps::AFFINITY.v6)?,
+        })
+    }
+
+    /// Every client of IPv4 with what it got.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn all_v4(&self) -> Result<Vec<(Client<V4>, Affinity)>, MapError> {
+        self.v4.entries()
+    }
+
+    /// Every client of IPv6 with what it got.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn all_v6(&self) -> Result<Vec<(Client<V6>, Affinity)>, MapError> {
+        self.v6.entries()
+    }
+
+    /// What an IPv4 client got last; looking does not count as use.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn v4(&self, client: &Client<V4>) -> Result<Option<Affinity>, MapError> {
+        self.v4.get(client)
+    }
+
+    /// What an IPv6 client got last; looking does not count as use.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    pub fn v6(&self, client: &Client<V6>) -> Result<Option<Affinity>, MapError> {
+        self.v6.get(client)
+    }
+}
+
+/// How many entries each table has, by its map's name.
+///
+/// # Errors
+/// A table is not there, or could not be read.
+pub fn count(pins: &Pins) -> Result<BTreeMap<&'static str, u64>, MapError> {
+    Ok(BTreeMap::from([
+        entries::<Client<V4>, Affinity>(pins, &maps::AFFINITY.v4)?,
+        entries::<Client<V6>, Affinity>(pins, &maps::AFFINITY.v6)?,
+        entries::<Fragmented<V4>, FirstFragment>(pins, &maps::FRAGMENTS.v4)?,
+        entries::<Fragmented<V6>, FirstFragment>(pins, &maps::FRAGMENTS.v6)?,
+    ]))
+}
+
+fn entries<K: Pod, V: Pod>(
+    pins: &Pins,
+    map: &'static Map,
+) -> Result<(&'static str, u64), MapError> {
+    let mut entries = 0;
+    Table::<K, V>::open(pins, map)?.for_each(|_, _| {
+        entries += 1;
+        Ok(())
+    })?;
+    Ok((map.name, entries))
+}

@@ -1,0 +1,237 @@
+//! One of the kernel's maps, opened by its pin, read and written many entries at a time.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use bytemuck::Pod;
+use lb_common::maps::{Kind, Map};
+
+use super::error::MapError;
+use crate::programs::pins::Pins;
+use crate::syscall;
+
+/// Entries read at a time: enough to make a call's own cost small, few enough that a table of
+/// millions is never in memory at once.
+const CHUNK: usize = 4096;
+
+/// A map with keys `K` and values `V`.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    data: MapData,
+    map: &'static Map,
+    capacity: u32,
+    entry: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    /// Opens the pin of `map`.
+    ///
+    /// # Errors
+    /// There is no such pin, or it is of a map with other keys or values.
+    pub fn open(pins: &Pins, map: &'static Map) -> Result<Self, MapError> {
+        let failed = |cause| MapError::new(map, "open", cause);
+        let data = MapData::from_pin(pins.map(map)).map_err(|error| failed(cause(error)))?;
+        let info = data.info().map_err(|error| failed(cause(error)))?;
+        let sizes = (info.key_size() as usize, info.value_size() as usize);
+        if sizes != (size_of::<K>(), size_of::<V>()) {
+            let text = "its entries are of another size, hence of another version of weir";
+            return Err(failed(io::Error::other(text)));
+        }
+        Ok(Self { data, map, capacity: info.max_entries(), entry: PhantomData })
+    }
+
+    /// Name of the map, and the entries it can hold.
+    #[must_use]
+    pub const fn capacity(&self) -> (&'static str, u32) {
+        (self.map.name, self.capacity)
+    }
+
+    /// Hands every entry to `see`, a chunk at a time; entries may be removed meanwhile. Of a map
+    /// that is written meanwhile, an entry that is there all the time is seen; others may be.
+    ///
+    /// # Errors
+    /// The kernel's answer, or what `see` answers.
+    pub fn for_each(
+        &self,
+        mut see: impl FnMut(K, V) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        let mut room = CHUNK;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut position = None;
+        loop {
+            keys.resize(room, K::zeroed());
+            values.resize(room, V::zeroed());
+            let (read, next) = match self.read(position, &mut keys, &mut values) {
+                Ok(answer) => answer,
+                // A bucket of a hash has more entries than there is room for: it is read again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                Err(error) => return Err(self.failed("read", error)),
+            };
+            for (key, value) in keys.iter().zip(&values).take(read) {
+                see(*key, *value)?;
+            }
+            let Some(next) = next else {
+                return Ok(());
+            };
+            position = Some(next);
+        }
+    }
+
+    /// Every entry at once, for maps of which the agent holds a copy anyway.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
+        let mut entries = Vec::new();
+        self.for_each(|key, value| {
+            entries.push((key, value));
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// The kernel's answer; that there is none is no error.
+    pub fn get(&self, key: &K) -> Result<Option<V>, MapError> {
+        match syscall::lookup(self.fd(), key) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(self.failed("look up an entry of", error)),
+        }
+    }
+
+    /// Writes an entry, in the place of one with the same key.
+    ///
+    /// # Errors
+    /// The kernel's answer; the map is then as it was.
+    pub fn set(&self, key: K, value: V) -> Result<(), MapError> {
+        self.set_all(&[key], &[value])
+    }
+
+    /// Writes entries in the place of those with the same keys.
+    ///
+    /// # Errors
+    /// The kernel's answer; the entries before the one refused are written.
+    pub fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
+        let (_, result) = syscall::update_batch(self.fd(), keys, values);
+        result.map_err(|error| self.failed("write", error))
+    }
+
+    /// Removes an entry, if it is there.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn remove(&self, key: K) -> Result<(), MapError> {
+        match syscall::delete_batch(self.fd(), &[key]).1 {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                Err(self.failed("remove an entry of", error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn read(
+        &self,
+        position: Option<K>,
+        keys: &mut [K],
+        values: &mut [V],
+    ) -> io::Result<(usize, Option<K>)> {
+        syscall::lookup_batch(self.fd(), position, keys, values)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.data.fd().as_fd()
+    }
+
+    fn failed(&self, operation: &'static str, cause: io::Error) -> MapError {
+        MapError::new(self.map, operation, cause)
+    }
+}
+
+impl<V: Pod> Table<u32, V> {
+    /// The values of an array from index `first` on, at most `count`.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn range(&self, first: u32, count: u32) -> Result<Vec<V>, MapError> {
+        debug_assert_eq!(self.map.kind, Kind::Array);
+        let mut keys = vec![0; count as usize];
+        let mut values = vec![V::zeroed(); count as usize];
+        // An array is read from the index after the position.
+        let (read, _) = self
+            .read(first.checked_sub(1), &mut keys, &mut values)
+            .map_err(|error| self.failed("read", error))?;
+        values.truncate(read);
+        Ok(values)
+    }
+}
+
+/// One of the kernel's arrays with a value for every CPU.
+pub struct PerCpuTable<const WORDS: usize> {
+    array: PerCpuArray<MapData, [u64; WORDS]>,
+    map: &'static Map,
+    cpus: usize,
+}
+
+impl<const WORDS: usize> PerCpuTable<WORDS> {
+    /// Opens the pin of `map`, whose values are `WORDS` numbers.
+    ///
+    /// # Errors
+    /// There is no such pin, or it is of a map with other values.
+    pub fn open(pins: &Pins, map: &'static Map) -> Result<Self, MapError> {
+        let open = || {
+            let data = MapData::from_pin(pins.map(map))?;
+            aya::maps::Map::PerCpuArray(data).try_into()
+        };
+        Ok(Self {
+            array: open().map_err(|error| MapError::new(map, "open", cause(error)))?,
+            map,
+            cpus: nr_cpus().map_err(|(_, error)| MapError::new(map, "open", error))?,
+        })
+    }
+
+    /// The sums over all CPUs at `index`.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn sum(&self, index: u32) -> Result<[u64; WORDS], MapError> {
+        let values = self.array.get(&index, 0);
+        let values =
+            values.map_err(|error| MapError::new(self.map, "look up an entry of", cause(error)))?;
+        let mut sums = [0u64; WORDS];
+        for value in values.iter() {
+            for (sum, number) in sums.iter_mut().zip(value) {
+                *sum = sum.wrapping_add(*number);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Sets every number of every CPU at `index` to zero.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn clear(&mut self, index: u32) -> Result<(), MapError> {
+        let failed = |error: io::Error| MapError::new(self.map, "clear an entry of", error);
+        let zeroes = PerCpuValues::try_from(vec![[0; WORDS]; self.cpus]).map_err(failed)?;
+        let cleared = self.array.set(index, zeroes, 0);
+        cleared.map_err(|error| failed(cause(error)))
+    }
+}
+
+/// What the kernel answered, out of aya's error.
+fn cause(error: aya::maps::MapError) -> io::Error {
+    if let aya::maps::MapError::SyscallError(error) = error {
+        error.io_error
+    } else {
+        io::Error::other(error)
+    }
+}

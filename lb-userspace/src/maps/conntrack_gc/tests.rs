@@ -1,0 +1,148 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use lb_common::address::{Port, Protocol};
+use lb_common::conntrack::State;
+use lb_common::service::ServiceId;
+
+use super::*;
+
+type Entries = BTreeMap<(Which, Tuple<V4>), ConntrackEntry<V4>>;
+
+#[derive(Default)]
+struct Memory(RefCell<Entries>, RefCell<Vec<Tuple<V4>>>);
+
+impl FlowTables<V4> for Memory {
+    fn for_each(
+        &self,
+        table: Which,
+        see: &mut dyn FnMut(Tuple<V4>, ConntrackEntry<V4>) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        let entries: Vec<_> = self.0.borrow().iter().map(|(k, v)| (*k, *v)).collect();
+        for ((_, tuple), entry) in entries.into_iter().filter(|((t, _), _)| *t == table) {
+            see(tuple, entry)?;
+        }
+        Ok(())
+    }
+
+    fn find(&self, t: Which, tuple: &Tuple<V4>) -> Result<Option<ConntrackEntry<V4>>, MapError> {
+        Ok(self.0.borrow().get(&(t, *tuple)).copied())
+    }
+
+    fn remove(&self, table: Which, tuple: &Tuple<V4>) -> Result<(), MapError> {
+        self.1.borrow_mut().push(*tuple);
+        self.0.borrow_mut().remove(&(table, *tuple));
+        Ok(())
+    }
+}
+
+const START: u32 = 1000;
+
+fn tuples(client: u8) -> (Tuple<V4>, Tuple<V4>) {
+    let client = (V4([client, 0, 0, 1]), Port::new(4000));
+    let frontend = (V4([10, 96, 0, 1]), Port::new(80));
+    let backend = (V4([10, 244, 0, 1]), Port::new(8080));
+    let arriving = |(s, sp), (d, dp)| Tuple::new(s, sp, d, dp, Protocol::TCP);
+    (arriving(client, frontend), arriving(backend, client))
+}
+
+fn entry(rewritten: Tuple<V4>, flags: u8, state: State, age_seconds: u32) -> ConntrackEntry<V4> {
+    ConntrackEntry {
+        rewritten,
+        service: ServiceId(1),
+        backend: BackendId(7),
+        generation: 1,
+        last_seen: Ticks(START - Ticks::of_seconds(age_seconds)),
+        state,
+        flags,
+        zero: 0,
+    }
+}
+
+impl Memory {
+    /// A flow whose two entries were last seen so many seconds ago.
+    fn flow(self, client: u8, table: Which, state: State, ages: (u32, u32)) -> Self {
+        let (forward, reply) = tuples(client);
+        let reply_flag = ConntrackEntry::<V4>::REPLY;
+        let entries = &mut *self.0.borrow_mut();
+        entries.insert((table, forward), entry(reply.reversed(), 0, state, ages.0));
+        let answer = entry(forward.reversed(), reply_flag, state, ages.1);
+        entries.insert((table, reply), answer);
+        Self(RefCell::new(mem::take(entries)), RefCell::default())
+    }
+
+    #[track_caller]
+    fn expect(&self, left: usize) -> (Sweep, BTreeSet<BackendId>) {
+        let (mut counts, mut referenced) = (Sweep::default(), BTreeSet::new());
+        sweep(self, Ticks(START), &mut referenced, &mut counts).unwrap();
+        assert_eq!(self.0.borrow().len(), left);
+        (counts, referenced)
+    }
+}
+
+#[test]
+fn a_flow_goes_when_both_directions_are_idle_and_its_backend_counts_once_more() {
+    let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (70, 70));
+    let (counts, referenced) = memory.expect(0);
+    assert_eq!((counts.entries, counts.removed), (2, 2));
+    assert_eq!(referenced, BTreeSet::from([BackendId(7)]));
+}
+
+#[test]
+fn a_flow_stays_while_one_direction_is_heard() {
+    for ages in [(70, 5), (5, 70), (5, 5)] {
+        let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, ages);
+        memory.expect(2);
+    }
+}
+
+#[test]
+fn an_established_flow_waits_longer_than_a_new_one_and_a_reset_one_hardly_at_all() {
+    let established = State::REPLIED.with(State::ESTABLISHED);
+    let memory = Memory::default().flow(1, Which::Established, established, (700, 700)).flow(
+        2,
+        Which::Established,
+        established.with(State::RST),
+        (20, 20),
+    );
+    memory.expect(2);
+}
+
+#[test]
+fn the_clients_entry_goes_first_whichever_is_seen_first() {
+    // The tables here are read in the order of source addresses; the backend's is 10.244.0.1.
+    for client in [1, 200] {
+        let (forward, reply) = tuples(client);
+        let memory = Memory::default().flow(client, Which::HalfOpen, State::NEW, (70, 70));
+        memory.expect(0);
+        assert_eq!(*memory.1.borrow(), [forward, reply]);
+    }
+}
+
+#[test]
+fn a_half_without_its_partner_goes_once_it_is_idle() {
+    for (age, left) in [(70, 0), (5, 1)] {
+        let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (5, age));
+        memory.0.borrow_mut().remove(&(Which::HalfOpen, tuples(1).0));
+        memory.expect(left);
+    }
+}
+
+#[test]
+fn an_entry_of_another_flow_in_the_partners_place_neither_keeps_nor_loses_anything() {
+    let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (70, 5));
+    let (forward, reply) = tuples(1);
+    let other = entry(tuples(2).0.reversed(), ConntrackEntry::<V4>::REPLY, State::NEW, 5);
+    memory.0.borrow_mut().insert((Which::HalfOpen, reply), other);
+    memory.expect(1);
+    assert!(!memory.0.borrow().contains_key(&(Which::HalfOpen, forward)));
+}
+
+#[test]
+fn a_flow_that_is_half_moved_between_the_tables_is_still_one_flow() {
+    let memory = Memory::default().flow(1, Which::Established, State::NEW, (5, 70));
+    let (forward, _) = tuples(1);
+    let moved = memory.0.borrow_mut().remove(&(Which::Established, forward));
+    memory.0.borrow_mut().insert((Which::HalfOpen, forward), moved.unwrap());
+    memory.expect(2);
+}

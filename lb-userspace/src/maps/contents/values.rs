@@ -1,0 +1,191 @@
+//! All entries of all maps the agent writes, as one value. It refers to nothing outside itself, is
+//! compared with `==`, and printed by `Display`: the one text form, which tests compare and
+//! `weir show maps` prints.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lb_common::address::{Address, V4, V6};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::device::Device;
+use lb_common::service::{Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+use crate::maps::operation::{FamilyOperation, Operation};
+
+/// What the maps hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Contents {
+    /// `SERVICES`
+    pub services: BTreeMap<ServiceId, ServiceLabel>,
+    /// The maps of IPv4.
+    pub v4: FamilyContents<V4>,
+    /// The maps of IPv6.
+    pub v6: FamilyContents<V6>,
+    /// `SLOTS`: each pool's slots by the index of its first. Ranges that no pool uses are free and
+    /// not listed, whatever the array holds there. Both families share the array.
+    pub slots: BTreeMap<u32, Arc<[BackendId]>>,
+    /// `FILTER`: the words that are not zero.
+    pub filter: BTreeMap<u32, u64>,
+    /// `DEVICES`
+    pub devices: BTreeMap<u32, Device>,
+    /// `SETTINGS`
+    pub settings: Settings,
+}
+
+/// What the maps of one address family hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FamilyContents<A> {
+    /// `FRONTENDS_*`
+    pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
+    /// `BACKENDS_*`: the rows that are in use.
+    pub backends: BTreeMap<BackendId, Backend<A>>,
+    /// `IP_POLICY_*`
+    pub ip_policies: BTreeMap<A, IpPolicy>,
+    /// `SRC_RANGES_*`
+    pub source_ranges: BTreeSet<SourceRange<A>>,
+}
+
+/// Some backends of either family.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct BackendSet {
+    /// Ids of `BACKENDS_V4`.
+    pub v4: BTreeSet<BackendId>,
+    /// Ids of `BACKENDS_V6`.
+    pub v6: BTreeSet<BackendId>,
+}
+
+impl Contents {
+    /// Does to this value what `operation` does to the maps.
+    pub fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Service(id, label) => set(&mut self.services, *id, *label),
+            Operation::V4(operation) => self.v4.apply(operation),
+            Operation::V6(operation) => self.v6.apply(operation),
+            Operation::Slots { base, backends } => {
+                let backends = (!backends.is_empty()).then(|| Arc::clone(backends));
+                set(&mut self.slots, *base, backends);
+            }
+            Operation::Filter { word, bits } => {
+                set(&mut self.filter, *word, (*bits != 0).then_some(*bits));
+            }
+            Operation::Device(index, device) => set(&mut self.devices, *index, *device),
+            Operation::Settings(settings) => self.settings = *settings,
+        }
+    }
+
+    /// Backends that are kept only for the connections that may still refer to them: they serve no
+    /// endpoint, and no slot names them.
+    ///
+    /// The row with the highest generation is never among them: the next row's generation is counted
+    /// from it. So a generation never comes back, and an id with a generation never names
+    /// another backend.
+    #[must_use]
+    pub fn retired(&self) -> BackendSet {
+        BackendSet { v4: self.v4.retired(&self.slots), v6: self.v6.retired(&self.slots) }
+    }
+}
+
+impl BackendSet {
+    /// Those that `others` has too.
+    #[must_use]
+    pub fn among(&self, others: &Self) -> Self {
+        Self { v4: &self.v4 & &others.v4, v6: &self.v6 & &others.v6 }
+    }
+
+    /// Those that `others` has not.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        Self { v4: &self.v4 - &others.v4, v6: &self.v6 - &others.v6 }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+impl<A: Address> FamilyContents<A> {
+    fn apply(&mut self, operation: &FamilyOperation<A>) {
+        match operation {
+            FamilyOperation::Frontend(frontend, row) => set(&mut self.frontends, *frontend, *row),
+            FamilyOperation::Backend(id, row) => set(&mut self.backends, *id, *row),
+            FamilyOperation::IpPolicy(address, policy) => {
+                set(&mut self.ip_policies, *address, *policy);
+            }
+            FamilyOperation::SourceRange(range, true) => {
+                self.source_ranges.insert(*range);
+            }
+            FamilyOperation::SourceRange(range, false) => {
+                self.source_ranges.remove(range);
+            }
+        }
+    }
+
+    /// The Service port of every row.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> {
+        let of_frontends = self.frontends.values().map(|row| row.service);
+        let of_backends = self.backends.values().map(|row| row.service);
+        let of_ranges = self.source_ranges.iter().map(|range| range.service);
+        let of_ports = of_ranges.filter(|service| *service != SourceRange::<A>::CLUSTER);
+        of_frontends.chain(of_backends).chain(of_ports)
+    }
+
+    /// The pools that this family's frontends name, with the Service port of each.
+    pub fn pools(&self) -> impl Iterator<Item = (ServiceId, Pool)> {
+        self.frontends.values().flat_map(|row| {
+            let named = row.pools.iter().filter(|pool| pool.length > 0);
+            named.map(|pool| (row.service, *pool))
+        })
+    }
+
+    fn retired(&self, slots: &BTreeMap<u32, Arc<[BackendId]>>) -> BTreeSet<BackendId> {
+        let idle = self.backends.iter().filter(|(_, row)| !row.is_serving());
+        let mut retired: BTreeSet<BackendId> = idle.map(|(id, _)| *id).collect();
+        let highest = self.backends.iter().max_by_key(|(_, row)| row.generation);
+        highest.map(|(id, _)| retired.remove(id));
+        if retired.is_empty() {
+            return retired;
+        }
+        let bases: BTreeSet<u32> = self.pools().map(|(_, pool)| pool.base).collect();
+        for id in bases.iter().filter_map(|base| slots.get(base)).flat_map(|s| s.iter()) {
+            retired.remove(id);
+        }
+        retired
+    }
+}
+
+impl Default for Contents {
+    /// Empty maps.
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            v4: FamilyContents::default(),
+            v6: FamilyContents::default(),
+            slots: BTreeMap::new(),
+            filter: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            settings: bytemuck::Zeroable::zeroed(),
+        }
+    }
+}
+
+impl<A> Default for FamilyContents<A> {
+    fn default() -> Self {
+        Self {
+            frontends: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            ip_policies: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The one text form of contents: a line for each entry, in the order of the maps' catalogue. Of
+//! the filter, which follows from the other entries, only the number of bits is shown; of a pool,
+//! how many slots each backend has. Generations are not shown: they depend on how often a write failed
+//! on the way, and nothing else does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lb_common::address::{Address, Family, endpoint};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::Ticks;
+use lb_common::device::Device;
+use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, SourceClass};
+use lb_common::settings::{Prefix, Settings};
+use lb_common::source_range::SourceRange;
+
+use super::contents::{Contents, FamilyContents};
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, label) in &self.services {
+            writeln!(f, "service {id} {label:?}")?;
+        }
+        frontends(f, &self.v4)?;
+        frontends(f, &self.v6)?;
+        for (base, slots) in &self.slots {
+            let pool = Pool { base: *base, length: slots.len() as u32 };
+            writeln!(f, "slots {}{}", range(pool), Shares::of(slots))?;
+        }
+        backends(f, &self.v4)?;
+        backends(f, &self.v6)?;
+        closed(f, &self.v4)?;
+        closed(f, &self.v6)?;
+        let bits: u32 = self.filter.values().map(|bits| bits.count_ones()).sum();
+        writeln!(f, "filter {bits} bits")?;
+        for (index, device) in &self.devices {
+            write!(f, "device {index}{}", addresses(device))?;
+            match device.mtu {
+                0 => writeln!(f)?,
+                mtu => writeln!(f, " mtu {mtu}")?,
+            }
+        }
+        let Settings { first_snat_port: first, snat_ports: count, .. } = self.settings;
+        let Settings { services_v4, services_v6, .. } = self.settings;
+        writeln!(f, "services-within {} {}", prefix(services_v4), prefix(services_v6))?;
+        if self.settings.namespace != 0 {
+            let Settings { namespace, own_v4, own_v6, .. } = self.settings;
+            let whose = if self.settings.balances_pods_sockets() { "all" } else { "host" };
+            writeln!(f, "sockets {whose} of {namespace} as {own_v4} {own_v6}")?;
+        }
+        match count.checked_sub(1) {
+            Some(more) => {
+                writeln!(f, "source-ports {first}-{}", u32::from(first) + u32::from(more))
+            }
+            None => writeln!(f, "source-ports none"),
+        }
+    }
+}
+
+fn frontends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
+    for (frontend, row) in &rows.frontends {
+        let (service, conditions) = (row.service, conditions(row));
+        writeln!(f, "frontend {frontend} service {service}{}{conditions}", pools(row))?;
+    }
+    Ok(())
+}
+
+/// What a flow's backend hangs on besides the pools.
+fn conditions(row: &FrontendRow) -> String {
+    let seconds = Ticks::to_seconds(row.affinity);
+    let affinity = (row.affinity != 0).then(|| format!(" affinity {seconds}s"));
+    let restricted = row.is_restricted().then(|| " restricted".to_owned());
+    let local = SourceClass::ALL.into_iter().filter(|class| row.is_local(*class));
+    let local: Vec<String> = local.map(|class| class.to_string()).collect();
+    let local = match local.as_slice() {
+        [] => None,
+        all if all.len() == SourceClass::ALL.len() => Some(" local:all".to_owned()),
+        some => Some(format!(" local:{}", some.join(","))),
+    };
+    [affinity, restricted, local].into_iter().flatten().collect()
+}
+
+/// `all:` where every source class gets the same.
+fn pools(row: &FrontendRow) -> String {
+    let [pod, network, host] = row.pools;
+    if pod == network && network == host {
+        return format!(" all:{}", pool(pod));
+    }
+    let of = |class: SourceClass| format!(" {class}:{}", pool(row.pool(class)));
+    SourceClass::ALL.map(of).concat()
+}
+
+fn pool(pool: Pool) -> String {
+    match pool.empty_reason() {
+        None => range(pool),
+        Some(EmptyPoolReason::NoEndpoint) => "no-endpoint".to_owned(),
+        Some(EmptyPoolReason::NoLocalEndpoint) => "no-local-endpoint".to_owned(),
+    }
+}
+
+fn range(pool: Pool) -> String {
+    format!("{}+{}", pool.base, pool.length)
+}
+
+/// How many slots each backend has.
+struct Shares(BTreeMap<BackendId, u32>);
+
+impl Shares {
+    fn of(slots: &[BackendId]) -> Self {
+        let mut shares = BTreeMap::new();
+        for id in slots {
+            *shares.entry(*id).or_insert(0) += 1;
+        }
+        Self(shares)
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(id, share)| write!(f, " {id}*{share}"))
+    }
+}
+
+/// Ids count per family: `v4/1` and `v6/1` are two backends.
+fn backends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
+    let family = match A::FAMILY {
+        Family::V4 => "v4",
+        Family::V6 => "v6",
+    };
+    for (id, row) in &rows.backends {
+        let at = endpoint(row.address.to_ip(), row.port);
+        let (protocol, service) = (row.protocol, row.service);
+        let state = state(row);
+        writeln!(f, "backend {family}/{id} {at}/{protocol} service {service} {state}")?;
+    }
+    Ok(())
+}
+
+fn state<A>(row: &Backend<A>) -> String {
+    let place = if row.is_local() { "here" } else { "elsewhere" };
+    let policies = match (row.is_for(false), row.is_for(true)) {
+        (true, true) => " for cluster, local",
+        (true, false) => " for cluster",
+        (false, true) => " for local",
+        (false, false) => "",
+    };
+    if row.is_serving() { format!("serving {place}{policies}") } else { "retired".to_owned() }
+}
+
+/// What is closed where no frontend is, and whom restricted frontends let in.
+fn closed<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
+    for (address, row) in &rows.ip_policies {
+        let cluster_ip = if row.rejects() { " cluster-ip" } else { "" };
+        let ping = if row.replies_to_echo() { " ping" } else { "" };
+        writeln!(f, "address {address}{cluster_ip}{ping}")?;
+    }
+    for range in &rows.source_ranges {
+        if range.service == SourceRange::<A>::CLUSTER {
+            writeln!(f, "range {range} cluster")?;
+        } else {
+            writeln!(f, "range {range} service {}", range.service)?;
+        }
+    }
+    Ok(())
+}
+
+fn prefix<A: Address>(prefix: Prefix<A>) -> String {
+    if prefix == Prefix::nothing() {
+        return "none".to_owned();
+    }
+    let bits: u32 = prefix.mask.words().iter().map(|word| word.count_ones()).sum();
+    if bits == 0 { "anywhere".to_owned() } else { format!("{}/{bits}", prefix.first) }
+}
+
+fn addresses(device: &Device) -> String {
+    let v4 = (!device.v4.is_unspecified()).then(|| format!(" {}", device.v4));
+    let v6 = (!device.v6.is_unspecified()).then(|| format!(" {}", device.v6));
+    let xdp = device.xdp_sends().then(|| " xdp-sends".to_owned());
+    [v4, v6, xdp].into_iter().flatten().collect()
+}

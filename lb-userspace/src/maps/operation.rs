@@ -1,0 +1,82 @@
+//! One write to a map: a value, so that it can be ordered, printed and applied to the kernel's maps, to
+//! memory or to [`Contents`](super::Contents) alike.
+
+use std::sync::Arc;
+
+use lb_common::address::{Family, V4, V6};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::device::Device;
+use lb_common::maps::{self, Map, PerFamily};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceId, ServiceLabel};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+
+/// One write to a map. `None` removes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// A row of `SERVICES`.
+    Service(ServiceId, Option<ServiceLabel>),
+    /// A write to a map of IPv4.
+    V4(FamilyOperation<V4>),
+    /// A write to a map of IPv6.
+    V6(FamilyOperation<V6>),
+    /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
+    /// need not be written at once.
+    Slots {
+        /// Index of the first slot.
+        base: u32,
+        /// Backend ids of the slots. If empty, the range is free now, and nothing is to be written.
+        backends: Arc<[BackendId]>,
+    },
+    /// A word of `FILTER`.
+    Filter {
+        /// Its index.
+        word: u32,
+        /// All its bits.
+        bits: u64,
+    },
+    /// A row of `DEVICES`.
+    Device(u32, Option<Device>),
+    /// The row of `SETTINGS`.
+    Settings(Settings),
+}
+
+/// One write to a map that exists in each family. `None` removes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FamilyOperation<A> {
+    /// A row of `FRONTENDS_*`.
+    Frontend(Frontend<A>, Option<FrontendRow>),
+    /// A row of `BACKENDS_*`; removed, it is all zero.
+    Backend(BackendId, Option<Backend<A>>),
+    /// A row of `IP_POLICY_*`.
+    IpPolicy(A, Option<IpPolicy>),
+    /// An entry of `SRC_RANGES_*`, to add (`true`) or to remove.
+    SourceRange(SourceRange<A>, bool),
+}
+
+impl Operation {
+    /// The map it writes.
+    #[must_use]
+    pub const fn map(&self) -> &'static Map {
+        match self {
+            Self::Service(..) => &maps::SERVICES,
+            Self::V4(operation) => operation.map().of(Family::V4),
+            Self::V6(operation) => operation.map().of(Family::V6),
+            Self::Slots { .. } => &maps::SLOTS,
+            Self::Filter { .. } => &maps::FILTER,
+            Self::Device(..) => &maps::DEVICES,
+            Self::Settings(_) => &maps::SETTINGS,
+        }
+    }
+}
+
+impl<A> FamilyOperation<A> {
+    const fn map(&self) -> &'static PerFamily {
+        match self {
+            Self::Frontend(..) => &maps::FRONTENDS,
+            Self::Backend(..) => &maps::BACKENDS,
+            Self::IpPolicy(..) => &maps::IP_POLICY,
+            Self::SourceRange(..) => &maps::SRC_RANGES,
+        }
+    }
+}
