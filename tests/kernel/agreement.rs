@@ -29,7 +29,7 @@ fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
         let place = place::build()?;
         let mut usual = Programs::load(|_| 1024)?;
         let mut crowded =
-            Programs::load(|map| if map.starts_with("CONNECTIONS") { CROWDED } else { 1024 })?;
+            Programs::load(|map| if map.starts_with("CONNTRACK") { CROWDED } else { 1024 })?;
         for case in cases::all(place.device) {
             let programs = if case.setting.capacity.is_some() { &mut crowded } else { &mut usual };
             run(programs, &case, place.device).with_context(|| {
