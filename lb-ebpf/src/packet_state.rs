@@ -31,6 +31,22 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// The tuple of the IPv4 packet that was walked last, as it arrived.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tuple_v4(&self) -> &Tuple<V4> {
+        &self.v4.headers.tuple
+    }
+
+    /// The tuple of the IPv6 packet that was walked last, as it arrived.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tuple_v6(&self) -> &Tuple<V6> {
+        &self.v6.headers.tuple
+    }
+}
+
 impl Default for Scratch {
     fn default() -> Self {
         Self::new()

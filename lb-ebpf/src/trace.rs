@@ -62,6 +62,122 @@ pub enum Step<'a, A: Address> {
     SocketExists(&'a Tuple<A>, bool),
 }
 
+macro_rules! step_kinds {
+    ($($kind:ident, $name:literal;)+) => {
+        /// What a step looks up or writes, for logs.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum StepKind {
+            $(#[doc = $name] $kind,)+
+        }
+
+        impl StepKind {
+            /// Every kind, in the order of its number.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)+ }
+            }
+        }
+    };
+}
+
+step_kinds! {
+    Frontend, "frontend";
+    IpPolicy, "address policy";
+    ServiceRanges, "service ranges";
+    SourceRanges, "source ranges";
+    Slot, "slot";
+    Backend, "backend";
+    Filter, "filter";
+    Settings, "settings";
+    ConntrackLookup, "conntrack lookup";
+    HalfOpenLookup, "half-open lookup";
+    Mapping, "mapping";
+    ConntrackInsert, "conntrack insert";
+    HalfOpenInsert, "half-open insert";
+    SetState, "state";
+    Remove, "remove";
+    Affinity, "affinity";
+    SetAffinity, "affinity set";
+    Fragment, "fragment lookup";
+    Fib, "FIB lookup";
+    DeviceAddress, "source address";
+    IcmpLimit, "ICMP rate limit";
+    LocalSocket, "local socket";
+}
+
+/// A step in three numbers, for a log that cannot hold more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Summary {
+    /// The number of its [`StepKind`].
+    pub kind: u32,
+    /// 0 where it found or did nothing (miss, no, refused), else 1.
+    pub found: u32,
+    /// What it was about: a slot, a backend, a device, a state; 0 where nothing of the kind is.
+    pub value: u32,
+}
+
+impl<A: Address> Step<'_, A> {
+    /// The step in numbers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn summary(&self) -> Summary {
+        let (kind, found, value) = match self {
+            Self::Frontend(_, row) => match row {
+                Some(row) => (StepKind::Frontend, true, row.service.0),
+                None => (StepKind::Frontend, false, 0),
+            },
+            Self::IpPolicy(_, policy) => match policy {
+                Some(policy) => (StepKind::IpPolicy, true, policy.flags),
+                None => (StepKind::IpPolicy, false, 0),
+            },
+            Self::InServiceRanges(_, is_in) => (StepKind::ServiceRanges, *is_in, 0),
+            Self::SourceAllowed(source, allowed) => {
+                (StepKind::SourceRanges, *allowed, source.service.0)
+            }
+            Self::Slot(index, id) => (StepKind::Slot, id.is_some(), *index),
+            Self::Backend(id, row) => (StepKind::Backend, row.is_some(), id.0),
+            Self::Filter(position, matches) => (StepKind::Filter, *matches, position.word),
+            Self::Settings(settings) => (StepKind::Settings, true, settings.snat_ports as u32),
+            Self::Lookup(Table::Established, _, entry) => match entry {
+                Some(entry) => (StepKind::ConntrackLookup, true, entry.backend.0),
+                None => (StepKind::ConntrackLookup, false, 0),
+            },
+            Self::Lookup(Table::HalfOpen, _, entry) => match entry {
+                Some(entry) => (StepKind::HalfOpenLookup, true, entry.backend.0),
+                None => (StepKind::HalfOpenLookup, false, 0),
+            },
+            Self::HasMapping(_, _, _, found) => (StepKind::Mapping, *found, 0),
+            Self::Insert(Table::Established, _, entry, result) => {
+                (StepKind::ConntrackInsert, result.is_ok(), entry.backend.0)
+            }
+            Self::Insert(Table::HalfOpen, _, entry, result) => {
+                (StepKind::HalfOpenInsert, result.is_ok(), entry.backend.0)
+            }
+            Self::SetState(_, _, state) => (StepKind::SetState, true, state.0 as u32),
+            Self::Remove(..) => (StepKind::Remove, true, 0),
+            Self::Affinity(_, affinity) => match affinity {
+                Some(affinity) => (StepKind::Affinity, true, affinity.backend.0),
+                None => (StepKind::Affinity, false, 0),
+            },
+            Self::SetAffinity(_, affinity, is_set) => {
+                (StepKind::SetAffinity, *is_set, affinity.backend.0)
+            }
+            Self::Fragment(_, found) => (StepKind::Fragment, *found, 0),
+            Self::Fib(_, FibResult::Found(next_hop)) => (StepKind::Fib, true, next_hop.device),
+            Self::Fib(_, FibResult::LeftToTc | FibResult::Unreachable) => (StepKind::Fib, false, 0),
+            Self::DeviceAddress(device, _) => (StepKind::DeviceAddress, true, *device),
+            Self::AllowIcmp(allowed) => (StepKind::IcmpLimit, *allowed, 0),
+            Self::SocketExists(_, exists) => (StepKind::LocalSocket, *exists, 0),
+        };
+        Summary { kind: kind as u32, found: found as u32, value }
+    }
+}
+
 /// Takes the steps of walks.
 pub trait Tracer<A: Address> {
     /// Takes one step.

@@ -20,7 +20,7 @@ use lb_common::socket::{NamespaceQuestion, SocketRevNat, UdpConnected};
 use lb_ebpf::{socket_lb, walk};
 
 use super::values::{
-    CachedHop, FIB_CACHE_ENTRIES, IcmpCount, QUEUED_FRAGMENTS, QueuedFrame, RangeOf,
+    CachedHop, FIB_CACHE_ENTRIES, IcmpCount, LogScratch, QUEUED_FRAGMENTS, QueuedFrame, RangeOf,
 };
 
 /// The family, in place of a map's parameter.
@@ -142,6 +142,9 @@ pub static ICMP_LIMIT: PerCpuArray<IcmpCount> = PerCpuArray::with_max_entries(1,
 /// Question and answer of `own_namespace`.
 #[map]
 pub static NAMESPACE: Array<NamespaceQuestion> = Array::with_max_entries(1, 0);
+/// The steps of the walk that this CPU logs.
+#[map]
+pub static LOG_SCRATCH: PerCpuArray<LogScratch> = PerCpuArray::with_max_entries(1, 0);
 /// Scratch space for the walk that this CPU is on.
 #[map]
 pub static WALK_SCRATCH: PerCpuArray<walk::Scratch> = PerCpuArray::with_max_entries(1, 0);

@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::bpf_fib_lookup;
 use lb_common::service::ServiceId;
 use lb_ebpf::packet::MAX_QUEUED_FRAME;
+use lb_ebpf::trace::Summary;
 use lb_ebpf::world::Link;
 
 /// Routes cached per CPU and family.
@@ -46,6 +47,24 @@ pub struct IcmpCount {
     pub period: u32,
     /// Messages in that period.
     pub sent: u32,
+}
+
+/// Steps of one walk that are logged at most.
+pub const LOGGED_STEPS: usize = 32;
+
+/// What the datapath log has of the walk that this CPU is on; the value of `LOG_SCRATCH`.
+#[repr(C)]
+pub struct LogScratch {
+    /// The period that is counted, of the rate limit.
+    pub period: u32,
+    /// Walks logged in that period.
+    pub logged: u32,
+    /// Walks that were not logged since the last one that was.
+    pub suppressed: u32,
+    /// How many of `steps` there are.
+    pub count: u32,
+    /// The steps of this walk.
+    pub steps: [Summary; LOGGED_STEPS],
 }
 
 /// What follows the prefix length in a [`lb_common::source_range::SourceRange`].

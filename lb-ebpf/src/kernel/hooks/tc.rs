@@ -20,8 +20,8 @@ use lb_common::service::SourceClass;
 use lb_ebpf::checksum::Difference;
 use lb_ebpf::hook::{Hook, Verdict};
 use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, WriteError};
-use lb_ebpf::walk::walk;
 
+use super::datapath_log::{DatapathLog, Off, On};
 use crate::kernel::context::{Context, count, scratch};
 use crate::kernel::{features, packet_access, verifier};
 
@@ -31,35 +31,51 @@ const HEADERS: u32 = 14 + 60 + 20;
 /// Bytes that a packet is shortened by in front: more than lie before any checksum's start.
 const SPARE: u32 = 128;
 
+const FROM_POD: Hook =
+    Hook { point: HookPoint::Ingress, class: SourceClass::Pod, can_pass_to_stack: true };
+const FROM_NETWORK: Hook =
+    Hook { point: HookPoint::Ingress, class: SourceClass::Network, can_pass_to_stack: true };
+const TO_DEVICE: Hook =
+    Hook { point: HookPoint::Egress, class: SourceClass::Host, can_pass_to_stack: true };
+
 /// TC ingress of a pod-facing device.
 #[classifier]
 pub fn from_pod(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook { point: HookPoint::Ingress, class: SourceClass::Pod, can_pass_to_stack: true },
-    )
+    run::<Off>(&context, FROM_POD)
 }
 
 /// TC ingress of a network-facing device.
 #[classifier]
 pub fn from_network(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook { point: HookPoint::Ingress, class: SourceClass::Network, can_pass_to_stack: true },
-    )
+    run::<Off>(&context, FROM_NETWORK)
 }
 
 /// TC egress of any device.
 #[classifier]
 pub fn to_device(context: TcContext) -> i32 {
-    run(
-        &context,
-        Hook { point: HookPoint::Egress, class: SourceClass::Host, can_pass_to_stack: true },
-    )
+    run::<Off>(&context, TO_DEVICE)
+}
+
+/// [`from_pod`] with the datapath log.
+#[classifier]
+pub fn from_pod_log(context: TcContext) -> i32 {
+    run::<On>(&context, FROM_POD)
+}
+
+/// [`from_network`] with the datapath log.
+#[classifier]
+pub fn from_network_log(context: TcContext) -> i32 {
+    run::<On>(&context, FROM_NETWORK)
+}
+
+/// [`to_device`] with the datapath log.
+#[classifier]
+pub fn to_device_log(context: TcContext) -> i32 {
+    run::<On>(&context, TO_DEVICE)
 }
 
 #[inline(always)]
-fn run(context: &TcContext, hook: Hook) -> i32 {
+fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
     let skb = context.skb.skb;
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
     let (device, is_tagged) = unsafe { ((*skb).ifindex, (*skb).vlan_present != 0) };
@@ -71,7 +87,7 @@ fn run(context: &TcContext, hook: Hook) -> i32 {
     let mut packet = Skb { skb };
     packet.pull_headers();
     let Some(scratch) = scratch() else { return TC_ACT_UNSPEC };
-    let result = walk(&mut packet, &kernel, hook, scratch);
+    let result = L::walk(&mut packet, &kernel, hook, scratch);
     let out =
         if cfg!(feature = "fault") { device } else { verifier::device_of(&result.verdict, device) };
     count(result.outcome);

@@ -10,21 +10,32 @@ use lb_common::conntrack::HookPoint;
 use lb_common::service::SourceClass;
 use lb_ebpf::hook::{Hook, Verdict};
 use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, WriteError};
-use lb_ebpf::walk::walk;
 
+use super::datapath_log::{DatapathLog, Off, On};
 use crate::kernel::context::{Context, count, scratch};
 use crate::kernel::{packet_access, verifier};
 
 /// XDP of a network-facing device.
 #[xdp]
 pub fn network_xdp(context: XdpContext) -> u32 {
+    run::<Off>(&context)
+}
+
+/// [`network_xdp`] with the datapath log.
+#[xdp]
+pub fn network_xdp_log(context: XdpContext) -> u32 {
+    run::<On>(&context)
+}
+
+#[inline(always)]
+fn run<L: DatapathLog>(context: &XdpContext) -> u32 {
     // SAFETY: the kernel passes a valid context; this is a plain read of it.
     let device = unsafe { (*context.ctx).ingress_ifindex };
     let kernel = Context::new(context.as_ptr(), device, false);
     let hook =
         Hook { point: HookPoint::Ingress, class: SourceClass::Network, can_pass_to_stack: false };
     let Some(scratch) = scratch() else { return xdp_action::XDP_PASS };
-    let result = walk(&mut Frame { context: context.ctx }, &kernel, hook, scratch);
+    let result = L::walk(&mut Frame { context: context.ctx }, &kernel, hook, scratch);
     let out = verifier::device_of(&result.verdict, device);
     let action = match result.verdict {
         Verdict::Pass => xdp_action::XDP_PASS,
