@@ -1,6 +1,6 @@
 //! The matrix of source classes, as the agent's own tests walk it in memory, in the kernel. The node's
 //! own processes send no packet to a frontend, and the kernel test-runs no program for their calls:
-//! those are made in `end_to_end/host_processes.rs`.
+//! those are made in `end_to_end/addresses/host_processes.rs`.
 
 use anyhow::{Context, Result};
 use lb_common::service::SourceClass;

@@ -9,7 +9,7 @@ use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::stage::Served;
 
-use crate::host_processes::{meets, of_family, rejected, set};
+use crate::addresses::host_processes::{meets, of_family, rejected, set};
 
 #[test]
 fn a_call_is_explained_before_it_is_made() -> Result<()> {

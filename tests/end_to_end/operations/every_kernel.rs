@@ -13,7 +13,7 @@ use weir_tests::manifests::Offer;
 use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin, get};
 
-use crate::detach::pins;
+use crate::lifecycle::detach::pins;
 
 #[test]
 fn every_kind_of_traffic_is_served_while_agents_come_and_go_and_nothing_is_left() -> Result<()> {

@@ -1,0 +1,6 @@
+//! Which addresses and ports serve, from where, and what the others reply.
+
+mod cluster_ip;
+pub mod host_processes;
+mod node_port;
+mod rejects;

@@ -1,0 +1,9 @@
+//! What becomes of packets and connections on their way: each protocol, each size, many at once.
+
+mod fragments;
+mod many_connections;
+mod path_mtu;
+mod port_collisions;
+mod sctp;
+mod traceroute;
+mod udp;

@@ -1,0 +1,8 @@
+//! What changes while traffic goes on: pods, devices, the agent itself.
+
+pub mod detach;
+mod devices;
+mod draining;
+mod endpoint_changes;
+mod restarts;
+mod rolling_update;

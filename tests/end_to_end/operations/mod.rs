@@ -1,0 +1,9 @@
+//! What operators run, read and depend on.
+
+mod bad_input;
+mod capabilities;
+mod every_kernel;
+mod explain;
+mod full_tables;
+mod lab;
+mod observe;
