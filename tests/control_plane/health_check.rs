@@ -11,11 +11,11 @@ use kube::api::ListParams;
 use lb_common::address::Family;
 use serde_json::{Value, json};
 use weir_tests::control_plane::api::namespaced;
+use weir_tests::control_plane::fixture::{Fixture, TIMEOUT};
 use weir_tests::control_plane::kubelet::service;
 use weir_tests::control_plane::proxy::Proxy;
-use weir_tests::control_plane::stage::{PATIENCE, Stage};
+use weir_tests::fixture::ServedBy;
 use weir_tests::manifests::Offer;
-use weir_tests::stage::Served;
 use weir_tests::traffic::probe;
 use weir_tests::wait::until;
 
@@ -33,22 +33,22 @@ fn a_load_balancer_s_question_is_answered_with_kube_proxy() -> Result<()> {
 }
 
 fn a_load_balancer_s_question_is_answered(proxy: Proxy) -> Result<()> {
-    let Some(stage) = Stage::set(proxy)? else {
+    let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());
     };
-    let mut offer = Served::Here.offer(&stage.lab);
-    stage.control_plane.api.apply::<Service>(offer.name, &asked_about(&offer))?;
-    until_answered(&stage, &offer, "200 OK")?;
-    offer.pods = stage.lab.node2.pods.iter().collect();
-    stage.control_plane.api.offer(&offer, stage.lab.pods())?;
-    stage.control_plane.api.apply::<Service>(offer.name, &asked_about(&offer))?;
+    let mut offer = ServedBy::LocalPods.offer(&fixture.lab);
+    fixture.control_plane.api.apply::<Service>(offer.name, &asked_about(&offer))?;
+    until_answered(&fixture, &offer, "200 OK")?;
+    offer.pods = fixture.lab.node2.pods.iter().collect();
+    fixture.control_plane.api.offer(&offer, fixture.lab.pods())?;
+    fixture.control_plane.api.apply::<Service>(offer.name, &asked_about(&offer))?;
     until_answered(
-        &stage,
+        &fixture,
         &Offer { pods: Vec::new(), ..offer.clone() },
         "503 Service Unavailable",
     )?;
-    stage.control_plane.api.apply::<Service>(offer.name, &service(&offer))?;
-    Family::ALL.into_iter().try_for_each(|family| until_refused(&stage, at(&stage, family)))
+    fixture.control_plane.api.apply::<Service>(offer.name, &service(&offer))?;
+    Family::ALL.into_iter().try_for_each(|family| until_refused(&fixture, at(&fixture, family)))
 }
 
 #[test]
@@ -62,15 +62,15 @@ fn a_port_that_is_taken_is_an_event_on_the_service_with_kube_proxy() -> Result<(
 }
 
 fn a_port_that_is_taken_is_an_event_on_the_service(proxy: Proxy) -> Result<()> {
-    let Some(stage) = Stage::set(proxy)? else {
+    let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());
     };
-    let taken = at(&stage, Family::V4);
-    let _listener = stage.lab.node1.namespace.run(|| Ok(TcpListener::bind(taken)?))?;
-    let offer = Served::Here.offer(&stage.lab);
-    let api = &stage.control_plane.api;
+    let taken = at(&fixture, Family::V4);
+    let _listener = fixture.lab.node1.namespace.run(|| Ok(TcpListener::bind(taken)?))?;
+    let offer = ServedBy::LocalPods.offer(&fixture.lab);
+    let api = &fixture.control_plane.api;
     let made = api.apply::<Service>(offer.name, &asked_about(&offer))?;
-    until("there is an Event on the Service", PATIENCE, || {
+    until("there is an Event on the Service", TIMEOUT, || {
         let events = api
             .call(async |client| namespaced::<Event>(client).list(&ListParams::default()).await)?;
         let word = Some("FailedToStartServiceHealthcheck");
@@ -96,30 +96,30 @@ fn asked_about(offer: &Offer) -> Value {
     fields
 }
 
-fn at(stage: &Stage, family: Family) -> SocketAddr {
-    (stage.lab.node1.addresses.of(family), PORT).into()
+fn at(fixture: &Fixture, family: Family) -> SocketAddr {
+    (fixture.lab.node1.addresses.of(family), PORT).into()
 }
 
 /// Waits until the client outside gets this answer in both families, with all that belongs to it.
-fn until_answered(stage: &Stage, offer: &Offer, status: &str) -> Result<()> {
+fn until_answered(fixture: &Fixture, offer: &Offer, status: &str) -> Result<()> {
     let (name, count) = (offer.name, offer.pods.len());
     let body = format!(
         "{{\n\t\"service\": {{\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"{name}\"\n\t}},\n\
          \t\"localEndpoints\": {count},\n\t\"serviceProxyHealthy\": true\n}}"
     );
     for (family, question) in Family::ALL.into_iter().zip(["GET /", "POST /any/path"]) {
-        let port = at(stage, family);
-        until(&format!("{port} answers {status}"), PATIENCE, || {
-            let answer = probe(&stage.lab.client, port, question)?;
-            ensure!(answer.start == format!("HTTP/1.1 {status}"), "{answer:?}");
+        let port = at(fixture, family);
+        until(&format!("{port} answers {status}"), TIMEOUT, || {
+            let response = probe(&fixture.lab.client, port, question)?;
+            ensure!(response.start == format!("HTTP/1.1 {status}"), "{response:?}");
             for (header, value) in [
                 ("content-type", "application/json"),
                 ("x-content-type-options", "nosniff"),
                 ("x-load-balancing-endpoint-weight", count.to_string().as_str()),
             ] {
-                ensure!(answer.header(header) == Some(value), "{header} in {answer:?}");
+                ensure!(response.header(header) == Some(value), "{header} in {response:?}");
             }
-            ensure!(answer.text() == body, "{}", answer.text());
+            ensure!(response.text() == body, "{}", response.text());
             Ok(())
         })?;
     }
@@ -127,9 +127,9 @@ fn until_answered(stage: &Stage, offer: &Offer, status: &str) -> Result<()> {
 }
 
 /// Waits until connections are refused.
-fn until_refused(stage: &Stage, port: SocketAddr) -> Result<()> {
-    until(&format!("{port} is closed"), PATIENCE, || {
-        let connected = stage.lab.client.run(|| Ok(TcpStream::connect(port)));
+fn until_refused(fixture: &Fixture, port: SocketAddr) -> Result<()> {
+    until(&format!("{port} is closed"), TIMEOUT, || {
+        let connected = fixture.lab.client.run(|| Ok(TcpStream::connect(port)));
         match connected? {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
             Err(error) => Err(error.into()),

@@ -4,11 +4,11 @@
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
+use weir_tests::control_plane::fixture::Fixture;
 use weir_tests::control_plane::proxy::Proxy;
-use weir_tests::control_plane::stage::Stage;
+use weir_tests::fixture::ServedBy;
 use weir_tests::lab::Pod;
 use weir_tests::manifests::Offer;
-use weir_tests::stage::Served;
 
 #[test]
 fn services_come_scale_and_go_with_weir() -> Result<()> {
@@ -21,19 +21,19 @@ fn services_come_scale_and_go_with_kube_proxy() -> Result<()> {
 }
 
 fn services_come_scale_and_go(proxy: Proxy) -> Result<()> {
-    let Some(stage) = Stage::set(proxy)? else {
+    let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());
     };
-    let pods: Vec<&Pod> = stage.lab.pods().collect();
+    let pods: Vec<&Pod> = fixture.lab.pods().collect();
     let mut offer = Offer { name: "fresh", number: 20, pods: vec![pods[0]] };
-    stage.offer(&offer)?;
+    fixture.offer(&offer)?;
     for some in [&pods[..4], &pods[1..2], &pods[..]] {
         offer.pods = some.to_vec();
-        stage.offer(&offer)?;
+        fixture.offer(&offer)?;
     }
-    stage.control_plane.api.delete::<Service>(offer.name, 0)?;
-    stage.flows(&offer).iter().try_for_each(|flow| stage.until_unserved(flow))?;
-    stage.offer(&offer)
+    fixture.control_plane.api.delete::<Service>(offer.name, 0)?;
+    fixture.flows(&offer).iter().try_for_each(|flow| fixture.until_unserved(flow))?;
+    fixture.offer(&offer)
 }
 
 #[test]
@@ -47,29 +47,29 @@ fn pods_serve_while_they_are_ready_with_kube_proxy() -> Result<()> {
 }
 
 fn pods_serve_while_they_are_ready(proxy: Proxy) -> Result<()> {
-    let Some(stage) = Stage::set(proxy)? else {
+    let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());
     };
-    let api = &stage.control_plane.api;
-    let mut offer = Served::Everywhere.offer(&stage.lab);
+    let api = &fixture.control_plane.api;
+    let mut offer = ServedBy::AllPods.offer(&fixture.lab);
     let pod = offer.pods.remove(1);
     api.set_ready(pod, false)?;
-    stage.until_offered(&offer)?;
+    fixture.until_offered(&offer)?;
     api.set_ready(pod, true)?;
     offer.pods.push(pod);
-    stage.until_offered(&offer)?;
+    fixture.until_offered(&offer)?;
     // A pod that is ending serves no new connections as long as others do, ...
     offer.pods.pop();
     api.terminate_pod(pod)?;
-    stage.until_offered(&offer)?;
+    fixture.until_offered(&offer)?;
     // ... but is better than none: KEP-1669.
     for other in offer.pods.drain(..) {
         api.set_ready(other, false)?;
     }
     offer.pods = vec![pod];
-    stage.until_offered(&offer)?;
+    fixture.until_offered(&offer)?;
     api.remove_pod(pod)?;
-    stage.flows(&offer).iter().try_for_each(|flow| stage.until_unserved(flow))
+    fixture.flows(&offer).iter().try_for_each(|flow| fixture.until_unserved(flow))
 }
 
 #[test]
@@ -83,20 +83,20 @@ fn a_service_given_to_another_proxy_is_left_alone_with_kube_proxy() -> Result<()
 }
 
 fn a_service_given_to_another_proxy_is_left_alone(proxy: Proxy) -> Result<()> {
-    let Some(stage) = Stage::set(proxy)? else {
+    let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());
     };
-    let offer = Served::Here.offer(&stage.lab);
+    let offer = ServedBy::LocalPods.offer(&fixture.lab);
     let label = |value: Value| {
         let labels =
             json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": value}}});
-        stage.control_plane.api.merge::<Service>(offer.name, &labels)
+        fixture.control_plane.api.merge::<Service>(offer.name, &labels)
     };
     for _ in 0..2 {
         label(json!("another"))?;
-        stage.flows(&offer).iter().try_for_each(|flow| stage.until_unserved(flow))?;
+        fixture.flows(&offer).iter().try_for_each(|flow| fixture.until_unserved(flow))?;
         label(Value::Null)?;
-        stage.until_offered(&offer)?;
+        fixture.until_offered(&offer)?;
     }
     Ok(())
 }

@@ -3,38 +3,38 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use weir_tests::agent::weir;
+use weir_tests::control_plane::fixture::Fixture;
 use weir_tests::control_plane::proxy::Proxy;
-use weir_tests::control_plane::stage::Stage;
+use weir_tests::fixture::ServedBy;
 use weir_tests::lab::Node;
-use weir_tests::stage::Served;
 
 #[test]
 fn weir_serves_everybody_over_the_rules_that_kube_proxy_has_left_and_after_they_are_gone()
 -> Result<()> {
-    let Some(stage) = Stage::set(Proxy::KubeProxy)? else {
+    let Some(fixture) = Fixture::start(Proxy::KubeProxy)? else {
         return Ok(());
     };
-    let Stage { running, servers, control_plane, lab, .. } = stage;
+    let Fixture { running, servers, control_plane, lab, .. } = fixture;
     drop(running);
     let running = Proxy::Weir.start(&lab.node1, &control_plane)?;
-    let stage = Stage { running, proxy: Proxy::Weir, servers, control_plane, lab };
-    for served in Served::ALL {
-        stage.until_offered(&served.offer(&stage.lab))?;
+    let fixture = Fixture { running, proxy: Proxy::Weir, servers, control_plane, lab };
+    for served in ServedBy::ALL {
+        fixture.until_offered(&served.offer(&fixture.lab))?;
     }
-    let mut moved = Served::Here.offer(&stage.lab);
-    moved.pods = Served::Elsewhere.offer(&stage.lab).pods;
-    stage.offer(&moved)?;
-    expect(&stage.lab.node1, RULES, "warn", "nftables table ip kube-proxy")?;
-    stage.control_plane.clean_up_after_kube_proxy(&stage.lab.node1)?;
-    stage.until_offered(&moved)
+    let mut moved = ServedBy::LocalPods.offer(&fixture.lab);
+    moved.pods = ServedBy::RemotePods.offer(&fixture.lab).pods;
+    fixture.offer(&moved)?;
+    expect(&fixture.lab.node1, RULES, "warn", "nftables table ip kube-proxy")?;
+    fixture.control_plane.clean_up_after_kube_proxy(&fixture.lab.node1)?;
+    fixture.until_offered(&moved)
 }
 
 #[test]
 fn check_finds_kube_proxy_at_work_and_the_rules_it_leaves() -> Result<()> {
-    let Some(stage) = Stage::set(Proxy::KubeProxy)? else {
+    let Some(fixture) = Fixture::start(Proxy::KubeProxy)? else {
         return Ok(());
     };
-    let Stage { running, control_plane, lab, .. } = stage;
+    let Fixture { running, control_plane, lab, .. } = fixture;
     let node = &lab.node1;
     expect(node, "kube-proxy", "warn", "it runs here")?;
     expect(node, RULES, "warn", "nftables table ip kube-proxy, nftables table ip6 kube-proxy")?;

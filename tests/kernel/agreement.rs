@@ -13,9 +13,9 @@ use lb_ebpf::cases::{self, Case, Program, Step, frame, mutation};
 use lb_ebpf::hook::{Verdict, WalkResult};
 use lb_ebpf::in_memory::{Rows, World};
 use lb_ebpf::walk::{Scratch, walk};
-use weir_tests::kernel::{Answer, Programs, alone};
+use weir_tests::kernel::{Programs, TestRunResult, in_own_namespace};
 
-use crate::place::{self, Maps};
+use crate::testbed::{self, Maps};
 
 /// For how long the kernel's tables change by packets alone: less than anything's time in them.
 const UNCHANGED: Duration = Duration::from_secs(5);
@@ -25,14 +25,14 @@ const CROWDED: u32 = 1;
 
 #[test]
 fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
-    alone(|| {
-        let place = place::build()?;
+    in_own_namespace(|| {
+        let testbed = testbed::build()?;
         let mut usual = Programs::load(|_| 1024)?;
         let mut crowded =
             Programs::load(|map| if map.starts_with("CONNTRACK") { CROWDED } else { 1024 })?;
-        for case in cases::all(place.device) {
+        for case in cases::all(testbed.device) {
             let programs = if case.setting.capacity.is_some() { &mut crowded } else { &mut usual };
-            run(programs, &case, place.device).with_context(|| {
+            run(programs, &case, testbed.device).with_context(|| {
                 format!("{} ({}, {})", case.sentence, case.family, case.protocol)
             })?;
         }
@@ -42,8 +42,8 @@ fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
 
 fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     let mut world = case.world(device);
-    place::furnish(programs, &world.tables, device)?;
-    place::tidy(programs, &world.tables)?;
+    testbed::write_rows(programs, &world.tables, device)?;
+    testbed::reset_maps(programs, &world.tables)?;
     for (number, step) in case.steps.iter().enumerate() {
         match step {
             Step::Packet { program, frame, .. }
@@ -56,11 +56,11 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
             Step::Released(_) => {}
             Step::IcmpLimit(more) => {
                 world.icmp_left.set(*more);
-                programs.leave_answers(*more)?;
+                programs.allow_icmp_replies(*more)?;
             }
             Step::Retire(pod) => {
                 world.tables.retire(*pod as u32);
-                place::furnish(programs, &world.tables, device)?;
+                testbed::write_rows(programs, &world.tables, device)?;
             }
             Step::Evict(from, to) => {
                 case.evict(&world, *from, *to);
@@ -79,7 +79,7 @@ where
     Tuple<A>: bytemuck::Pod,
     ConntrackEntry<A>: bytemuck::Pod,
 {
-    programs.take::<_, ConntrackEntry<A>>(A::HALF_OPEN, tuple)
+    programs.remove::<_, ConntrackEntry<A>>(A::HALF_OPEN, tuple)
 }
 
 /// Walks a frame in memory and in the kernel, and compares.
@@ -96,7 +96,7 @@ pub fn agree(
     let mut expected = frame.to_vec();
     world.resolves.set(program != Program::NetworkXdp);
     let walked = walk(&mut expected, world, program.hook(), &mut Scratch::new());
-    let Answer { verdict, outcome, frame } = programs.give(program, device, frame)?;
+    let TestRunResult { verdict, outcome, frame } = programs.test_run(program, device, frame)?;
     ensure!(outcome == walked.outcome, "kernel: {outcome}, memory: {}", walked.outcome);
     let wanted = self::verdict(program, device, walked);
     ensure!(verdict == wanted, "verdict {verdict}, not {wanted}, after {outcome}");
@@ -152,23 +152,23 @@ fn verdict(program: Program, device: u32, walked: WalkResult) -> i32 {
 
 #[test]
 fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
-    alone(|| {
-        let place = place::build()?;
+    in_own_namespace(|| {
+        let testbed = testbed::build()?;
         let mut programs = Programs::load(|_| 65_536)?;
-        let mut world = cases::world_with_sockets(place.device);
-        place::furnish(&mut programs, &world.tables, place.device)?;
-        place::tidy(&mut programs, &world.tables)?;
+        let mut world = cases::world_with_sockets(testbed.device);
+        testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
+        testbed::reset_maps(&mut programs, &world.tables)?;
         let mut begun = Instant::now();
         for seed in 0..20_000 {
             // In memory time stands still. On a slow machine what the kernel knows of a packet's first
             // fragment would meanwhile come to its end, so both begin anew before that.
             if begun.elapsed() > UNCHANGED {
-                world = cases::world_with_sockets(place.device);
-                place::tidy(&mut programs, &world.tables)?;
+                world = cases::world_with_sockets(testbed.device);
+                testbed::reset_maps(&mut programs, &world.tables)?;
                 begun = Instant::now();
             }
             let mutation::Sent { program, frame } = mutation::of(seed);
-            agree(&mut programs, &world, program, place.device, &frame)
+            agree(&mut programs, &world, program, testbed.device, &frame)
                 .with_context(|| format!("seed {seed}, {program:?}, {frame:02x?}"))?;
         }
         Ok(())

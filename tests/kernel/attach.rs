@@ -19,7 +19,7 @@ use lb_userspace::programs::pins::PinError;
 use weir_tests::lab::{Lab, Node};
 use weir_tests::{attached, requires};
 
-use super::bare::{SMALL, lab, pins};
+use super::without_agent::{SMALL, lab, pins};
 
 const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
 
@@ -30,7 +30,7 @@ fn devices() -> Result<Vec<Device>> {
 }
 
 /// The programs on the devices of the calling thread's namespace, brought there by a new agent.
-fn bring(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<Attached>)> {
+fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<Attached>)> {
     let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc)?;
     let attached = attachments.bring(&devices()?)?;
     Ok((attachments, attached))
@@ -63,7 +63,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         return Ok(());
     }
     on_node(|_, node| {
-        let (first, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (first, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let mut before = Vec::new();
         for device in ["eth0", "pod1"] {
             let attached = on(&attached, device)?;
@@ -77,7 +77,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         drop(first);
         ensure!(attached::at_tc("eth0")? == 2, "the agent took its programs along");
 
-        let (mut second, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (mut second, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let mut after = Vec::new();
         for device in ["eth0", "pod1"] {
             for hook in BOTH {
@@ -97,7 +97,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
 #[test]
 fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
     on_node(|_, node| {
-        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (mut attachments, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let gone = on(&attached, "pod1")?.clone();
         node.namespace.ip("link del pod1")?;
         let attached = attachments.bring(&devices()?)?;
@@ -122,7 +122,7 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
         return Ok(());
     }
     on_node(|_, node| {
-        let (first, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (first, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let index = on(&attached, "pod1")?.device.link.index;
         drop(first);
         node.namespace.ip(&format!(
@@ -130,7 +130,7 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
              link add eth1 index {index} type veth peer name other
              addr add 203.0.113.1/24 dev eth1"
         ))?;
-        let (_, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (_, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
         ensure!(on(&attached, "eth1")?.problems.is_empty(), "{attached:?}");
         ensure!(attached::at_tc("eth1")? == 2);
@@ -144,7 +144,7 @@ fn what_others_detach_comes_back() -> Result<()> {
         return Ok(());
     }
     on_node(|_, node| {
-        let (mut attachments, attached) = bring(node, XdpMode::Auto, Tc::of_this_kernel())?;
+        let (mut attachments, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
         std::fs::remove_file(&pin)?;
         // The kernel detaches a link without a pin when it gets to it; until then it does not take
@@ -175,7 +175,7 @@ fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() ->
             (XdpMode::Off, None),
             (XdpMode::Auto, None),
         ] {
-            let (_, attached) = bring(node, mode, Tc::of_this_kernel())?;
+            let (_, attached) = attach(node, mode, Tc::of_this_kernel())?;
             let eth0 = on(&attached, "eth0")?;
             let xdp = eth0.hooks.iter().copied().find(|hook| hook.is_xdp());
             ensure!(xdp == expected, "{mode:?}: {eth0:?}");
@@ -195,7 +195,7 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
              link add wan type veth peer name other
              link set wan master br0
              addr add 203.0.113.1/24 dev br0")?;
-        let (_, attached) = bring(node, XdpMode::Native, Tc::of_this_kernel())?;
+        let (_, attached) = attach(node, XdpMode::Native, Tc::of_this_kernel())?;
         let br0 = on(&attached, "br0")?;
         ensure!(br0.hooks == BOTH, "{br0:?}");
         ensure!(br0.problems.len() == 1, "{br0:?}");
@@ -208,7 +208,7 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
 fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
     on_node(|_, node| {
         for _ in 0..2 {
-            let (_, attached) = bring(node, XdpMode::Off, Tc::Clsact)?;
+            let (_, attached) = attach(node, XdpMode::Off, Tc::Clsact)?;
             for device in ["eth0", "pod1"] {
                 ensure!(on(&attached, device)?.hooks == BOTH, "{attached:?}");
                 for way in ["ingress", "egress"] {
@@ -231,7 +231,7 @@ fn filters(node: &Node, device: &str, way: &str) -> Result<String> {
 #[test]
 fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
     on_node(|_, node| {
-        drop(bring(node, XdpMode::Off, Tc::of_this_kernel())?);
+        drop(attach(node, XdpMode::Off, Tc::of_this_kernel())?);
         let pin = pins(node).map(&FRONTENDS.v4);
         let before = MapInfo::from_pin(&pin)?;
         let larger = Capacities { frontends: 2048, ..SMALL };
@@ -259,7 +259,7 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
         for map in lb_common::maps::pinned() {
             ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
         }
-        bring(node, XdpMode::Off, Tc::of_this_kernel())?;
+        attach(node, XdpMode::Off, Tc::of_this_kernel())?;
         Ok(())
     })
 }
@@ -280,7 +280,7 @@ fn removing_all_pins_detaches_every_program_at_once() -> Result<()> {
         return Ok(());
     }
     on_node(|_, node| {
-        drop(bring(node, XdpMode::Native, Tc::of_this_kernel())?);
+        drop(attach(node, XdpMode::Native, Tc::of_this_kernel())?);
         let removed = pins(node).remove_all()?;
         ensure!(removed.len() == lb_common::maps::pinned().count() + 5, "{removed:?}");
         ensure!(attached::at_tc("eth0")? + attached::at_tc("pod1")? == 0);

@@ -10,7 +10,7 @@ use aya::util::KernelVersion;
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
 use lb_userspace::programs::{object, processors, sockets};
-use weir_tests::kernel::{Programs, alone};
+use weir_tests::kernel::{Programs, in_own_namespace};
 
 use crate::stack;
 
@@ -37,7 +37,7 @@ const MAP_MEMORY_PER_MILLE: u64 = 12;
 
 #[test]
 fn programs_stay_within_their_budgets() -> Result<()> {
-    alone(|| {
+    in_own_namespace(|| {
         let mut programs = Programs::load(|_| 16)?;
         for (program, instructions, bytes) in BUDGETS {
             check(program.name(), &programs.info(program)?, instructions, bytes)?;
@@ -85,7 +85,7 @@ fn functions_stay_within_their_stack() -> Result<()> {
 
 #[test]
 fn maps_stay_within_their_memory() -> Result<()> {
-    alone(|| {
+    in_own_namespace(|| {
         let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors()?);
         let programs = Programs::load(|name| {
             let map = lb_common::maps::ALL.iter().find(|map| map.name == name);

@@ -2,9 +2,9 @@
 
 mod agreement;
 mod attach;
-mod bare;
 mod budgets;
 mod maps;
 mod matrix;
-mod place;
 mod stack;
+mod testbed;
+mod without_agent;

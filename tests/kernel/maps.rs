@@ -21,7 +21,7 @@ use lb_userspace::maps::{Contents, FamilyOperation, MapError, MapStore, Operatio
 use lb_userspace::programs::object::Object;
 use lb_userspace::programs::pins::Pins;
 
-use super::bare::{SMALL, lab, pins};
+use super::without_agent::{SMALL, lab, pins};
 
 /// Runs `test` on maps of its own.
 fn on_maps(test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {

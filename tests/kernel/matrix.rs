@@ -7,23 +7,23 @@ use lb_common::service::SourceClass;
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::{Program, topology};
 use lb_ebpf::in_memory::World;
-use weir_tests::kernel::{Programs, alone};
+use weir_tests::kernel::{Programs, in_own_namespace};
 
 use crate::agreement::agree;
-use crate::place;
+use crate::testbed;
 
 #[path = "../../lb-userspace/tests/matrix/cells.rs"]
 mod cells;
 
 #[test]
 fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
-    alone(|| {
-        let place = place::build()?;
+    in_own_namespace(|| {
+        let testbed = testbed::build()?;
         let mut programs = Programs::load(|_| 65_536)?;
-        let tables = cells::rows(&cells::contents(place.device));
-        let world = World { tables, ..topology::world(place.device) };
-        place::furnish(&mut programs, &world.tables, place.device)?;
-        place::tidy(&mut programs, &world.tables)?;
+        let tables = cells::rows(&cells::contents(testbed.device));
+        let world = World { tables, ..topology::world(testbed.device) };
+        testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
+        testbed::reset_maps(&mut programs, &world.tables)?;
         let cells = cells::cells().into_iter().filter(|cell| cell.class != SourceClass::Host);
         for (number, cell) in (0..).zip(cells) {
             let program = match cell.class {
@@ -33,7 +33,7 @@ fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
             for flow in 0..cells::FLOWS {
                 let (from, to) = (cell.source(number, flow), cell.destination());
                 let frame = frame::frame(from, to, cell.protocol, Kind::Open, b"hello");
-                agree(&mut programs, &world, program, place.device, &frame)
+                agree(&mut programs, &world, program, testbed.device, &frame)
                     .with_context(|| format!("{cell:?}, from {from}"))?;
             }
         }

@@ -16,7 +16,7 @@ use crate::lab::Node;
 use crate::manifests::Manifests;
 
 /// How long the agent may take to load its programs, hear of a large cluster and say `ready`.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running `weir run`. Dropping it kills it, which leaves its programs at work.
 #[derive(Debug)]
@@ -54,14 +54,14 @@ impl Agent {
         arguments: &[&str],
     ) -> Result<Self> {
         let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
-        Self::start_told(weir, node, &[&["--manifests", folder], arguments].concat())
+        Self::start_with_source(weir, node, &[&["--manifests", folder], arguments].concat())
     }
 
     /// The same, where the `arguments` name what tells the agent of the cluster too.
     ///
     /// # Errors
     /// If it ends before it is ready, or is not ready in time; its log is part of the error.
-    pub fn start_told(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
+    pub fn start_with_source(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
         Self::spawn(node.namespace.command(weir)?, node, arguments)
     }
 
@@ -108,14 +108,14 @@ impl Agent {
     /// # Errors
     /// If it ends without, or takes too long; its log is part of the error.
     pub fn wait_for(&mut self, words: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.log.has(words, Duration::from_millis(50)) {
             let ended = self.process.try_wait()?;
             ensure!(
                 ended.is_none() && Instant::now() < deadline,
                 "weir run {} without saying `{words}`. Its log:\n{}",
                 ended.map_or_else(
-                    || format!("went {PATIENCE:?}"),
+                    || format!("went {TIMEOUT:?}"),
                     |status| format!("ended ({status})")
                 ),
                 self.log()
@@ -153,7 +153,7 @@ impl Agent {
     /// If it does not end in time.
     pub fn end(mut self, signal: Signal) -> Result<ExitStatus> {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.process.try_wait()? {
                 self.ended = true;

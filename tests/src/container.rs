@@ -25,7 +25,7 @@ pub const CAPABILITY_SET: u64 =
     1 << CAPABILITIES[0].1 | 1 << CAPABILITIES[1].1 | 1 << CAPABILITIES[2].1;
 
 /// Where the agent keeps its lock and its status.
-const PLACES: &str = "/run/weir";
+const RUNTIME_DIR: &str = "/run/weir";
 
 /// The agent's image, as far as it matters: the binary alone.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Image {
     /// # Errors
     /// If the node is gone.
     pub fn command_with(&self, capabilities: u64, node: &Node) -> Result<Command> {
-        std::fs::create_dir_all(PLACES)?;
+        std::fs::create_dir_all(RUNTIME_DIR)?;
         let last: u32 = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
         let mut command = node.namespace.command(&self.weir)?;
         let bpffs = node.bpffs.clone();
@@ -76,7 +76,7 @@ impl Image {
         unsafe {
             command.pre_exec(move || {
                 members.as_deref().map_or(Ok(()), make_root_of_control_groups)?;
-                make_all_read_only_but(&[&bpffs, Path::new(PLACES)])?;
+                make_all_read_only_but(&[&bpffs, Path::new(RUNTIME_DIR)])?;
                 give_up_all_but(capabilities, last)?;
                 nix::sys::prctl::set_no_new_privs()?;
                 Ok(())

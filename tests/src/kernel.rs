@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 ///
 /// # Errors
 /// If the namespace cannot be made, or `work` fails.
-pub fn alone<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub fn in_own_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
@@ -52,7 +52,7 @@ pub fn ip(command: &str) -> Result<()> {
 }
 
 /// How many senders a program may answer: as many as come, unless a test says otherwise.
-const ANSWERS: u32 = u32::MAX;
+const UNLIMITED: u32 = u32::MAX;
 /// A turn so long that no test sees two; and its number.
 const NO_TURNS: u32 = 63;
 const FIRST_TURN: u32 = 0;
@@ -60,14 +60,14 @@ const FIRST_TURN: u32 = 0;
 /// A value that maps hold as bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Plain<T>(pub T);
+pub struct AyaPod<T>(pub T);
 
 // SAFETY: `bytemuck::Pod` asks for all that `aya::Pod` does, and the wrapper adds nothing.
-unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
+unsafe impl<T: bytemuck::Pod> aya::Pod for AyaPod<T> {}
 
 /// How a program answered a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub struct TestRunResult {
     /// The program's return value.
     pub verdict: i32,
     /// What it counted.
@@ -102,7 +102,7 @@ impl Programs {
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
             .override_global("ICMP_PERIOD", &NO_TURNS, true)
-            .override_global("ICMP_PER_PERIOD", &ANSWERS, true)
+            .override_global("ICMP_PER_PERIOD", &UNLIMITED, true)
             .load(&object)
             .context("the kernel refused the maps")?;
         for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
@@ -154,7 +154,12 @@ impl Programs {
     ///
     /// # Errors
     /// If the kernel will not run it so: a frame without an Ethernet header, for one.
-    pub fn give(&mut self, program: Program, device: u32, frame: &[u8]) -> Result<Answer> {
+    pub fn test_run(
+        &mut self,
+        program: Program,
+        device: u32,
+        frame: &[u8],
+    ) -> Result<TestRunResult> {
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
@@ -172,7 +177,7 @@ impl Programs {
             result.with_context(|| format!("{} bytes to {}", frame.len(), program.name()))?;
         out.truncate(result.data_size_out as usize);
         let outcome = self.newly_counted()?;
-        Ok(Answer { verdict: result.return_value as i32, outcome, frame: out })
+        Ok(TestRunResult { verdict: result.return_value as i32, outcome, frame: out })
     }
 
     fn newly_counted(&mut self) -> Result<Outcome> {
@@ -221,10 +226,10 @@ impl Programs {
     ///
     /// # Errors
     /// If the map is not there.
-    pub fn leave_answers(&mut self, more: u32) -> Result<()> {
-        let answers = Plain([FIRST_TURN, ANSWERS - more]);
+    pub fn allow_icmp_replies(&mut self, more: u32) -> Result<()> {
+        let answers = AyaPod([FIRST_TURN, UNLIMITED - more]);
         let values = PerCpuValues::try_from(vec![answers; aya::util::nr_cpus().map_err(|e| e.1)?])?;
-        let mut map: PerCpuArray<_, Plain<[u32; 2]>> =
+        let mut map: PerCpuArray<_, AyaPod<[u32; 2]>> =
             PerCpuArray::try_from(self.map("ICMP_LIMIT")?)?;
         Ok(map.set(0, values, 0)?)
     }
@@ -233,23 +238,32 @@ impl Programs {
     ///
     /// # Errors
     /// If the map is not there or is full.
-    pub fn allow<A: Address>(&mut self, map: &str, range: &SourceRange<A>) -> Result<()>
+    pub fn insert_source_range<A: Address>(
+        &mut self,
+        map: &str,
+        range: &SourceRange<A>,
+    ) -> Result<()>
     where
         SourceRange<A>: bytemuck::Pod,
     {
         let bytes = bytemuck::bytes_of(range);
         match *bytes {
             [_, _, _, _, ref data @ ..] if data.len() == 8 => {
-                self.allow_bytes::<8>(map, range.bits, data.try_into()?)
+                self.insert_range_bytes::<8>(map, range.bits, data.try_into()?)
             }
             [_, _, _, _, ref data @ ..] => {
-                self.allow_bytes::<20>(map, range.bits, data.try_into()?)
+                self.insert_range_bytes::<20>(map, range.bits, data.try_into()?)
             }
             _ => bail!("a source range begins with its number of bits"),
         }
     }
 
-    fn allow_bytes<const N: usize>(&mut self, map: &str, bits: u32, data: [u8; N]) -> Result<()> {
+    fn insert_range_bytes<const N: usize>(
+        &mut self,
+        map: &str,
+        bits: u32,
+        data: [u8; N],
+    ) -> Result<()> {
         let mut trie: LpmTrie<_, [u8; N], u32> = LpmTrie::try_from(self.map(map)?)?;
         Ok(trie.insert(&Key::new(bits, data), 1, 0)?)
     }
@@ -258,23 +272,23 @@ impl Programs {
     ///
     /// # Errors
     /// If the map is not there or is full.
-    pub fn put<K: bytemuck::Pod, V: bytemuck::Pod>(
+    pub fn insert<K: bytemuck::Pod, V: bytemuck::Pod>(
         &mut self,
         map: &str,
         key: K,
         value: V,
     ) -> Result<()> {
-        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
-        Ok(hash.insert(Plain(key), Plain(value), 0)?)
+        let mut hash: HashMap<_, AyaPod<K>, AyaPod<V>> = HashMap::try_from(self.map(map)?)?;
+        Ok(hash.insert(AyaPod(key), AyaPod(value), 0)?)
     }
 
     /// Removes an entry of a hash.
     ///
     /// # Errors
     /// If it is not there.
-    pub fn take<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str, key: K) -> Result<()> {
-        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
-        Ok(hash.remove(&Plain(key))?)
+    pub fn remove<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str, key: K) -> Result<()> {
+        let mut hash: HashMap<_, AyaPod<K>, AyaPod<V>> = HashMap::try_from(self.map(map)?)?;
+        Ok(hash.remove(&AyaPod(key))?)
     }
 
     /// Removes every entry of a hash.
@@ -282,7 +296,7 @@ impl Programs {
     /// # Errors
     /// If the map is not there.
     pub fn clear<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str) -> Result<()> {
-        let mut hash: HashMap<_, Plain<K>, Plain<V>> = HashMap::try_from(self.map(map)?)?;
+        let mut hash: HashMap<_, AyaPod<K>, AyaPod<V>> = HashMap::try_from(self.map(map)?)?;
         let keys: Vec<_> = hash.keys().collect::<Result<_, _>>()?;
         for key in keys {
             hash.remove(&key)?;
@@ -295,15 +309,15 @@ impl Programs {
     /// # Errors
     /// If there is no such element.
     pub fn set<V: bytemuck::Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
-        let mut array: Array<_, Plain<V>> = Array::try_from(self.map(map)?)?;
-        Ok(array.set(index, Plain(value), 0)?)
+        let mut array: Array<_, AyaPod<V>> = Array::try_from(self.map(map)?)?;
+        Ok(array.set(index, AyaPod(value), 0)?)
     }
 
     /// Sets a bit of the filter.
     ///
     /// # Errors
     /// If it lies outside.
-    pub fn mark(&mut self, position: Position) -> Result<()> {
+    pub fn set_filter_bit(&mut self, position: Position) -> Result<()> {
         let mut filter: Array<_, u64> = Array::try_from(self.map("FILTER")?)?;
         let word = filter.get(&position.word, 0)?;
         Ok(filter.set(position.word, word | position.mask, 0)?)
@@ -313,13 +327,13 @@ impl Programs {
     ///
     /// # Errors
     /// If a map is not there.
-    pub fn forget_routes(&mut self) -> Result<()> {
-        self.blank::<104>("FIB_CACHE_V4")?;
-        self.blank::<112>("FIB_CACHE_V6")
+    pub fn clear_fib_cache(&mut self) -> Result<()> {
+        self.zero::<104>("FIB_CACHE_V4")?;
+        self.zero::<112>("FIB_CACHE_V6")
     }
 
     /// Fills an array per CPU with zeroes.
-    fn blank<const N: usize>(&mut self, map: &str) -> Result<()> {
+    fn zero<const N: usize>(&mut self, map: &str) -> Result<()> {
         let mut array: PerCpuArray<_, [u8; N]> = PerCpuArray::try_from(self.map(map)?)?;
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
         for index in 0..array.len() {

@@ -12,17 +12,17 @@ pub const SLOWNESS: u32 = if option_env!("WEIR_EMULATED").is_some() { 6 } else {
 /// Tries `check` until it succeeds, and returns what it gave.
 ///
 /// # Errors
-/// If it does not within `patience`, times [`SLOWNESS`]: its last error, said to be about `what`.
-pub fn until<T>(what: &str, patience: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
+/// If it does not within `timeout`, times [`SLOWNESS`]: its last error, said to be about `what`.
+pub fn until<T>(what: &str, timeout: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
     /// Between tries, so as not to take the time of those that are waited for.
     const PAUSE: Duration = Duration::from_millis(20);
-    let patience = patience * SLOWNESS;
-    let deadline = Instant::now() + patience;
+    let timeout = timeout * SLOWNESS;
+    let deadline = Instant::now() + timeout;
     loop {
         match check() {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() > deadline => {
-                return Err(error).with_context(|| format!("not within {patience:?}: {what}"));
+                return Err(error).with_context(|| format!("not within {timeout:?}: {what}"));
             }
             Err(_) => thread::sleep(PAUSE),
         }

@@ -20,7 +20,7 @@ use weir_tests::wait::until;
 pub const ENDPOINTS: usize = 10;
 
 /// How long a change may take. Generous: it is reached only by failures.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Requests to the API server at a time.
 const AT_A_TIME: usize = 32;
@@ -80,9 +80,9 @@ impl<'a> Cluster<'a> {
         let begun = Instant::now();
         let fields = json!({"endpoints": [endpoint(pod)]});
         self.api.merge::<EndpointSlice>(&name(last as u32), &fields)?;
-        until(&format!("{} alone serves {frontend}", pod.name), PATIENCE, || {
-            let answer = get(&self.lab.node1.pods[0].namespace, frontend)?;
-            ensure!(answer.pod == pod.name, "{} serves it", answer.pod);
+        until(&format!("{} alone serves {frontend}", pod.name), TIMEOUT, || {
+            let response = get(&self.lab.node1.pods[0].namespace, frontend)?;
+            ensure!(response.pod == pod.name, "{} serves it", response.pod);
             Ok(begun.elapsed())
         })
     }

@@ -56,7 +56,7 @@ enum Output {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let half = (cluster::ENDPOINTS / 2) as u8;
-    let shape = Shape { pods_here: half, pods_elsewhere: half, ..Shape::default() };
+    let shape = Shape { local_pods: half, remote_pods: half, ..Shape::default() };
     let Some((lab, programs)) = requires::control_plane(Proxy::Weir, shape)? else {
         bail!(
             "this needs root, and etcd, kube-apiserver and kube-controller-manager: install Go, or \
@@ -79,7 +79,7 @@ fn measure(lab: &Lab, control_plane: ControlPlane, arguments: &Arguments) -> Res
     let kubeconfig = control_plane.kubeconfig().display().to_string();
     let mut run = vec!["--kubeconfig", &kubeconfig];
     run.extend(arguments.agent.iter().map(String::as_str));
-    let start = || Agent::start_told(&agent::binary()?, &lab.node1, &run);
+    let start = || Agent::start_with_source(&agent::binary()?, &lab.node1, &run);
 
     let (heard_before, begun) = (measure::heard(&lab.node1)?, Instant::now());
     let mut weir = start()?;

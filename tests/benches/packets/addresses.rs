@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::address::Family;
 use lb_ebpf::cases::topology::BACKEND_PORT;
 
-use crate::cases::Whereabouts;
+use crate::cases::Location;
 
 /// Bits of a flow's number that stand in its port; the other four name a host.
 pub const PORT_BITS: u32 = 12;
@@ -26,11 +26,11 @@ pub struct Addresses {
     /// The first of the clients whose flows are established.
     pub client: IpAddr,
     /// The first of those whose flows are new.
-    pub newcomer: IpAddr,
+    pub new_client: IpAddr,
     /// The Service's frontend.
     pub frontend: SocketAddr,
     /// An address and port of no Service.
-    pub stranger: SocketAddr,
+    pub non_service: SocketAddr,
     /// This node.
     pub own: IpAddr,
     /// The router that leads to all others.
@@ -44,7 +44,7 @@ pub struct Addresses {
 /// The addresses of `family`.
 pub fn of(family: Family) -> Addresses {
     // Clients and backends of which no two share a place in the memory of routes.
-    let [client, newcomer, frontend, own, router] = match family {
+    let [client, new_client, frontend, own, router] = match family {
         Family::V4 => ["198.51.100.16", "198.52.0.0", "203.0.113.1", "192.0.2.1", "192.0.2.2"],
         Family::V6 => {
             ["2001:db8:9::20", "2001:db8:a::", "2001:db8:f::1", "2001:db8:2::1", "2001:db8:2::2"]
@@ -55,13 +55,13 @@ pub fn of(family: Family) -> Addresses {
         Family::V4 => (["198.51.100.0/24", "10.244.2.0/24"], "24"),
         Family::V6 => (["2001:db8:9::/64", "fd00:244:2::/64"], "64 nodad"),
     };
-    let (stranger, frontend) = (SocketAddr::new(frontend, 443), SocketAddr::new(frontend, 80));
-    Addresses { client, newcomer, frontend, stranger, own, router, outside, link }
+    let (non_service, frontend) = (SocketAddr::new(frontend, 443), SocketAddr::new(frontend, 80));
+    Addresses { client, new_client, frontend, non_service, own, router, outside, link }
 }
 
 /// The backend that flows of `host` have, below [`BACKENDS`].
-pub fn backend(family: Family, whereabouts: Whereabouts, host: u32) -> SocketAddr {
-    let subnet = if whereabouts == Whereabouts::Here { 1 } else { 2 };
+pub fn backend(family: Family, location: Location, host: u32) -> SocketAddr {
+    let subnet = if location == Location::Local { 1 } else { 2 };
     let host = host + 16;
     let text = match family {
         Family::V4 => format!("10.244.{subnet}.{host}"),

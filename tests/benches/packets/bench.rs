@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_ebpf::bench::shared::{HEADERS, Series, Spread, WORDS};
 use lb_ebpf::cases::{Program, frame};
-use weir_tests::kernel::{Plain, context};
+use weir_tests::kernel::{AyaPod, context};
 
 /// The variable that names the benchmark's object.
 const OBJECT: &str = "WEIR_BENCH_OBJECT";
@@ -130,8 +130,8 @@ impl Bench {
 
     fn know<K: bytemuck::Pod>(&mut self, table: &str, tuple: K) -> Result<()> {
         let map = self.ebpf.map_mut(table).with_context(|| format!("no map {table}"))?;
-        let mut map: HashMap<_, Plain<K>, u64> = HashMap::try_from(map)?;
-        Ok(map.insert(Plain(tuple), 1, 0)?)
+        let mut map: HashMap<_, AyaPod<K>, u64> = HashMap::try_from(map)?;
+        Ok(map.insert(AyaPod(tuple), 1, 0)?)
     }
 
     /// Lets the wrapper of `hook` call `program`.

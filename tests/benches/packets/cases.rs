@@ -15,11 +15,11 @@ use crate::addresses::{self, Addresses};
 
 /// Where a flow's backend is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Whereabouts {
+pub enum Location {
     /// On this node: the destination is translated, and the packet goes on.
-    Here,
+    Local,
     /// On another: source and destination are translated, and the packet leaves at once.
-    Elsewhere,
+    Remote,
 }
 
 /// What a packet is to the programs.
@@ -32,7 +32,7 @@ pub enum Role {
     /// The first of a flow, while both tables are full.
     New,
     /// Nobody's: of no Service.
-    Stranger,
+    NoService,
 }
 
 /// How many flows packets are of.
@@ -76,7 +76,7 @@ impl fmt::Display for Flows {
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// Where the backend is; of a stranger, whose tables it meets.
-    pub whereabouts: Whereabouts,
+    pub location: Location,
     /// What the packet is.
     pub role: Role,
     /// The program it is given to.
@@ -93,31 +93,31 @@ pub struct Case {
 
 /// Every case.
 pub fn all() -> Vec<Case> {
+    use Location::{Local, Remote};
     use Outcome::{Forwarded, ForwardedSnat, PassedNotAService, Replied, RepliedSnat};
     use Program::{FromNetwork, NetworkXdp, ToDevice};
-    use Role::{Forward, New, Reply, Stranger};
-    use Whereabouts::{Elsewhere, Here};
+    use Role::{Forward, New, NoService, Reply};
     let mut cases = Vec::new();
     for family in Family::ALL {
         for protocol in [Protocol::TCP, Protocol::UDP] {
-            for (whereabouts, role, program, outcome) in [
-                (Here, Forward, FromNetwork, Forwarded),
-                (Here, Reply, ToDevice, Replied),
-                (Elsewhere, Forward, FromNetwork, ForwardedSnat),
-                (Elsewhere, Reply, FromNetwork, RepliedSnat),
-                (Elsewhere, Forward, NetworkXdp, ForwardedSnat),
-                (Elsewhere, Reply, NetworkXdp, RepliedSnat),
-                (Here, New, FromNetwork, Forwarded),
-                (Elsewhere, New, FromNetwork, ForwardedSnat),
-                (Elsewhere, New, NetworkXdp, ForwardedSnat),
-                (Here, Stranger, FromNetwork, PassedNotAService),
-                (Here, Stranger, ToDevice, PassedNotAService),
-                (Here, Stranger, NetworkXdp, PassedNotAService),
+            for (location, role, program, outcome) in [
+                (Local, Forward, FromNetwork, Forwarded),
+                (Local, Reply, ToDevice, Replied),
+                (Remote, Forward, FromNetwork, ForwardedSnat),
+                (Remote, Reply, FromNetwork, RepliedSnat),
+                (Remote, Forward, NetworkXdp, ForwardedSnat),
+                (Remote, Reply, NetworkXdp, RepliedSnat),
+                (Local, New, FromNetwork, Forwarded),
+                (Remote, New, FromNetwork, ForwardedSnat),
+                (Remote, New, NetworkXdp, ForwardedSnat),
+                (Local, NoService, FromNetwork, PassedNotAService),
+                (Local, NoService, ToDevice, PassedNotAService),
+                (Local, NoService, NetworkXdp, PassedNotAService),
             ] {
                 let flows: &[Flows] =
                     if role == New { &[Flows::Endless] } else { &[Flows::One, Flows::Many] };
                 cases.extend(flows.iter().map(|&flows| Case {
-                    whereabouts,
+                    location,
                     role,
                     program,
                     family,
@@ -134,18 +134,18 @@ pub fn all() -> Vec<Case> {
 impl Case {
     /// The frame of flow 0.
     pub fn frame(&self) -> Vec<u8> {
-        let Addresses { client, newcomer, frontend, stranger, own, .. } =
+        let Addresses { client, new_client, frontend, non_service, own, .. } =
             addresses::of(self.family);
-        let backend = addresses::backend(self.family, self.whereabouts, 0);
+        let backend = addresses::backend(self.family, self.location, 0);
         let client = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT);
-        let (from, to, kind) = match (self.role, self.whereabouts) {
+        let (from, to, kind) = match (self.role, self.location) {
             (Role::Forward, _) => (client, frontend, Kind::Data),
-            (Role::Reply, Whereabouts::Here) => (backend, client, Kind::Data),
-            (Role::Reply, Whereabouts::Elsewhere) => {
+            (Role::Reply, Location::Local) => (backend, client, Kind::Data),
+            (Role::Reply, Location::Remote) => {
                 (backend, SocketAddr::new(own, addresses::FIRST_OWN_PORT), Kind::Data)
             }
-            (Role::New, _) => (SocketAddr::new(newcomer, 1 << 15), frontend, Kind::Open),
-            (Role::Stranger, _) => (client, stranger, Kind::Data),
+            (Role::New, _) => (SocketAddr::new(new_client, 1 << 15), frontend, Kind::Open),
+            (Role::NoService, _) => (client, non_service, Kind::Data),
         };
         debug_assert_eq!(backend.port(), BACKEND_PORT);
         frame::frame(from, to, self.protocol, kind, &[0; addresses::PAYLOAD])
@@ -158,10 +158,10 @@ impl Case {
             Family::V4 => (28, 32, 34),
             Family::V6 => (36, 52, 54),
         };
-        let (low_at, high_at) = match (self.role, self.whereabouts) {
-            (Role::Reply, Whereabouts::Here) => (ports + 2, destination),
-            (Role::Reply, Whereabouts::Elsewhere) => (ports + 2, source),
-            (Role::Forward | Role::New | Role::Stranger, _) => (ports, source),
+        let (low_at, high_at) = match (self.role, self.location) {
+            (Role::Reply, Location::Local) => (ports + 2, destination),
+            (Role::Reply, Location::Remote) => (ports + 2, source),
+            (Role::Forward | Role::New | Role::NoService, _) => (ports, source),
         };
         let frame = self.frame();
         let word = |at: u16| {
@@ -182,14 +182,14 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.role, self.whereabouts) {
-            (Role::Forward, Whereabouts::Here) => "established, backend here",
-            (Role::Forward, Whereabouts::Elsewhere) => "established, backend elsewhere",
-            (Role::Reply, Whereabouts::Here) => "reply, backend here",
-            (Role::Reply, Whereabouts::Elsewhere) => "reply, backend elsewhere",
-            (Role::New, Whereabouts::Here) => "new flow, backend here",
-            (Role::New, Whereabouts::Elsewhere) => "new flow, backend elsewhere",
-            (Role::Stranger, _) => "no service's",
+        f.write_str(match (self.role, self.location) {
+            (Role::Forward, Location::Local) => "established, backend here",
+            (Role::Forward, Location::Remote) => "established, backend elsewhere",
+            (Role::Reply, Location::Local) => "reply, backend here",
+            (Role::Reply, Location::Remote) => "reply, backend elsewhere",
+            (Role::New, Location::Local) => "new flow, backend here",
+            (Role::New, Location::Remote) => "new flow, backend elsewhere",
+            (Role::NoService, _) => "no service's",
         })
     }
 }

@@ -10,12 +10,12 @@ mod addresses;
 mod bench;
 mod cases;
 mod measure;
-mod place;
 mod report;
+mod testbed;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use weir_tests::kernel::alone;
+use weir_tests::kernel::in_own_namespace;
 
 /// Measure what a packet costs in each program.
 #[derive(Parser)]
@@ -56,9 +56,9 @@ fn main() -> Result<()> {
         })
         .collect();
     ensure!(!cases.is_empty(), "no case is called so: leave the words out to see all");
-    let figures = alone(|| {
+    let figures = in_own_namespace(|| {
         go_first().context("cannot take precedence over other processes")?;
-        let device = place::build()?;
+        let device = testbed::build()?;
         measure::measure(&cases, device, rounds, packets)
     })?;
     match output {
@@ -72,6 +72,6 @@ fn main() -> Result<()> {
 fn go_first() -> std::io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: the call reads the parameters, which live until it returns.
-    let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

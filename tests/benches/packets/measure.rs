@@ -9,8 +9,8 @@ use lb_common::outcome::Outcome;
 use weir_tests::kernel::Programs;
 
 use crate::bench::{Bench, Floor, HookKind};
-use crate::cases::{Case, Flows, Role, Whereabouts};
-use crate::place;
+use crate::cases::{Case, Flows, Location, Role};
+use crate::testbed;
 
 /// The order in which flows are visited while caches warm up, and while time is taken.
 const WARM_UP: u32 = 1;
@@ -81,7 +81,7 @@ impl FloorAt {
     /// The packets of this floor: those of the established flows.
     fn case(self) -> Case {
         Case {
-            whereabouts: Whereabouts::Here,
+            location: Location::Local,
             role: Role::Forward,
             program: lb_ebpf::cases::Program::FromNetwork,
             family: self.family,
@@ -126,7 +126,7 @@ pub fn measure(cases: &[Case], device: u32, rounds: u32, packets: u32) -> Result
 /// Takes samples.
 struct Meter {
     bench: Bench,
-    programs: BTreeMap<(Whereabouts, u8), Programs>,
+    programs: BTreeMap<(Location, u8), Programs>,
     packets: u32,
     /// The next packet's number: it never falls back, so that endless flows never come again.
     next: u64,
@@ -143,23 +143,23 @@ impl Meter {
         }
         let mut programs = BTreeMap::new();
         for case in cases {
-            if let Entry::Vacant(place) = programs.entry((case.whereabouts, case.protocol.0)) {
-                place.insert(place::programs(case.whereabouts, case.protocol, device)?);
+            if let Entry::Vacant(entry) = programs.entry((case.location, case.protocol.0)) {
+                entry.insert(testbed::programs(case.location, case.protocol, device)?);
             }
         }
         let mut meter = Self { bench, programs, packets, next: 0 };
         for case in cases {
-            meter.introduce(case)?;
+            meter.fill_fib_cache(case)?;
         }
         Ok(meter)
     }
 
     /// Lets the programs learn the ways to all hosts, which XDP leaves to TC; nothing is checked.
-    fn introduce(&mut self, case: &Case) -> Result<()> {
+    fn fill_fib_cache(&mut self, case: &Case) -> Result<()> {
         let Self { bench, programs, .. } = self;
         let hook = HookKind::of(case.program);
         let programs =
-            programs.get(&(case.whereabouts, case.protocol.0)).context("no such place")?;
+            programs.get(&(case.location, case.protocol.0)).context("no programs for this case")?;
         bench.choose(hook, programs.descriptor(case.program)?)?;
         bench.run(hook, &case.frame(), case.spread(WARM_UP), 0, WARM_UP_PACKETS)?;
         Ok(())
@@ -190,11 +190,11 @@ impl Meter {
 
     fn case(&mut self, case: &Case) -> Result<f64> {
         let hook = HookKind::of(case.program);
-        let programs = &self.programs[&(case.whereabouts, case.protocol.0)];
+        let programs = &self.programs[&(case.location, case.protocol.0)];
         self.bench.choose(hook, programs.descriptor(case.program)?)?;
         let before = programs.outcomes()?;
         let sample = self.sample(hook, case)?;
-        let after = self.programs[&(case.whereabouts, case.protocol.0)].outcomes()?;
+        let after = self.programs[&(case.location, case.protocol.0)].outcomes()?;
         let expected = u64::from(WARM_UP_PACKETS) + u64::from(self.packets) + 2;
         let ended: Vec<_> = Outcome::ALL
             .iter()
@@ -229,11 +229,7 @@ impl Meter {
 /// How many of a case's packets may end otherwise: none, but for a new flow that finds no source port
 /// free where one must be found, of which there are a few in a hundred million.
 fn tolerated(case: &Case, packets: u64) -> u64 {
-    if case.role == Role::New && case.whereabouts == Whereabouts::Elsewhere {
-        packets / 10_000
-    } else {
-        0
-    }
+    if case.role == Role::New && case.location == Location::Remote { packets / 10_000 } else { 0 }
 }
 
 fn figures(cases: &[Case], rounds: &[Round]) -> Figures {

@@ -49,14 +49,14 @@ impl fmt::Display for Call {
 
 /// Who calls.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Who {
+pub enum Caller {
     /// A process of the node.
     Host,
     /// A pod, which does not serve.
     Pod,
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Host => "a process of the node",
@@ -67,9 +67,9 @@ impl fmt::Display for Who {
 
 /// Whom it dials.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Whom {
+pub enum Target {
     /// An address that is nobody's of the cluster.
-    Stranger,
+    Outside,
     /// A pod, by its own address.
     Pod,
     /// A Service that this pod serves.
@@ -80,7 +80,7 @@ pub enum Whom {
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
     /// What tells it from others.
-    pub name: (Family, Who, Call, Whom),
+    pub name: (Family, Caller, Call, Target),
     namespace: &'a Namespace,
     end: SocketAddr,
 }
@@ -88,24 +88,24 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// Every case.
     pub fn all(lab: &'a Lab, offer: &Offer) -> Vec<Self> {
-        let mut cases = Self::by_itself(lab);
+        let mut cases = Self::direct(lab);
         for family in Family::ALL {
             let service = SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT);
-            cases.extend(Self::of(lab, family, Whom::Service, |_| service));
+            cases.extend(Self::of(lab, family, Target::Service, |_| service));
         }
         cases
     }
 
     /// Those to no Service.
-    pub fn by_itself(lab: &'a Lab) -> Vec<Self> {
+    pub fn direct(lab: &'a Lab) -> Vec<Self> {
         let mut cases = Vec::new();
         for family in Family::ALL {
             let pod = lab.node1.pods[0].addresses.of(family);
             let port = |call| if call == Call::Connect { ECHO_PORT } else { HTTP_PORT };
-            cases.extend(Self::of(lab, family, Whom::Pod, |call| (pod, port(call)).into()));
-            let stranger = SocketAddr::new(addresses::CLIENT.of(family), 9);
-            let to_strangers = Self::of(lab, family, Whom::Stranger, |_| stranger);
-            cases.extend(to_strangers.filter(|case| case.name.2 == Call::Connect));
+            cases.extend(Self::of(lab, family, Target::Pod, |call| (pod, port(call)).into()));
+            let outside = SocketAddr::new(addresses::CLIENT.of(family), 9);
+            let to_outside = Self::of(lab, family, Target::Outside, |_| outside);
+            cases.extend(to_outside.filter(|case| case.name.2 == Call::Connect));
         }
         cases
     }
@@ -113,12 +113,14 @@ impl<'a> Case<'a> {
     fn of(
         lab: &'a Lab,
         family: Family,
-        whom: Whom,
+        target: Target,
         end: impl Fn(Call) -> SocketAddr,
     ) -> impl Iterator<Item = Self> {
-        let who = [(Who::Host, &lab.node1.namespace), (Who::Pod, &lab.node1.pods[1].namespace)];
-        who.into_iter().flat_map(move |(who, namespace)| {
-            let case = |call| Case { name: (family, who, call, whom), namespace, end: end(call) };
+        let caller =
+            [(Caller::Host, &lab.node1.namespace), (Caller::Pod, &lab.node1.pods[1].namespace)];
+        caller.into_iter().flat_map(move |(caller, namespace)| {
+            let case =
+                |call| Case { name: (family, caller, call, target), namespace, end: end(call) };
             Call::ALL.map(case)
         })
     }
@@ -165,8 +167,8 @@ impl<'a> Case<'a> {
 
 impl fmt::Display for Case<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (family, who, call, _) = self.name;
-        write!(f, "{call} to {}, {who}, {family}", self.end)
+        let (family, caller, call, _) = self.name;
+        write!(f, "{call} to {}, {caller}, {family}", self.end)
     }
 }
 
@@ -184,7 +186,7 @@ fn any(end: SocketAddr) -> IpAddr {
 
 /// Nanoseconds per call, a figure of each round.
 #[derive(Default)]
-pub struct Times(BTreeMap<(Family, Who, Call, Whom), Vec<f64>>);
+pub struct Times(BTreeMap<(Family, Caller, Call, Target), Vec<f64>>);
 
 impl Times {
     /// Adds a round's figure.
@@ -193,16 +195,16 @@ impl Times {
     }
 
     /// The median.
-    pub fn median(&self, name: (Family, Who, Call, Whom)) -> Option<f64> {
+    pub fn median(&self, name: (Family, Caller, Call, Target)) -> Option<f64> {
         let mut times = self.0.get(&name)?.clone();
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied()
     }
 
     /// What was measured.
-    pub fn names(&self) -> impl Iterator<Item = (Family, Who, Call)> {
+    pub fn names(&self) -> impl Iterator<Item = (Family, Caller, Call)> {
         let mut names: Vec<_> =
-            self.0.keys().map(|(family, who, call, _)| (*family, *who, *call)).collect();
+            self.0.keys().map(|(family, caller, call, _)| (*family, *caller, *call)).collect();
         names.dedup();
         names.into_iter()
     }

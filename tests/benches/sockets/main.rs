@@ -11,10 +11,10 @@ mod report;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use weir_tests::agent::Agent;
+use weir_tests::fixture::ServedBy;
 use weir_tests::lab::Shape;
 use weir_tests::manifests::Manifests;
 use weir_tests::requires;
-use weir_tests::stage::Served;
 
 use cases::{Case, Times};
 use echo::Echo;
@@ -51,9 +51,9 @@ fn main() -> Result<()> {
     }
     let _echo = Echo::start(&lab.node1.pods[0].namespace)?;
     let manifests = Manifests::nodes(&lab)?;
-    let offer = Served::ByOne.offer(&lab);
+    let offer = ServedBy::OnePod.offer(&lab);
     manifests.offer(&offer)?;
-    let without = run(&Case::by_itself(&lab), arguments.rounds)?;
+    let without = run(&Case::direct(&lab), arguments.rounds)?;
     let agent = Agent::start(&lab.node1, &manifests, &[])?;
     let with = run(&Case::all(&lab, &offer), arguments.rounds)?;
     drop(agent);

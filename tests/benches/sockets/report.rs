@@ -3,17 +3,17 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::cases::{Times, Whom};
+use crate::cases::{Target, Times};
 
 /// What one call costs, in nanoseconds; medians.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figure {
     family: String,
-    who: String,
+    caller: String,
     call: String,
     /// To an address that is nobody's of the cluster: before Weir ran, and with it.
-    stranger: Option<(f64, f64)>,
+    outside: Option<(f64, f64)>,
     /// To a pod by its own address: before Weir ran, and with it.
     pod: (f64, f64),
     /// To a Service that this pod serves.
@@ -22,16 +22,16 @@ pub struct Figure {
 
 /// The figures of all cases; `None` if one is missing.
 pub fn figures(without: &Times, with: &Times) -> Option<Vec<Figure>> {
-    let figure = |(family, who, call)| {
-        let of = |times: &Times, whom| times.median((family, who, call, whom));
-        let both = |whom| Some((of(without, whom)?, of(with, whom)?));
+    let figure = |(family, caller, call)| {
+        let of = |times: &Times, target| times.median((family, caller, call, target));
+        let both = |target| Some((of(without, target)?, of(with, target)?));
         Some(Figure {
             family: family.to_string(),
-            who: who.to_string(),
+            caller: caller.to_string(),
             call: call.to_string(),
-            stranger: both(Whom::Stranger),
-            pod: both(Whom::Pod)?,
-            service: of(with, Whom::Service)?,
+            outside: both(Target::Outside),
+            pod: both(Target::Pod)?,
+            service: of(with, Target::Service)?,
         })
     };
     with.names().map(figure).collect()
@@ -57,14 +57,14 @@ pub fn table(figures: &[Figure]) -> String {
         let of = |both: Option<(f64, f64)>| {
             both.map_or_else(Default::default, |(without, with)| [told(without), told(with)])
         };
-        let [stranger, stranger_with] = of(figure.stranger);
+        let [outside, outside_with] = of(figure.outside);
         let [pod, pod_with] = of(Some(figure.pod));
         table.add_row([
             figure.call.clone(),
-            figure.who.clone(),
+            figure.caller.clone(),
             figure.family.clone(),
-            stranger,
-            stranger_with,
+            outside,
+            outside_with,
             pod,
             pod_with,
             told(figure.service),

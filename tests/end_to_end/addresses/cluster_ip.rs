@@ -3,9 +3,9 @@
 
 use anyhow::{Result, ensure};
 use lb_common::address::{Family, Protocol};
-use weir_tests::lab::{Attachment, Reach, Shape};
+use weir_tests::fixture::{Fixture, ServedBy};
+use weir_tests::lab::{Attachment, PodRouting, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin};
 
 #[test]
@@ -25,30 +25,30 @@ fn pods_reach_services_over_bridges() -> Result<()> {
 
 #[test]
 fn pods_reach_services_through_an_overlay() -> Result<()> {
-    check(Shape { reach: Reach::Overlay, ..Shape::default() })
+    check(Shape { pod_routing: PodRouting::Overlay, ..Shape::default() })
 }
 
 #[test]
 fn pods_reach_services_through_an_overlay_without_offloads() -> Result<()> {
-    check(Shape { reach: Reach::Overlay, offloads: false, ..Shape::default() })
+    check(Shape { pod_routing: PodRouting::Overlay, offloads: false, ..Shape::default() })
 }
 
 fn check(shape: Shape) -> Result<()> {
-    let Some(stage) = Stage::set(shape)? else {
+    let Some(fixture) = Fixture::start(shape)? else {
         return Ok(());
     };
     // The one pod that serves `ByOne` is this client: a hairpin.
-    let client = &stage.lab.node1.pods[0];
-    for served in Served::ALL {
-        let offer = served.offer(&stage.lab);
+    let client = &fixture.lab.node1.pods[0];
+    for served in ServedBy::ALL {
+        let offer = served.offer(&fixture.lab);
         for family in Family::ALL {
             let frontend = (offer.cluster_ips().of(family), Offer::PORT).into();
             for (protocol, lengths) in LENGTHS {
                 for &length in lengths {
                     let flow = Flow { origin: Origin::Pod(client), frontend, protocol };
-                    let answer = flow.send(&stage.lab, length)?;
-                    let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
-                    ensure!(allowed, "{} serves {flow}", answer.pod);
+                    let response = flow.send(&fixture.lab, length)?;
+                    let allowed = offer.pods.iter().any(|pod| pod.name == response.pod);
+                    ensure!(allowed, "{} serves {flow}", response.pod);
                 }
             }
         }

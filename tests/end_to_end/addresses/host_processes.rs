@@ -11,11 +11,11 @@ use lb_common::outcome::Outcome;
 use lb_userspace::programs::features::Features;
 use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, weir};
-use weir_tests::lab::{Attachment, Lab, Reach, Shape};
+use weir_tests::fixture::{Fixture, ServedBy};
+use weir_tests::lab::{Attachment, Lab, PodRouting, Shape};
 use weir_tests::manifests::{Offer, Rules};
 use weir_tests::requires;
-use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{ECHO_PORT, Fate, Flow, Origin, PATIENCE, knock};
+use weir_tests::traffic::{AttemptResult, ECHO_PORT, Flow, Origin, TIMEOUT, attempt};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take.
@@ -31,45 +31,49 @@ fn processes_of_the_node_reach_services_over_routes() -> Result<()> {
 
 #[test]
 fn processes_of_the_node_reach_services_through_an_overlay() -> Result<()> {
-    reach(Shape { reach: Reach::Overlay, attachment: Attachment::Bridged, ..Shape::default() })
+    reach(Shape {
+        pod_routing: PodRouting::Overlay,
+        attachment: Attachment::Bridged,
+        ..Shape::default()
+    })
 }
 
 fn reach(shape: Shape) -> Result<()> {
-    let Some(stage) = set(shape)? else {
+    let Some(fixture) = start(shape)? else {
         return Ok(());
     };
-    for served in Served::ALL {
-        let offer = served.offer(&stage.lab);
-        for frontend in frontends(&stage.lab, &offer) {
+    for served in ServedBy::ALL {
+        let offer = served.offer(&fixture.lab);
+        for frontend in frontends(&fixture.lab, &offer) {
             for (protocol, lengths) in
                 [(Protocol::TCP, &[1, 1 << 20][..]), (Protocol::UDP, &[1, 1300])]
             {
                 for length in lengths {
                     let flow = Flow { origin: Origin::Host, frontend, protocol };
-                    let answer = flow.send(&stage.lab, *length)?;
-                    let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
-                    ensure!(allowed, "{} serves {flow}", answer.pod);
+                    let response = flow.send(&fixture.lab, *length)?;
+                    let allowed = offer.pods.iter().any(|pod| pod.name == response.pod);
+                    ensure!(allowed, "{} serves {flow}", response.pod);
                 }
             }
         }
     }
-    ensure!(stage.counted(Outcome::SocketConnected)? > 0);
+    ensure!(fixture.counted(Outcome::SocketConnected)? > 0);
     Ok(())
 }
 
 #[test]
 fn a_process_is_told_the_frontend_it_dialled() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let offer = Served::Everywhere.offer(&stage.lab);
-    let node = &stage.lab.node1.namespace;
-    for frontend in frontends(&stage.lab, &offer) {
+    let offer = ServedBy::AllPods.offer(&fixture.lab);
+    let node = &fixture.lab.node1.namespace;
+    for frontend in frontends(&fixture.lab, &offer) {
         for dialled in [Some(frontend), mapped(frontend)].into_iter().flatten() {
-            let stream = node.run(|| Ok(TcpStream::connect_timeout(&dialled, PATIENCE)?))?;
+            let stream = node.run(|| Ok(TcpStream::connect_timeout(&dialled, TIMEOUT)?))?;
             ensure!(stream.peer_addr()? == dialled, "{dialled}: {}", stream.peer_addr()?);
 
-            let socket = udp_socket(&stage.lab, dialled)?;
+            let socket = udp_socket(&fixture.lab, dialled)?;
             // Not connected: every datagram says where it goes, and whom it came from.
             for _ in 0..3 {
                 ensure!(asked(&socket, dialled)? == dialled, "an answer not from {dialled}");
@@ -84,14 +88,14 @@ fn a_process_is_told_the_frontend_it_dialled() -> Result<()> {
 
 #[test]
 fn a_socket_that_is_not_connected_speaks_to_several_services() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
     for family in Family::ALL {
-        let ends = Served::ALL.map(|served| {
-            SocketAddr::new(served.offer(&stage.lab).cluster_ips().of(family), Offer::PORT)
+        let ends = ServedBy::ALL.map(|served| {
+            SocketAddr::new(served.offer(&fixture.lab).cluster_ips().of(family), Offer::PORT)
         });
-        let socket = udp_socket(&stage.lab, ends[0])?;
+        let socket = udp_socket(&fixture.lab, ends[0])?;
         for end in ends.into_iter().chain(ends) {
             ensure!(asked(&socket, end)? == end, "an answer not from {end}");
         }
@@ -101,10 +105,10 @@ fn a_socket_that_is_not_connected_speaks_to_several_services() -> Result<()> {
 
 #[test]
 fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let mut offer = Offer { name: "moving", number: 37, pods: vec![&lab.node1.pods[0]] };
     let frontends = frontends(lab, &offer);
     let mut ends = frontends.clone();
@@ -114,13 +118,13 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
     let pod = |family| SocketAddr::new(lab.node1.pods[0].addresses.of(family), ECHO_PORT);
     let by_itself = connected(lab, pod(Family::V4))?;
     let early = connected(lab, ends[0])?;
-    stage.add(&offer)?;
+    fixture.add(&offer)?;
     until("who dialled too early is told", CHANGE, || told_to_dial_again(&early))?;
 
     let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
     let are_counted = |all: u64| {
         until("all are counted", CHANGE, || {
-            let ended = stage.count("weir_udp_sockets_ended_total")?;
+            let ended = fixture.count("weir_udp_sockets_ended_total")?;
             ensure!(ended == all, "{ended} of {all}");
             Ok(())
         })
@@ -131,12 +135,12 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
             speaks(socket)?;
         }
         offer.pods = vec![next];
-        stage.manifests.offer(&offer)?;
+        fixture.manifests.offer(&offer)?;
         for (socket, end) in sockets.iter().zip(&ends) {
             until("the process is told", CHANGE, || told_to_dial_again(socket))?;
             socket.connect(end)?;
-            let answer = speaks(socket)?;
-            ensure!(answer.starts_with(&next.name), "{answer} instead of {}", next.name);
+            let response = speaks(socket)?;
+            ensure!(response.starts_with(&next.name), "{response} instead of {}", next.name);
         }
         speaks(&by_itself)?;
     }
@@ -153,9 +157,9 @@ fn connected(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
 /// Checks that a datagram is answered, and returns the answer.
 fn speaks(socket: &UdpSocket) -> Result<String> {
     socket.send(b"?")?;
-    let mut answer = [0; 256];
-    let length = socket.recv(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    let mut response = [0; 256];
+    let length = socket.recv(&mut response)?;
+    Ok(String::from_utf8_lossy(&response[..length]).into_owned())
 }
 
 /// Checks that the kernel has ended the connection of a socket, which takes the error off it.
@@ -167,32 +171,32 @@ fn told_to_dial_again(socket: &UdpSocket) -> Result<()> {
 
 #[test]
 fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let nobody = Offer { name: "nobody", number: 31, pods: Vec::new() };
-    stage.manifests.offer(&nobody)?;
+    fixture.manifests.offer(&nobody)?;
     let far = Offer { name: "far", number: 32, pods: lab.node2.pods.iter().collect() };
     let spec = vec!["internalTrafficPolicy: Local", "externalTrafficPolicy: Local"];
-    stage.manifests.offer_under(&far, &Rules { spec, ..Rules::default() })?;
+    fixture.manifests.offer_under(&far, &Rules { spec, ..Rules::default() })?;
     let undefined = |frontend: SocketAddr| SocketAddr::new(frontend.ip(), Offer::PORT + 1);
     for family in Family::ALL {
         let [cluster_ip, node_port] = of_family(lab, &far, family);
         // To this node's own processes the policy for traffic from outside is Cluster.
-        meets(lab, node_port, Fate::Answered)?;
-        meets(lab, cluster_ip, Fate::Forbidden)?;
+        meets(lab, node_port, AttemptResult::Replied)?;
+        meets(lab, cluster_ip, AttemptResult::Forbidden)?;
         let [cluster_ip, node_port] = of_family(lab, &nobody, family);
         meets(lab, cluster_ip, rejected())?;
         meets(lab, node_port, rejected())?;
         // A datagram socket may be connected there, to learn which source address it would have.
         let missing = undefined(cluster_ip);
-        let met = knock(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
+        let met = attempt(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
         ensure!(met == rejected(), "{missing}/tcp: {met:?}");
         connected(lab, missing)?;
         let error = udp_socket(lab, missing)?.send_to(b"?", missing).err();
         let kind = error.as_ref().map(std::io::Error::kind);
-        let wanted = if rejected() == Fate::Refused {
+        let wanted = if rejected() == AttemptResult::Refused {
             ErrorKind::ConnectionRefused
         } else {
             ErrorKind::PermissionDenied
@@ -203,18 +207,22 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
 }
 
 /// How a process hears that its call is rejected: by `EPERM` from kernels that let no other error be set.
-pub fn rejected() -> Fate {
-    if Features::of_this_kernel().sets_errors() { Fate::Refused } else { Fate::Forbidden }
+pub fn rejected() -> AttemptResult {
+    if Features::of_this_kernel().sets_errors() {
+        AttemptResult::Refused
+    } else {
+        AttemptResult::Forbidden
+    }
 }
 
 /// Checks what becomes of TCP and UDP to `at`, once Weir has heard of it.
-pub fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
+pub fn meets(lab: &Lab, at: SocketAddr, expected: AttemptResult) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
         until("the Service is known", CHANGE, || {
             let begun = Instant::now();
-            let met = knock(&lab.node1.namespace, at, protocol, AT_ONCE)?;
+            let met = attempt(&lab.node1.namespace, at, protocol, AT_ONCE)?;
             let took = begun.elapsed();
-            ensure!(met == fate && took < AT_ONCE, "{at}/{protocol}: {met:?} after {took:?}");
+            ensure!(met == expected && took < AT_ONCE, "{at}/{protocol}: {met:?} after {took:?}");
             Ok(())
         })?;
     }
@@ -223,19 +231,21 @@ pub fn meets(lab: &Lab, at: SocketAddr, fate: Fate) -> Result<()> {
 
 #[test]
 fn source_ranges_hold_for_the_node_too() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let offer = Offer { name: "closed", number: 33, pods: lab.node1.pods.iter().collect() };
     let own = &lab.node1.addresses;
     let within = format!("loadBalancerSourceRanges: [{}/32, '{}/128']", own.v4, own.v6);
     let outside = "loadBalancerSourceRanges: [203.0.113.0/24, '2001:db8:ffff::/48']".to_owned();
-    for (ranges, fate) in [(outside, Fate::Forbidden), (within, Fate::Answered)] {
+    for (ranges, expected) in
+        [(outside, AttemptResult::Forbidden), (within, AttemptResult::Replied)]
+    {
         let rules = Rules { is_balanced: true, spec: vec![&ranges], ..Rules::default() };
-        stage.manifests.offer_under(&offer, &rules)?;
+        fixture.manifests.offer_under(&offer, &rules)?;
         for family in Family::ALL {
-            meets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), fate)?;
+            meets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), expected)?;
         }
     }
     Ok(())
@@ -243,17 +253,17 @@ fn source_ranges_hold_for_the_node_too() -> Result<()> {
 
 #[test]
 fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> Result<()> {
-    let Some(mut stage) = set(Shape::default())? else {
+    let Some(mut fixture) = start(Shape::default())? else {
         return Ok(());
     };
     let end = |family| {
-        let offer = Served::Everywhere.offer(&stage.lab);
+        let offer = ServedBy::AllPods.offer(&fixture.lab);
         SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT)
     };
     let ends = Family::ALL.map(end);
-    let sockets = ends.map(|end| udp_socket(&stage.lab, end));
+    let sockets = ends.map(|end| udp_socket(&fixture.lab, end));
     let streams = ends.map(|end| {
-        stage.lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(&end, PATIENCE)?))
+        fixture.lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(&end, TIMEOUT)?))
     });
     let all_is_well = || -> Result<()> {
         for ((end, socket), stream) in ends.iter().zip(&sockets).zip(&streams) {
@@ -265,60 +275,67 @@ fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> R
             ensure!(stream.peer_addr()? == *end, "{end} is told as {}", stream.peer_addr()?);
         }
         for frontend in ends {
-            Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP }.send(&stage.lab, 1)?;
+            Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP }
+                .send(&fixture.lab, 1)?;
         }
         Ok(())
     };
     all_is_well()?;
-    stage.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
+    fixture.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
     all_is_well()?;
-    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
+    let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &[])?;
     all_is_well()?;
     agent.end(Signal::SIGTERM)?;
 
     // The next one is told to leave sockets alone.
     let off = ["--socket-balancing", "off"];
-    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &off)?;
-    let status = weir(&stage.lab.node1, &["show", "status"])?;
-    ensure!(!is_served(&stage.lab, ends[0])?, "sockets are still balanced: {status}");
+    let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &off)?;
+    let status = weir(&fixture.lab.node1, &["show", "status"])?;
+    ensure!(!is_served(&fixture.lab, ends[0])?, "sockets are still balanced: {status}");
     agent.end(Signal::SIGTERM)?;
-    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
-    ensure!(is_served(&stage.lab, ends[0])?, "sockets are not balanced again");
+    let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &[])?;
+    ensure!(is_served(&fixture.lab, ends[0])?, "sockets are not balanced again");
     agent.end(Signal::SIGTERM)?;
-    weir(&stage.lab.node1, &["detach"])?;
-    ensure!(!is_served(&stage.lab, ends[0])?, "programs are still on the control group");
+    weir(&fixture.lab.node1, &["detach"])?;
+    ensure!(!is_served(&fixture.lab, ends[0])?, "programs are still on the control group");
     Ok(())
 }
 
 /// Whether a process of node1 reaches `end`.
 fn is_served(lab: &Lab, end: SocketAddr) -> Result<bool> {
-    let fate = knock(&lab.node1.namespace, end, Protocol::TCP, AT_ONCE);
-    Ok(matches!(fate, Ok(Fate::Answered)))
+    let result = attempt(&lab.node1.namespace, end, Protocol::TCP, AT_ONCE);
+    Ok(matches!(result, Ok(AttemptResult::Replied)))
 }
 
 #[test]
 fn sockets_of_pods_are_balanced_where_that_is_asked_for() -> Result<()> {
     for (balancing, by_socket) in [("host", false), ("all", true)] {
-        let Some(stage) = set_with(Shape::default(), &["--socket-balancing", balancing])? else {
+        let Some(fixture) = start_with(Shape::default(), &["--socket-balancing", balancing])?
+        else {
             return Ok(());
         };
-        let offer = Served::Everywhere.offer(&stage.lab);
-        let pod = &stage.lab.node1.pods[0];
-        let before = stage.counted(Outcome::SocketConnected)?;
+        let offer = ServedBy::AllPods.offer(&fixture.lab);
+        let pod = &fixture.lab.node1.pods[0];
+        let before = fixture.counted(Outcome::SocketConnected)?;
         for family in Family::ALL {
             let frontend = SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT);
             for protocol in [Protocol::TCP, Protocol::UDP] {
                 // No packet is translated, so a pod that reaches itself sees itself.
                 let flow = Flow { origin: Origin::Pod(pod), frontend, protocol };
                 until("another pod answers", CHANGE, || {
-                    let answer = flow.ask(&stage.lab, 1000)?;
-                    ensure!(answer.pod != pod.name, "it is the pod itself");
-                    ensure!(answer.client == answer.own, "{} saw {}", answer.pod, answer.client);
+                    let response = flow.ask(&fixture.lab, 1000)?;
+                    ensure!(response.pod != pod.name, "it is the pod itself");
+                    ensure!(
+                        response.client == response.own,
+                        "{} saw {}",
+                        response.pod,
+                        response.client
+                    );
                     Ok(())
                 })?;
             }
         }
-        let counted = stage.counted(Outcome::SocketConnected)? - before;
+        let counted = fixture.counted(Outcome::SocketConnected)? - before;
         ensure!((counted > 0) == by_socket, "--socket-balancing {balancing}: {counted} sockets");
     }
     Ok(())
@@ -326,21 +343,21 @@ fn sockets_of_pods_are_balanced_where_that_is_asked_for() -> Result<()> {
 
 #[test]
 fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let mut offer = Offer { name: "rolling", number: 34, pods: vec![&lab.node1.pods[0]] };
-    stage.add(&offer)?;
+    fixture.add(&offer)?;
     let end = SocketAddr::new(offer.cluster_ips().of(Family::V4), Offer::PORT);
     let socket = udp_socket(lab, end)?;
     for pod in lab.pods() {
         offer.pods = vec![pod];
-        stage.manifests.offer(&offer)?;
+        fixture.manifests.offer(&offer)?;
         let flow = Flow { origin: Origin::Host, frontend: end, protocol: Protocol::TCP };
         until("the new pod answers", CHANGE, || {
-            let answer = flow.send(lab, 1)?;
-            ensure!(answer.pod == pod.name, "{} answers", answer.pod);
+            let response = flow.send(lab, 1)?;
+            ensure!(response.pod == pod.name, "{} answers", response.pod);
             Ok(())
         })?;
         // A socket that is not connected moves at its next datagram.
@@ -349,19 +366,19 @@ fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
     Ok(())
 }
 
-pub fn set(shape: Shape) -> Result<Option<Stage>> {
-    set_with(shape, &[])
+pub fn start(shape: Shape) -> Result<Option<Fixture>> {
+    start_with(shape, &[])
 }
 
-fn set_with(shape: Shape, arguments: &[&str]) -> Result<Option<Stage>> {
-    let Some(stage) = Stage::set_with(shape, arguments)? else {
+fn start_with(shape: Shape, arguments: &[&str]) -> Result<Option<Fixture>> {
+    let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(None);
     };
-    if stage.lab.node1.cgroup.is_none() {
+    if fixture.lab.node1.cgroup.is_none() {
         requires::skip("needs a cgroup v2 hierarchy: mount -t cgroup2 cgroup2 DIR");
         return Ok(None);
     }
-    Ok(Some(stage))
+    Ok(Some(fixture))
 }
 
 /// What a process of node1 dials to reach `offer`, in both families.
@@ -388,7 +405,7 @@ fn udp_socket(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr =
         if end.is_ipv4() { [0, 0, 0, 0].into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = lab.node1.namespace.run(|| Ok(UdpSocket::bind((any, 0))?))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }
 

@@ -5,8 +5,8 @@ use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
-use weir_tests::lab::{Attachment, Reach, Shape};
-use weir_tests::stage::{Served, Stage};
+use weir_tests::fixture::{Fixture, ServedBy};
+use weir_tests::lab::{Attachment, PodRouting, Shape};
 use weir_tests::traffic::{Flow, Origin};
 
 #[test]
@@ -28,7 +28,7 @@ fn node_ports_are_reached_over_bridges() -> Result<()> {
 
 #[test]
 fn node_ports_are_reached_through_an_overlay() -> Result<()> {
-    let shape = Shape { reach: Reach::Overlay, ..Shape::default() };
+    let shape = Shape { pod_routing: PodRouting::Overlay, ..Shape::default() };
     check(shape, &[])
 }
 
@@ -45,31 +45,36 @@ fn node_ports_are_reached_with_generic_xdp() -> Result<()> {
 
 #[test]
 fn node_ports_are_reached_with_native_xdp() -> Result<()> {
-    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    let shape = Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() };
     check_with_xdp(shape, "native", "mtu 1500 xdp ")
 }
 
 #[test]
 fn node_ports_are_reached_with_native_xdp_through_an_overlay() -> Result<()> {
-    let shape = Shape { offloads: false, cards: true, reach: Reach::Overlay, ..Shape::default() };
+    let shape = Shape {
+        offloads: false,
+        delivers_xdp_tx: true,
+        pod_routing: PodRouting::Overlay,
+        ..Shape::default()
+    };
     check_with_xdp(shape, "native", "mtu 1500 xdp ")
 }
 
 #[test]
 fn no_socket_of_the_node_has_a_node_port_and_one_that_takes_it_hears_nothing() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    every_node_port_answers(&stage)?;
+    every_node_port_answers(&fixture)?;
     let mut taken = Vec::new();
-    for served in Served::ALL {
+    for served in ServedBy::ALL {
         // Linux refuses the wildcard of both families if a socket has the port at any address of either.
-        let all = (Ipv6Addr::UNSPECIFIED, served.offer(&stage.lab).node_port());
+        let all = (Ipv6Addr::UNSPECIFIED, served.offer(&fixture.lab).node_port());
         let bind = || Ok((TcpListener::bind(all)?, UdpSocket::bind(all)?));
-        let sockets = stage.lab.node1.namespace.run(bind);
+        let sockets = fixture.lab.node1.namespace.run(bind);
         taken.push(sockets.with_context(|| format!("a socket has port {}", all.1))?);
     }
-    every_node_port_answers(&stage)?;
+    every_node_port_answers(&fixture)?;
     for (listener, socket) in taken {
         listener.set_nonblocking(true)?;
         ensure!(listener.accept().is_err(), "a connection to a node port went to the node");
@@ -80,33 +85,33 @@ fn no_socket_of_the_node_has_a_node_port_and_one_that_takes_it_hears_nothing() -
 }
 
 fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
-    let Some(stage) = Stage::set_with(shape, arguments)? else {
+    let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(());
     };
-    every_node_port_answers(&stage)
+    every_node_port_answers(&fixture)
 }
 
 /// The same with XDP on the node's network device, of which `ip link` then says `words`.
 fn check_with_xdp(shape: Shape, mode: &str, words: &str) -> Result<()> {
-    let Some(stage) = Stage::set_with(shape, &["--xdp", mode])? else {
+    let Some(fixture) = Fixture::start_with(shape, &["--xdp", mode])? else {
         return Ok(());
     };
-    let device = stage.lab.node1.namespace.output("ip", &["link", "show", "eth0"])?;
+    let device = fixture.lab.node1.namespace.output("ip", &["link", "show", "eth0"])?;
     ensure!(device.contains(words), "eth0 has no {mode} XDP program: {device}");
-    every_node_port_answers(&stage)
+    every_node_port_answers(&fixture)
 }
 
-fn every_node_port_answers(stage: &Stage) -> Result<()> {
-    for served in Served::ALL {
-        let offer = served.offer(&stage.lab);
+fn every_node_port_answers(fixture: &Fixture) -> Result<()> {
+    for served in ServedBy::ALL {
+        let offer = served.offer(&fixture.lab);
         for family in Family::ALL {
-            let frontend = (stage.lab.node1.addresses.of(family), offer.node_port()).into();
+            let frontend = (fixture.lab.node1.addresses.of(family), offer.node_port()).into();
             for (protocol, lengths) in LENGTHS {
                 for &length in lengths {
                     let flow = Flow { origin: Origin::Outside, frontend, protocol };
-                    let answer = flow.send(&stage.lab, length)?;
-                    let allowed = offer.pods.iter().any(|pod| pod.name == answer.pod);
-                    ensure!(allowed, "{} serves {flow}", answer.pod);
+                    let response = flow.send(&fixture.lab, length)?;
+                    let allowed = offer.pods.iter().any(|pod| pod.name == response.pod);
+                    ensure!(allowed, "{} serves {flow}", response.pod);
                 }
             }
         }

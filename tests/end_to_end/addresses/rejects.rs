@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Lab, Namespace, Shape, addresses};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Fate, knock, ping};
+use weir_tests::traffic::{AttemptResult, attempt, ping};
 use weir_tests::wait::until;
 
 /// How long a refusal may take. Of the first packet of a TCP connection the kernel may hear before
@@ -27,42 +27,42 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_service_without_endpoints_refuses_at_once() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
     let offer = Offer { name: "nobody", number: 31, pods: Vec::new() };
     let rules = Rules { is_balanced: true, ..Rules::default() };
-    stage.manifests.offer_under(&offer, &rules)?;
-    let at = Family::ALL.map(|family| frontends(&stage.lab, &offer, family)).concat();
-    all_meet(&clients(&stage.lab), &at, Fate::Refused)?;
+    fixture.manifests.offer_under(&offer, &rules)?;
+    let at = Family::ALL.map(|family| frontends(&fixture.lab, &offer, family)).concat();
+    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)?;
 
     // A Service that loses its last endpoint, as well.
-    let offer = Offer { pods: Vec::new(), ..Served::Here.offer(&stage.lab) };
-    stage.manifests.offer(&offer)?;
+    let offer = Offer { pods: Vec::new(), ..ServedBy::LocalPods.offer(&fixture.lab) };
+    fixture.manifests.offer(&offer)?;
     let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT).into());
-    all_meet(&clients(&stage.lab), &at, Fate::Refused)
+    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)
 }
 
 #[test]
 fn a_cluster_ip_refuses_at_ports_that_its_service_does_not_have() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let offer = Served::Everywhere.offer(&stage.lab);
+    let offer = ServedBy::AllPods.offer(&fixture.lab);
     let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT + 1).into());
-    all_meet(&clients(&stage.lab), &at, Fate::Refused)
+    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)
 }
 
 #[test]
 fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let offer = Offer { name: "far", number: 32, pods: lab.node2.pods.iter().collect() };
     let spec = vec!["externalTrafficPolicy: Local"];
     let rules = Rules { is_balanced: true, spec, ..Rules::default() };
-    stage.manifests.offer_under(&offer, &rules)?;
+    fixture.manifests.offer_under(&offer, &rules)?;
     let of_family = |family| {
         let [_, vip, node_port] = frontends(lab, &offer, family);
         [vip, node_port]
@@ -70,17 +70,17 @@ fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Resu
     let at = Family::ALL.map(of_family).concat();
     let [pod, client] = clients(lab);
     // Pods are served, which tells that the Service is known.
-    all_meet(&[pod], &at, Fate::Answered)?;
-    let before = stage.counted(Outcome::DroppedNoLocalEndpoint)?;
-    all_meet(&[client], &at, Fate::Silent)?;
-    let dropped = stage.counted(Outcome::DroppedNoLocalEndpoint)? - before;
+    all_meet(&[pod], &at, AttemptResult::Replied)?;
+    let before = fixture.counted(Outcome::DroppedNoLocalEndpoint)?;
+    all_meet(&[client], &at, AttemptResult::NoReply)?;
+    let dropped = fixture.counted(Outcome::DroppedNoLocalEndpoint)? - before;
     ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
     Ok(())
 }
 
 #[test]
 fn addresses_of_no_service_are_silent() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
     let ranges = "apiVersion: networking.k8s.io/v1
@@ -88,13 +88,13 @@ kind: ServiceCIDR
 metadata: {name: kubernetes}
 spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
 ";
-    stage.manifests.write("ranges.yaml", ranges)?;
+    fixture.manifests.write("ranges.yaml", ranges)?;
     let free = addresses::service(250);
     let at = Family::ALL.map(|family| SocketAddr::from((free.of(family), Offer::PORT)));
     until("the range of Services is known", CHANGE, || {
-        let before = stage.counted(Outcome::DroppedUnallocatedAddress)?;
-        all_meet(&clients(&stage.lab), &at, Fate::Silent)?;
-        let dropped = stage.counted(Outcome::DroppedUnallocatedAddress)? - before;
+        let before = fixture.counted(Outcome::DroppedUnallocatedAddress)?;
+        all_meet(&clients(&fixture.lab), &at, AttemptResult::NoReply)?;
+        let dropped = fixture.counted(Outcome::DroppedUnallocatedAddress)? - before;
         ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
         Ok(())
     })
@@ -102,13 +102,13 @@ spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
 
 #[test]
 fn addresses_of_services_answer_pings() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let offer = Offer { name: "pinged", number: 33, pods: vec![&lab.node2.pods[0]] };
     let rules = Rules { is_balanced: true, ..Rules::default() };
-    stage.manifests.offer_under(&offer, &rules)?;
+    fixture.manifests.offer_under(&offer, &rules)?;
     for family in Family::ALL {
         for address in [offer.cluster_ips().of(family), offer.vips().of(family)] {
             for client in clients(lab) {
@@ -141,29 +141,39 @@ fn clients(lab: &Lab) -> [&Namespace; 2] {
 }
 
 /// Checks what clients are told who dial any of `frontends`, all at once.
-fn all_meet(clients: &[&Namespace], frontends: &[SocketAddr], fate: Fate) -> Result<()> {
+fn all_meet(
+    clients: &[&Namespace],
+    frontends: &[SocketAddr],
+    expected: AttemptResult,
+) -> Result<()> {
     thread::scope(|scope| {
-        let mut knocks = Vec::new();
+        let mut attempts = Vec::new();
         for client in clients {
             for frontend in frontends {
                 for protocol in [Protocol::TCP, Protocol::UDP] {
-                    knocks.push(scope.spawn(move || meets(client, *frontend, protocol, fate)));
+                    attempts
+                        .push(scope.spawn(move || meets(client, *frontend, protocol, expected)));
                 }
             }
         }
-        let mut joined = knocks.into_iter().map(|knock| knock.join());
+        let mut joined = attempts.into_iter().map(|attempt| attempt.join());
         joined.try_for_each(|met| met.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
 /// Checks what a client is told, once the agent has followed the manifests.
-fn meets(client: &Namespace, frontend: SocketAddr, protocol: Protocol, fate: Fate) -> Result<()> {
-    let patience = if fate == Fate::Silent { SILENCE } else { AT_ONCE };
+fn meets(
+    client: &Namespace,
+    frontend: SocketAddr,
+    protocol: Protocol,
+    expected: AttemptResult,
+) -> Result<()> {
+    let timeout = if expected == AttemptResult::NoReply { SILENCE } else { AT_ONCE };
     until("the agent follows the manifests", CHANGE, || {
         let began = Instant::now();
-        let told = knock(client, frontend, protocol, patience)?;
-        ensure!(told == fate, "{told:?} after {:?}", began.elapsed());
+        let result = attempt(client, frontend, protocol, timeout)?;
+        ensure!(result == expected, "{result:?} after {:?}", began.elapsed());
         Ok(())
     })
-    .with_context(|| format!("{frontend}/{protocol} from {} is not {fate:?}", client.name()))
+    .with_context(|| format!("{frontend}/{protocol} from {} is not {expected:?}", client.name()))
 }

@@ -8,11 +8,11 @@ use lb_common::address::{Family, Protocol};
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::packet::LINK_HEADER;
 use socket2::{Domain, Socket, Type};
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::addresses::CLIENT;
-use weir_tests::lab::{Lab, Reach, Shape};
+use weir_tests::lab::{Lab, PodRouting, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Flow, Origin, PATIENCE};
+use weir_tests::traffic::{Flow, Origin, TIMEOUT};
 
 #[test]
 fn datagrams_in_fragments_arrive() -> Result<()> {
@@ -26,47 +26,47 @@ fn datagrams_in_fragments_arrive_without_offloads() -> Result<()> {
 
 #[test]
 fn datagrams_in_fragments_arrive_through_an_overlay() -> Result<()> {
-    check(Shape { reach: Reach::Overlay, ..Shape::default() }, &[])
+    check(Shape { pod_routing: PodRouting::Overlay, ..Shape::default() }, &[])
 }
 
 #[test]
 fn datagrams_in_fragments_arrive_at_native_xdp() -> Result<()> {
-    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    let shape = Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() };
     check(shape, &["--xdp", "native"])
 }
 
 #[test]
 fn fragments_may_come_in_any_order() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    in_any_order(&stage)
+    in_any_order(&fixture)
 }
 
 #[test]
 fn fragments_may_come_in_any_order_at_native_xdp() -> Result<()> {
-    let shape = Shape { offloads: false, cards: true, ..Shape::default() };
-    let Some(stage) = Stage::set_with(shape, &["--xdp", "native"])? else {
+    let shape = Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() };
+    let Some(fixture) = Fixture::start_with(shape, &["--xdp", "native"])? else {
         return Ok(());
     };
-    in_any_order(&stage)
+    in_any_order(&fixture)
 }
 
 fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
-    let Some(stage) = Stage::set_with(shape, arguments)? else {
+    let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    for served in Served::ALL {
+    let lab = &fixture.lab;
+    for served in ServedBy::ALL {
         let offer = served.offer(lab);
         for family in Family::ALL {
             for (origin, frontend) in origins(lab, &offer, family) {
                 for length in [2_000, 60_000] {
                     let flow = Flow { origin, frontend, protocol: Protocol::UDP };
-                    match shape.reach {
-                        Reach::Direct => flow.send(lab, length)?,
+                    match shape.pod_routing {
+                        PodRouting::Direct => flow.send(lab, length)?,
                         // Its links are narrower than the client's.
-                        Reach::Overlay => flow.send_patiently(lab, length)?,
+                        PodRouting::Overlay => flow.send_patiently(lab, length)?,
                     };
                 }
             }
@@ -75,9 +75,9 @@ fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn in_any_order(stage: &Stage) -> Result<()> {
-    let lab = &stage.lab;
-    for served in [Served::ByOne, Served::Elsewhere] {
+fn in_any_order(fixture: &Fixture) -> Result<()> {
+    let lab = &fixture.lab;
+    for served in [ServedBy::OnePod, ServedBy::RemotePods] {
         let offer = served.offer(lab);
         for family in Family::ALL {
             for (origin, frontend) in origins(lab, &offer, family) {
@@ -112,7 +112,7 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
         let raw = Socket::new(Domain::for_address(frontend), Type::RAW, Some(RAW.into()))?;
         Ok((listener, raw))
     })?;
-    listener.set_read_timeout(Some(PATIENCE))?;
+    listener.set_read_timeout(Some(TIMEOUT))?;
     let payload = [0x5a; 100];
     let own = listener.local_addr()?;
     let fragments = frame::cut(&frame::frame(own, frontend, Protocol::UDP, Kind::Data, &payload));
@@ -122,9 +122,9 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
         // Raw sockets take no port.
         raw.send_to(packet, &SocketAddr::from((frontend.ip(), 0)).into())?;
     }
-    let mut answer = [0; 256];
-    let (length, from) = listener.recv_from(&mut answer).context("no answer")?;
+    let mut response = [0; 256];
+    let (length, from) = listener.recv_from(&mut response).context("no answer")?;
     ensure!(from == frontend, "an answer from {from}");
-    ensure!(answer[..length].ends_with(&payload), "it came back changed");
+    ensure!(response[..length].ends_with(&payload), "it came back changed");
     Ok(())
 }

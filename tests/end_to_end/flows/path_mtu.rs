@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use lb_common::address::{Family, Protocol};
-use weir_tests::lab::{Narrow, Shape};
+use weir_tests::fixture::{Fixture, ServedBy};
+use weir_tests::lab::{NarrowLink, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin};
 
 /// Bytes of a packet that the narrow link carries, and of a datagram that is cut into many of them.
@@ -14,27 +14,27 @@ const DATAGRAM: usize = 60_000;
 
 #[test]
 fn a_narrow_link_before_the_client() -> Result<()> {
-    check(Narrow::Client, Shape::default(), &[])
+    check(NarrowLink::Client, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_before_the_node() -> Result<()> {
-    check(Narrow::Node, Shape::default(), &[])
+    check(NarrowLink::Node, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_between_the_nodes() -> Result<()> {
-    check(Narrow::BetweenNodes, Shape::default(), &[])
+    check(NarrowLink::BetweenNodes, Shape::default(), &[])
 }
 
 #[test]
 fn a_narrow_link_before_far_pods() -> Result<()> {
-    check(Narrow::FarPods, Shape::default(), &[])
+    check(NarrowLink::RemotePods, Shape::default(), &[])
 }
 
 #[test]
 fn narrow_links_everywhere_without_offloads() -> Result<()> {
-    for link in Narrow::ALL {
+    for link in NarrowLink::ALL {
         check(link, Shape { offloads: false, ..Shape::default() }, &[])?;
     }
     Ok(())
@@ -42,20 +42,20 @@ fn narrow_links_everywhere_without_offloads() -> Result<()> {
 
 #[test]
 fn narrow_links_everywhere_with_native_xdp() -> Result<()> {
-    for link in Narrow::ALL {
-        let shape = Shape { offloads: false, cards: true, ..Shape::default() };
+    for link in NarrowLink::ALL {
+        let shape = Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() };
         check(link, shape, &["--xdp", "native"])?;
     }
     Ok(())
 }
 
-fn check(link: Narrow, shape: Shape, arguments: &[&str]) -> Result<()> {
-    let Some(stage) = Stage::set_with(shape, arguments)? else {
+fn check(link: NarrowLink, shape: Shape, arguments: &[&str]) -> Result<()> {
+    let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    lab.narrow(link, MTU)?;
-    for served in [Served::Here, Served::Elsewhere] {
+    let lab = &fixture.lab;
+    lab.limit_mtu(link, MTU)?;
+    for served in [ServedBy::LocalPods, ServedBy::RemotePods] {
         let offer = served.offer(lab);
         for family in Family::ALL {
             let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();

@@ -6,21 +6,21 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::Shape;
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::Client;
 
 #[test]
 fn one_client_port_reaches_one_backend_through_three_frontends_at_once() -> Result<()> {
     const CLIENT_PORT: u16 = 40_404;
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let offer = Served::ByOne.offer(lab);
+    let lab = &fixture.lab;
+    let offer = ServedBy::OnePod.offer(lab);
     let twin = Offer { name: "twin", number: 15, ..offer.clone() };
-    stage.add(&twin)?;
+    fixture.add(&twin)?;
     let client = &lab.node1.pods[1];
     for family in Family::ALL {
         let own = SocketAddr::from((client.addresses.of(family), CLIENT_PORT));
@@ -34,11 +34,11 @@ fn one_client_port_reaches_one_backend_through_three_frontends_at_once() -> Resu
         let mut seen = BTreeSet::new();
         for _ in 0..3 {
             for (client, frontend) in clients.iter_mut().zip(frontends) {
-                let answer = client
+                let response = client
                     .exchange(2000)
                     .with_context(|| format!("{own} > {frontend}, one of three flows"))?;
-                ensure!(answer.client.ip() == own.ip(), "{frontend}: saw {}", answer.client);
-                seen.insert(answer.client.port());
+                ensure!(response.client.ip() == own.ip(), "{frontend}: saw {}", response.client);
+                seen.insert(response.client.port());
             }
         }
         ensure!(seen.len() == 3 && seen.contains(&CLIENT_PORT), "ports seen: {seen:?}");

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::Shape;
 use weir_tests::manifests::Offer;
-use weir_tests::stage::Stage;
 use weir_tests::traffic::{HTTP_PORT, SctpServer, associate};
 use weir_tests::wait::until;
 
@@ -18,11 +18,11 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn sctp_is_balanced_without_the_kernels_module() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
     let had_module = has_module();
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let _servers = lab
         .pods()
         .map(|pod| SctpServer::start(&pod.namespace, &pod.name, HTTP_PORT))
@@ -32,7 +32,7 @@ fn sctp_is_balanced_without_the_kernels_module() -> Result<()> {
     let mut own = 40_000;
     for offer in [&here, &far] {
         let yaml = offer.yaml().replace("protocol: TCP", "protocol: SCTP");
-        stage.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
+        fixture.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
         for family in Family::ALL {
             let node_port = SocketAddr::from((lab.node1.addresses.of(family), offer.node_port()));
             let cluster_ip = SocketAddr::from((offer.cluster_ips().of(family), Offer::PORT));

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::addresses::CLIENT_GATEWAY;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{ECHO_PORT, Hop, Origin, trace};
+use weir_tests::traffic::{ECHO_PORT, Hop, Origin, traceroute};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take.
@@ -18,14 +18,14 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     for family in Family::ALL {
         let [router, node1, node2] = [CLIENT_GATEWAY, lab.node1.addresses, lab.node2.addresses]
             .map(|router| Hop::Expired(router.of(family)));
-        for served in [Served::ByOne, Served::Elsewhere] {
+        for served in [ServedBy::OnePod, ServedBy::RemotePods] {
             let offer = served.offer(lab);
             let [pod, outside] = origins(lab, &offer, family);
             let host = lab.node1.cgroup.is_some().then_some((Origin::Host, pod.1));
@@ -33,13 +33,13 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
                 // Where the node stands between client and backend with its own address, what comes
                 // from beyond it bears the frontend's.
                 let expected = match (origin, served) {
-                    (Origin::Outside, Served::ByOne) => vec![router, node1],
+                    (Origin::Outside, ServedBy::OnePod) => vec![router, node1],
                     (Origin::Outside, _) => vec![router, node1, Hop::Expired(frontend.ip())],
-                    (Origin::Pod(_) | Origin::Host, Served::ByOne) => vec![],
+                    (Origin::Pod(_) | Origin::Host, ServedBy::OnePod) => vec![],
                     (Origin::Pod(_) | Origin::Host, _) => vec![node2],
                 };
-                let expected = [expected, vec![Hop::Answered]].concat();
-                let hops = trace(origin.namespace(lab), frontend)?;
+                let expected = [expected, vec![Hop::Replied]].concat();
+                let hops = traceroute(origin.namespace(lab), frontend)?;
                 // The first hop of a pod is its node, which has many addresses.
                 let skipped = usize::from(matches!(origin, Origin::Pod(_)));
                 ensure!(
@@ -55,19 +55,19 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
 
 #[test]
 fn a_closed_port_of_a_backend_is_told_as_the_frontends() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    for served in [Served::ByOne, Served::Elsewhere] {
+    let lab = &fixture.lab;
+    for served in [ServedBy::OnePod, ServedBy::RemotePods] {
         let offer = served.offer(lab);
         // Where nobody listens.
         let yaml = offer.yaml().replace(&ECHO_PORT.to_string(), "7999");
-        stage.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
+        fixture.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
         for family in Family::ALL {
             for (origin, frontend) in origins(lab, &offer, family) {
                 until("the frontend tells of the closed port", CHANGE, || {
-                    let hops = trace(origin.namespace(lab), frontend)?;
+                    let hops = traceroute(origin.namespace(lab), frontend)?;
                     let end = hops.last().context("no hop at all")?;
                     ensure!(
                         *end == Hop::Unreachable(frontend.ip()),

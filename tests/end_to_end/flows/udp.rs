@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::{Pod, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::Stage;
 use weir_tests::traffic::Caller;
 use weir_tests::wait::until;
 
@@ -19,10 +19,10 @@ const ANSWER: Duration = Duration::from_millis(300);
 
 #[test]
 fn one_socket_reaches_whoever_serves_now() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let mut offer = Offer { name: "moving", number: 37, pods: Vec::new() };
     let mut callers = Vec::new();
     for family in Family::ALL {
@@ -48,7 +48,7 @@ fn one_socket_reaches_whoever_serves_now() -> Result<()> {
     for serves in [nobody, Some(here), Some(far), nobody, Some(here)] {
         offer.pods = serves.into_iter().collect();
         let rules = Rules { is_balanced: true, ..Rules::default() };
-        stage.manifests.offer_under(&offer, &rules)?;
+        fixture.manifests.offer_under(&offer, &rules)?;
         for caller in &callers {
             until("the flow has moved", CHANGE, || moved(caller, serves))?;
         }
@@ -59,10 +59,10 @@ fn one_socket_reaches_whoever_serves_now() -> Result<()> {
 /// Checks that a datagram is answered by `pod`, or refused if there is none.
 fn moved(caller: &Caller, pod: Option<&Pod>) -> Result<()> {
     match (caller.exchange_within(ANSWER, 1), pod) {
-        (Ok(answer), Some(pod)) => {
-            ensure!(answer.pod == pod.name, "{} answers instead of {}", answer.pod, pod.name);
+        (Ok(response), Some(pod)) => {
+            ensure!(response.pod == pod.name, "{} answers instead of {}", response.pod, pod.name);
         }
-        (Ok(answer), None) => anyhow::bail!("{} answers, who serves no longer", answer.pod),
+        (Ok(response), None) => anyhow::bail!("{} answers, who serves no longer", response.pod),
         (Err(error), Some(_)) => return Err(error),
         (Err(error), None) => {
             let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

@@ -7,21 +7,21 @@ use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::weir;
 use weir_tests::attached;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Node, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::get;
 
 #[test]
 fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let agent = stage.agent.take().context("the agent has been taken out")?;
+    let agent = fixture.agent.take().context("the agent has been taken out")?;
     agent.end(Signal::SIGTERM)?;
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let client = &lab.node1.pods[1].namespace;
-    let service = Served::Here.offer(lab).cluster_ips().of(Family::V4);
+    let service = ServedBy::LocalPods.offer(lab).cluster_ips().of(Family::V4);
     let frontend = (service, Offer::PORT).into();
     get(client, frontend).context("the service before detach, without the agent")?;
     ensure!(attached::on(&lab.node1)? > 0, "no programs before detach");

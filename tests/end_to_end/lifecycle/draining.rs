@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::{Lab, Namespace, Pod, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::Stage;
 use weir_tests::traffic::{Client, get};
 use weir_tests::wait::until;
 
@@ -18,14 +18,14 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let old = vec![&lab.node1.pods[0], &lab.node2.pods[0]];
     let new = vec![&lab.node1.pods[1], &lab.node2.pods[1]];
     let offer = Offer { name: "draining", number: 38, pods: old.clone() };
-    stage.add(&offer)?;
+    fixture.add(&offer)?;
     let mut connections = Vec::new();
     for (client, frontend) in clients(lab, &offer) {
         for _ in 0..5 {
@@ -37,7 +37,7 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
 
     // All of them leave, and nobody else is there: they go on getting new connections.
     let all_leave = Rules { leaving: old.clone(), ..Rules::default() };
-    stage.manifests.offer_under(&offer, &all_leave)?;
+    fixture.manifests.offer_under(&offer, &all_leave)?;
     until("the agent follows", CHANGE, || {
         let shown = weir_tests::agent::weir(&lab.node1, &["show", "backends", "-o", "wide"])?;
         ensure!(shown.contains("draining"), "{shown}");
@@ -47,20 +47,20 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
 
     // Others come: those get every new connection, and none that stands.
     let offer = Offer { pods: [old, new.clone()].concat(), ..offer };
-    stage.manifests.offer_under(&offer, &all_leave)?;
+    fixture.manifests.offer_under(&offer, &all_leave)?;
     new_connections_reach(&new, lab, &offer)?;
     for (connection, pod) in &mut connections {
-        let answer = connection.exchange(100_000).context("a connection was broken")?;
-        ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
+        let response = connection.exchange(100_000).context("a connection was broken")?;
+        ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
     }
 
     // And they leave for good: what stands goes on still.
     let offer = Offer { pods: new.clone(), ..offer };
-    stage.manifests.offer(&offer)?;
+    fixture.manifests.offer(&offer)?;
     new_connections_reach(&new, lab, &offer)?;
     for (connection, pod) in &mut connections {
-        let answer = connection.exchange(100_000).context("a connection was broken")?;
-        ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
+        let response = connection.exchange(100_000).context("a connection was broken")?;
+        ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
     }
     Ok(())
 }
@@ -71,8 +71,8 @@ fn new_connections_reach(pods: &[&Pod], lab: &Lab, offer: &Offer) -> Result<()> 
     for (client, frontend) in clients(lab, offer) {
         until("new connections reach who should get them", CHANGE, || {
             let ask = |_| Ok(get(client, frontend)?.pod);
-            let answered = (0..20).map(ask).collect::<Result<BTreeSet<_>>>()?;
-            ensure!(answered == expected, "{answered:?} instead of {expected:?}");
+            let responded = (0..20).map(ask).collect::<Result<BTreeSet<_>>>()?;
+            ensure!(responded == expected, "{responded:?} instead of {expected:?}");
             Ok(())
         })?;
     }

@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Client, Flow, Origin, converse};
 
 #[test]
 fn new_connections_follow_an_edit_and_old_ones_go_on() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let mut offer = Served::Everywhere.offer(lab);
+    let lab = &fixture.lab;
+    let mut offer = ServedBy::AllPods.offer(lab);
     let mut connections = Vec::new();
     for flow in flows(lab, &offer) {
         for _ in 0..10 {
@@ -26,24 +26,24 @@ fn new_connections_follow_an_edit_and_old_ones_go_on() -> Result<()> {
     }
     let only = &lab.node2.pods[1];
     offer.pods = vec![only];
-    stage.manifests.offer(&offer)?;
+    fixture.manifests.offer(&offer)?;
     for flow in flows(lab, &offer) {
         until_all_answers_are_from(&only.name, lab, &flow)?;
     }
     for (client, pod) in &mut connections {
-        let answer = client.exchange(100_000).context("an old connection was broken")?;
-        ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
+        let response = client.exchange(100_000).context("an old connection was broken")?;
+        ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
     }
     Ok(())
 }
 
 #[test]
 fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let mut offer = Served::ByOne.offer(lab);
+    let lab = &fixture.lab;
+    let mut offer = ServedBy::OnePod.offer(lab);
     let next = &lab.node1.pods[1];
     let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
     let client = &lab.node1.pods[2].namespace;
@@ -54,7 +54,7 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
             converse(client, frontend, done)
         });
         offer.pods = vec![next];
-        let edited = stage.manifests.offer(&offer);
+        let edited = fixture.manifests.offer(&offer);
         let flow =
             Flow { origin: Origin::Pod(&lab.node1.pods[2]), frontend, protocol: Protocol::UDP };
         let seen = edited.and_then(|()| until_all_answers_are_from(&next.name, lab, &flow));
@@ -64,7 +64,7 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
     })?;
     ensure!(tally.lost() == 0, "datagrams were lost on the way: {tally:?}");
     ensure!(
-        tally.answers.contains_key(&next.name),
+        tally.responses.contains_key(&next.name),
         "one socket's datagrams stayed at the pod that had left: {tally:?}"
     );
     Ok(())
@@ -82,16 +82,16 @@ fn flows<'a>(lab: &'a Lab, offer: &Offer) -> Vec<Flow<'a>> {
 
 /// Waits until twenty flows in a row are answered by `pod`; every one must be answered by someone.
 fn until_all_answers_are_from(pod: &str, lab: &Lab, flow: &Flow) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let deadline = Instant::now() + PATIENCE;
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + TIMEOUT;
     let mut in_a_row = 0;
     while in_a_row < 20 {
         ensure!(
             Instant::now() < deadline,
-            "{flow} is still answered by others than {pod} after {PATIENCE:?}"
+            "{flow} is still answered by others than {pod} after {TIMEOUT:?}"
         );
-        let answer = flow.send(lab, 1)?;
-        in_a_row = if answer.pod == pod { in_a_row + 1 } else { 0 };
+        let response = flow.send(lab, 1)?;
+        in_a_row = if response.pod == pod { in_a_row + 1 } else { 0 };
     }
     Ok(())
 }

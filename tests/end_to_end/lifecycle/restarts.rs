@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::{self, Agent};
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Lab, Namespace, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Client, get, tick};
 use weir_tests::wait::SLOWNESS;
 
@@ -27,11 +27,11 @@ fn nothing_is_lost_when_the_agent_is_told_to_end_and_another_binary_takes_over()
 }
 
 fn check(signal: Signal, binary: impl FnOnce(&Lab) -> Result<PathBuf>) -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let agent = stage.agent.take().context("the agent has been taken out")?;
-    let Stage { lab, manifests, .. } = &stage;
+    let agent = fixture.agent.take().context("the agent has been taken out")?;
+    let Fixture { lab, manifests, .. } = &fixture;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let talk = |(client, frontend)| {
@@ -63,7 +63,7 @@ type Frontend = (std::net::IpAddr, u16);
 
 /// A pod and the client outside, with what they dial.
 fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
-    let offer = Served::Everywhere.offer(lab);
+    let offer = ServedBy::AllPods.offer(lab);
     let of_family = |family| {
         let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT);
         let node_port = (lab.node1.addresses.of(family), offer.node_port());
@@ -88,7 +88,7 @@ fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Resu
         talked.and(tally)
     })?;
     ensure!(tally.lost() == 0, "datagrams to {frontend:?} were lost: {tally:?}");
-    ensure!(tally.answers.len() == 1, "a flow moved: {tally:?}");
+    ensure!(tally.responses.len() == 1, "a flow moved: {tally:?}");
     Ok(())
 }
 
@@ -105,8 +105,8 @@ fn keep_connections_busy(
     let mut connections = (0..CONNECTIONS).map(connect).collect::<Result<Vec<_>>>()?;
     while !done() {
         for (connection, pod) in &mut connections {
-            let answer = connection.exchange(2000)?;
-            ensure!(answer.pod == *pod, "{pod}'s connection went on at {}", answer.pod);
+            let response = connection.exchange(2000)?;
+            ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
         }
     }
     Ok(())

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::{Lab, Namespace, Pod, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::Stage;
 use weir_tests::traffic::{Client, Servers, get};
 use weir_tests::wait::until;
 
@@ -20,14 +20,14 @@ const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
 fn no_request_fails_while_every_pod_is_replaced() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let mut servers: Vec<_> = stage.servers.drain(..).map(Some).collect();
-    let lab = &stage.lab;
+    let mut servers: Vec<_> = fixture.servers.drain(..).map(Some).collect();
+    let lab = &fixture.lab;
     let pods: Vec<&Pod> = lab.pods().collect();
     let mut offer = Offer { name: "rolling", number: 39, pods: pods[..2].to_vec() };
-    stage.add(&offer)?;
+    fixture.add(&offer)?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let load = |(client, frontend)| {
@@ -38,12 +38,12 @@ fn no_request_fails_while_every_pod_is_replaced() -> Result<()> {
         // Two pods serve at any time: each step brings the next and takes the oldest.
         let rolled = (0..pods.len() - 2).try_for_each(|oldest| {
             offer.pods = pods[oldest..oldest + 3].to_vec();
-            replace(&stage, &offer, &mut servers[oldest])
+            replace(&fixture, &offer, &mut servers[oldest])
         });
         over.store(true, Ordering::Relaxed);
         for load in loads {
-            let answers = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            ensure!(answers.len() == pods.len(), "not everybody served: {answers:?}");
+            let responses = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            ensure!(responses.len() == pods.len(), "not everybody served: {responses:?}");
         }
         rolled
     })
@@ -51,10 +51,10 @@ fn no_request_fails_while_every_pod_is_replaced() -> Result<()> {
 
 /// Lets the first of the offer's pods leave, as Kubernetes does it: it is said to be terminating, gets
 /// no new connections, is told to end, and is forgotten.
-fn replace(stage: &Stage, offer: &Offer, server: &mut Option<Servers>) -> Result<()> {
+fn replace(fixture: &Fixture, offer: &Offer, server: &mut Option<Servers>) -> Result<()> {
     let (oldest, stay) = offer.pods.split_first().context("nobody is there to leave")?;
-    stage.manifests.offer_under(offer, &Rules { leaving: vec![oldest], ..Rules::default() })?;
-    for (client, frontend) in clients(&stage.lab, offer) {
+    fixture.manifests.offer_under(offer, &Rules { leaving: vec![oldest], ..Rules::default() })?;
+    for (client, frontend) in clients(&fixture.lab, offer) {
         until("new connections are others'", CHANGE, || {
             for _ in 0..20 {
                 let pod = get(client, frontend)?.pod;
@@ -65,7 +65,7 @@ fn replace(stage: &Stage, offer: &Offer, server: &mut Option<Servers>) -> Result
     }
     // It ends; clients that were told of it have gone.
     *server = None;
-    stage.manifests.offer(&Offer { pods: stay.to_vec(), ..offer.clone() })
+    fixture.manifests.offer(&Offer { pods: stay.to_vec(), ..offer.clone() })
 }
 
 /// Asks as fast as answers come, over a connection for every three requests, until `over`; returns who
@@ -75,16 +75,16 @@ fn ask_until(
     frontend: SocketAddr,
     over: &AtomicBool,
 ) -> Result<BTreeMap<String, usize>> {
-    let mut answers = BTreeMap::new();
+    let mut responses = BTreeMap::new();
     while !over.load(Ordering::Relaxed) {
         let asked = Client::connect(client, frontend).and_then(|mut connection| {
             (0..3).map(|_| Ok(connection.exchange(1000)?.pod)).collect::<Result<Vec<_>>>()
         });
-        for pod in asked.with_context(|| format!("a request failed after {answers:?}"))? {
-            *answers.entry(pod).or_default() += 1;
+        for pod in asked.with_context(|| format!("a request failed after {responses:?}"))? {
+            *responses.entry(pod).or_default() += 1;
         }
     }
-    Ok(answers)
+    Ok(responses)
 }
 
 fn clients<'a>(lab: &'a Lab, offer: &Offer) -> Vec<(&'a Namespace, SocketAddr)> {

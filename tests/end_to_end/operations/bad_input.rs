@@ -5,23 +5,23 @@ use std::process::Output;
 use anyhow::{Result, ensure};
 use lb_common::address::Family;
 use weir_tests::agent::binary;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Node, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::requires;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::get;
 
 #[test]
 fn a_broken_manifest_is_named_and_the_last_good_state_stays() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    stage.manifests.write("here.yaml", "kind: Service\nmetadata: [broken\n")?;
-    if let Some(agent) = &mut stage.agent {
-        agent.wait_for("here.yaml")?;
+    fixture.manifests.write("local-pods.yaml", "kind: Service\nmetadata: [broken\n")?;
+    if let Some(agent) = &mut fixture.agent {
+        agent.wait_for("local-pods.yaml")?;
     }
-    let lab = &stage.lab;
-    let offer = Served::Here.offer(lab);
+    let lab = &fixture.lab;
+    let offer = ServedBy::LocalPods.offer(lab);
     for family in Family::ALL {
         let frontend = (offer.cluster_ips().of(family), Offer::PORT).into();
         get(&lab.node1.pods[1].namespace, frontend)?;

@@ -12,35 +12,38 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::container::{CAPABILITIES, CAPABILITY_SET, Image};
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::Shape;
 use weir_tests::lab::cgroup::hierarchy;
 use weir_tests::manifests::{Manifests, Offer};
 use weir_tests::requires;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::get;
 
 #[test]
 fn the_agent_needs_three_capabilities_and_no_more() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let full = stage.agent.take().context("the agent has been taken out")?;
+    let full = fixture.agent.take().context("the agent has been taken out")?;
     full.end(Signal::SIGTERM)?;
-    weir(&stage.lab.node1, &["detach"])?;
+    weir(&fixture.lab.node1, &["detach"])?;
 
-    let image = Image::build(&stage.lab)?;
+    let image = Image::build(&fixture.lab)?;
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        let agent = start(&image, &stage)?;
+        let agent = start(&image, &fixture)?;
         check_confined(agent.process())?;
-        stage.check_traffic().with_context(|| format!("its log:\n{}", agent.log()))?;
-        check_memory(&image.weir(&stage.lab.node1, &["show", "maps", "-o", "json"])?)?;
-        check_sockets(&stage, &image.weir(&stage.lab.node1, &["show", "status", "-o", "json"])?)?;
+        fixture.check_traffic().with_context(|| format!("its log:\n{}", agent.log()))?;
+        check_memory(&image.weir(&fixture.lab.node1, &["show", "maps", "-o", "json"])?)?;
+        check_sockets(
+            &fixture,
+            &image.weir(&fixture.lab.node1, &["show", "status", "-o", "json"])?,
+        )?;
         agent.end(signal)?;
     }
 
-    image.weir(&stage.lab.node1, &["detach"])?;
-    let service = Served::Here.offer(&stage.lab).cluster_ips().of(Family::V4);
-    for client in [&stage.lab.node1.pods[1].namespace, &stage.lab.node1.namespace] {
+    image.weir(&fixture.lab.node1, &["detach"])?;
+    let service = ServedBy::LocalPods.offer(&fixture.lab).cluster_ips().of(Family::V4);
+    for client in [&fixture.lab.node1.pods[1].namespace, &fixture.lab.node1.namespace] {
         ensure!(get(client, (service, Offer::PORT).into()).is_err(), "detach has left programs");
     }
     Ok(())
@@ -48,16 +51,16 @@ fn the_agent_needs_three_capabilities_and_no_more() -> Result<()> {
 
 #[test]
 fn a_pod_that_starts_is_served_by_the_confined_agent() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let full = stage.agent.take().context("the agent has been taken out")?;
+    let full = fixture.agent.take().context("the agent has been taken out")?;
     full.end(Signal::SIGTERM)?;
-    let image = Image::build(&stage.lab)?;
-    let agent = start(&image, &stage)?;
-    stage.lab.start_pod()?;
-    let pod = stage.lab.node1.pods.last().context("no pod was started")?;
-    let service = Served::Here.offer(&stage.lab).cluster_ips().of(Family::V4);
+    let image = Image::build(&fixture.lab)?;
+    let agent = start(&image, &fixture)?;
+    fixture.lab.start_pod()?;
+    let pod = fixture.lab.node1.pods.last().context("no pod was started")?;
+    let service = ServedBy::LocalPods.offer(&fixture.lab).cluster_ips().of(Family::V4);
     let deadline = Instant::now() + Duration::from_secs(15);
     while let Err(error) = get(&pod.namespace, (service, Offer::PORT).into()) {
         ensure!(Instant::now() < deadline, "{error:#}; the agent's log:\n{}", agent.log());
@@ -99,9 +102,9 @@ fn with_all_of_them_check_tries_the_programs_and_says_what_it_could_not_try() ->
     Ok(())
 }
 
-fn start(image: &Image, stage: &Stage) -> Result<Agent> {
-    let node = &stage.lab.node1;
-    Agent::start_command(image.command(node)?, node, &stage.manifests, &[])
+fn start(image: &Image, fixture: &Fixture) -> Result<Agent> {
+    let node = &fixture.lab.node1;
+    Agent::start_command(image.command(node)?, node, &fixture.manifests, &[])
 }
 
 /// Checks that the process is what a container would be, lest these tests say nothing.
@@ -126,12 +129,12 @@ fn check_confined(process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `weir show status` told of the programs for sockets, by which [`Stage::check_traffic`]
+/// Checks that `weir show status` told of the programs for sockets, by which [`Fixture::check_traffic`]
 /// found processes of node1 served.
-fn check_sockets(stage: &Stage, json: &str) -> Result<()> {
+fn check_sockets(fixture: &Fixture, json: &str) -> Result<()> {
     let status: Value = serde_json::from_str(json)?;
     let said = status["agent"]["cgroup"].as_str().map(PathBuf::from);
-    ensure!(said == stage.lab.node1.cgroup, "{status:#}");
+    ensure!(said == fixture.lab.node1.cgroup, "{status:#}");
     Ok(())
 }
 

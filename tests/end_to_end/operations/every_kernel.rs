@@ -8,28 +8,28 @@ use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::attached;
-use weir_tests::lab::{Attachment, Reach, Shape};
+use weir_tests::fixture::{Fixture, ServedBy};
+use weir_tests::lab::{Attachment, PodRouting, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin, get};
 
 use crate::lifecycle::detach::pins;
 
 #[test]
 fn every_kind_of_traffic_is_served_while_agents_come_and_go_and_nothing_is_left() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    stage.check_traffic()?;
-    let agent = stage.agent.take().context("the agent has been taken out")?;
+    fixture.check_traffic()?;
+    let agent = fixture.agent.take().context("the agent has been taken out")?;
     agent.end(Signal::SIGKILL)?;
-    stage.check_traffic().context("after kill -9")?;
-    let agent = Agent::start(&stage.lab.node1, &stage.manifests, &[])?;
-    stage.check_traffic().context("after a restart")?;
-    println!("{}", weir(&stage.lab.node1, &["show", "devices"])?);
+    fixture.check_traffic().context("after kill -9")?;
+    let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &[])?;
+    fixture.check_traffic().context("after a restart")?;
+    println!("{}", weir(&fixture.lab.node1, &["show", "devices"])?);
     agent.end(Signal::SIGTERM)?;
 
-    let node = &stage.lab.node1;
+    let node = &fixture.lab.node1;
     ensure!(attached::on(node)? > 0, "no programs before detach");
     weir(node, &["detach"])?;
     ensure!(attached::on(node)? == 0, "programs are left on devices");
@@ -37,16 +37,23 @@ fn every_kind_of_traffic_is_served_while_agents_come_and_go_and_nothing_is_left(
     ensure!(left.is_empty(), "pins are left: {left:?}");
     let qdiscs = node.namespace.output("tc", &["qdisc", "show"])?;
     ensure!(!qdiscs.contains("clsact"), "qdiscs are left: {qdiscs}");
-    let offer = Served::Everywhere.offer(&stage.lab);
+    let offer = ServedBy::AllPods.offer(&fixture.lab);
     let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
-    let pod = &stage.lab.node1.pods[1].namespace;
+    let pod = &fixture.lab.node1.pods[1].namespace;
     ensure!(get(pod, frontend).is_err(), "the Service is still translated");
     Ok(())
 }
 
 #[test]
 fn every_kind_of_traffic_is_served_over_bridges_and_an_overlay() -> Result<()> {
-    check(Shape { attachment: Attachment::Bridged, reach: Reach::Overlay, ..Shape::default() }, &[])
+    check(
+        Shape {
+            attachment: Attachment::Bridged,
+            pod_routing: PodRouting::Overlay,
+            ..Shape::default()
+        },
+        &[],
+    )
 }
 
 #[test]
@@ -56,21 +63,24 @@ fn every_kind_of_traffic_is_served_with_generic_xdp_and_no_offloads() -> Result<
 
 #[test]
 fn every_kind_of_traffic_is_served_with_native_xdp() -> Result<()> {
-    check(Shape { offloads: false, cards: true, ..Shape::default() }, &["--xdp", "native"])
+    check(
+        Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() },
+        &["--xdp", "native"],
+    )
 }
 
 /// All that is small, and from outside to the other node what fills many packets.
 fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
-    let Some(stage) = Stage::set_with(shape, arguments)? else {
+    let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(());
     };
-    println!("{}", weir(&stage.lab.node1, &["show", "devices"])?);
-    stage.check_traffic()?;
-    let node_port = Served::Elsewhere.offer(&stage.lab).node_port();
+    println!("{}", weir(&fixture.lab.node1, &["show", "devices"])?);
+    fixture.check_traffic()?;
+    let node_port = ServedBy::RemotePods.offer(&fixture.lab).node_port();
     for family in Family::ALL {
-        let frontend = (stage.lab.node1.addresses.of(family), node_port).into();
+        let frontend = (fixture.lab.node1.addresses.of(family), node_port).into();
         let flow = Flow { origin: Origin::Outside, frontend, protocol: Protocol::TCP };
-        flow.send(&stage.lab, 100_000)?;
+        flow.send(&fixture.lab, 100_000)?;
     }
     Ok(())
 }

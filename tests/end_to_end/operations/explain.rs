@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
 use weir_tests::agent::weir;
+use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::Served;
 
-use crate::addresses::host_processes::{meets, of_family, rejected, set};
+use crate::addresses::host_processes::{meets, of_family, rejected, start};
 
 #[test]
 fn a_call_is_explained_before_it_is_made() -> Result<()> {
-    let Some(stage) = set(Shape::default())? else {
+    let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let (lab, offer) = (&stage.lab, Served::Everywhere.offer(&stage.lab));
+    let (lab, offer) = (&fixture.lab, ServedBy::AllPods.offer(&fixture.lab));
     let nobody = Offer { name: "nobody", number: 38, pods: Vec::new() };
-    stage.manifests.offer(&nobody)?;
+    fixture.manifests.offer(&nobody)?;
     for family in Family::ALL {
         let [dead, _] = of_family(lab, &nobody, family);
         meets(lab, dead, rejected())?;

@@ -11,10 +11,10 @@ use lb_common::address::{Family, Protocol};
 use lb_common::maps::{Capacity, SRC_RANGES};
 use serde_json::Value;
 use weir_tests::agent::weir;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Shape, addresses};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::{Served, Stage};
-use weir_tests::traffic::{Client, Fate, HTTP_PORT, get, knock};
+use weir_tests::traffic::{AttemptResult, Client, HTTP_PORT, attempt, get};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take, with tens of thousands of rows to write.
@@ -25,66 +25,67 @@ const ANSWER: Duration = Duration::from_millis(900);
 
 #[test]
 fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
     let Capacity::Fixed(room) = SRC_RANGES.v4.capacity else {
         bail!("there is a flag by now: fill a smaller table");
     };
-    let mut client = connect(&stage)?;
-    let crowd = Offer { name: "crowd", number: 35, pods: stage.lab.pods().collect() };
+    let mut client = connect(&fixture)?;
+    let crowd = Offer { name: "crowd", number: 35, pods: fixture.lab.pods().collect() };
     let late = Offer { name: "late", number: 36, ..crowd.clone() };
     // They count once for each of a Service's two ports.
     let ranges = room / 2;
-    allow(&stage, &crowd, ranges)?;
-    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
-    ensure!(remarks(&stage)?.is_empty(), "they just fit");
+    allow(&fixture, &crowd, ranges)?;
+    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    ensure!(remarks(&fixture)?.is_empty(), "they just fit");
 
-    allow(&stage, &late, 1)?;
-    until_vips_meet(&stage, &late, [Fate::Silent, Fate::Answered])?;
+    allow(&fixture, &late, 1)?;
+    until_vips_meet(&fixture, &late, [AttemptResult::NoReply, AttemptResult::Replied])?;
     let told = format!("SRC_RANGES.v4 has room for {room} entries of {}", room + 2);
-    until_told(&stage, &[&told, "loadBalancerSourceRanges"])?;
-    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
-    all_else_goes_on(&stage, &mut client)?;
+    until_told(&fixture, &[&told, "loadBalancerSourceRanges"])?;
+    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    all_else_goes_on(&fixture, &mut client)?;
 
-    allow(&stage, &crowd, ranges - 1)?;
-    until_vips_meet(&stage, &late, [Fate::Answered; 2])?;
-    until_told(&stage, &[])?;
-    until_vips_meet(&stage, &crowd, [Fate::Answered; 2])?;
-    all_else_goes_on(&stage, &mut client)
+    allow(&fixture, &crowd, ranges - 1)?;
+    until_vips_meet(&fixture, &late, [AttemptResult::Replied; 2])?;
+    until_told(&fixture, &[])?;
+    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    all_else_goes_on(&fixture, &mut client)
 }
 
 #[test]
 fn frontends_and_addresses_that_do_not_fit_wait_until_there_is_room() -> Result<()> {
-    let Some(stage) = Stage::set_with(Shape::default(), &["--frontend-table-size", "1024"])? else {
+    let Some(fixture) = Fixture::start_with(Shape::default(), &["--frontend-table-size", "1024"])?
+    else {
         return Ok(());
     };
-    let mut client = connect(&stage)?;
-    let pod = &stage.lab.node1.pods[1].namespace;
-    stage.manifests.write("many.yaml", &many(&stage, 0..1100)?)?;
+    let mut client = connect(&fixture)?;
+    let pod = &fixture.lab.node1.pods[1].namespace;
+    fixture.manifests.write("many.yaml", &many(&fixture, 0..1100)?)?;
     let told = [
         "FRONTENDS_V4 has room for 1024",
         "IP_POLICY_V4 has room for 1024",
         "--frontend-table-size",
     ];
-    until_told(&stage, &told)?;
+    until_told(&fixture, &told)?;
     ensure!(
         get(pod, (address(1099), Offer::PORT).into()).is_err(),
         "a frontend that did not fit is served"
     );
-    all_else_goes_on(&stage, &mut client)?;
+    all_else_goes_on(&fixture, &mut client)?;
 
-    stage.manifests.write("many.yaml", &many(&stage, 1000..1100)?)?;
+    fixture.manifests.write("many.yaml", &many(&fixture, 1000..1100)?)?;
     for number in (1000..1100).step_by(9) {
         let frontend = (address(number), Offer::PORT).into();
         until("there is room again", CHANGE, || get(pod, frontend).map(drop))?;
     }
-    until_told(&stage, &[])?;
-    all_else_goes_on(&stage, &mut client)
+    until_told(&fixture, &[])?;
+    all_else_goes_on(&fixture, &mut client)
 }
 
 /// Lets the client outside dial the VIPs of `offer`, and so many ranges of IPv4 in all.
-fn allow(stage: &Stage, offer: &Offer, ranges: u32) -> Result<()> {
+fn allow(fixture: &Fixture, offer: &Offer, ranges: u32) -> Result<()> {
     let client = addresses::CLIENT;
     let mut field = format!("loadBalancerSourceRanges: [{}/32, '{}/128'", client.v4, client.v6);
     for host in 1..ranges {
@@ -92,12 +93,12 @@ fn allow(stage: &Stage, offer: &Offer, ranges: u32) -> Result<()> {
     }
     field.push(']');
     let rules = Rules { is_balanced: true, spec: vec![&field], ..Rules::default() };
-    stage.manifests.offer_under(offer, &rules)
+    fixture.manifests.offer_under(offer, &rules)
 }
 
 /// Services of one port in one family, each served by a pod of node1.
-fn many(stage: &Stage, numbers: Range<u32>) -> Result<String> {
-    let pod = stage.lab.node1.pods[0].addresses.v4;
+fn many(fixture: &Fixture, numbers: Range<u32>) -> Result<String> {
+    let pod = fixture.lab.node1.pods[0].addresses.v4;
     let mut yaml = String::new();
     for number in numbers {
         let address = address(number);
@@ -131,12 +132,12 @@ const fn address(number: u32) -> Ipv4Addr {
 }
 
 /// Waits until the client outside meets these fates at the VIPs of `offer`, IPv4's first.
-fn until_vips_meet(stage: &Stage, offer: &Offer, fates: [Fate; 2]) -> Result<()> {
-    for (family, fate) in Family::ALL.into_iter().zip(fates) {
+fn until_vips_meet(fixture: &Fixture, offer: &Offer, expected: [AttemptResult; 2]) -> Result<()> {
+    for (family, expected) in Family::ALL.into_iter().zip(expected) {
         let vip = (offer.vips().of(family), Offer::PORT).into();
-        until(&format!("{vip} is {fate:?}"), CHANGE, || {
-            let told = knock(&stage.lab.client, vip, Protocol::TCP, ANSWER)?;
-            ensure!(told == fate, "it is {told:?}");
+        until(&format!("{vip} is {expected:?}"), CHANGE, || {
+            let result = attempt(&fixture.lab.client, vip, Protocol::TCP, ANSWER)?;
+            ensure!(result == expected, "it is {result:?}");
             Ok(())
         })?;
     }
@@ -144,9 +145,9 @@ fn until_vips_meet(stage: &Stage, offer: &Offer, fates: [Fate; 2]) -> Result<()>
 }
 
 /// Waits until the agent's remarks hold all of these words, or until there are none if these are none.
-fn until_told(stage: &Stage, words: &[&str]) -> Result<()> {
+fn until_told(fixture: &Fixture, words: &[&str]) -> Result<()> {
     until(&format!("remarks tell {words:?}"), CHANGE, || {
-        let remarks = remarks(stage)?;
+        let remarks = remarks(fixture)?;
         ensure!(remarks.is_empty() == words.is_empty(), "{remarks:?}");
         let text = remarks.join("\n");
         ensure!(words.iter().all(|word| text.contains(word)), "{text}");
@@ -154,22 +155,22 @@ fn until_told(stage: &Stage, words: &[&str]) -> Result<()> {
     })
 }
 
-fn remarks(stage: &Stage) -> Result<Vec<String>> {
-    let status = weir(&stage.lab.node1, &["show", "status", "-o", "json"])?;
+fn remarks(fixture: &Fixture) -> Result<Vec<String>> {
+    let status = weir(&fixture.lab.node1, &["show", "status", "-o", "json"])?;
     let status: Value = serde_json::from_str(&status)?;
     let remarks = status["remarks"].as_array().context("a status without remarks")?;
     Ok(remarks.iter().map(|remark| remark["text"].to_string()).collect())
 }
 
 /// A connection to a Service that has nothing to do with what is too much.
-fn connect(stage: &Stage) -> Result<Client> {
-    let offer = Served::Everywhere.offer(&stage.lab);
-    let node_port = (stage.lab.node1.addresses.v4, offer.node_port()).into();
-    Client::connect(&stage.lab.client, node_port)
+fn connect(fixture: &Fixture) -> Result<Client> {
+    let offer = ServedBy::AllPods.offer(&fixture.lab);
+    let node_port = (fixture.lab.node1.addresses.v4, offer.node_port()).into();
+    Client::connect(&fixture.lab.client, node_port)
 }
 
 /// Checks that `client` goes on, and that the stage's Services are served as ever.
-fn all_else_goes_on(stage: &Stage, client: &mut Client) -> Result<()> {
+fn all_else_goes_on(fixture: &Fixture, client: &mut Client) -> Result<()> {
     client.exchange(1000).context("a connection was broken")?;
-    stage.check_traffic()
+    fixture.check_traffic()
 }

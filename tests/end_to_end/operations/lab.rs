@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use lb_common::address::Family;
-use weir_tests::lab::{Attachment, Namespace, Pod, Reach, Shape};
+use weir_tests::lab::{Attachment, Namespace, Pod, PodRouting, Shape};
 use weir_tests::requires;
 use weir_tests::traffic::{self, Client, ECHO_PORT, HTTP_PORT};
 
@@ -26,7 +26,7 @@ fn everyone_reaches_every_pod_over_bridges() -> Result<()> {
 
 #[test]
 fn pods_reach_pods_through_an_overlay() -> Result<()> {
-    check(Shape { reach: Reach::Overlay, ..Shape::default() })
+    check(Shape { pod_routing: PodRouting::Overlay, ..Shape::default() })
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn check(shape: Shape) -> Result<()> {
     };
     let _servers = traffic::serve(&lab)?;
     let mut clients = vec![&lab.node1.pods[0].namespace, &lab.node2.pods[0].namespace];
-    if shape.reach == Reach::Direct {
+    if shape.pod_routing == PodRouting::Direct {
         clients.push(&lab.client);
     }
     for client in clients {
@@ -64,12 +64,12 @@ fn reaches(client: &Namespace, pod: &Pod) -> Result<()> {
         let address = pod.addresses.of(family);
         let mut connection = Client::connect(client, (address, HTTP_PORT).into())?;
         for length in [1, 1460, 1 << 20] {
-            let answer = connection.exchange(length)?;
-            assert_eq!((&answer.pod, answer.client), (&pod.name, answer.own));
+            let response = connection.exchange(length)?;
+            assert_eq!((&response.pod, response.client), (&pod.name, response.own));
         }
         let server = SocketAddr::from((address, ECHO_PORT));
-        let answer = traffic::ask(client, server, 100)?;
-        assert_eq!((&answer.pod, answer.client.port()), (&pod.name, answer.own.port()));
+        let response = traffic::ask(client, server, 100)?;
+        assert_eq!((&response.pod, response.client.port()), (&pod.name, response.own.port()));
     }
     Ok(())
 }

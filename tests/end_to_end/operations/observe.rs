@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Node, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Flow, Origin, probe};
 
 const HEALTH: SocketAddr =
@@ -17,26 +17,26 @@ const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
 
 /// How long an answer may take to follow what happened.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_node_is_probed_and_scraped_as_with_kube_proxy() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let node = &stage.lab.node1;
+    let node = &fixture.lab.node1;
     for path in ["/healthz", "/livez", "/readyz"] {
         let (status, body) = ask(node, HEALTH, path)?;
         ensure!(status == 200, "{path} answers {status}: {body}");
     }
     ensure!(ask(node, METRICS, "/proxyMode")? == (200, "weir".to_owned()), "/proxyMode");
 
-    let offer = Served::Here.offer(&stage.lab);
+    let offer = ServedBy::LocalPods.offer(&fixture.lab);
     // From outside, so that no pod can be chosen for itself, which is counted under another name.
     let frontend = (node.addresses.of(Family::V4), offer.node_port()).into();
     let client = Origin::Outside;
     let before = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
-    Flow { origin: client, frontend, protocol: Protocol::TCP }.send(&stage.lab, 1000)?;
+    Flow { origin: client, frontend, protocol: Protocol::TCP }.send(&fixture.lab, 1000)?;
     let after = counted(node, "weir_packets_total{outcome=\"forwarded\"}")?;
     ensure!(after > before, "{before} packets forwarded before a request, {after} after it");
     let name = offer.name;
@@ -55,8 +55,8 @@ fn a_node_is_probed_and_scraped_as_with_kube_proxy() -> Result<()> {
         counted(node, "kubeproxy_sync_proxy_rules_service_changes_total")?,
         counted(node, synced)?,
     );
-    stage.manifests.offer(&Offer { name: "late", number: 15, pods: vec![&node.pods[0]] })?;
-    let deadline = Instant::now() + PATIENCE;
+    fixture.manifests.offer(&Offer { name: "late", number: 15, pods: vec![&node.pods[0]] })?;
+    let deadline = Instant::now() + TIMEOUT;
     while counted(node, synced)? == at {
         ensure!(Instant::now() < deadline, "{synced} is still {at} after a change");
     }
@@ -76,6 +76,6 @@ fn counted(node: &Node, series: &str) -> Result<f64> {
 
 /// Status and body of what `server` on `node` answers.
 fn ask(node: &Node, server: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let answer = probe(&node.namespace, server, &format!("GET {path}"))?;
-    Ok((answer.status()?, answer.text()))
+    let response = probe(&node.namespace, server, &format!("GET {path}"))?;
+    Ok((response.status()?, response.text()))
 }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::Agent;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Namespace, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::{Served, Stage};
 use weir_tests::traffic::{Client, get};
 use weir_tests::wait::until;
 
@@ -24,11 +24,11 @@ const ENOUGH: usize = 20;
 
 #[test]
 fn a_client_keeps_its_backend_until_it_is_gone() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let mut offer = Served::Everywhere.offer(lab);
+    let lab = &fixture.lab;
+    let mut offer = ServedBy::AllPods.offer(lab);
     for family in Family::ALL {
         let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
         let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
@@ -37,21 +37,21 @@ fn a_client_keeps_its_backend_until_it_is_gone() -> Result<()> {
         {
             // Off, at first and again at each turn.
             offer.pods = lab.pods().collect();
-            stage.manifests.offer(&offer)?;
+            fixture.manifests.offer(&offer)?;
             until_many(client, frontend)?;
-            stage.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
+            fixture.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
             let kept = until_one(client, frontend)?;
 
             // The backend leaves: another is kept instead, and goes on being kept when it is back.
             offer.pods.retain(|pod| pod.name != kept);
-            stage.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
+            fixture.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
             let next = until("another backend is kept", CHANGE, || {
                 let next = until_one(client, frontend)?;
                 ensure!(next != kept, "{kept} is gone and answers");
                 Ok(next)
             })?;
             offer.pods = lab.pods().collect();
-            stage.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
+            fixture.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
             ensure!(until_one(client, frontend)? == next, "{kept} came back and was chosen");
         }
     }
@@ -60,12 +60,12 @@ fn a_client_keeps_its_backend_until_it_is_gone() -> Result<()> {
 
 #[test]
 fn clients_that_were_away_for_too_long_may_get_other_backends() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let offer = Served::Everywhere.offer(lab);
-    stage.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP", SHORT]))?;
+    let lab = &fixture.lab;
+    let offer = ServedBy::AllPods.offer(lab);
+    fixture.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP", SHORT]))?;
     // Ten of them, as one alone gets the backend it had one time in five.
     let own = |number: u8| SocketAddr::from(([198, 51, 100, 100 + number], 0));
     let clients: Vec<_> = (0..10).map(own).collect();
@@ -100,19 +100,19 @@ fn clients_that_were_away_for_too_long_may_get_other_backends() -> Result<()> {
 
 #[test]
 fn a_client_keeps_its_backend_while_the_agent_restarts() -> Result<()> {
-    let Some(mut stage) = Stage::set(Shape::default())? else {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let agent = stage.agent.take().context("the agent has been taken out")?;
-    let lab = &stage.lab;
-    let offer = Served::Everywhere.offer(lab);
-    stage.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
+    let agent = fixture.agent.take().context("the agent has been taken out")?;
+    let lab = &fixture.lab;
+    let offer = ServedBy::AllPods.offer(lab);
+    fixture.manifests.offer_under(&offer, &sticky(&["sessionAffinity: ClientIP"]))?;
     let frontend = |family| SocketAddr::from((offer.cluster_ips().of(family), Offer::PORT));
     let client = &lab.node1.pods[0].namespace;
     let [v4, v6] = Family::ALL.map(frontend);
     let kept = [until_one(client, v4)?, until_one(client, v6)?];
     agent.end(Signal::SIGKILL)?;
-    let _agent = Agent::start(&lab.node1, &stage.manifests, &[])?;
+    let _agent = Agent::start(&lab.node1, &fixture.manifests, &[])?;
     let still = [until_one(client, v4)?, until_one(client, v6)?];
     ensure!(still == kept, "{kept:?} before the agent's restart, {still:?} after it");
     Ok(())

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::{Namespace, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::Stage;
-use weir_tests::traffic::{Fate, knock};
+use weir_tests::traffic::{AttemptResult, attempt};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take.
@@ -26,45 +26,50 @@ const EVERYBODY: &str = "loadBalancerSourceRanges: ['0.0.0.0/0', '::/0']";
 
 #[test]
 fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
+    let lab = &fixture.lab;
     let offer = Offer { name: "ranged", number: 34, pods: lab.pods().collect() };
     let (client, pod) = (&lab.client, &lab.node1.pods[1].namespace);
     for (ranges, open_to) in
         [(CLIENT, vec![client]), (PODS, vec![pod]), (EVERYBODY, vec![client, pod])]
     {
         let rules = Rules { is_balanced: true, spec: vec![ranges], ..Rules::default() };
-        stage.manifests.offer_under(&offer, &rules)?;
+        fixture.manifests.offer_under(&offer, &rules)?;
         for family in Family::ALL {
             let vip = (offer.vips().of(family), Offer::PORT).into();
             for from in [client, pod] {
                 let is_open = open_to.iter().any(|other| other.name() == from.name());
-                let fate = if is_open { Fate::Answered } else { Fate::Silent };
-                meets(from, vip, fate)?;
+                let expected =
+                    if is_open { AttemptResult::Replied } else { AttemptResult::NoReply };
+                meets(from, vip, expected)?;
             }
             // What the ranges do not speak of.
             let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
             let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
             for from in [client, pod] {
-                meets(from, node_port, Fate::Answered)?;
-                meets(from, cluster_ip, Fate::Answered)?;
+                meets(from, node_port, AttemptResult::Replied)?;
+                meets(from, cluster_ip, AttemptResult::Replied)?;
             }
         }
     }
-    ensure!(stage.counted(Outcome::DroppedSourceRange)? > 0, "packets were not dropped by Weir");
+    ensure!(fixture.counted(Outcome::DroppedSourceRange)? > 0, "packets were not dropped by Weir");
     Ok(())
 }
 
-fn meets(from: &Namespace, frontend: SocketAddr, fate: Fate) -> Result<()> {
+fn meets(from: &Namespace, frontend: SocketAddr, expected: AttemptResult) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
-        let patience = if fate == Fate::Silent { SILENCE } else { ANSWER };
-        until(&format!("{frontend}/{protocol} from {} is {fate:?}", from.name()), CHANGE, || {
-            let told = knock(from, frontend, protocol, patience)?;
-            ensure!(told == fate, "it is {told:?}");
-            Ok(())
-        })?;
+        let timeout = if expected == AttemptResult::NoReply { SILENCE } else { ANSWER };
+        until(
+            &format!("{frontend}/{protocol} from {} is {expected:?}", from.name()),
+            CHANGE,
+            || {
+                let result = attempt(from, frontend, protocol, timeout)?;
+                ensure!(result == expected, "it is {result:?}");
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }

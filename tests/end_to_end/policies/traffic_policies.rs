@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::agent::Agent;
+use weir_tests::fixture::Fixture;
 use weir_tests::lab::{Namespace, Pod, Shape};
 use weir_tests::manifests::{Offer, Rules};
-use weir_tests::stage::Stage;
-use weir_tests::traffic::{Answer, Fate, get, knock};
+use weir_tests::traffic::{AttemptResult, Response, attempt, get};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take.
@@ -22,15 +22,15 @@ const SILENCE: Duration = Duration::from_millis(300);
 
 #[test]
 fn external_policy_local_keeps_clients_addresses_and_stays_on_the_node() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let lab = &fixture.lab;
+    let _other = Agent::start(&lab.node2, &fixture.manifests, &[])?;
     let offer = Offer { name: "local", number: 41, pods: lab.pods().collect() };
     let spec = vec!["externalTrafficPolicy: Local"];
     let rules = Rules { is_balanced: true, spec, ..Rules::default() };
-    stage.manifests.offer_under(&offer, &rules)?;
+    fixture.manifests.offer_under(&offer, &rules)?;
     let everybody: Vec<&Pod> = lab.pods().collect();
     for family in Family::ALL {
         let vip = (offer.vips().of(family), Offer::PORT).into();
@@ -52,13 +52,13 @@ fn external_policy_local_keeps_clients_addresses_and_stays_on_the_node() -> Resu
 
 #[test]
 fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let lab = &fixture.lab;
+    let _other = Agent::start(&lab.node2, &fixture.manifests, &[])?;
     let offer = Offer { name: "cluster", number: 42, pods: lab.pods().collect() };
-    stage.manifests.offer_under(&offer, &Rules { is_balanced: true, ..Rules::default() })?;
+    fixture.manifests.offer_under(&offer, &Rules { is_balanced: true, ..Rules::default() })?;
     let everybody: Vec<&Pod> = lab.pods().collect();
     for family in Family::ALL {
         for (node, frontend) in [
@@ -66,11 +66,11 @@ fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
             (&lab.node2, (lab.node2.addresses.of(family), offer.node_port())),
             (&lab.node1, (offer.vips().of(family), Offer::PORT)),
         ] {
-            let check = |answer: &Answer| {
-                let is_here = node.pods.iter().any(|pod| pod.name == answer.pod);
-                let (seen, own) = (answer.client, answer.own);
+            let check = |response: &Response| {
+                let is_here = node.pods.iter().any(|pod| pod.name == response.pod);
+                let (seen, own) = (response.client, response.own);
                 let fits = if is_here { seen == own } else { node.owns(seen.ip()) };
-                ensure!(fits, "{} at {} saw {seen} for {own}", answer.pod, node.name);
+                ensure!(fits, "{} at {} saw {seen} for {own}", response.pod, node.name);
                 Ok(())
             };
             reaches(&lab.client, frontend.into(), &everybody, check)?;
@@ -81,17 +81,17 @@ fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
 
 #[test]
 fn internal_policy_local_stays_on_the_node() -> Result<()> {
-    let Some(stage) = Stage::set(Shape::default())? else {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
-    let lab = &stage.lab;
-    let _other = Agent::start(&lab.node2, &stage.manifests, &[])?;
+    let lab = &fixture.lab;
+    let _other = Agent::start(&lab.node2, &fixture.manifests, &[])?;
     let spec = vec!["internalTrafficPolicy: Local"];
     let rules = Rules { spec, ..Rules::default() };
     let offer = Offer { name: "inside", number: 43, pods: lab.pods().collect() };
-    stage.manifests.offer_under(&offer, &rules)?;
+    fixture.manifests.offer_under(&offer, &rules)?;
     let far = Offer { name: "far", number: 44, pods: lab.node2.pods.iter().collect() };
-    stage.manifests.offer_under(&far, &rules)?;
+    fixture.manifests.offer_under(&far, &rules)?;
     for family in Family::ALL {
         for node in [&lab.node1, &lab.node2] {
             let own: Vec<_> = node.pods.iter().collect();
@@ -103,8 +103,8 @@ fn internal_policy_local_stays_on_the_node() -> Result<()> {
         let node_port = (lab.node1.addresses.of(family), far.node_port()).into();
         reaches(&lab.client, node_port, &far.pods, |_| Ok(()))?;
         let cluster_ip = (far.cluster_ips().of(family), Offer::PORT).into();
-        let fate = knock(&lab.node1.pods[1].namespace, cluster_ip, Protocol::TCP, SILENCE)?;
-        ensure!(fate == Fate::Silent, "{cluster_ip} without a local pod: {fate:?}");
+        let result = attempt(&lab.node1.pods[1].namespace, cluster_ip, Protocol::TCP, SILENCE)?;
+        ensure!(result == AttemptResult::NoReply, "{cluster_ip} without a local pod: {result:?}");
         reaches(&lab.node2.pods[1].namespace, cluster_ip, &far.pods, |_| Ok(()))?;
     }
     Ok(())
@@ -113,11 +113,12 @@ fn internal_policy_local_stays_on_the_node() -> Result<()> {
 /// Waits until exactly `pods` answer the client, and checks that each sees its own address, unless it
 /// meets itself.
 fn sees_own(client: &Namespace, frontend: SocketAddr, pods: &[&Pod]) -> Result<()> {
-    let check = |answer: &Answer| {
-        let is_itself =
-            pods.iter().any(|pod| pod.name == answer.pod && pod.namespace.name() == client.name());
-        let (seen, own) = (answer.client, answer.own);
-        ensure!(is_itself || seen == own, "{} saw {seen} for {own}", answer.pod);
+    let check = |response: &Response| {
+        let is_itself = pods
+            .iter()
+            .any(|pod| pod.name == response.pod && pod.namespace.name() == client.name());
+        let (seen, own) = (response.client, response.own);
+        ensure!(is_itself || seen == own, "{} saw {seen} for {own}", response.pod);
         Ok(())
     };
     reaches(client, frontend, pods, check)
@@ -128,17 +129,17 @@ fn reaches(
     client: &Namespace,
     frontend: SocketAddr,
     pods: &[&Pod],
-    check: impl Fn(&Answer) -> Result<()>,
+    check: impl Fn(&Response) -> Result<()>,
 ) -> Result<()> {
     let expected: BTreeSet<_> = pods.iter().map(|pod| pod.name.clone()).collect();
     until("the pods that should answer do", CHANGE, || {
-        let mut answered = BTreeSet::new();
+        let mut responded = BTreeSet::new();
         for _ in 0..40 {
-            let answer = get(client, frontend)?;
-            check(&answer)?;
-            answered.insert(answer.pod);
+            let response = get(client, frontend)?;
+            check(&response)?;
+            responded.insert(response.pod);
         }
-        ensure!(answered == expected, "{answered:?} instead of {expected:?}");
+        ensure!(responded == expected, "{responded:?} instead of {expected:?}");
         Ok(())
     })
     .with_context(|| format!("{} to {frontend}", client.name()))

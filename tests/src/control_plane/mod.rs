@@ -3,10 +3,10 @@
 //! the test plays the kubelet.
 
 pub mod api;
+pub mod fixture;
 pub mod kubelet;
 mod programs;
 pub mod proxy;
-pub mod stage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use programs::Process;
 pub use programs::Programs;
 
 /// How long a control plane may take to become ready; a few seconds where the machine is idle.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The port of the API server.
 const API_PORT: u16 = 6443;
@@ -60,7 +60,7 @@ impl ControlPlane {
         let namespace = lab.network.clone();
         let store = Some(start_store(&namespace, &programs, &folder)?);
         let mut api_server = start_api_server(&namespace, &programs, &folder)?;
-        until("the API server has a certificate", PATIENCE, || {
+        until("the API server has a certificate", TIMEOUT, || {
             api_server.check_running()?;
             // The key is written once the certificate is there to its end: half of one says nothing of
             // who signed it, and a client reads it once.
@@ -130,7 +130,7 @@ impl ControlPlane {
 
     fn wait_until_it_serves(&mut self) -> Result<()> {
         let Self { api, api_server, store, .. } = self;
-        until("the API server serves", PATIENCE, || {
+        until("the API server serves", TIMEOUT, || {
             for process in [&mut *api_server, store].into_iter().flatten() {
                 process.check_running()?;
             }

@@ -6,7 +6,7 @@ use super::ControlPlane;
 use super::programs::Process;
 use crate::agent::{self, Agent};
 use crate::lab::{Lab, Node};
-use crate::traffic::{Answer, Flow, Origin};
+use crate::traffic::{Flow, Origin, Response};
 
 /// Which Service proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,7 @@ impl Proxy {
             Self::Weir => {
                 let kubeconfig = control_plane.kubeconfig().display().to_string();
                 let arguments = ["--kubeconfig", &kubeconfig];
-                Agent::start_told(&agent::binary()?, node, &arguments).map(Running::Weir)
+                Agent::start_with_source(&agent::binary()?, node, &arguments).map(Running::Weir)
             }
             Self::KubeProxy => {
                 start_kube_proxy(node, control_plane).map(KubeProxy).map(Running::KubeProxy)
@@ -64,20 +64,20 @@ impl Proxy {
     ///
     /// # Errors
     /// If it did not; says what was expected.
-    pub fn check_client(self, flow: &Flow, lab: &Lab, answer: &Answer) -> Result<()> {
+    pub fn check_client(self, flow: &Flow, lab: &Lab, response: &Response) -> Result<()> {
         match (self, flow.origin) {
             (Self::KubeProxy, Origin::Outside) => {
-                let Answer { pod, client, own } = answer;
+                let Response { pod, client, own } = response;
                 ensure!(client.ip() != own.ip(), "{pod} saw {own}, where node1 should hide it");
                 Ok(())
             }
             // As the route to the frontend would have it, and not the one to the backend.
             (Self::KubeProxy, Origin::Host) => {
-                let (pod, seen) = (&answer.pod, answer.client);
+                let (pod, seen) = (&response.pod, response.client);
                 ensure!(lab.node1.owns(seen.ip()), "{pod} saw {seen} instead of node1");
                 Ok(())
             }
-            (Self::Weir | Self::KubeProxy, _) => flow.check_client(lab, answer),
+            (Self::Weir | Self::KubeProxy, _) => flow.check_client(lab, response),
         }
     }
 }

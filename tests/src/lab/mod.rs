@@ -8,16 +8,16 @@
 //!                                        └── pod web-5
 //! ```
 //!
-//! Nothing of it outlives the [`Lab`] value, nor the process; see [`leftovers`].
+//! Nothing of it outlives the [`Lab`] value, nor the process; see [`cleanup`].
 
 pub mod addresses;
-mod card;
 pub mod cgroup;
-mod leftovers;
+mod cleanup;
+mod links;
 mod namespace;
-mod narrow;
+mod path_mtu;
 mod pods;
-mod wires;
+mod xdp_peer;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -28,27 +28,27 @@ use lb_common::address::Family;
 use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
-pub use leftovers::is_ending;
+pub use cleanup::is_ending;
 pub use namespace::Namespace;
-pub use narrow::Narrow;
+pub use path_mtu::NarrowLink;
 
 /// What varies between labs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
     /// Pods on node1, at most 99.
-    pub pods_here: u8,
+    pub local_pods: u8,
     /// Pods on node2, at most 99.
-    pub pods_elsewhere: u8,
+    pub remote_pods: u8,
     /// How pods are attached to their node.
     pub attachment: Attachment,
     /// How the nodes reach each other's pods.
-    pub reach: Reach,
+    pub pod_routing: PodRouting,
     /// Whether devices leave checksums and segmentation to whoever receives, as veth pairs do by
     /// default; without, every packet is as it would be on a wire.
     pub offloads: bool,
     /// Whether what XDP sends out of a node's network device arrives, as it does with a real card;
     /// on veth pairs it does not by default. Wants `offloads` off.
-    pub cards: bool,
+    pub delivers_xdp_tx: bool,
 }
 
 /// How pods are attached to their node.
@@ -62,7 +62,7 @@ pub enum Attachment {
 
 /// How the nodes reach each other's pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reach {
+pub enum PodRouting {
     /// A route to the other node's pods through that node.
     Direct,
     /// A vxlan device, with neighbours and forwarding entries written by hand as flannel does.
@@ -72,12 +72,12 @@ pub enum Reach {
 impl Default for Shape {
     fn default() -> Self {
         Self {
-            pods_here: 3,
-            pods_elsewhere: 2,
+            local_pods: 3,
+            remote_pods: 2,
             attachment: Attachment::Routed,
-            reach: Reach::Direct,
+            pod_routing: PodRouting::Direct,
             offloads: true,
-            cards: false,
+            delivers_xdp_tx: false,
         }
     }
 }
@@ -95,8 +95,8 @@ pub struct Lab {
     pub node1: Node,
     /// Another node.
     pub node2: Node,
-    name: leftovers::Name,
-    cards: Vec<OwnedFd>,
+    name: cleanup::Name,
+    xdp_peers: Vec<OwnedFd>,
 }
 
 /// A node and its pods.
@@ -139,21 +139,22 @@ impl Lab {
     /// # Errors
     /// If the process may not make namespaces, or a tool is missing; nothing is left then.
     pub fn new(shape: Shape) -> Result<Self> {
-        let name = leftovers::Name::claim()?;
+        let name = cleanup::Name::new()?;
         let namespace = |role: &str| Namespace::named(name.namespace(role));
         let mut lab = Self {
             shape,
             client: namespace("client"),
             network: namespace("network"),
-            node1: Node::new(&name, 1, 0, shape.pods_here),
-            node2: Node::new(&name, 2, shape.pods_here, shape.pods_elsewhere),
+            node1: Node::new(&name, 1, 0, shape.local_pods),
+            node2: Node::new(&name, 2, shape.local_pods, shape.remote_pods),
             name,
-            cards: Vec::new(),
+            xdp_peers: Vec::new(),
         };
-        wires::lay(&lab).context("cannot make a lab of network namespaces")?;
-        if shape.cards {
-            let deliver = |node: &Node| card::deliver_what_xdp_sends(&lab.network, node.name);
-            lab.cards = [&lab.node1, &lab.node2].map(deliver).into_iter().collect::<Result<_>>()?;
+        links::lay(&lab).context("cannot make a lab of network namespaces")?;
+        if shape.delivers_xdp_tx {
+            let deliver = |node: &Node| xdp_peer::attach_pass_all(&lab.network, node.name);
+            lab.xdp_peers =
+                [&lab.node1, &lab.node2].map(deliver).into_iter().collect::<Result<_>>()?;
         }
         for node in [&lab.node1, &lab.node2] {
             mount_bpffs(&node.bpffs)?;
@@ -168,10 +169,10 @@ impl Lab {
     pub fn start_pod(&mut self) -> Result<()> {
         let index = self.node1.pods.len() as u8 + 1;
         let pod = self.node1.pod(&self.name, index, self.pods().count() as u8 + 1);
-        wires::make(&[&pod.namespace])?;
+        links::make(&[&pod.namespace])?;
         pods::attach(self.shape, &self.node1, &pod)?;
         if !self.shape.offloads {
-            wires::without_offloads(&pod.namespace)?;
+            links::disable_offloads(&pod.namespace)?;
         }
         self.node1.pods.push(pod);
         Ok(())
@@ -220,7 +221,7 @@ impl Node {
         of(self.addresses) || of(addresses::overlay(self.number))
     }
 
-    fn new(lab: &leftovers::Name, number: u8, pods_before: u8, pods: u8) -> Self {
+    fn new(lab: &cleanup::Name, number: u8, pods_before: u8, pods: u8) -> Self {
         let name = if number == 1 { "node1" } else { "node2" };
         let mut node = Self {
             name,
@@ -228,7 +229,7 @@ impl Node {
             namespace: Namespace::named(lab.namespace(name)),
             pods: Vec::new(),
             bpffs: lab.folder().join(format!("bpffs-{name}")),
-            cgroup: leftovers::cgroup(),
+            cgroup: cleanup::cgroup(),
             number,
         };
         node.pods = (1..=pods).map(|index| node.pod(lab, index, pods_before + index)).collect();
@@ -236,7 +237,7 @@ impl Node {
     }
 
     /// The node's pod `index`, which is the lab's pod `number`.
-    fn pod(&self, lab: &leftovers::Name, index: u8, number: u8) -> Pod {
+    fn pod(&self, lab: &cleanup::Name, index: u8, number: u8) -> Pod {
         let name = format!("web-{number}");
         Pod {
             node: self.name,

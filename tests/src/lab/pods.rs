@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::addresses;
+use super::links::pair;
 use super::namespace::ip;
-use super::wires::pair;
-use super::{Addresses, Attachment, Node, Pod, Reach, Shape};
+use super::{Addresses, Attachment, Node, Pod, PodRouting, Shape};
 
 /// The address a pod's node has on the pod's own link, as Calico gives it.
 const LINK_GATEWAY: &str = "169.254.1.1";
@@ -14,7 +14,7 @@ const LINK_GATEWAY: &str = "169.254.1.1";
 pub(super) fn attach(shape: Shape, node: &Node, pod: &Pod) -> Result<()> {
     ip(&[], &pair("eth0", &pod.namespace, &pod.device, &node.namespace))?;
     // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
-    let mtu = if shape.reach == Reach::Overlay { 1450 } else { 1500 };
+    let mtu = if shape.pod_routing == PodRouting::Overlay { 1450 } else { 1500 };
     pod.namespace.ip(&format!("link set lo up\nlink set eth0 mtu {mtu} up"))?;
     node.namespace.ip(&format!("link set {} mtu {mtu}", pod.device))?;
     match shape.attachment {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::Protocol;
 
-use super::{Answer, Caller, Client, PATIENCE, ask};
+use super::{Caller, Client, Response, TIMEOUT, ask};
 use crate::lab::{Lab, Namespace, Pod};
 use crate::wait::until;
 
@@ -51,14 +51,14 @@ impl Flow<'_> {
     /// # Errors
     /// If there is no answer, it is not what was sent, or the backend saw another client than it
     /// should.
-    pub fn send(&self, lab: &Lab, length: usize) -> Result<Answer> {
+    pub fn send(&self, lab: &Lab, length: usize) -> Result<Response> {
         self.exchange(lab, length).with_context(|| format!("{length} bytes, {self}"))
     }
 
-    fn exchange(&self, lab: &Lab, length: usize) -> Result<Answer> {
-        let answer = self.ask(lab, length)?;
-        self.check_client(lab, &answer)?;
-        Ok(answer)
+    fn exchange(&self, lab: &Lab, length: usize) -> Result<Response> {
+        let response = self.ask(lab, length)?;
+        self.check_client(lab, &response)?;
+        Ok(response)
     }
 
     /// The same for a datagram that may be lost at first: where packets are too large for a link behind
@@ -66,21 +66,21 @@ impl Flow<'_> {
     ///
     /// # Errors
     /// If it is never answered, or the backend saw another client than it should.
-    pub fn send_patiently(&self, lab: &Lab, length: usize) -> Result<Answer> {
+    pub fn send_patiently(&self, lab: &Lab, length: usize) -> Result<Response> {
         const TRY: Duration = Duration::from_millis(200);
         let caller = Caller::connect(self.origin.namespace(lab), self.frontend)?;
-        let answer =
-            until("a datagram is answered", PATIENCE, || caller.exchange_within(TRY, length));
-        let answer = answer.with_context(|| self.to_string())?;
-        self.check_client(lab, &answer)?;
-        Ok(answer)
+        let response =
+            until("a datagram is answered", TIMEOUT, || caller.exchange_within(TRY, length));
+        let response = response.with_context(|| self.to_string())?;
+        self.check_client(lab, &response)?;
+        Ok(response)
     }
 
     /// The same as [`Flow::send`], whatever client the backend saw.
     ///
     /// # Errors
     /// If there is no answer, or it is not what was sent.
-    pub fn ask(&self, lab: &Lab, length: usize) -> Result<Answer> {
+    pub fn ask(&self, lab: &Lab, length: usize) -> Result<Response> {
         let namespace = self.origin.namespace(lab);
         match self.protocol {
             Protocol::TCP => Client::connect(namespace, self.frontend)?.exchange(length),
@@ -94,8 +94,8 @@ impl Flow<'_> {
     ///
     /// # Errors
     /// If it did not; says what was expected.
-    pub fn check_client(&self, lab: &Lab, answer: &Answer) -> Result<()> {
-        let (pod, seen, own) = (&answer.pod, answer.client, answer.own);
+    pub fn check_client(&self, lab: &Lab, response: &Response) -> Result<()> {
+        let (pod, seen, own) = (&response.pod, response.client, response.own);
         let here = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
         match self.origin {
             Origin::Pod(client) if client.name == *pod => ensure!(

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use crate::lab::Namespace;
 
 /// The largest body accepted, in bytes.
@@ -88,15 +88,15 @@ impl Message {
 /// `GET /healthz`.
 ///
 /// # Errors
-/// If there is no connection or no answer within [`PATIENCE`].
+/// If there is no connection or no answer within [`TIMEOUT`].
 pub fn probe(namespace: &Namespace, server: SocketAddr, question: &str) -> Result<Message> {
-    let stream = namespace.run(|| Ok(TcpStream::connect_timeout(&server, PATIENCE)?))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = namespace.run(|| Ok(TcpStream::connect_timeout(&server, TIMEOUT)?))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let start = format!("{question} HTTP/1.1");
     let headers = vec![("host".into(), server.to_string()), ("connection".into(), "close".into())];
     Message { start, headers, body: Vec::new() }.write(&mut &stream)?;
-    let answer = Message::read(&mut BufReader::new(stream))?;
-    answer.with_context(|| format!("{server} closed the connection without an answer"))
+    let response = Message::read(&mut BufReader::new(stream))?;
+    response.with_context(|| format!("{server} closed the connection without an answer"))
 }
 
 fn line(stream: &mut impl BufRead) -> Result<Option<String>> {

@@ -1,22 +1,22 @@
 //! Real servers and clients. TCP speaks HTTP/1.1, so that `curl` can join in; UDP speaks one line.
 //! Every answer names the pod it came from and the client's address as that pod saw it.
 
+mod attempt;
 mod flow;
 mod http;
-mod knock;
 mod ping;
 mod sctp;
 mod tcp;
-mod trace;
+mod traceroute;
 mod udp;
 
+pub use attempt::{AttemptResult, attempt};
 pub use flow::{Flow, Origin};
 pub use http::{Message, probe};
-pub use knock::{Fate, knock};
 pub use ping::ping;
 pub use sctp::{SctpServer, associate};
-pub use tcp::{Answer, Client, TcpServer, get};
-pub use trace::{Hop, trace};
+pub use tcp::{Client, Response, TcpServer, get};
+pub use traceroute::{Hop, traceroute};
 pub use udp::{Caller, Tally, UdpServer, ask, converse, tick};
 
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ pub const HTTP_PORT: u16 = 8080;
 pub const ECHO_PORT: u16 = 7777;
 
 /// How long an answer may take before it counts as lost. Generous: it is reached only by failures.
-pub const PATIENCE: Duration = Duration::from_secs(5 * SLOWNESS as u64);
+pub const TIMEOUT: Duration = Duration::from_secs(5 * SLOWNESS as u64);
 
 /// The servers of one pod; dropping them ends them with their connections.
 #[derive(Debug)]

@@ -14,12 +14,12 @@ use crate::lab::Namespace;
 /// come back from it.
 ///
 /// # Errors
-/// If there is no reply within `patience`, or another one.
+/// If there is no reply within `timeout`, or another one.
 pub fn ping(
     namespace: &Namespace,
     address: IpAddr,
     length: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<()> {
     // Who may open such sockets: root's group.
     namespace.set(&[("net/ipv4/ping_group_range", "0 0")])?;
@@ -30,19 +30,19 @@ pub fn ping(
     let socket = namespace.run(|| Ok(Socket::new(domain, Type::DGRAM, Some(protocol))?))?;
     socket.connect(&SocketAddr::from((address, 0)).into())?;
     let socket = UdpSocket::from(OwnedFd::from(socket));
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
     // Type, code, checksum and identifier, which are the kernel's, and the sequence number.
     let mut message = vec![request, 0, 0, 0, 0, 0, 0, 1];
     message.extend((0..length).map(|at| at as u8));
     socket.send(&message)?;
-    let mut answer = vec![0; message.len() + 1];
+    let mut response = vec![0; message.len() + 1];
     let received = socket
-        .recv(&mut answer)
+        .recv(&mut response)
         .with_context(|| format!("no reply from {address} to a ping of {length} bytes"))?;
     ensure!(
-        received == message.len() && answer[0] == reply && answer[6..received] == message[6..],
+        received == message.len() && response[0] == reply && response[6..received] == message[6..],
         "{address} replied to a ping of {length} bytes with {:?}",
-        &answer[..received]
+        &response[..received]
     );
     Ok(())
 }

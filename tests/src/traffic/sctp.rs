@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_ebpf::wire::sctp::checksum;
 use socket2::{Domain, Socket, Type};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use crate::lab::Namespace;
 
 /// Bytes of the common header, section 3.1.
@@ -65,7 +65,7 @@ impl SctpServer {
                     if let Ok(Some((question, client))) = receive(&socket)
                         && question.destination_port == port
                     {
-                        let _ = answer(&socket, &name, &question, client);
+                        let _ = response(&socket, &name, &question, client);
                     }
                 }
             }));
@@ -83,31 +83,31 @@ impl Drop for SctpServer {
     }
 }
 
-fn answer(socket: &UdpSocket, name: &str, question: &Packet, client: IpAddr) -> Result<()> {
+fn response(socket: &UdpSocket, name: &str, question: &Packet, client: IpAddr) -> Result<()> {
     let counterpart = DIALOGUE.iter().find(|(asked, _)| *asked == question.chunk);
     let (_, chunk) = *counterpart.context("a chunk of no dialogue")?;
     let client = SocketAddr::from((client, question.source_port));
     let value = format!("{name} {client}").into_bytes();
-    let answer = Packet {
+    let response = Packet {
         source_port: question.destination_port,
         destination_port: question.source_port,
         chunk,
         value,
     };
-    answer.send(socket, client)
+    response.send(socket, client)
 }
 
 /// Opens an association from port `own` within `namespace`, uses and closes it, and returns who
 /// answered, the same throughout, and the client's address and port as the server saw them.
 ///
 /// # Errors
-/// If a packet is not answered within [`PATIENCE`], or not as it should be.
+/// If a packet is not answered within [`TIMEOUT`], or not as it should be.
 pub fn associate(
     namespace: &Namespace,
     own: u16,
     server: SocketAddr,
 ) -> Result<(String, SocketAddr)> {
-    let socket = open(namespace, Domain::for_address(server), PATIENCE)?;
+    let socket = open(namespace, Domain::for_address(server), TIMEOUT)?;
     let mut told = None;
     for (asked, expected) in DIALOGUE {
         let question = Packet {
@@ -117,7 +117,7 @@ pub fn associate(
             value: vec![0x5a; 1000],
         };
         question.send(&socket, server)?;
-        let value = answer_to(&question, expected, &socket, server)
+        let value = response_to(&question, expected, &socket, server)
             .with_context(|| format!("chunk {asked} from port {own} to {server}"))?;
         let first = told.get_or_insert_with(|| value.clone());
         ensure!(*first == value, "{value} answered, and before it {first}");
@@ -128,30 +128,30 @@ pub fn associate(
 }
 
 /// Waits for the answer, as a raw socket hears every packet of its protocol.
-fn answer_to(
+fn response_to(
     question: &Packet,
     chunk: u8,
     socket: &UdpSocket,
     server: SocketAddr,
 ) -> Result<String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
-        let Some((answer, from)) = receive(socket)? else { continue };
-        if answer.destination_port == question.source_port && from == server.ip() {
-            ensure!(answer.source_port == server.port(), "{answer:?} from another port");
-            ensure!(answer.chunk == chunk, "{answer:?} instead of chunk {chunk}");
-            return Ok(String::from_utf8(answer.value)?);
+        let Some((response, from)) = receive(socket)? else { continue };
+        if response.destination_port == question.source_port && from == server.ip() {
+            ensure!(response.source_port == server.port(), "{response:?} from another port");
+            ensure!(response.chunk == chunk, "{response:?} instead of chunk {chunk}");
+            return Ok(String::from_utf8(response.value)?);
         }
     }
-    bail!("no answer within {PATIENCE:?}")
+    bail!("no answer within {TIMEOUT:?}")
 }
 
 /// A raw socket, which is read and written like one of UDP.
-fn open(namespace: &Namespace, domain: Domain, patience: Duration) -> Result<UdpSocket> {
+fn open(namespace: &Namespace, domain: Domain, timeout: Duration) -> Result<UdpSocket> {
     const SCTP: i32 = 132;
     let socket = namespace.run(|| Ok(Socket::new(domain, Type::RAW, Some(SCTP.into()))?))?;
     let socket = UdpSocket::from(OwnedFd::from(socket));
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(timeout))?;
     Ok(socket)
 }
 

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::http::Message;
-use super::{PATIENCE, canonical};
+use super::{TIMEOUT, canonical};
 use crate::lab::Namespace;
 
 /// An HTTP server. It answers a body with the same body, and a request without one with a sentence;
@@ -65,21 +65,21 @@ fn accept(listener: &TcpListener, name: &str, connections: &Mutex<Vec<TcpStream>
         }
         let name = name.to_owned();
         // A client that breaks off is the client's affair, and it will say so.
-        thread::spawn(move || answer_all(stream, &name, canonical(client)));
+        thread::spawn(move || respond_to_all(stream, &name, canonical(client)));
     }
 }
 
-fn answer_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Result<()> {
+fn respond_to_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut requests = BufReader::new(stream.try_clone()?);
     while let Some(request) = Message::read(&mut requests)? {
         let sentence = format!("{name} answers {client}\n").into_bytes();
-        let answer = Message {
+        let response = Message {
             start: "HTTP/1.1 200 OK".into(),
             headers: vec![("x-pod".into(), name.into()), ("x-client".into(), client.to_string())],
             body: if request.body.is_empty() { sentence } else { request.body },
         };
-        answer.write(&mut stream)?;
+        response.write(&mut stream)?;
     }
     let _ = stream.shutdown(Shutdown::Both);
     Ok(())
@@ -87,7 +87,7 @@ fn answer_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Result<(
 
 /// What a server said about itself and its client.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub struct Response {
     /// The pod that answered.
     pub pod: String,
     /// The client's address and port as the pod saw them.
@@ -100,7 +100,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
-    answers: BufReader<TcpStream>,
+    responses: BufReader<TcpStream>,
     server: SocketAddr,
 }
 
@@ -108,7 +108,7 @@ impl Client {
     /// Connects from within `namespace`.
     ///
     /// # Errors
-    /// If the connection is refused or not accepted within [`PATIENCE`].
+    /// If the connection is refused or not accepted within [`TIMEOUT`].
     pub fn connect(namespace: &Namespace, server: SocketAddr) -> Result<Self> {
         namespace.run(|| Self::connect_here(server))
     }
@@ -116,10 +116,10 @@ impl Client {
     /// Connects from within the calling thread's namespace.
     ///
     /// # Errors
-    /// If the connection is refused or not accepted within [`PATIENCE`].
+    /// If the connection is refused or not accepted within [`TIMEOUT`].
     pub fn connect_here(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)
-            .with_context(|| format!("no connection to {server} within {PATIENCE:?}"))?;
+        let stream = TcpStream::connect_timeout(&server, TIMEOUT)
+            .with_context(|| format!("no connection to {server} within {TIMEOUT:?}"))?;
         Self::over(stream, server)
     }
 
@@ -127,7 +127,7 @@ impl Client {
     /// may come from too.
     ///
     /// # Errors
-    /// If the port is taken, or the connection is refused or not accepted within [`PATIENCE`].
+    /// If the port is taken, or the connection is refused or not accepted within [`TIMEOUT`].
     pub fn connect_from(
         namespace: &Namespace,
         own: SocketAddr,
@@ -142,8 +142,8 @@ impl Client {
             namespace.run(|| Ok(socket::socket(family, SockType::Stream, flags, None)?))?;
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         // On Linux the time-out for sending is the one for connecting, too.
-        let patience = TimeVal::seconds(PATIENCE.as_secs().cast_signed());
-        socket::setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+        let timeout = TimeVal::seconds(TIMEOUT.as_secs().cast_signed());
+        socket::setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(own))
             .with_context(|| format!("cannot send from {own}"))?;
         socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(server))
@@ -153,41 +153,41 @@ impl Client {
 
     fn over(stream: TcpStream, server: SocketAddr) -> Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let answers = BufReader::new(stream.try_clone()?);
-        Ok(Self { stream, answers, server })
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let responses = BufReader::new(stream.try_clone()?);
+        Ok(Self { stream, responses, server })
     }
 
     /// Sends `length` bytes and has them sent back; 0 asks for a sentence instead.
     ///
     /// # Errors
-    /// If there is no answer within [`PATIENCE`], or it is not what was sent.
-    pub fn exchange(&mut self, length: usize) -> Result<Answer> {
+    /// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+    pub fn exchange(&mut self, length: usize) -> Result<Response> {
         let request = Message {
             start: "POST / HTTP/1.1".into(),
             headers: vec![("host".into(), self.server.to_string())],
             body: payload(length, self.stream.local_addr()?.port()),
         };
         let mut stream = self.stream.try_clone()?;
-        let answer = thread::scope(|scope| {
+        let response = thread::scope(|scope| {
             // Both directions at once: a large body fills the buffers on its way back.
             let sending = scope.spawn(|| request.write(&mut stream));
-            let answer = Message::read(&mut self.answers)
+            let response = Message::read(&mut self.responses)
                 .with_context(|| format!("no answer from {} to {length} bytes", self.server))?
                 .with_context(|| format!("{} closed the connection", self.server))?;
             sending.join().map_or(Ok(()), |sent| sent)?;
-            anyhow::Ok(answer)
+            anyhow::Ok(response)
         })?;
         ensure!(
-            length == 0 || answer.body == request.body,
+            length == 0 || response.body == request.body,
             "{} bytes came back from {} changed",
             length,
             self.server
         );
         let header =
-            |name| answer.header(name).with_context(|| format!("an answer without {name}"));
-        Ok(Answer {
+            |name| response.header(name).with_context(|| format!("an answer without {name}"));
+        Ok(Response {
             pod: header("x-pod")?.to_owned(),
             client: header("x-client")?.parse()?,
             own: canonical(self.stream.local_addr()?),
@@ -198,8 +198,8 @@ impl Client {
 /// Asks once over a connection of its own.
 ///
 /// # Errors
-/// If there is no connection or no answer within [`PATIENCE`].
-pub fn get(namespace: &Namespace, server: SocketAddr) -> Result<Answer> {
+/// If there is no connection or no answer within [`TIMEOUT`].
+pub fn get(namespace: &Namespace, server: SocketAddr) -> Result<Response> {
     Client::connect(namespace, server)?.exchange(0)
 }
 

@@ -12,12 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 
-use super::tcp::Answer;
-use super::{PATIENCE, canonical};
+use super::tcp::Response;
+use super::{TIMEOUT, canonical};
 use crate::lab::Namespace;
 
 /// How often a server looks whether it is to end.
-const GLANCE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The largest payload of a UDP datagram, in bytes.
 const LARGEST: usize = 65_507;
@@ -37,7 +37,7 @@ impl UdpServer {
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
         let socket = namespace.run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
         hold_much(&socket)?;
-        socket.set_read_timeout(Some(GLANCE))?;
+        socket.set_read_timeout(Some(POLL_INTERVAL))?;
         let ending = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&ending);
         let name = name.to_owned();
@@ -45,9 +45,9 @@ impl UdpServer {
             let mut datagram = vec![0; LARGEST];
             while !told.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut datagram) {
-                    let mut answer = format!("{name} {}\n", canonical(client)).into_bytes();
-                    answer.extend_from_slice(&datagram[..length]);
-                    let _ = socket.send_to(&answer, client);
+                    let mut response = format!("{name} {}\n", canonical(client)).into_bytes();
+                    response.extend_from_slice(&datagram[..length]);
+                    let _ = socket.send_to(&response, client);
                 }
             }
         });
@@ -67,8 +67,8 @@ impl Drop for UdpServer {
 /// Sends one datagram of `length` bytes from a socket of its own and waits for its echo.
 ///
 /// # Errors
-/// If there is no answer within [`PATIENCE`], or it is not what was sent.
-pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Answer> {
+/// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Response> {
     Caller::connect(namespace, server)?.exchange(length)
 }
 
@@ -91,27 +91,27 @@ impl Caller {
     /// Sends one datagram of `length` bytes and waits for its echo.
     ///
     /// # Errors
-    /// If there is no answer within [`PATIENCE`], or it is not what was sent.
-    pub fn exchange(&self, length: usize) -> Result<Answer> {
-        self.exchange_within(PATIENCE, length)
+    /// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+    pub fn exchange(&self, length: usize) -> Result<Response> {
+        self.exchange_within(TIMEOUT, length)
     }
 
     /// The same within another time.
     ///
     /// # Errors
-    /// If there is no answer within `patience`, or it is not what was sent.
-    pub fn exchange_within(&self, patience: Duration, length: usize) -> Result<Answer> {
+    /// If there is no answer within `timeout`, or it is not what was sent.
+    pub fn exchange_within(&self, timeout: Duration, length: usize) -> Result<Response> {
         let Self { socket, server } = self;
-        socket.set_read_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(timeout))?;
         let sent = vec![0x5a; length];
         socket.send(&sent).with_context(|| format!("cannot send {length} bytes to {server}"))?;
         let mut datagram = vec![0; LARGEST];
         let received = socket
             .recv(&mut datagram)
-            .with_context(|| format!("no echo of {length} bytes from {server} in {patience:?}"))?;
+            .with_context(|| format!("no echo of {length} bytes from {server} in {timeout:?}"))?;
         let (pod, client, payload) = read_echo(&datagram[..received])?;
         ensure!(payload == sent, "{length} bytes came back from {server} changed");
-        Ok(Answer { pod, client, own: canonical(socket.local_addr()?) })
+        Ok(Response { pod, client, own: canonical(socket.local_addr()?) })
     }
 }
 
@@ -121,14 +121,14 @@ pub struct Tally {
     /// Datagrams sent.
     pub sent: u32,
     /// How many of them came back, by the pod that sent them back.
-    pub answers: BTreeMap<String, u32>,
+    pub responses: BTreeMap<String, u32>,
 }
 
 impl Tally {
     /// Datagrams that did not come back.
     #[must_use]
     pub fn lost(&self) -> u32 {
-        self.sent.saturating_sub(self.answers.values().sum())
+        self.sent.saturating_sub(self.responses.values().sum())
     }
 }
 
@@ -148,11 +148,11 @@ pub fn tick(
         let counter = scope.spawn(|| count_echoes(&socket, &sending));
         let sent = send_ticks(&socket, interval, &done);
         sending.store(false, Ordering::Relaxed);
-        let answers = match counter.join() {
-            Ok(answers) => answers?,
+        let responses = match counter.join() {
+            Ok(responses) => responses?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        Ok(Tally { sent: sent?, answers })
+        Ok(Tally { sent: sent?, responses })
     })
 }
 
@@ -168,7 +168,7 @@ pub fn converse(
     done: impl Fn() -> bool,
 ) -> Result<Tally> {
     let socket = connect(namespace, server)?;
-    let mut tally = Tally { sent: 0, answers: BTreeMap::new() };
+    let mut tally = Tally { sent: 0, responses: BTreeMap::new() };
     let mut datagram = [0; 256];
     while !done() {
         let question = tally.sent.to_be_bytes();
@@ -177,7 +177,7 @@ pub fn converse(
         let length = socket.recv(&mut datagram).with_context(|| format!("no answer: {tally:?}"))?;
         let (pod, _, payload) = read_echo(&datagram[..length])?;
         ensure!(payload == question, "{pod} answered another question: {tally:?}");
-        *tally.answers.entry(pod).or_default() += 1;
+        *tally.responses.entry(pod).or_default() += 1;
     }
     Ok(tally)
 }
@@ -201,8 +201,8 @@ fn send_ticks(socket: &UdpSocket, interval: Duration, done: &impl Fn() -> bool) 
 
 /// Counts echoes while more are being sent, and then until none has come for a second.
 fn count_echoes(socket: &UdpSocket, sending: &AtomicBool) -> Result<BTreeMap<String, u32>> {
-    socket.set_read_timeout(Some(GLANCE))?;
-    let mut answers = BTreeMap::new();
+    socket.set_read_timeout(Some(POLL_INTERVAL))?;
+    let mut responses = BTreeMap::new();
     let mut seen = std::collections::HashSet::new();
     let mut last = Instant::now();
     let mut datagram = [0; 256];
@@ -211,14 +211,14 @@ fn count_echoes(socket: &UdpSocket, sending: &AtomicBool) -> Result<BTreeMap<Str
             Ok(length) => {
                 let (pod, _, payload) = read_echo(&datagram[..length])?;
                 ensure!(seen.insert(payload.to_vec()), "{pod} sent a datagram back twice");
-                *answers.entry(pod).or_default() += 1;
+                *responses.entry(pod).or_default() += 1;
                 last = Instant::now();
             }
             Err(error) if is_no_answer(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(answers)
+    Ok(responses)
 }
 
 /// Whether `error` only says that nothing has come, or that the server was not there a moment ago.
@@ -238,7 +238,7 @@ fn connect(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
         Ok(socket)
     })?;
     hold_much(&socket)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }
 
@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn what_did_not_come_back_is_lost() {
-        let tally = Tally { sent: 5, answers: BTreeMap::from([("a".into(), 2), ("b".into(), 1)]) };
+        let tally =
+            Tally { sent: 5, responses: BTreeMap::from([("a".into(), 2), ("b".into(), 1)]) };
         assert_eq!(tally.lost(), 2);
     }
 }

@@ -69,11 +69,11 @@ fn redraw(
             .map(|(load, (score, before))| Row {
                 title: &load.title,
                 score,
-                rate: (score.answered() - before) as f64 / elapsed,
+                rate: (score.responded() - before) as f64 / elapsed,
             })
             .collect();
         let table = render(&rows, &pods);
-        before = now.iter().map(Score::answered).collect();
+        before = now.iter().map(Score::responded).collect();
         let kernel = from_the_kernel(lab)?;
         draw(&format!("{introduction}\nCtrl-C ends and removes everything.\n\n{table}\n{kernel}"))?;
     }
@@ -82,10 +82,10 @@ fn redraw(
 
 /// Waits until the table is to be drawn again; `false` if the process is to end before.
 fn is_next_due() -> bool {
-    const GLANCE: Duration = Duration::from_millis(20);
+    const POLL_INTERVAL: Duration = Duration::from_millis(20);
     let due = Instant::now() + REFRESH;
     while Instant::now() < due && !is_ending() {
-        thread::sleep(GLANCE);
+        thread::sleep(POLL_INTERVAL);
     }
     !is_ending()
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use weir_tests::traffic::Answer;
+use weir_tests::traffic::Response;
 
 /// What came of the requests of one load.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Score {
     /// Right answers, by the pod they came from.
-    pub answers: BTreeMap<String, u64>,
+    pub responses: BTreeMap<String, u64>,
     /// Requests without an answer, or with a wrong one.
     pub failures: u64,
     /// What was wrong with the last of those.
@@ -18,9 +18,9 @@ pub struct Score {
 
 impl Score {
     /// Takes in what came of one request.
-    pub fn add(&mut self, outcome: Result<Answer>) {
+    pub fn add(&mut self, outcome: Result<Response>) {
         match outcome {
-            Ok(answer) => *self.answers.entry(answer.pod).or_default() += 1,
+            Ok(response) => *self.responses.entry(response.pod).or_default() += 1,
             Err(error) => {
                 self.failures += 1;
                 self.complaint = Some(format!("{error:#}"));
@@ -29,15 +29,15 @@ impl Score {
     }
 
     /// Right answers from whomever.
-    pub fn answered(&self) -> u64 {
-        self.answers.values().sum()
+    pub fn responded(&self) -> u64 {
+        self.responses.values().sum()
     }
 
     /// The pods of `pods` that got less than a third of their fair share, with what they got.
     pub fn short_of<'a>(&'a self, pods: &'a [String]) -> impl Iterator<Item = (&'a str, u64)> {
-        let fair = self.answered() / pods.len().max(1) as u64;
+        let fair = self.responded() / pods.len().max(1) as u64;
         pods.iter()
-            .map(|pod| (pod.as_str(), self.answers.get(pod).copied().unwrap_or(0)))
+            .map(|pod| (pod.as_str(), self.responses.get(pod).copied().unwrap_or(0)))
             .filter(move |(_, got)| *got <= fair / 3)
     }
 }
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_pod_that_gets_next_to_nothing_is_short() {
         let score = Score {
-            answers: BTreeMap::from([("a".into(), 60), ("b".into(), 50), ("c".into(), 4)]),
+            responses: BTreeMap::from([("a".into(), 60), ("b".into(), 50), ("c".into(), 4)]),
             ..Score::default()
         };
         let pods = ["a", "b", "c", "d"].map(String::from);
@@ -62,6 +62,6 @@ mod tests {
         let mut score = Score::default();
         score.add(Err(anyhow::anyhow!("no answer")));
         assert_eq!((score.failures, score.complaint.as_deref()), (1, Some("no answer")));
-        assert_eq!(score.answered(), 0);
+        assert_eq!(score.responded(), 0);
     }
 }

@@ -28,7 +28,7 @@ pub struct Row<'a> {
 /// The rows as a table for people, with a column for each of `pods` and any other that answered.
 pub fn render(rows: &[Row], pods: &[String]) -> String {
     let mut columns: BTreeSet<&str> = pods.iter().map(String::as_str).collect();
-    columns.extend(rows.iter().flat_map(|row| row.score.answers.keys().map(String::as_str)));
+    columns.extend(rows.iter().flat_map(|row| row.score.responses.keys().map(String::as_str)));
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     let fixed = ["traffic", "answered", "per second", "failed"];
@@ -36,13 +36,14 @@ pub fn render(rows: &[Row], pods: &[String]) -> String {
     for row in rows {
         let fixed = [
             row.title.to_owned(),
-            row.score.answered().to_string(),
+            row.score.responded().to_string(),
             format!("{:.0}", row.rate),
             row.score.failures.to_string(),
         ];
-        let answers =
-            columns.iter().map(|pod| row.score.answers.get(*pod).copied().unwrap_or(0).to_string());
-        table.add_row(fixed.into_iter().chain(answers));
+        let responses = columns
+            .iter()
+            .map(|pod| row.score.responses.get(*pod).copied().unwrap_or(0).to_string());
+        table.add_row(fixed.into_iter().chain(responses));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn every_pod_has_a_column_and_failures_are_told() {
         let score = Score {
-            answers: BTreeMap::from([("web-1".into(), 7), ("web-9".into(), 3)]),
+            responses: BTreeMap::from([("web-1".into(), 7), ("web-9".into(), 3)]),
             failures: 1,
             complaint: Some("no answer".into()),
         };

@@ -19,7 +19,7 @@ use crate::table::{Row, from_the_kernel, render};
 const REQUESTS: u32 = 150;
 
 /// How long an edit may take to be in force.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demonstration; succeeds if everything was answered as it should be.
 pub fn run(lab: &Lab, manifests: &Manifests, agent: &mut Agent) -> Result<()> {
@@ -34,7 +34,7 @@ pub fn run(lab: &Lab, manifests: &Manifests, agent: &mut Agent) -> Result<()> {
         .map(|(load, score)| Row {
             title: &load.title,
             score,
-            rate: score.answered() as f64 / seconds,
+            rate: score.responded() as f64 / seconds,
         })
         .collect();
     println!("\n{}", render(&rows, &pods));
@@ -83,11 +83,11 @@ fn judge(loads: &[Load], scores: &[Score], pods: &[String]) -> Result<()> {
 fn judge_service(service: &str, scored: &[(&str, &Score)], pods: &[String]) -> Result<()> {
     let mut whole = Score::default();
     let own = scored.iter().filter(|(of, _)| *of == service);
-    for (pod, answers) in own.flat_map(|(_, score)| &score.answers) {
-        *whole.answers.entry(pod.clone()).or_default() += answers;
+    for (pod, responses) in own.flat_map(|(_, score)| &score.responses) {
+        *whole.responses.entry(pod.clone()).or_default() += responses;
     }
     if let Some((pod, got)) = whole.short_of(pods).next() {
-        bail!("{pod} got {got} of {} requests for {service}", whole.answered());
+        bail!("{pod} got {got} of {} requests for {service}", whole.responded());
     }
     Ok(())
 }
@@ -101,15 +101,15 @@ fn follow_an_edit(lab: &Lab, manifests: &Manifests) -> Result<()> {
     let edited = text.replace(&format!("nodePort: {OLD}"), &format!("nodePort: {NEW}"));
     manifests.write(name, &edited)?;
     let at = |port| SocketAddr::from((lab.node1.addresses.v4, port));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let moved = get(&lab.client, at(NEW));
         if moved.is_ok() && get(&lab.client, at(OLD)).is_err() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            moved.with_context(|| format!("the edit had no effect within {PATIENCE:?}"))?;
-            bail!("node port {OLD} still answers {PATIENCE:?} after it was taken away");
+            moved.with_context(|| format!("the edit had no effect within {TIMEOUT:?}"))?;
+            bail!("node port {OLD} still answers {TIMEOUT:?} after it was taken away");
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_pod_left_out_is_a_failure() {
-        let score = Score { answers: BTreeMap::from([("a".into(), 90)]), ..Score::default() };
+        let score = Score { responses: BTreeMap::from([("a".into(), 90)]), ..Score::default() };
         let pods = ["a", "b"].map(String::from);
         let error = judge_service("web", &[("web", &score)], &pods).unwrap_err();
         assert_eq!(error.to_string(), "b got 0 of 90 requests for web");

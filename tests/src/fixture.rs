@@ -16,7 +16,7 @@ use crate::traffic::{self, Flow, Origin, Servers, get, probe};
 
 /// A lab at work. Fields are dropped in their order: first the agent, last the lab.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Fixture {
     /// Weir on node1; `None` while a test has taken it out.
     pub agent: Option<Agent>,
     /// The servers of all pods.
@@ -29,54 +29,54 @@ pub struct Stage {
 
 /// Who serves a Service of the stage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Served {
+pub enum ServedBy {
     /// node1's pods.
-    Here,
+    LocalPods,
     /// node2's pods.
-    Elsewhere,
+    RemotePods,
     /// node1's first pod alone.
-    ByOne,
+    OnePod,
     /// All pods.
-    Everywhere,
+    AllPods,
 }
 
-impl Served {
+impl ServedBy {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Here, Self::Elsewhere, Self::ByOne, Self::Everywhere];
+    pub const ALL: [Self; 4] = [Self::LocalPods, Self::RemotePods, Self::OnePod, Self::AllPods];
 
     /// The Service in `lab` that is served so.
     #[must_use]
     pub fn offer(self, lab: &Lab) -> Offer<'_> {
         let (name, number, pods) = match self {
-            Self::Here => ("here", 11, lab.node1.pods.iter().collect()),
-            Self::Elsewhere => ("elsewhere", 12, lab.node2.pods.iter().collect()),
-            Self::ByOne => ("one", 13, lab.node1.pods.iter().take(1).collect()),
-            Self::Everywhere => ("everywhere", 14, lab.pods().collect()),
+            Self::LocalPods => ("local-pods", 11, lab.node1.pods.iter().collect()),
+            Self::RemotePods => ("remote-pods", 12, lab.node2.pods.iter().collect()),
+            Self::OnePod => ("one-pod", 13, lab.node1.pods.iter().take(1).collect()),
+            Self::AllPods => ("all-pods", 14, lab.pods().collect()),
         };
         Offer { name, number, pods }
     }
 }
 
-impl Stage {
+impl Fixture {
     /// Makes a lab of this shape and starts everything in it; `None` if the test is to be skipped.
     ///
     /// # Errors
     /// If something does not start.
-    pub fn set(shape: Shape) -> Result<Option<Self>> {
-        Self::set_with(shape, &[])
+    pub fn start(shape: Shape) -> Result<Option<Self>> {
+        Self::start_with(shape, &[])
     }
 
     /// The same with more arguments of `weir run`.
     ///
     /// # Errors
     /// If something does not start.
-    pub fn set_with(shape: Shape, arguments: &[&str]) -> Result<Option<Self>> {
+    pub fn start_with(shape: Shape, arguments: &[&str]) -> Result<Option<Self>> {
         let Some(lab) = requires::lab(shape)? else {
             return Ok(None);
         };
         let servers = traffic::serve(&lab)?;
         let manifests = Manifests::nodes(&lab)?;
-        for served in Served::ALL {
+        for served in ServedBy::ALL {
             manifests.offer(&served.offer(&lab))?;
         }
         let agent = Agent::start(&lab.node1, &manifests, arguments)?;
@@ -110,7 +110,7 @@ impl Stage {
     /// If one of them is not answered as it should be.
     pub fn check_traffic(&self) -> Result<()> {
         let lab = &self.lab;
-        for served in Served::ALL {
+        for served in ServedBy::ALL {
             let offer = served.offer(lab);
             for family in Family::ALL {
                 let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
@@ -133,16 +133,16 @@ impl Stage {
     /// # Errors
     /// If it does not in time.
     pub fn add(&self, offer: &Offer) -> Result<()> {
-        const PATIENCE: Duration = Duration::from_secs(10);
+        const TIMEOUT: Duration = Duration::from_secs(10);
         self.manifests.offer(offer)?;
         let frontend = (offer.cluster_ips().of(Family::V4), Offer::PORT).into();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match get(&self.lab.node1.pods[0].namespace, frontend) {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
                     let name = offer.name;
-                    return Err(error.context(format!("{name} is not served after {PATIENCE:?}")));
+                    return Err(error.context(format!("{name} is not served after {TIMEOUT:?}")));
                 }
                 Err(_) => {}
             }

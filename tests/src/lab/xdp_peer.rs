@@ -10,7 +10,7 @@ use nix::net::if_::if_nametoindex;
 use super::Namespace;
 
 /// Attaches the program to `device` in `namespace`; it stays as long as the value lives.
-pub(super) fn deliver_what_xdp_sends(namespace: &Namespace, device: &str) -> Result<OwnedFd> {
+pub(super) fn attach_pass_all(namespace: &Namespace, device: &str) -> Result<OwnedFd> {
     namespace.run(|| {
         let index = if_nametoindex(device)?;
         let program = load().context("cannot load an XDP program that passes everything")?;

@@ -21,7 +21,7 @@ pub const SMALL: Capacities = Capacities {
 /// A lab with one pod on the node, which is all these tests need; `None` if the test is to be
 /// skipped.
 pub fn lab() -> Result<Option<Lab>> {
-    requires::lab(Shape { pods_here: 1, pods_elsewhere: 0, ..Shape::default() })
+    requires::lab(Shape { local_pods: 1, remote_pods: 0, ..Shape::default() })
 }
 
 /// Where an agent on `node` would have its pins.

@@ -19,7 +19,7 @@ use lb_ebpf::world::Tables;
 use weir_tests::kernel::{Programs, ip};
 
 /// The node's network device, and what keeps its ports taken.
-pub struct Place {
+pub struct Testbed {
     /// Interface index of the network device.
     pub device: u32,
     _sockets: Vec<Socket>,
@@ -31,7 +31,7 @@ enum Socket {
 }
 
 /// Builds the place in the calling thread's namespace.
-pub fn build() -> Result<Place> {
+pub fn build() -> Result<Testbed> {
     let link = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
     let (node, router) = (link(topology::NODE_LINK), link(topology::ROUTER_LINK));
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
@@ -55,7 +55,7 @@ pub fn build() -> Result<Place> {
         sockets.push(Socket::Udp { _socket: UdpSocket::bind(own)? });
     }
     let device = nix::net::if_::if_nametoindex("net0")?;
-    Ok(Place { device, _sockets: sockets })
+    Ok(Testbed { device, _sockets: sockets })
 }
 
 /// The maps of a family.
@@ -93,7 +93,7 @@ impl Maps for V6 {
 }
 
 /// Writes the rows that do not change from case to case.
-pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
+pub fn write_rows(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
     family(programs, &rows.v4)?;
     family(programs, &rows.v6)?;
     for (slot, id) in rows.slots.iter().enumerate() {
@@ -114,22 +114,22 @@ pub fn furnish(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> 
         flags: Device::XDP_SENDS,
         mtu: u16::try_from(topology::MTU)?,
     };
-    programs.put("DEVICES", device, row)
+    programs.insert("DEVICES", device, row)
 }
 
 /// Puts everything back that a case may have changed.
-pub fn tidy(programs: &mut Programs, rows: &Rows) -> Result<()> {
+pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
     let settings = Tables::<V4>::settings(rows);
     programs.set("SETTINGS", 0, settings)?;
     family(programs, &rows.v4)?;
     family(programs, &rows.v6)?;
-    tidy_family::<V4>(programs)?;
-    tidy_family::<V6>(programs)?;
-    programs.leave_answers(u32::MAX)?;
-    programs.forget_routes()
+    reset_maps_of::<V4>(programs)?;
+    reset_maps_of::<V6>(programs)?;
+    programs.allow_icmp_replies(u32::MAX)?;
+    programs.clear_fib_cache()
 }
 
-fn tidy_family<A: Maps>(programs: &mut Programs) -> Result<()>
+fn reset_maps_of<A: Maps>(programs: &mut Programs) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
     ConntrackEntry<A>: bytemuck::Pod,
@@ -149,16 +149,16 @@ where
     SourceRange<A>: bytemuck::Pod,
 {
     for (frontend, row) in &rows.frontends {
-        programs.put::<Frontend<A>, FrontendRow>(A::FRONTENDS, *frontend, *row)?;
+        programs.insert::<Frontend<A>, FrontendRow>(A::FRONTENDS, *frontend, *row)?;
     }
     for (id, row) in &rows.backends {
         programs.set(A::BACKENDS, id.0, *row)?;
     }
     for (address, row) in &rows.ip_policies {
-        programs.put::<A, IpPolicy>(A::ADDRESSES, *address, *row)?;
+        programs.insert::<A, IpPolicy>(A::ADDRESSES, *address, *row)?;
     }
     for range in &rows.source_ranges {
-        programs.allow(A::SOURCE_RANGES, range)?;
+        programs.insert_source_range(A::SOURCE_RANGES, range)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::{Programs, ip};
 
 use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, OWN_PORTS, PORT_BITS};
-use crate::cases::{Flows, Whereabouts};
+use crate::cases::{Flows, Location};
 
 /// Entries of a connection table: two for each of 65,536 flows.
 pub const CONNECTIONS: u32 = 2 * (Flows::Many.mask() + 1);
@@ -48,7 +48,7 @@ pub fn build() -> Result<u32> {
 
 /// Loads the programs with maps as an agent would size them, and fills these with the Service and
 /// its flows. Each place has programs of its own, so that every table is equally large and full.
-pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Result<Programs> {
+pub fn programs(location: Location, protocol: Protocol, device: u32) -> Result<Programs> {
     let mut programs = Programs::load(|map| match map {
         "CONNTRACK_V4" | "CONNTRACK_V6" => CONNECTIONS,
         "HALF_OPEN_V4" | "HALF_OPEN_V6" => HALF_OPEN,
@@ -59,7 +59,7 @@ pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Re
     })?;
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
-    programs.put("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500 })?;
+    programs.insert("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500 })?;
     let ports = Settings {
         first_snat_port: FIRST_OWN_PORT,
         snat_ports: OWN_PORTS,
@@ -69,8 +69,8 @@ pub fn programs(whereabouts: Whereabouts, protocol: Protocol, device: u32) -> Re
     for slot in 0..SLOTS {
         programs.set("SLOTS", slot, backend_id(slot % BACKENDS).0)?;
     }
-    furnish::<V4>(&mut programs, whereabouts, protocol)?;
-    furnish::<V6>(&mut programs, whereabouts, protocol)?;
+    write_rows::<V4>(&mut programs, location, protocol)?;
+    write_rows::<V6>(&mut programs, location, protocol)?;
     Ok(programs)
 }
 
@@ -83,9 +83,9 @@ fn backend_id(host: u32) -> BackendId {
     BackendId(host + 1)
 }
 
-fn furnish<A: Address>(
+fn write_rows<A: Address>(
     programs: &mut Programs,
-    whereabouts: Whereabouts,
+    location: Location,
     protocol: Protocol,
 ) -> Result<()>
 where
@@ -100,11 +100,11 @@ where
         Frontend::new(address(dialled.ip()), Port::new(dialled.port()), protocol);
     let pool = Pool { base: 0, length: SLOTS };
     let row = FrontendRow { service: SERVICE, pools: [pool; 3], affinity: 0, flags: 0 };
-    programs.put(&format!("FRONTENDS_{family}"), frontend, row)?;
+    programs.insert(&format!("FRONTENDS_{family}"), frontend, row)?;
     let mut positions = vec![filter::position(&frontend.address, frontend.port, protocol)];
-    let local = if whereabouts == Whereabouts::Here { Backend::<A>::LOCAL } else { 0 };
+    let local = if location == Location::Local { Backend::<A>::LOCAL } else { 0 };
     for host in 0..BACKENDS {
-        let at = addresses::backend(A::FAMILY, whereabouts, host);
+        let at = addresses::backend(A::FAMILY, location, host);
         let row = Backend::<A> {
             address: address(at.ip()),
             port: Port::new(at.port()),
@@ -117,20 +117,20 @@ where
         positions.push(filter::position(&row.address, row.port, protocol));
     }
     for position in positions {
-        programs.mark(position)?;
+        programs.set_filter_bit(position)?;
     }
     let table = format!("CONNTRACK_{family}");
     for flow in 0..=Flows::Many.mask() {
-        let (tuple, entry) = established::<A>(whereabouts, protocol, flow);
-        programs.put(&table, entry.other_key(), entry.reply_entry(&tuple))?;
-        programs.put(&table, tuple, entry)?;
+        let (tuple, entry) = established::<A>(location, protocol, flow);
+        programs.insert(&table, entry.other_key(), entry.reply_entry(&tuple))?;
+        programs.insert(&table, tuple, entry)?;
     }
     Ok(())
 }
 
 /// The client's entry of an established flow: what the programs themselves would have written.
 fn established<A: Address>(
-    whereabouts: Whereabouts,
+    location: Location,
     protocol: Protocol,
     flow: u32,
 ) -> (Tuple<A>, ConntrackEntry<A>) {
@@ -139,14 +139,14 @@ fn established<A: Address>(
     let client = nth(place.client, host);
     let from = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT + port);
     let tuple = frame::tuple::<A>(from, place.frontend, protocol);
-    let (source, host, flags) = match whereabouts {
-        Whereabouts::Here => (from, 0, 0),
-        Whereabouts::Elsewhere => {
+    let (source, host, flags) = match location {
+        Location::Local => (from, 0, 0),
+        Location::Remote => {
             let own = SocketAddr::new(place.own, FIRST_OWN_PORT + port);
             (own, host, ConntrackEntry::<A>::SNAT)
         }
     };
-    let backend = addresses::backend(A::FAMILY, whereabouts, host);
+    let backend = addresses::backend(A::FAMILY, location, host);
     let entry = ConntrackEntry {
         rewritten: frame::tuple(source, backend, protocol),
         service: SERVICE,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use crate::lab::Namespace;
 
 /// What became of a datagram.
@@ -20,7 +20,7 @@ pub enum Hop {
     /// This host says that nobody listens there.
     Unreachable(IpAddr),
     /// It was answered.
-    Answered,
+    Replied,
 }
 
 /// Follows the way to `server` from within `namespace` to its end. All is sent from one socket, which
@@ -28,7 +28,7 @@ pub enum Hop {
 ///
 /// # Errors
 /// If a datagram's fate is not told, or the end is not reached within ten hops.
-pub fn trace(namespace: &Namespace, server: SocketAddr) -> Result<Vec<Hop>> {
+pub fn traceroute(namespace: &Namespace, server: SocketAddr) -> Result<Vec<Hop>> {
     let socket = namespace.run(|| open(server))?;
     let mut hops = Vec::new();
     for hops_to_live in 1..=10 {
@@ -54,7 +54,7 @@ fn open(server: SocketAddr) -> Result<UdpSocket> {
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
     }
     socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }
 
@@ -70,30 +70,30 @@ fn set_hops_to_live(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result
 fn step(socket: &UdpSocket) -> Result<Hop> {
     socket.send(b"traced")?;
     let Err(error) = socket.recv(&mut [0; 256]) else {
-        return Ok(Hop::Answered);
+        return Ok(Hop::Replied);
     };
     if error.kind() == ErrorKind::ConnectionRefused {
-        Ok(Hop::Unreachable(teller(socket)?))
+        Ok(Hop::Unreachable(icmp_sender(socket)?))
     } else if error.kind() == ErrorKind::HostUnreachable {
-        Ok(Hop::Expired(teller(socket)?))
+        Ok(Hop::Expired(icmp_sender(socket)?))
     } else {
         Err(error).context("nobody says what became of it")
     }
 }
 
 /// Who told of the last error, see `IP_RECVERR` in ip(7).
-fn teller(socket: &UdpSocket) -> Result<IpAddr> {
+fn icmp_sender(socket: &UdpSocket) -> Result<IpAddr> {
     let mut datagram = [0; 256];
     let mut quoted = [IoSliceMut::new(&mut datagram)];
     let mut space = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut quoted, Some(&mut space), MsgFlags::MSG_ERRQUEUE)?;
     for told in message.cmsgs()? {
-        if let ControlMessageOwned::Ipv4RecvErr(_, Some(teller)) = told {
-            return Ok(Ipv4Addr::from(u32::from_be(teller.sin_addr.s_addr)).into());
+        if let ControlMessageOwned::Ipv4RecvErr(_, Some(icmp_sender)) = told {
+            return Ok(Ipv4Addr::from(u32::from_be(icmp_sender.sin_addr.s_addr)).into());
         }
-        if let ControlMessageOwned::Ipv6RecvErr(_, Some(teller)) = told {
-            return Ok(Ipv6Addr::from(teller.sin6_addr.s6_addr).into());
+        if let ControlMessageOwned::Ipv6RecvErr(_, Some(icmp_sender)) = told {
+            return Ok(Ipv6Addr::from(icmp_sender.sin6_addr.s6_addr).into());
         }
     }
     bail!("an error that nobody told of");

@@ -10,19 +10,19 @@ use lb_common::address::{Family, Protocol};
 
 use super::ControlPlane;
 use super::proxy::{Proxy, Running};
+use crate::fixture::ServedBy;
 use crate::lab::{Lab, Pod, Shape};
 use crate::manifests::Offer;
 use crate::requires;
-use crate::stage::Served;
 use crate::traffic::{self, Flow, Origin, Servers};
 use crate::wait::until;
 
 /// How long a change may take from the API to packets. Generous: it is reached only by failures.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A lab at work. Fields are dropped in their order.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Fixture {
     /// node1's proxy.
     pub running: Running,
     /// Which one it is.
@@ -35,20 +35,20 @@ pub struct Stage {
     pub lab: Lab,
 }
 
-impl Stage {
+impl Fixture {
     /// Makes a lab and starts everything in it; `None` if the test is to be skipped.
     ///
     /// # Errors
     /// If something does not start.
-    pub fn set(proxy: Proxy) -> Result<Option<Self>> {
-        Self::set_shape(proxy, Shape::default())
+    pub fn start(proxy: Proxy) -> Result<Option<Self>> {
+        Self::start_shape(proxy, Shape::default())
     }
 
     /// The same for a lab of this shape.
     ///
     /// # Errors
     /// If something does not start.
-    pub fn set_shape(proxy: Proxy, shape: Shape) -> Result<Option<Self>> {
+    pub fn start_shape(proxy: Proxy, shape: Shape) -> Result<Option<Self>> {
         let Some((lab, programs)) = requires::control_plane(proxy, shape)? else {
             return Ok(None);
         };
@@ -57,15 +57,15 @@ impl Stage {
         let api = &control_plane.api;
         [&lab.node1, &lab.node2].into_iter().try_for_each(|node| api.join(node))?;
         lab.pods().try_for_each(|pod| api.run_pod(pod))?;
-        for served in Served::ALL {
+        for served in ServedBy::ALL {
             api.offer(&served.offer(&lab), lab.pods())?;
         }
         let running = proxy.start(&lab.node1, &control_plane)?;
-        let stage = Self { running, proxy, servers, control_plane, lab };
-        for served in Served::ALL {
-            stage.until_offered(&served.offer(&stage.lab))?;
+        let fixture = Self { running, proxy, servers, control_plane, lab };
+        for served in ServedBy::ALL {
+            fixture.until_offered(&served.offer(&fixture.lab))?;
         }
-        Ok(Some(stage))
+        Ok(Some(fixture))
     }
 
     /// Makes or changes the Service of `offer`, and waits until exactly its pods serve it.
@@ -108,13 +108,13 @@ impl Stage {
     /// If it is not in time.
     pub fn until_served_by(&self, flow: &Flow, pods: &[&Pod]) -> Result<()> {
         let wanted: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
-        until(&format!("{wanted:?} serve {flow}"), PATIENCE, || {
+        until(&format!("{wanted:?} serve {flow}"), TIMEOUT, || {
             let mut seen = BTreeSet::new();
             for _ in 0..8 * wanted.len() {
-                let answer = flow.ask(&self.lab, 1)?;
-                ensure!(wanted.contains(answer.pod.as_str()), "{} serves it", answer.pod);
-                self.proxy.check_client(flow, &self.lab, &answer)?;
-                seen.insert(answer.pod);
+                let response = flow.ask(&self.lab, 1)?;
+                ensure!(wanted.contains(response.pod.as_str()), "{} serves it", response.pod);
+                self.proxy.check_client(flow, &self.lab, &response)?;
+                seen.insert(response.pod);
             }
             ensure!(seen.iter().eq(&wanted), "of them only {seen:?} serve it");
             Ok(())
@@ -126,9 +126,9 @@ impl Stage {
     /// # Errors
     /// If it still is after some time.
     pub fn until_unserved(&self, flow: &Flow) -> Result<()> {
-        until(&format!("nobody serves {flow}"), PATIENCE, || {
-            if let Ok(answer) = flow.ask(&self.lab, 1) {
-                anyhow::bail!("{} serves it", answer.pod);
+        until(&format!("nobody serves {flow}"), TIMEOUT, || {
+            if let Ok(response) = flow.ask(&self.lab, 1) {
+                anyhow::bail!("{} serves it", response.pod);
             }
             Ok(())
         })

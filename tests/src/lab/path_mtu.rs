@@ -9,7 +9,7 @@ use super::{Addresses, Lab, Namespace, Node};
 /// Where a lab's narrow link is. A route's MTU stands for it, which routers honour as if it were the
 /// device's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Narrow {
+pub enum NarrowLink {
     /// Between client and network.
     Client,
     /// Between network and node1.
@@ -17,12 +17,12 @@ pub enum Narrow {
     /// Between node1 and node2. The router before it is the node itself.
     BetweenNodes,
     /// Between node2 and its pods.
-    FarPods,
+    RemotePods,
 }
 
-impl Narrow {
+impl NarrowLink {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Client, Self::Node, Self::BetweenNodes, Self::FarPods];
+    pub const ALL: [Self; 4] = [Self::Client, Self::Node, Self::BetweenNodes, Self::RemotePods];
 }
 
 impl Lab {
@@ -31,22 +31,22 @@ impl Lab {
     ///
     /// # Errors
     /// If a route cannot be changed.
-    pub fn narrow(&self, link: Narrow, mtu: u16) -> Result<()> {
+    pub fn limit_mtu(&self, link: NarrowLink, mtu: u16) -> Result<()> {
         let (node1, node2) = (&self.node1, &self.node2);
         match link {
-            Narrow::Client => to_host(&self.network, CLIENT, "client", mtu),
-            Narrow::Node => {
+            NarrowLink::Client => to_host(&self.network, CLIENT, "client", mtu),
+            NarrowLink::Node => {
                 to_host(&self.network, node1.addresses, "nodes", mtu)?;
                 let Addresses { v4, v6 } = NODE_GATEWAY;
                 node1.namespace.ip(&format!(
                     "route replace default via {v4} mtu {mtu}\nroute replace default via {v6} mtu {mtu}"
                 ))
             }
-            Narrow::BetweenNodes => {
+            NarrowLink::BetweenNodes => {
                 to_node(node1, node2, mtu)?;
                 to_node(node2, node1, mtu)
             }
-            Narrow::FarPods => node2
+            NarrowLink::RemotePods => node2
                 .pods
                 .iter()
                 .try_for_each(|pod| to_host(&node2.namespace, pod.addresses, &pod.device, mtu)),

@@ -19,10 +19,10 @@ use super::cgroup;
 use super::namespace::ip;
 
 /// Where each lab has its folder.
-const LABS: &str = "/run/weir-labs";
+const LABS_DIR: &str = "/run/weir-labs";
 
 /// Where agents keep their places, by the escaped path of their bpffs.
-const PLACES: &str = "/run/weir";
+const RUNTIME_DIR: &str = "/run/weir";
 
 /// What every name of a lab begins with.
 const PREFIX: &str = "weir-";
@@ -33,11 +33,11 @@ const PREFIX: &str = "weir-";
 pub(super) struct Name(String);
 
 /// The labs of this process that a signal must remove.
-static LABS_HERE: Mutex<Vec<Name>> = Mutex::new(Vec::new());
+static LIVE_LABS: Mutex<Vec<Name>> = Mutex::new(Vec::new());
 
 impl Name {
     /// A name for a new lab of this process. The labs of processes that are gone are removed first.
-    pub(super) fn claim() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         static CLEANED: Once = Once::new();
         let mut cleaned = Ok(());
@@ -48,8 +48,8 @@ impl Name {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = Self(format!("{PREFIX}{own}-{start}-{number}"));
         fs::create_dir_all(name.folder())
-            .with_context(|| format!("cannot make {LABS}: labs need root"))?;
-        let mut labs = labs_here();
+            .with_context(|| format!("cannot make {LABS_DIR}: labs need root"))?;
+        let mut labs = live_labs();
         if labs.is_empty()
             && let Some(group) = cgroup()
         {
@@ -61,7 +61,7 @@ impl Name {
 
     /// The lab's folder, for manifests and mounts.
     pub(super) fn folder(&self) -> PathBuf {
-        Path::new(LABS).join(&self.0)
+        Path::new(LABS_DIR).join(&self.0)
     }
 
     /// The name of the lab's namespace `role`.
@@ -72,7 +72,7 @@ impl Name {
     /// Removes namespaces, mounts and folder of the lab; what is already gone is no error.
     pub(super) fn remove(&self) {
         remove(&self.0);
-        let mut labs = labs_here();
+        let mut labs = live_labs();
         labs.retain(|lab| lab != self);
         if labs.is_empty()
             && let Some(group) = cgroup()
@@ -99,25 +99,25 @@ fn remove(name: &str) {
         // With -force each line is tried, whatever became of the one before.
         let _ = ip(&["-force"], &lines);
     }
-    let folder = Path::new(LABS).join(name);
+    let folder = Path::new(LABS_DIR).join(name);
     for entry in entries(&folder) {
         let _ = umount2(&folder.join(entry), MntFlags::MNT_DETACH);
     }
     let _ = fs::remove_dir_all(&folder);
     // An agent that was killed could not remove its place.
     let escaped = format!("{}-", name.replace('-', "\\x2d"));
-    for place in entries(PLACES).filter(|place| place.contains(&escaped)) {
-        let _ = fs::remove_dir_all(Path::new(PLACES).join(place));
+    for place in entries(RUNTIME_DIR).filter(|place| place.contains(&escaped)) {
+        let _ = fs::remove_dir_all(Path::new(RUNTIME_DIR).join(place));
     }
 }
 
-fn labs_here() -> MutexGuard<'static, Vec<Name>> {
-    LABS_HERE.lock().unwrap_or_else(PoisonError::into_inner)
+fn live_labs() -> MutexGuard<'static, Vec<Name>> {
+    LIVE_LABS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Removes the labs whose process is gone.
 fn remove_leftovers() -> Result<()> {
-    let folders: Vec<String> = entries(LABS).collect();
+    let folders: Vec<String> = entries(LABS_DIR).collect();
     for name in entries("/run/netns").chain(folders) {
         if let Some(lab) = lab_of_dead_process(&name) {
             remove(lab);
@@ -175,7 +175,7 @@ fn remove_on_signals() -> Result<()> {
     thread::spawn(move || {
         let mut signal = [0];
         if reader.read_exact(&mut signal).is_ok() {
-            let labs = labs_here().clone();
+            let labs = live_labs().clone();
             for lab in labs {
                 lab.remove();
             }

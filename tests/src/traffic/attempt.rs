@@ -12,45 +12,45 @@ use crate::lab::Namespace;
 
 /// What the sender is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum AttemptResult {
     /// Somebody answers.
-    Answered,
+    Replied,
     /// Nobody is there: `ECONNREFUSED`.
     Refused,
     /// It may not: `EPERM`.
     Forbidden,
     /// Nothing.
-    Silent,
+    NoReply,
 }
 
-/// Begins a flow from within `namespace` and waits for `patience` to be told what becomes of it.
+/// Begins a flow from within `namespace` and waits for `timeout` to be told what becomes of it.
 ///
 /// # Errors
 /// If the sender is told something else.
-pub fn knock(
+pub fn attempt(
     namespace: &Namespace,
     server: SocketAddr,
     protocol: Protocol,
-    patience: Duration,
-) -> Result<Fate> {
+    timeout: Duration,
+) -> Result<AttemptResult> {
     let told = match protocol {
         Protocol::TCP => namespace.run(|| {
-            TcpStream::connect_timeout(&server, patience)?;
+            TcpStream::connect_timeout(&server, timeout)?;
             Ok(())
         }),
         Protocol::UDP => {
             let caller = Caller::connect(namespace, server);
-            caller.and_then(|caller| caller.exchange_within(patience, 1)).map(|_| ())
+            caller.and_then(|caller| caller.exchange_within(timeout, 1)).map(|_| ())
         }
         other => bail!("no client speaks {other}"),
     };
     let Err(error) = told else {
-        return Ok(Fate::Answered);
+        return Ok(AttemptResult::Replied);
     };
     match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(ErrorKind::ConnectionRefused) => Ok(Fate::Refused),
-        Some(ErrorKind::PermissionDenied) => Ok(Fate::Forbidden),
-        Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => Ok(Fate::Silent),
+        Some(ErrorKind::ConnectionRefused) => Ok(AttemptResult::Refused),
+        Some(ErrorKind::PermissionDenied) => Ok(AttemptResult::Forbidden),
+        Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => Ok(AttemptResult::NoReply),
         Some(_) | None => Err(error),
     }
 }

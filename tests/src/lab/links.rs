@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::addresses::{self, CLIENT, CLIENT_GATEWAY, NODE_GATEWAY};
 use super::namespace::ip;
-use super::{Addresses, Attachment, Lab, Namespace, Node, Reach, pods};
+use super::{Addresses, Attachment, Lab, Namespace, Node, PodRouting, pods};
 
 /// Makes the namespaces of `lab` and connects them.
 pub(super) fn lay(lab: &Lab) -> Result<()> {
@@ -17,12 +17,12 @@ pub(super) fn lay(lab: &Lab) -> Result<()> {
         node.namespace.ip(&self::node(lab, node, other))?;
         node.pods.iter().try_for_each(|pod| pods::attach(lab.shape, node, pod))?;
     }
-    if lab.shape.reach == Reach::Overlay {
+    if lab.shape.pod_routing == PodRouting::Overlay {
         forward_overlay(&lab.node1, &lab.node2)?;
         forward_overlay(&lab.node2, &lab.node1)?;
     }
     if !lab.shape.offloads {
-        lab.namespaces().try_for_each(without_offloads)?;
+        lab.namespaces().try_for_each(disable_offloads)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn network(lab: &Lab) -> String {
         CLIENT_GATEWAY.v4, CLIENT_GATEWAY.v6, NODE_GATEWAY.v4, NODE_GATEWAY.v6
     );
     lines += &route_to_services(&lab.node1);
-    if lab.shape.reach == Reach::Direct {
+    if lab.shape.pod_routing == PodRouting::Direct {
         for node in [&lab.node1, &lab.node2] {
             lines += &route_to_pods(node, node.addresses, "");
         }
@@ -124,9 +124,9 @@ fn node(lab: &Lab, node: &Node, other: &Node) -> String {
         Attachment::Routed => String::new(),
         Attachment::Bridged => pods::bridge(node),
     };
-    lines += &match lab.shape.reach {
-        Reach::Direct => route_to_pods(other, other.addresses, ""),
-        Reach::Overlay => overlay(node, other),
+    lines += &match lab.shape.pod_routing {
+        PodRouting::Direct => route_to_pods(other, other.addresses, ""),
+        PodRouting::Overlay => overlay(node, other),
     };
     lines
 }
@@ -179,7 +179,7 @@ fn overlay_mac(node: &Node) -> String {
 }
 
 /// Makes every packet of the namespace's devices as it would be on a wire.
-pub(super) fn without_offloads(namespace: &Namespace) -> Result<()> {
+pub(super) fn disable_offloads(namespace: &Namespace) -> Result<()> {
     let devices = namespace.output("ip", &["-brief", "link", "show", "type", "veth"])?;
     for line in devices.lines() {
         let device = line.split(['@', ' ']).next().unwrap_or_default();
