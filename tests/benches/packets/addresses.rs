@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::address::Family;
 use lb_ebpf::cases::topology::BACKEND_PORT;
 
-use crate::cases::Location;
-
 /// Bits of a flow's number that stand in its port; the other four name a host.
 pub const PORT_BITS: u32 = 12;
 /// Backends of a Service.
@@ -19,6 +17,15 @@ pub const FIRST_OWN_PORT: u16 = 1024;
 pub const OWN_PORTS: u16 = 28_976;
 /// Bytes of payload.
 pub const PAYLOAD: usize = 64;
+
+/// Where a flow's backend is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Location {
+    /// On this node: the destination is translated, and the packet goes on.
+    Local,
+    /// On another: source and destination are translated, and the packet leaves at once.
+    Remote,
+}
 
 /// The addresses of one family.
 #[derive(Clone, Copy)]

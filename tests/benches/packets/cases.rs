@@ -11,16 +11,7 @@ use lb_ebpf::cases::Program;
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::topology::BACKEND_PORT;
 
-use crate::addresses::{self, Addresses};
-
-/// Where a flow's backend is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Location {
-    /// On this node: the destination is translated, and the packet goes on.
-    Local,
-    /// On another: source and destination are translated, and the packet leaves at once.
-    Remote,
-}
+use crate::addresses::{self, Addresses, Location};
 
 /// What a packet is to the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

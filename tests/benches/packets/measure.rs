@@ -8,8 +8,9 @@ use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 use weir_tests::kernel::Programs;
 
+use crate::addresses::Location;
 use crate::bench::{Bench, Floor, HookKind};
-use crate::cases::{Case, Flows, Location, Role};
+use crate::cases::{Case, Flows, Role};
 use crate::testbed;
 
 /// The order in which flows are visited while caches warm up, and while time is taken.

@@ -15,8 +15,8 @@ use lb_ebpf::cases::frame;
 use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::{Programs, ip};
 
-use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, OWN_PORTS, PORT_BITS};
-use crate::cases::{Flows, Location};
+use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, Location, OWN_PORTS, PORT_BITS};
+use crate::cases::Flows;
 
 /// Entries of a connection table: two for each of 65,536 flows.
 pub const CONNECTIONS: u32 = 2 * (Flows::Many.mask() + 1);

@@ -1,14 +1,16 @@
-//! Laying a lab's wires: devices, addresses, routes. Everything is said in `ip`'s own words, a batch
-//! per namespace.
+//! A lab's links: devices, addresses and routes, as batches of `ip` commands, one per namespace.
 
 use anyhow::Result;
 
+use super::addresses::Addresses;
 use super::addresses::{self, CLIENT, CLIENT_GATEWAY, NODE_GATEWAY};
-use super::namespace::ip;
-use super::{Addresses, Attachment, Lab, Namespace, Node, PodRouting, pods};
+use super::namespace::{Namespace, ip, veth_pair};
+use super::pods;
+use super::shape::{Attachment, PodRouting};
+use super::topology::{Lab, Node};
 
 /// Makes the namespaces of `lab` and connects them.
-pub(super) fn lay(lab: &Lab) -> Result<()> {
+pub(super) fn create(lab: &Lab) -> Result<()> {
     make_namespaces(lab)?;
     connect(lab)?;
     lab.client.ip(&client())?;
@@ -58,16 +60,10 @@ const PLAIN: [(&str, &str); 6] = [
 /// Connects client and nodes to the network.
 fn connect(lab: &Lab) -> Result<()> {
     let (node1, node2) = (&lab.node1, &lab.node2);
-    let lines = pair("eth0", &lab.client, "client", &lab.network)
-        + &pair("eth0", &node1.namespace, node1.name, &lab.network)
-        + &pair("eth0", &node2.namespace, node2.name, &lab.network);
+    let lines = veth_pair("eth0", &lab.client, "client", &lab.network)
+        + &veth_pair("eth0", &node1.namespace, node1.name, &lab.network)
+        + &veth_pair("eth0", &node2.namespace, node2.name, &lab.network);
     ip(&[], &lines)
-}
-
-/// A veth pair, each end straight in its namespace.
-pub(super) fn pair(end: &str, here: &Namespace, other_end: &str, there: &Namespace) -> String {
-    let (here, there) = (here.name(), there.name());
-    format!("link add {end} netns {here} type veth peer name {other_end} netns {there}\n")
 }
 
 fn client() -> String {

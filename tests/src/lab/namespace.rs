@@ -138,3 +138,9 @@ pub(super) fn ip(options: &[&str], lines: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// The `ip` command that makes a veth pair, each end in its namespace.
+pub(super) fn veth_pair(end: &str, of: &Namespace, other_end: &str, other: &Namespace) -> String {
+    let (of, other) = (of.name(), other.name());
+    format!("link add {end} netns {of} type veth peer name {other_end} netns {other}\n")
+}

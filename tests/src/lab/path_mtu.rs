@@ -3,8 +3,10 @@
 
 use anyhow::Result;
 
+use super::addresses::Addresses;
 use super::addresses::{self, CLIENT, NODE_GATEWAY};
-use super::{Addresses, Lab, Namespace, Node};
+use super::namespace::Namespace;
+use super::topology::{Lab, Node};
 
 /// Where a lab's narrow link is. A route's MTU stands for it, which routers honour as if it were the
 /// device's.

@@ -2,17 +2,17 @@
 
 use anyhow::Result;
 
-use super::addresses;
-use super::links::pair;
-use super::namespace::ip;
-use super::{Addresses, Attachment, Node, Pod, PodRouting, Shape};
+use super::addresses::{self, Addresses};
+use super::namespace::{ip, veth_pair};
+use super::shape::{Attachment, PodRouting, Shape};
+use super::topology::{Node, Pod};
 
 /// The address a pod's node has on the pod's own link, as Calico gives it.
 const LINK_GATEWAY: &str = "169.254.1.1";
 
 /// Attaches `pod`, whose namespace is there, to `node`, whose bridge is there if it has one.
 pub(super) fn attach(shape: Shape, node: &Node, pod: &Pod) -> Result<()> {
-    ip(&[], &pair("eth0", &pod.namespace, &pod.device, &node.namespace))?;
+    ip(&[], &veth_pair("eth0", &pod.namespace, &pod.device, &node.namespace))?;
     // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
     let mtu = if shape.pod_routing == PodRouting::Overlay { 1450 } else { 1500 };
     pod.namespace.ip(&format!("link set lo up\nlink set eth0 mtu {mtu} up"))?;

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// Attaches the program to `device` in `namespace`; it stays as long as the value lives.
 pub(super) fn attach_pass_all(namespace: &Namespace, device: &str) -> Result<OwnedFd> {

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail};
 
-use super::TIMEOUT;
+use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
 /// The largest body accepted, in bytes.

@@ -7,6 +7,7 @@ mod http;
 mod ping;
 mod sctp;
 mod tcp;
+mod timeout;
 mod traceroute;
 mod udp;
 
@@ -16,25 +17,19 @@ pub use http::{Message, probe};
 pub use ping::ping;
 pub use sctp::{SctpServer, associate};
 pub use tcp::{Client, Response, TcpServer, get};
+pub use timeout::TIMEOUT;
 pub use traceroute::{Hop, traceroute};
 pub use udp::{Caller, Tally, UdpServer, ask, converse, tick};
-
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::lab::{Lab, Namespace};
-use crate::wait::SLOWNESS;
 
 /// The port that pods serve HTTP on.
 pub const HTTP_PORT: u16 = 8080;
 
 /// The port that pods echo datagrams on.
 pub const ECHO_PORT: u16 = 7777;
-
-/// How long an answer may take before it counts as lost. Generous: it is reached only by failures.
-pub const TIMEOUT: Duration = Duration::from_secs(5 * SLOWNESS as u64);
 
 /// The servers of one pod; dropping them ends them with their connections.
 #[derive(Debug)]
@@ -62,9 +57,4 @@ impl Servers {
 /// If one of them cannot start.
 pub fn serve(lab: &Lab) -> Result<Vec<Servers>> {
     lab.pods().map(|pod| Servers::start(&pod.namespace, &pod.name)).collect()
-}
-
-/// An address as people know it: IPv4 in IPv6's clothes is IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_ebpf::wire::sctp::checksum;
 use socket2::{Domain, Socket, Type};
 
-use super::TIMEOUT;
+use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
 /// Bytes of the common header, section 3.1.

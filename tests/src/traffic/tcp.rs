@@ -13,7 +13,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::http::Message;
-use super::{TIMEOUT, canonical};
+use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
 /// An HTTP server. It answers a body with the same body, and a request without one with a sentence;
@@ -214,4 +214,9 @@ fn payload(length: usize, seed: u16) -> Vec<u8> {
         state as u8
     };
     (0..length).map(|_| next()).collect()
+}
+
+/// The IPv4 address that an IPv4-mapped IPv6 address stands for; others as they are.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
-use super::TIMEOUT;
+use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
 /// What became of a datagram.

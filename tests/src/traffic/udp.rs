@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 
-use super::tcp::Response;
-use super::{TIMEOUT, canonical};
+use super::tcp::{Response, canonical};
+use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
 /// How often a server looks whether it is to end.
