@@ -1,16 +1,16 @@
 //! Building the BPF object and the agent that carries it, and running what was built.
 
-use std::env;
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::cargo::{cargo, target};
 use crate::command::{become_command, fresh, run, run_reading_quietly};
 use crate::kernels::architecture::Architecture;
-use crate::{control_plane, root, tools};
+use crate::workspace::root;
+use crate::{control_plane, toolchain, tools};
 
 /// How the agent is built.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn object() -> Result<PathBuf> {
 
 /// Builds the BPF objects that `features` ask for; returns the folder they are in.
 fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
-    let toolchain = tools::bpf_toolchain()?;
+    let toolchain = toolchain::bpf_toolchain()?;
     // Packets are not aligned, and a load of four bytes must be one: without the target feature it
     // would be four. Copies and fills of rows are written out rather than calls to byte loops, which
     // the linker's default prefers.
@@ -100,7 +100,7 @@ pub fn static_agent(architecture: Architecture) -> Result<PathBuf> {
     let object = objects(&[], architecture)?.join("weir-ebpf");
     // With --target the static flag does not reach build scripts, which cannot be linked so.
     let target_name = architecture.target();
-    let mut command = tools::cargo_for(architecture)?;
+    let mut command = toolchain::cargo_for(architecture)?;
     run(
         run_fast(&mut command)
             .args(["build", "--package", "lb-userspace", "--bin", "weir"])
@@ -154,7 +154,7 @@ pub struct Tests {
 pub fn tests_for(architecture: Architecture, has_fault: bool) -> Result<Tests> {
     let features: &[&str] = if has_fault { &[FAULT] } else { &[] };
     let object = objects(features, architecture)?.join("weir-ebpf");
-    let mut command = tools::cargo_for(architecture)?;
+    let mut command = toolchain::cargo_for(architecture)?;
     let target = architecture.target();
     // A test's own agent and lab are built with the features of tests, as in `build_agent_for_tests`.
     command
@@ -246,26 +246,4 @@ fn run_fast(command: &mut Command) -> &mut Command {
     command
         .env("CARGO_PROFILE_RELEASE_LTO", "thin")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-}
-
-/// The cargo that runs us.
-pub fn cargo() -> Command {
-    cargo_of(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-/// A cargo of another toolchain.
-pub fn cargo_of(program: impl AsRef<OsStr>) -> Command {
-    let mut command = fresh(program);
-    for kept in ["CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "RUSTUP_TOOLCHAIN"] {
-        if let Some(value) = env::var_os(kept) {
-            command.env(kept, value);
-        }
-    }
-    command.current_dir(root());
-    command
-}
-
-/// Where builds go.
-pub fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::build::cargo;
+use crate::arrows;
+use crate::cargo::cargo;
 use crate::command::run;
-use crate::{arrows, root};
+use crate::workspace::root;
 
 /// Checks everything; stops at the first that fails.
 pub fn everything() -> Result<()> {

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::command::{fresh, run};
-use crate::{root, tools};
+use crate::tools;
+use crate::workspace::{cache_folder, root};
 
 /// The program of the Go module in `folder`, built if this version of it has not been yet; `None`
 /// where there is no Go.
 pub fn program(folder: &str) -> Result<Option<PathBuf>> {
     let folder = root().join(folder);
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let cache = tools::own_folder().join("go");
+    let cache = cache_folder().join("go");
     let kept = cache.join(format!("{name}-{:016x}", version(&folder)?));
     if kept.is_file() {
         return Ok(Some(kept));

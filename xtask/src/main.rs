@@ -3,15 +3,18 @@
 
 mod arrows;
 mod build;
+mod cargo;
 mod check;
 mod command;
 mod control_plane;
 mod go;
 mod kernels;
-mod test;
-mod tools;
 
-use std::path::Path;
+mod test;
+mod toolchain;
+mod tools;
+mod workspace;
+
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -117,9 +120,4 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Check => check::everything(),
         Verb::Bench { benchmark, arguments } => build::measure(benchmark, &arguments),
     }
-}
-
-/// The folder of the workspace.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }

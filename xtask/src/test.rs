@@ -13,7 +13,8 @@ use clap::ValueEnum;
 use crate::build::cargo_for_tests;
 use crate::command::{run as run_command, run_reading};
 use crate::kernels::Choice;
-use crate::{control_plane, go, kernels, root, tools};
+use crate::workspace::root;
+use crate::{control_plane, go, kernels, tools};
 
 /// A part of the tests, by what it needs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_source_tree_keeps_every_arrow() {
-        let findings = check(crate::root()).unwrap();
+        let findings = check(crate::workspace::root()).unwrap();
         assert_eq!(findings.breaches, Vec::<String>::new());
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::Architecture;
 use crate::command::{answer, run};
-use crate::tools;
+use crate::workspace::cache_folder;
 
 /// The variable that names a mirror of Debian where apt on this machine knows none.
 const MIRROR: &str = "WEIR_DEBIAN_MIRROR";
@@ -47,7 +47,7 @@ impl Packages {
     /// # Errors
     /// What to do where there are none.
     pub fn of(name: &str, releases: &[&str], architecture: Architecture) -> Result<Self> {
-        let folder = tools::own_folder().join("debian").join(format!("{name}-{architecture}"));
+        let folder = cache_folder().join("debian").join(format!("{name}-{architecture}"));
         for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(below))
                 .with_context(|| format!("cannot make {}", folder.display()))?;

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,8 @@ impl Report {
             && self.steps.iter().all(|step| step.succeeded == Some(true))
     }
 
-    /// Takes in a line of the console.
-    fn hear(&mut self, line: &str) {
+    /// Reads a line of the console.
+    fn read(&mut self, line: &str) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "@kernel" => rest.split(' ').next().unwrap_or_default().clone_into(&mut self.release),
@@ -83,7 +83,7 @@ impl Report {
 }
 
 /// Boots `kernel` with the initial file system `initrd` and waits until the guest has switched itself
-/// off. Every line that it says goes to `show`.
+/// off. Every line that it prints goes to `show`.
 ///
 /// # Errors
 /// The emulator cannot be started, or the guest stopped, crashed or went silent before its end.
@@ -91,10 +91,23 @@ pub fn run(
     architecture: Architecture,
     kernel: &Path,
     initrd: &Path,
-    (depth, filter): (Depth, Option<&str>),
-    mut show: impl FnMut(&str),
+    how: (Depth, Option<&str>),
+    show: impl FnMut(&str),
 ) -> Result<Report> {
     let started = Instant::now();
+    let mut guest = boot(architecture, kernel, initrd, &command_line(architecture, how))?;
+    let output = guest.0.stdout.take().context("the emulator has no output")?;
+    let mut console = Console { report: Report::default(), last: VecDeque::new() };
+    console.follow(&lines_of(output), started, show)?;
+    console.report.took = started.elapsed();
+    if !console.report.is_done {
+        bail!("the guest stopped before its end. {}", console.last_lines());
+    }
+    Ok(console.report)
+}
+
+/// What the kernel, and tests/guest/init behind it, are started with.
+fn command_line(architecture: Architecture, (depth, filter): (Depth, Option<&str>)) -> String {
     let depth = match depth {
         Depth::Load => "load",
         Depth::Lab => "lab",
@@ -102,74 +115,89 @@ pub fn run(
     };
     let console = architecture.console();
     let filter = filter.map(|filter| format!(" weir.filter={filter}")).unwrap_or_default();
-    let words =
-        format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}{filter}");
-    let mut guest = Guest(
-        // Should we be killed outright, it goes too.
-        Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(architecture.emulator().0)
-            .args(architecture.machine())
-            .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G"])
-            .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
-            .arg("-kernel")
-            .arg(kernel)
-            .arg("-initrd")
-            .arg(initrd)
-            .args(["-append", &words])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the emulator")?,
-    );
-    let console = guest.0.stdout.take().context("the emulator has no output")?;
+    format!("console={console} loglevel=4 panic=-1 oops=panic weir.depth={depth}{filter}")
+}
+
+fn boot(
+    architecture: Architecture,
+    kernel: &Path,
+    initrd: &Path,
+    command_line: &str,
+) -> Result<Guest> {
+    // Killed with this process, should that be killed.
+    let child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(architecture.emulator().0)
+        .args(architecture.machine())
+        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "3G"])
+        .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(initrd)
+        .args(["-append", command_line])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the emulator")?;
+    Ok(Guest(child))
+}
+
+/// The lines that come from the console, read by a thread of its own so that one may wait for them.
+fn lines_of(output: ChildStdout) -> Receiver<String> {
     let (sender, lines) = channel();
     thread::spawn(move || {
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
             if sender.send(line).is_err() {
                 break;
             }
         }
     });
-    let mut report = Report::default();
-    let mut last = VecDeque::new();
-    loop {
-        match lines.recv_timeout(SILENCE) {
-            Ok(line) => {
-                show(&line);
-                report.hear(&line);
-                last.push_back(line);
-                if last.len() > SHOWN {
-                    last.pop_front();
+    lines
+}
+
+/// What a guest has printed so far.
+struct Console {
+    report: Report,
+    last: VecDeque<String>,
+}
+
+impl Console {
+    /// Reads until the guest has ended.
+    fn follow(
+        &mut self,
+        lines: &Receiver<String>,
+        started: Instant,
+        mut show: impl FnMut(&str),
+    ) -> Result<()> {
+        loop {
+            match lines.recv_timeout(SILENCE) {
+                Ok(line) => {
+                    show(&line);
+                    self.report.read(&line);
+                    self.last.push_back(line);
+                    if self.last.len() > SHOWN {
+                        self.last.pop_front();
+                    }
+                    if started.elapsed() > LONGEST {
+                        bail!("the guest runs for more than {LONGEST:?}. {}", self.last_lines());
+                    }
                 }
-                if started.elapsed() > LONGEST {
-                    bail!(
-                        "the guest is not done after {LONGEST:?}. Its last words:\n{}",
-                        joined(&last)
-                    )
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                // It cannot switch itself off.
+                Err(RecvTimeoutError::Timeout) if self.report.is_done => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the guest printed nothing for {SILENCE:?}. {}", self.last_lines());
                 }
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-            // It cannot switch itself off.
-            Err(RecvTimeoutError::Timeout) if report.is_done => break,
-            Err(RecvTimeoutError::Timeout) => {
-                bail!(
-                    "the guest has said nothing for {SILENCE:?}. Its last words:\n{}",
-                    joined(&last)
-                )
             }
         }
     }
-    report.took = started.elapsed();
-    if !report.is_done {
-        bail!("the guest stopped before its end. Its last words:\n{}", joined(&last));
-    }
-    Ok(report)
-}
 
-fn joined(lines: &VecDeque<String>) -> String {
-    lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    fn last_lines(&self) -> String {
+        let lines: Vec<&str> = self.last.iter().map(String::as_str).collect();
+        format!("Its last lines:\n{}", lines.join("\n"))
+    }
 }
 
 /// An emulator that is ended with this value.
@@ -190,7 +218,7 @@ mod tests {
     #[track_caller]
     fn heard(lines: &str) -> Report {
         let mut report = Report::default();
-        lines.lines().for_each(|line| report.hear(line));
+        lines.lines().for_each(|line| report.read(line));
         report
     }
 

@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::Tried;
 use super::catalogue::{CLAIMS, Claim, Depth, Kernel};
 use super::machine::Report;
-use crate::root;
+use super::result::KernelResult;
+use crate::workspace::root;
 
 /// The page, and the lines between which the table stands.
 const PAGE: &str = "docs/kernels.md";
@@ -18,7 +18,7 @@ const END: &str = "<!-- end -->\n";
 ///
 /// # Errors
 /// The page is not there, or has no place for a table.
-pub fn write(tried: &[Tried]) -> Result<()> {
+pub fn write(tried: &[KernelResult]) -> Result<()> {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
     let (before, rest) = page.split_once(BEGIN).with_context(|| format!("{PAGE} lacks {BEGIN}"))?;
@@ -29,7 +29,7 @@ pub fn write(tried: &[Tried]) -> Result<()> {
 }
 
 /// The table, of which `before` were the rows.
-fn table(tried: &[Tried], before: &str) -> String {
+fn table(tried: &[KernelResult], before: &str) -> String {
     let mut table = String::from(
         "| Linux | processor | runs on | programs | TC | XDP | the node's own processes | seen | seconds |\n\
          |---|---|---|---|---|---|---|---|---|\n",
@@ -60,7 +60,7 @@ fn table(tried: &[Tried], before: &str) -> String {
     table
 }
 
-fn row(tried: &Tried, runs_on: &str) -> String {
+fn row(tried: &KernelResult, runs_on: &str) -> String {
     let none = Report::default();
     let report = tried.report.as_ref().unwrap_or(&none);
     let [programs, tc, xdp, sockets] = facts(report);
@@ -79,12 +79,12 @@ fn row(tried: &Tried, runs_on: &str) -> String {
 }
 
 /// The version without Debian's own.
-fn upstream(tried: &Tried) -> String {
+fn upstream(tried: &KernelResult) -> String {
     tried.version.split('-').next().unwrap_or_default().to_owned()
 }
 
 /// What was seen of it.
-fn seen(tried: &Tried) -> &'static str {
+fn seen(tried: &KernelResult) -> &'static str {
     match (tried.is_good(), tried.depth) {
         (false, _) => "**failed**",
         (true, Depth::Load) => "loads and attaches",
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::kernels::machine::Step;
 
-    fn tried(facts: &str, depth: Depth) -> Tried {
+    fn tried(facts: &str, depth: Depth) -> KernelResult {
         let step = |name: &str, lines: &str| Step {
             name: name.into(),
             succeeded: Some(true),
@@ -138,7 +138,7 @@ mod tests {
         };
         let kernel = "6.1".parse().unwrap();
         let version = "6.1.192-2".into();
-        Tried { kernel, depth, version, release, has_fault: false, report: Ok(report) }
+        KernelResult { kernel, depth, version, release, has_fault: false, report: Ok(report) }
     }
 
     #[test]
