@@ -1,15 +1,15 @@
-//! What must hold of the source before any test: format, lints, and the arrows of the design.
+//! What must hold of the source before any test: its structure, format and lints.
 
 use anyhow::{Result, bail};
 
-use crate::arrows;
 use crate::cargo::cargo;
 use crate::command::run;
+use crate::structure;
 use crate::workspace::root;
 
 /// Checks everything; stops at the first that fails.
 pub fn everything() -> Result<()> {
-    arrows()?;
+    check_structure()?;
     run(cargo().args(["fmt", "--all", "--check"]), "Run `cargo fmt --all`.")?;
     run(
         cargo().args(["clippy", "--workspace", "--all-targets", "--"]).args(["-D", "warnings"]),
@@ -17,17 +17,14 @@ pub fn everything() -> Result<()> {
     )
 }
 
-fn arrows() -> Result<()> {
-    eprintln!("$ the arrows of the design");
-    let findings = arrows::check(root())?;
-    for note in &findings.notes {
-        eprintln!("note: {note}");
+fn check_structure() -> Result<()> {
+    eprintln!("$ the structure of the source: imports, circles, names, documented paths, sizes");
+    let violations = structure::check(root())?;
+    for violation in &violations {
+        eprintln!("error: {violation}");
     }
-    for breach in &findings.breaches {
-        eprintln!("error: {breach}");
-    }
-    match findings.breaches.len() {
+    match violations.len() {
         0 => Ok(()),
-        count => bail!("{count} arrows of the design are broken; each line above says what to do."),
+        count => bail!("{count} violations of the structure; each above says what to do."),
     }
 }

@@ -1,7 +1,6 @@
 //! Weir's chores: `cargo xtask VERB`. Each verb prints the commands it runs and, when one fails,
 //! the next thing to try. What a fresh machine lacks is found or installed on the way.
 
-mod arrows;
 mod build;
 mod cargo;
 mod check;
@@ -9,7 +8,7 @@ mod command;
 mod control_plane;
 mod go;
 mod kernels;
-
+mod structure;
 mod test;
 mod toolchain;
 mod tools;
@@ -70,7 +69,7 @@ enum Verb {
         /// Run tests whose name contains this.
         filter: Option<String>,
     },
-    /// Check format, lints and the arrows of the design.
+    /// Check format, lints and the rules of the source tree: imports, names, sizes, documented paths.
     Check,
     /// Measure what a packet costs, or what a large cluster costs the agent.
     Bench {

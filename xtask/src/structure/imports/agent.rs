@@ -1,64 +1,20 @@
-//! The arrows, as data. Files are named by prefixes of their path in the workspace, names by
-//! prefixes of their full path in Rust.
+//! Who may import whom within the agent.
 
-/// One arrow: files that may not name something, and what to do instead.
-pub struct Rule {
-    files: &'static [&'static str],
-    except: &'static [&'static str],
-    names: &'static [&'static str],
-    but: &'static [&'static str],
-    /// What to do instead: a sentence.
-    pub instead: &'static str,
-}
+use super::rule::Rule;
 
-/// What to do instead of `unsafe` outside its few places.
-pub const INSTEAD_OF_UNSAFE: &str = "Unsafe code lives in lb-ebpf/src/{kernel,bench}, lb-ebpf/src/main.rs, \
-    lb-common/src/layout.rs and lb-userspace/src/syscall.rs; put a safe function there and call it.";
-
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "lb-userspace/src/model/",
     "lb-userspace/src/plan/",
     "lb-userspace/src/maps/contents",
     "lb-userspace/src/maps/diff",
     "lb-userspace/src/agent/mod.rs",
+    "lb-userspace/src/agent/state_machine",
 ];
 
 const AGENT: &str = "lb-userspace/src/";
 
-/// Every arrow of the design.
+/// The rules of lb-userspace.
 pub const RULES: &[Rule] = &[
-    Rule {
-        files: &["lb-common/"],
-        except: &[],
-        names: &["lb_ebpf", "lb_userspace", "aya", "aya_ebpf", "std::fs", "std::net"],
-        but: &[],
-        instead: "lb-common is what kernel and user space agree on, and does no I/O; \
-            what needs more belongs to lb-ebpf or lb-userspace.",
-    },
-    Rule {
-        files: &["lb-ebpf/"],
-        except: &[],
-        names: &["lb_userspace", "aya"],
-        but: &[],
-        instead: "The walk of a packet knows lb-common alone; what it needs of the agent must stand \
-            in a map.",
-    },
-    Rule {
-        files: &["lb-ebpf/"],
-        except: &["lb-ebpf/src/kernel/", "lb-ebpf/src/bench/", "lb-ebpf/src/main.rs"],
-        names: &["aya_ebpf", "aya_log_ebpf"],
-        but: &[],
-        instead: "What a packet's walk needs of the kernel goes through the traits Packet, Tables and \
-            their like; their implementations for the kernel live in lb-ebpf/src/kernel.",
-    },
-    Rule {
-        files: &["xtask/"],
-        except: &[],
-        names: &["lb_common", "lb_ebpf", "lb_userspace", "weir_tests"],
-        but: &[],
-        instead: "xtask must build in seconds and before anything else; put this into the package \
-            `tests` and start it from here.",
-    },
     Rule {
         files: &[AGENT],
         except: &["lb-userspace/src/source/"],
@@ -84,12 +40,17 @@ pub const RULES: &[Rule] = &[
         except: &[
             "lb-userspace/src/maps/kernel",
             "lb-userspace/src/maps/batch",
+            "lb-userspace/src/maps/bpf_map",
+            "lb-userspace/src/datapath/",
+            "lb-userspace/src/host/processors.rs",
+            "lb-userspace/src/pins/",
+            "lb-userspace/src/preflight/trial",
             "lb-userspace/src/programs/",
         ],
         names: &["aya", "aya_obj", "aya_log"],
         but: &[],
-        instead: "aya ends at maps/kernel.rs and programs/; go through the trait MapStore, or give \
-            `programs` a function.",
+        instead: "aya ends at maps/kernel.rs, datapath/ and pins/; go through the trait MapStore, or \
+            give `datapath` a function.",
     },
     Rule {
         files: &PURE,
@@ -110,8 +71,8 @@ pub const RULES: &[Rule] = &[
             "libc",
         ],
         but: &["std::time::Duration"],
-        instead: "model, plan, maps::{contents, diff} and agent::mod are values and functions of \
-            values: let agent/run.rs do this and hand the result in.",
+        instead: "model, plan, maps::{contents, diff} and agent::state_machine are values and functions \
+            of values: let agent/event_loop.rs do this and hand the result in.",
     },
     Rule {
         files: &["lb-userspace/src/model/"],
@@ -139,7 +100,9 @@ pub const RULES: &[Rule] = &[
         except: &[],
         names: &[
             "crate::maps::batch",
+            "crate::maps::bpf_map",
             "crate::maps::diff",
+            "crate::maps::in_memory",
             "crate::maps::kernel",
             "crate::maps::memory",
             "crate::maps::MapStore",
@@ -151,9 +114,58 @@ pub const RULES: &[Rule] = &[
         files: &["lb-userspace/src/maps/"],
         except: &[],
         names: &["crate"],
-        but: &["crate::maps", "crate::syscall", "crate::programs::pins"],
+        but: &[
+            "crate::maps",
+            "crate::host::syscall",
+            "crate::pins",
+            "crate::syscall",
+            "crate::programs::pins",
+        ],
         instead: "`maps` knows lb-common, system calls and where pins are; what is to be written comes \
             as Operations.",
+    },
+    Rule {
+        files: &["lb-userspace/src/config/"],
+        except: &[],
+        names: &["crate"],
+        but: &["crate::config", "crate::model", "crate::plan", "crate::source"],
+        instead: "`config` is what flags and files say; `agent` hands it to those whom it concerns.",
+    },
+    Rule {
+        files: &["lb-userspace/src/host/"],
+        except: &[],
+        names: &["crate"],
+        but: &["crate::host", "crate::config", "crate::model"],
+        instead: "`host` asks and tells the node's kernel, whatever for; those who want to know call it.",
+    },
+    Rule {
+        files: &["lb-userspace/src/pins/"],
+        except: &[],
+        names: &["crate"],
+        but: &["crate::pins", "crate::host"],
+        instead: "`pins` knows where pins are and what shape maps have, not what is in them.",
+    },
+    Rule {
+        files: &["lb-userspace/src/preflight/"],
+        except: &[],
+        names: &["crate"],
+        but: &[
+            "crate::preflight",
+            "crate::config",
+            "crate::datapath",
+            "crate::host",
+            "crate::model",
+            "crate::pins",
+        ],
+        instead: "`preflight` tries what the agent will need, without the agent.",
+    },
+    Rule {
+        files: &["lb-userspace/src/datapath/"],
+        except: &[],
+        names: &["crate"],
+        but: &["crate::datapath", "crate::config", "crate::host", "crate::model", "crate::pins"],
+        instead: "`datapath` loads and attaches what settings say; what is in the maps is `maps`' \
+            affair, and when to do what is `agent`'s.",
     },
     Rule {
         files: &["lb-userspace/src/programs/"],
@@ -173,9 +185,9 @@ pub const RULES: &[Rule] = &[
     Rule {
         files: &["lb-userspace/src/observe/"],
         except: &[],
-        names: &["crate::cli", "crate::agent"],
-        but: &[],
-        instead: "`observe` shows values it is handed; let `agent` hand them.",
+        names: &["crate"],
+        but: &["crate::observe", "crate::maps", "crate::model"],
+        instead: "`observe` shows values of `model` and `maps` that it is handed; let `agent` hand them.",
     },
     Rule {
         files: &["lb-userspace/src/main.rs"],
@@ -185,35 +197,3 @@ pub const RULES: &[Rule] = &[
         instead: "main.rs only calls `cli`.",
     },
 ];
-
-impl Rule {
-    /// Whether this arrow begins at `file`.
-    pub fn holds_for(&self, file: &str) -> bool {
-        let within = |prefixes: &[&str]| prefixes.iter().any(|prefix| file.starts_with(prefix));
-        within(self.files) && !within(self.except)
-    }
-
-    /// Whether `path` must not be named.
-    pub fn forbids(&self, path: &str) -> bool {
-        let under = |roots: &[&str]| roots.iter().any(|root| is_under(path, root));
-        under(self.names) && !under(self.but)
-    }
-}
-
-/// Whether `file` is one of the few that may be unsafe.
-pub fn may_be_unsafe(file: &str) -> bool {
-    [
-        "lb-ebpf/src/kernel/",
-        "lb-ebpf/src/bench/",
-        "lb-ebpf/src/main.rs",
-        "lb-common/src/layout.rs",
-        "lb-userspace/src/syscall.rs",
-        "tests/",
-    ]
-    .iter()
-    .any(|allowed| file.starts_with(allowed))
-}
-
-fn is_under(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-}

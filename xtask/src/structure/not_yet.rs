@@ -1,0 +1,111 @@
+//! What still breaks a rule. The list only shrinks: what is mended must be taken out, and what is new
+//! must be right.
+
+/// What breaks a rule and is let pass until it is mended, by its subject.
+pub const NOT_YET: &[&str] = &[
+    // Import circles that are not yet broken up.
+    "circle lb-ebpf/src/cases/builder.rs lb-ebpf/src/cases/mod.rs",
+    "circle lb-ebpf/src/cases/frame.rs lb-ebpf/src/cases/topology.rs",
+    "circle lb-userspace/src/agent/body.rs lb-userspace/src/agent/run.rs",
+    "circle lb-userspace/src/cli/check.rs lb-userspace/src/cli/detach.rs \
+     lb-userspace/src/cli/explain/mod.rs lb-userspace/src/cli/mod.rs \
+     lb-userspace/src/cli/run/flags.rs lb-userspace/src/cli/run/mod.rs \
+     lb-userspace/src/cli/show/mod.rs",
+    "circle lb-userspace/src/cli/explain/socket.rs lb-userspace/src/cli/explain/trace.rs",
+    "circle lb-userspace/src/model/endpoint.rs lb-userspace/src/model/mod.rs \
+     lb-userspace/src/model/service.rs",
+    "circle lb-userspace/src/plan/addresses.rs lb-userspace/src/plan/mod.rs \
+     lb-userspace/src/plan/node.rs",
+    "circle lb-userspace/src/programs/namespace.rs lb-userspace/src/programs/object.rs \
+     lb-userspace/src/programs/sockets.rs",
+    "circle lb-userspace/src/source/kubernetes/known.rs \
+     lb-userspace/src/source/kubernetes/mod.rs lb-userspace/src/source/kubernetes/telling.rs \
+     lb-userspace/src/source/kubernetes/watch.rs lb-userspace/src/source/manifests/files.rs \
+     lb-userspace/src/source/manifests/mod.rs lb-userspace/src/source/manifests/snapshot.rs \
+     lb-userspace/src/source/manifests/watch.rs lb-userspace/src/source/mod.rs",
+    "circle lb-userspace/tests/kubernetes/api.rs lb-userspace/tests/kubernetes/stream.rs",
+    // Files that bear a retired word.
+    "word lb-userspace/src/agent/body.rs",
+    "word lb-userspace/src/agent/news.rs",
+    "word lb-userspace/src/agent/place.rs",
+    "word lb-userspace/src/agent/servers.rs",
+    "word lb-userspace/src/agent/stranded.rs",
+    "word lb-userspace/src/model/here.rs",
+    "word lb-userspace/src/plan/ports.rs",
+    "word lb-userspace/src/programs/ports.rs",
+    "word lb-userspace/src/programs/requirements/mod.rs",
+    "word lb-userspace/src/programs/udp_sockets.rs",
+    "word lb-userspace/src/source/convert/remarks.rs",
+    "word lb-userspace/src/source/kubernetes/access.rs",
+    "word lb-userspace/src/source/kubernetes/known.rs",
+    "word lb-userspace/src/source/kubernetes/patience.rs",
+    "word lb-userspace/src/source/kubernetes/telling.rs",
+    "word lb-userspace/src/source/problem.rs",
+    "word lb-userspace/tests/kubernetes/told.rs",
+    "word lb-userspace/tests/kubernetes/usual.rs",
+    "word lb-userspace/tests/stage/mod.rs",
+    // Types that do.
+    "type lb-userspace/src/agent/place.rs Place",
+    "type lb-userspace/src/agent/place.rs PlaceError",
+    "type lb-userspace/src/agent/status.rs RemarkText",
+    "type lb-userspace/src/cli/output.rs Answer",
+    "type lb-userspace/src/cli/run/mod.rs Given",
+    "type lb-userspace/src/cli/show/clients.rs Known",
+    "type lb-userspace/src/maps/conntrack_gc/mod.rs Sweep",
+    "type lb-userspace/src/model/mod.rs Remark",
+    "type lb-userspace/src/observe/health.rs Answer",
+    "type lb-userspace/src/observe/health_checks/tests.rs Stage",
+    "type lb-userspace/src/plan/eligible.rs Place",
+    "type lb-userspace/src/plan/family.rs Behind",
+    "type lb-userspace/src/plan/family.rs Ground",
+    "type lb-userspace/src/plan/mod.rs Given",
+    "type lb-userspace/src/programs/devices/netlink.rs News",
+    "type lb-userspace/src/programs/devices/netlink.rs Way",
+    "type lb-userspace/src/source/convert/remarks.rs Remarks",
+    "type lb-userspace/src/source/kubernetes/access.rs Door",
+    "type lb-userspace/src/source/kubernetes/known.rs Known",
+    "type lb-userspace/src/source/kubernetes/patience.rs Patience",
+    "type lb-userspace/src/source/kubernetes/telling.rs News",
+    "type lb-userspace/src/source/kubernetes/telling.rs Telling",
+    "type lb-userspace/src/source/manifests/snapshot.rs Given",
+    "type lb-userspace/src/source/problem.rs Place",
+    "type lb-userspace/src/source/problem.rs Problem",
+    "type lb-userspace/tests/kubernetes/told.rs Told",
+    "type lb-userspace/tests/stage/mod.rs Stage",
+    // Documented paths.
+    "path ARCHITECTURE.md kernel/bounds.rs",
+    "path ARCHITECTURE.md kernel/cgroup.rs",
+    "path ARCHITECTURE.md lb-ebpf/src/cases/list.rs",
+    "path ARCHITECTURE.md lb-ebpf/src/socket.rs",
+    // Functions that are too long.
+    "function lb-ebpf/src/cases/flows.rs tcp",
+    "function lb-ebpf/src/cases/frame.rs check",
+    "function lb-ebpf/src/cases/icmp.rs errors",
+    "function lb-ebpf/src/cases/malformed.rs fragments",
+    "function lb-ebpf/src/cases/malformed.rs odd",
+    "function lb-ebpf/src/cases/translated.rs both",
+    "function lb-ebpf/src/cases/translated.rs elsewhere",
+    "function lb-userspace/src/cli/explain/steps.rs words",
+    "function lb-userspace/src/observe/metrics.rs register_as_weir",
+    // Files that are too long.
+    "file lb-common/src/address.rs",
+    "file lb-ebpf/src/cases/frame.rs",
+    "file lb-userspace/src/agent/body.rs",
+    "file lb-userspace/src/agent/mod.rs",
+    "file lb-userspace/src/cli/explain/steps.rs",
+    "file lb-userspace/src/cli/explain/trace.rs",
+    "file lb-userspace/src/config/kube_proxy.rs",
+    "file lb-userspace/src/observe/metrics.rs",
+    "file lb-userspace/src/observe/tests.rs",
+    "file lb-userspace/src/programs/attach/mod.rs",
+    "file lb-userspace/src/programs/devices/mod.rs",
+    "file lb-userspace/src/programs/pins/mod.rs",
+    "file lb-userspace/src/programs/requirements/trial.rs",
+    "file lb-userspace/src/source/kubernetes/telling.rs",
+    "file lb-userspace/src/source/manifests/cluster.rs",
+    "file lb-userspace/src/syscall.rs",
+    "file lb-userspace/tests/kubernetes/api.rs",
+    // Folders that hold too many files.
+    "folder lb-common/src",
+    "folder lb-ebpf/src",
+];
