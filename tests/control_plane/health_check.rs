@@ -1,5 +1,5 @@
-//! What a cloud's load balancer asks a node at a Service's `healthCheckNodePort`, and what Weir and
-//! kube-proxy answer: to the letter the same.
+//! The health check of a cloud's load balancer at a Service's `healthCheckNodePort`: Weir and kube-proxy
+//! respond byte by byte the same.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -100,7 +100,7 @@ fn at(fixture: &Fixture, family: Family) -> SocketAddr {
     (fixture.lab.node1.addresses.of(family), PORT).into()
 }
 
-/// Waits until the client outside gets this answer in both families, with all that belongs to it.
+/// Waits until the client outside gets this response in both families, with its headers and body.
 fn until_answered(fixture: &Fixture, offer: &Offer, status: &str) -> Result<()> {
     let (name, count) = (offer.name, offer.pods.len());
     let body = format!(

@@ -1,5 +1,5 @@
 //! The API server goes away and comes back, and its store is put back to an older state: traffic goes
-//! on all the while, and what the server says at last is what counts.
+//! on all the while, and the server's last state is served.
 
 use anyhow::Result;
 use weir_tests::control_plane::fixture::Fixture;

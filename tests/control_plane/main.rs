@@ -1,6 +1,6 @@
 //! The whole chain under a real control plane: pods, the slices that the controllers write, the
-//! Service proxy, packets. What is about Services is run with Weir and with kube-proxy, which says
-//! what the reference does; where they differ on purpose, the case says so and why.
+//! Service proxy, packets. What is about Services is run with Weir and with kube-proxy, which is
+//! the reference; where they differ on purpose, the case has the reason.
 
 mod health_check;
 mod lifecycle;

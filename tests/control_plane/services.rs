@@ -130,8 +130,8 @@ fn a_service_without_endpoints_refuses_with_kube_proxy() -> Result<()> {
 
 /// Prints how long a client waits for the refusal; docs/rules.md has the figures of each proxy.
 fn a_service_without_endpoints_refuses(proxy: Proxy) -> Result<()> {
-    /// Of its first packet a TCP client on the same machine may hear too early; it then hears of the
-    /// second, a second later. The third would be sent three seconds after the first.
+    /// The ICMP error about its first packet may reach a TCP client on the same machine too early; it
+    /// then reacts to the second, a second later. The third would be sent three seconds after the first.
     const DEADLINE: Duration = Duration::from_millis(2500);
     let Some(fixture) = Fixture::start(proxy)? else {
         return Ok(());

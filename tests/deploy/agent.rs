@@ -22,7 +22,7 @@ fn weir_takes_the_arguments_it_is_given() -> Result<()> {
 }
 
 #[test]
-fn the_agent_is_told_its_node_and_an_api_server_that_needs_no_service() -> Result<()> {
+fn the_agent_gets_its_node_s_name_and_an_api_server_that_needs_no_service() -> Result<()> {
     for case in RUN {
         let objects = Objects::of(case)?;
         let weir = objects.weir()?;
@@ -50,11 +50,11 @@ fn every_verb_finds_the_pins_where_the_node_s_bpffs_is_mounted() -> Result<()> {
     for case in all() {
         let objects = Objects::of(case)?;
         let weir = objects.weir()?;
-        let place = variable(&objects, weir, "WEIR_BPFFS");
+        let folder = variable(&objects, weir, "WEIR_BPFFS");
         let mounts = weir.volume_mounts.iter().flatten();
         let mounted: Vec<_> = mounts.filter(|mount| mount.name == "bpffs").collect();
         ensure!(mounted.len() == 1, "{}: {mounted:?}", case.name);
-        ensure!(place == Some(&mounted[0].mount_path), "{}: {place:?}", case.name);
+        ensure!(folder == Some(&mounted[0].mount_path), "{}: {folder:?}", case.name);
     }
     Ok(())
 }
@@ -67,8 +67,8 @@ fn the_agent_attaches_to_the_node_s_control_groups_where_they_are_mounted_for_it
         let mounts = weir.volume_mounts.iter().flatten();
         let mount = mounts.into_iter().find(|mount| mount.name == "cgroup");
         ensure!(mount.is_some() == case.hierarchy().is_some(), "{}: {mount:?}", case.name);
-        let place = mount.map(|mount| mount.mount_path.as_str());
-        ensure!(argument(weir, "--cgroup=") == place, "{}: {:?}", case.name, weir.args);
+        let folder = mount.map(|mount| mount.mount_path.as_str());
+        ensure!(argument(weir, "--cgroup=") == folder, "{}: {:?}", case.name, weir.args);
         // To attach programs the directory is opened, and nothing in it written to.
         ensure!(mount.is_none_or(|mount| mount.read_only == Some(true)), "{}", case.name);
     }

@@ -15,13 +15,13 @@ use crate::rendered::{Case, all};
 pub struct Objects {
     /// The pods on every node.
     pub daemon_set: DaemonSet,
-    /// Who they are to the API server.
+    /// Their account at the API server.
     pub account: ServiceAccount,
     /// What they may do there.
     pub role: ClusterRole,
     /// Which gives the one to the other.
     pub binding: ClusterRoleBinding,
-    /// What else they are told.
+    /// Their further configuration.
     pub configuration: Vec<ConfigMap>,
 }
 

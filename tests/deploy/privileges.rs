@@ -60,7 +60,7 @@ fn no_container_is_privileged_but_the_one_that_mounts_a_bpffs_where_that_is_aske
 }
 
 #[test]
-fn of_the_node_weir_sees_its_network_bpffs_control_groups_and_own_place() -> Result<()> {
+fn of_the_node_weir_sees_its_network_bpffs_control_groups_and_runtime_directory() -> Result<()> {
     for case in all() {
         let objects = Objects::of(case)?;
         let pod = objects.pod()?;

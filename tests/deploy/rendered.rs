@@ -47,7 +47,7 @@ pub const ONCE: [Case; 4] = [
     case(Engine::Kustomize, "overlays/detach", "kustomize-detach.yaml"),
 ];
 
-/// What Helm tells people.
+/// The notes that Helm prints.
 const NOTES: [Case; 3] = [
     case(Engine::Notes, "inputs/helm-run.yaml", "notes-run.txt"),
     case(Engine::Notes, "inputs/helm-check.yaml", "notes-check.txt"),

@@ -27,11 +27,12 @@ const CROWDED: u32 = 1;
 fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
     in_own_namespace(|| {
         let testbed = testbed::build()?;
-        let mut usual = Programs::load(|_| 1024)?;
+        let mut ordinary = Programs::load(|_| 1024)?;
         let mut crowded =
             Programs::load(|map| if map.starts_with("CONNTRACK") { CROWDED } else { 1024 })?;
         for case in cases::all(testbed.device) {
-            let programs = if case.setting.capacity.is_some() { &mut crowded } else { &mut usual };
+            let programs =
+                if case.setting.capacity.is_some() { &mut crowded } else { &mut ordinary };
             run(programs, &case, testbed.device).with_context(|| {
                 format!("{} ({}, {})", case.sentence, case.family, case.protocol)
             })?;
@@ -123,11 +124,11 @@ fn is_taken(program: Program, frame: &[u8]) -> bool {
 }
 
 fn takes_devices_for_xdp() -> bool {
-    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+    static TAKES: LazyLock<bool> = LazyLock::new(|| {
         let version = KernelVersion::current();
         version.is_ok_and(|version| version >= KernelVersion::new(5, 14, 0))
     });
-    *ANSWER
+    *TAKES
 }
 
 /// The return value that goes with the end of a walk.

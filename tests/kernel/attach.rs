@@ -29,7 +29,7 @@ fn devices() -> Result<Vec<Device>> {
     Ok(classify(&links, &Selection::default()))
 }
 
-/// The programs on the devices of the calling thread's namespace, brought there by a new agent.
+/// The programs on the devices of the calling thread's namespace, attached by a new agent.
 fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<Attached>)> {
     let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc)?;
     let attached = attachments.bring(&devices()?)?;
@@ -73,7 +73,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
                 before.push(link(node, attached, hook)?);
             }
         }
-        // As after kill -9: nothing is said, links stay by their pins alone.
+        // As after kill -9: links stay by their pins alone.
         drop(first);
         ensure!(attached::at_tc("eth0")? == 2, "the agent took its programs along");
 
@@ -89,7 +89,10 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
             ensure!(program != later_program, "a program was not replaced");
         }
         ensure!(attached::at_tc("pod1")? == 2, "programs were added, not replaced");
-        ensure!(second.bring(&devices()?)? == attached, "without news something changes");
+        ensure!(
+            second.bring(&devices()?)? == attached,
+            "nothing has changed, and something is done"
+        );
         Ok(())
     })
 }
@@ -156,7 +159,7 @@ fn what_others_detach_comes_back() -> Result<()> {
             if pod.hooks == BOTH {
                 break;
             }
-            ensure!(pod.problems.iter().any(|told| told.contains("File exists")), "{pod:?}");
+            ensure!(pod.problems.iter().any(|text| text.contains("File exists")), "{pod:?}");
             ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
         }
         ensure!(pin.exists());
@@ -211,8 +214,8 @@ fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
             let (_, attached) = attach(node, XdpMode::Off, Tc::Clsact)?;
             for device in ["eth0", "pod1"] {
                 ensure!(on(&attached, device)?.hooks == BOTH, "{attached:?}");
-                for way in ["ingress", "egress"] {
-                    let shown = filters(node, device, way)?;
+                for direction in ["ingress", "egress"] {
+                    let shown = filters(node, device, direction)?;
                     ensure!(shown.matches("direct-action").count() == 1, "{device}: {shown}");
                 }
             }
@@ -224,8 +227,8 @@ fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
     })
 }
 
-fn filters(node: &Node, device: &str, way: &str) -> Result<String> {
-    node.namespace.output("tc", &["filter", "show", "dev", device, way])
+fn filters(node: &Node, device: &str, direction: &str) -> Result<String> {
+    node.namespace.output("tc", &["filter", "show", "dev", device, direction])
 }
 
 #[test]
@@ -239,9 +242,9 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         let Err(ObjectError::Pins(error @ PinError::OtherMap { .. })) = refused else {
             anyhow::bail!("not refused as another map: {refused:?}");
         };
-        let told = error.to_string();
-        ensure!(told.contains("1024") && told.contains("2048"), "{told}");
-        ensure!(told.contains("FRONTENDS_V4") && told.contains("weir detach"), "{told}");
+        let message = error.to_string();
+        ensure!(message.contains("1024") && message.contains("2048"), "{message}");
+        ensure!(message.contains("FRONTENDS_V4") && message.contains("weir detach"), "{message}");
         ensure!(MapInfo::from_pin(&pin)?.id() == before.id());
         Ok(())
     })
@@ -252,10 +255,10 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
     on_node(|_, node| {
         let absurd = Capacities { conntrack: u32::MAX, ..SMALL };
         let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::of_this_kernel());
-        let Err(ObjectError::Maps(told)) = refused else {
+        let Err(ObjectError::Maps(message)) = refused else {
             anyhow::bail!("not refused for its maps: {refused:?}");
         };
-        ensure!(told.contains("CONNTRACK_V") && told.contains("os error"), "{told}");
+        ensure!(message.contains("CONNTRACK_V") && message.contains("os error"), "{message}");
         for map in lb_common::maps::pinned() {
             ensure!(!pins(node).map(map).exists(), "{} is left", map.name);
         }
@@ -264,7 +267,7 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
     })
 }
 
-/// Kernels before 6.16 may know the flag too, by a later correction; from there on all do.
+/// Kernels before 6.16 may have the flag too, in a stable release; from there on all do.
 #[test]
 fn a_kernel_that_takes_the_flag_for_ipv6_checksums_is_known_by_asking_it() -> Result<()> {
     on_node(|_, _| {

@@ -51,7 +51,7 @@ fn programs_stay_within_their_budgets() -> Result<()> {
 }
 
 /// Budgets are those of the verifier of Linux 6.18. Older ones see less and walk through more: half as
-/// much again is let pass. Before 5.16 they do not say how much it was.
+/// much again is allowed. Before 5.16 they do not report the count.
 fn check(name: &str, info: &ProgramInfo, instructions: u32, bytes: u32) -> Result<()> {
     let is_older = KernelVersion::current()? < KernelVersion::new(6, 18, 0);
     let allowed = if is_older { instructions * 3 / 2 } else { instructions };
@@ -104,9 +104,9 @@ fn maps_stay_within_their_memory() -> Result<()> {
     })
 }
 
-/// What the kernel says a map takes: `memlock` in its `fdinfo`.
+/// The memory of a map, as the kernel counts it: `memlock` in its `fdinfo`.
 fn memory(map: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
     let line = info.lines().find_map(|line| line.strip_prefix("memlock:"));
-    Ok(line.context("the kernel says nothing of the map's memory")?.trim().parse()?)
+    Ok(line.context("the kernel does not count the map's memory")?.trim().parse()?)
 }

@@ -1,5 +1,5 @@
 //! What is written to the kernel's maps is read from them again; and flows that are over are
-//! forgotten there.
+//! garbage-collected there.
 
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ fn more_ranges_than_are_read_at_a_time_are_read_as_they_were_written() -> Result
 }
 
 #[test]
-fn a_full_map_is_told_with_the_flag_that_sets_its_size() -> Result<()> {
+fn a_full_map_is_reported_with_the_flag_that_sets_its_size() -> Result<()> {
     on_maps(|pins| {
         let mut store = KernelStore::open(pins)?;
         let row = FrontendRow {
@@ -141,8 +141,8 @@ fn a_full_map_is_told_with_the_flag_that_sets_its_size() -> Result<()> {
             let frontend = Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
             store.apply(&Operation::V4(FamilyOperation::Frontend(frontend, Some(row))))
         });
-        let told = fill.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(told.contains("--frontend-table-size"), "{told}");
+        let message = fill.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(message.contains("--frontend-table-size"), "{message}");
         Ok(())
     })
 }
@@ -186,7 +186,7 @@ fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
 }
 
 #[test]
-fn of_many_flows_those_that_are_over_are_forgotten_and_the_others_kept() -> Result<()> {
+fn of_many_flows_those_that_are_over_are_collected_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
         let map = Map::HashMap(MapData::from_pin(pins.map(&CONNTRACK.v4))?);
         let mut entries: HashMap<_, [u8; 16], [u32; 9]> = map.try_into()?;

@@ -1,4 +1,4 @@
-//! The cases' place, built in the kernel: devices, routes, neighbours and sockets as
+//! The cases' topology, built in the kernel: devices, routes, neighbours and sockets as
 //! `lb_ebpf::cases::topology` describes them, and its rows in the maps.
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -30,7 +30,7 @@ enum Socket {
     Udp { _socket: UdpSocket },
 }
 
-/// Builds the place in the calling thread's namespace.
+/// Builds the testbed in the calling thread's namespace.
 pub fn build() -> Result<Testbed> {
     let link = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
     let (node, router) = (link(topology::NODE_LINK), link(topology::ROUTER_LINK));

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::lab::Node;
 use crate::manifests::Manifests;
 
-/// How long the agent may take to load its programs, hear of a large cluster and say `ready`.
+/// How long the agent may take to load its programs, read a large cluster and log `ready`.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running `weir run`. Dropping it kills it, which leaves its programs at work.
@@ -34,7 +34,7 @@ struct Log {
 }
 
 impl Agent {
-    /// Starts the agent on `node` and waits until it says that it is ready. More `arguments` of
+    /// Starts the agent on `node` and waits until it logs that it is ready. More `arguments` of
     /// `weir run` may be given.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Agent {
         Self::start_with_source(weir, node, &[&["--manifests", folder], arguments].concat())
     }
 
-    /// The same, where the `arguments` name what tells the agent of the cluster too.
+    /// The same, where the `arguments` name the source of objects too.
     ///
     /// # Errors
     /// If it ends before it is ready, or is not ready in time; its log is part of the error.
@@ -113,9 +113,9 @@ impl Agent {
             let ended = self.process.try_wait()?;
             ensure!(
                 ended.is_none() && Instant::now() < deadline,
-                "weir run {} without saying `{words}`. Its log:\n{}",
+                "weir run {} without logging `{words}`. Its log:\n{}",
                 ended.map_or_else(
-                    || format!("went {TIMEOUT:?}"),
+                    || format!("ran for {TIMEOUT:?}"),
                     |status| format!("ended ({status})")
                 ),
                 self.log()
@@ -199,7 +199,7 @@ impl Log {
     }
 }
 
-/// Whose sockets are to be balanced: nobody's but this process's.
+/// Whose sockets are balanced: those of this process alone.
 fn sockets(node: &Node) -> [&OsStr; 2] {
     match &node.cgroup {
         Some(group) => ["--cgroup".as_ref(), group.as_os_str()],
@@ -210,7 +210,7 @@ fn sockets(node: &Node) -> [&OsStr; 2] {
 /// Runs another `weir` command on `node` to its end and returns what it printed.
 ///
 /// # Errors
-/// If it fails; what it complained of is part of the error.
+/// If it fails; its standard error is part of the error.
 pub fn weir(node: &Node, arguments: &[&str]) -> Result<String> {
     let output = node
         .namespace

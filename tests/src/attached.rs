@@ -1,4 +1,4 @@
-//! What programs devices carry, as the kernel says it, whichever way they were attached.
+//! The programs on devices, as the kernel lists them, however they were attached.
 
 use std::process::Command;
 
@@ -9,16 +9,16 @@ use lb_userspace::programs::attach::Tc;
 use crate::lab::Node;
 
 /// How many TC programs a device of the calling thread's namespace carries: by links, or by filters of
-/// a clsact qdisc, which stand in for links on kernels before 6.6.
+/// a clsact qdisc, which replace links on kernels before 6.6.
 ///
 /// # Errors
 /// If the kernel cannot be asked.
 pub fn at_tc(device: &str) -> Result<usize> {
     let mut count = 0;
-    for (place, words) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
-        // Kernels without links know no such question.
+    for (hook, words) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+        // Kernels without links cannot be queried.
         if Tc::of_this_kernel() == Tc::Tcx {
-            count += SchedClassifier::query_tcx(device, place)?.1.len();
+            count += SchedClassifier::query_tcx(device, hook)?.1.len();
         }
         let shown = Command::new("tc").args(["filter", "show", "dev", device, words]).output()?;
         let complaint = String::from_utf8_lossy(&shown.stderr);

@@ -1,5 +1,5 @@
-//! A process as the DaemonSet's container runs it: root by name, with three capabilities and no way
-//! to more, nothing to write to but a BPF file system and the agent's place on the node, and a control
+//! A process as the DaemonSet's container runs it: root by name, with three capabilities and no means
+//! of getting more, nothing to write to but a BPF file system and the agent's runtime directory, and a control
 //! group of its own that is the root of those it sees, but where the node's are mounted for it.
 //!
 //! What a container runtime adds and this does not: a root of its own, and a filter of system calls.
@@ -88,7 +88,7 @@ impl Image {
     /// Runs a `weir` command in a container on `node` to its end and returns what it printed.
     ///
     /// # Errors
-    /// If it fails; what it complained of is part of the error.
+    /// If it fails; its standard error is part of the error.
     pub fn weir(&self, node: &Node, arguments: &[&str]) -> Result<String> {
         let mut command = self.command(node)?;
         let output = command.args(arguments).arg("--bpffs").arg(&node.bpffs).output()?;
@@ -135,7 +135,7 @@ fn make_all_read_only_but(writable: &[&Path]) -> io::Result<()> {
 fn set_attributes(folder: &std::ffi::CStr, set: u64, clear: u64) -> io::Result<()> {
     let attributes =
         libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
-    // SAFETY: the kernel reads a path that ends in a zero and a structure of the size it is told.
+    // SAFETY: the kernel reads a path that ends in a zero and a structure of the size given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -21,13 +21,13 @@ pub struct Fixture {
     pub agent: Option<Agent>,
     /// The servers of all pods.
     pub servers: Vec<Servers>,
-    /// What the agent is told.
+    /// What the agent reads.
     pub manifests: Manifests,
     /// The lab.
     pub lab: Lab,
 }
 
-/// Who serves a Service of the stage.
+/// Which pods serve a Service of the fixture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServedBy {
     /// node1's pods.
@@ -83,7 +83,7 @@ impl Fixture {
         Ok(Some(Self { agent: Some(agent), servers, manifests, lab }))
     }
 
-    /// How many packets have ended so on node1.
+    /// How many packets had this outcome on node1.
     ///
     /// # Errors
     /// If the agent cannot be asked.
@@ -91,7 +91,7 @@ impl Fixture {
         self.count(&format!("weir_packets_total{{outcome=\"{outcome}\"}}"))
     }
 
-    /// What the agent of node1 says of a series of its metrics.
+    /// The value of a series of the metrics of node1's agent.
     ///
     /// # Errors
     /// If the agent cannot be asked, or has no such series.
@@ -104,10 +104,10 @@ impl Fixture {
     }
 
     /// Checks that a pod of node1, the client outside, and a process of node1 itself where there is
-    /// cgroup v2, reach the stage's Services in every way: by both families, over TCP and UDP.
+    /// cgroup v2, reach the fixture's Services: in both families, over TCP and UDP.
     ///
     /// # Errors
-    /// If one of them is not answered as it should be.
+    /// If one of them gets no response, or a wrong one.
     pub fn check_traffic(&self) -> Result<()> {
         let lab = &self.lab;
         for served in ServedBy::ALL {
@@ -128,7 +128,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Adds a Service and waits until one of its ClusterIPs answers a pod of node1.
+    /// Adds a Service and waits until one of its ClusterIPs serves a pod of node1.
     ///
     /// # Errors
     /// If it does not in time.

@@ -1,5 +1,5 @@
-//! The programs in the kernel, with maps of their own and attached nowhere: frames are given to them
-//! with `BPF_PROG_TEST_RUN`, within a network namespace that nobody else sees.
+//! The programs in the kernel, with maps of their own and attached nowhere: they are run on frames
+//! with `BPF_PROG_TEST_RUN`, in a network namespace of their own.
 
 use std::process::Command;
 use std::thread;
@@ -27,7 +27,7 @@ pub fn in_own_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Res
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-            // The programs' caches are per CPU: what one packet teaches the next must find.
+            // The programs' caches are per CPU: the next packet must find what the last one cached.
             let mut cpus = CpuSet::new();
             cpus.set(0)?;
             sched_setaffinity(Pid::from_raw(0), &cpus)?;
@@ -43,7 +43,7 @@ pub fn in_own_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Res
 /// Carries out an `ip` command in the calling thread's namespace.
 ///
 /// # Errors
-/// If it fails; what it says is part of the error.
+/// If it fails; its standard error is part of the error.
 pub fn ip(command: &str) -> Result<()> {
     let output = Command::new("ip").args(command.split_whitespace()).output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -51,9 +51,9 @@ pub fn ip(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many senders a program may answer: as many as come, unless a test says otherwise.
+/// How many ICMP replies a program may send: no limit, unless a test sets one.
 const UNLIMITED: u32 = u32::MAX;
-/// A turn so long that no test sees two; and its number.
+/// A turn of the rate limit so long that no test sees two; and its number.
 const NO_TURNS: u32 = 63;
 const FIRST_TURN: u32 = 0;
 
@@ -65,7 +65,7 @@ pub struct AyaPod<T>(pub T);
 // SAFETY: `bytemuck::Pod` asks for all that `aya::Pod` does, and the wrapper adds nothing.
 unsafe impl<T: bytemuck::Pod> aya::Pod for AyaPod<T> {}
 
-/// How a program answered a frame.
+/// What a program made of a frame.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TestRunResult {
     /// The program's return value.
@@ -79,7 +79,7 @@ pub struct TestRunResult {
 /// The loaded programs.
 pub struct Programs {
     ebpf: Ebpf,
-    /// Outcomes counted so far, to tell the next.
+    /// Outcomes counted so far.
     counted: Vec<u64>,
 }
 
@@ -116,7 +116,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Loads a program for processes' sockets and returns what the kernel says of it.
+    /// Loads a program for socket load balancing and returns the kernel's information about it.
     ///
     /// # Errors
     /// If the kernel refuses it.
@@ -125,10 +125,10 @@ impl Programs {
         Ok(program.info()?)
     }
 
-    /// What the kernel says of a program.
+    /// The kernel's information about a program.
     ///
     /// # Errors
-    /// If it says nothing.
+    /// If the kernel gives none.
     pub fn info(&self, program: Program) -> Result<ProgramInfo> {
         let name = program.name();
         Ok(self.ebpf.program(name).context("no such program")?.info()?)
@@ -150,7 +150,7 @@ impl Programs {
         }
     }
 
-    /// Gives `frame` to `program`, as from `device`.
+    /// Runs `program` on `frame`, as received by `device`.
     ///
     /// # Errors
     /// If the kernel will not run it so: a frame without an Ethernet header, for one.
@@ -205,7 +205,7 @@ impl Programs {
         (0..Outcome::COUNT).map(|index| Ok(counts.get(&index, 0)?.iter().sum())).collect()
     }
 
-    /// A map as the kernel knows it.
+    /// The descriptor of a map.
     ///
     /// # Errors
     /// If there is no such map.
@@ -222,13 +222,13 @@ impl Programs {
         Ok(data.fd())
     }
 
-    /// Lets every CPU answer `more` senders more.
+    /// Lets every CPU send `more` ICMP replies more.
     ///
     /// # Errors
     /// If the map is not there.
     pub fn allow_icmp_replies(&mut self, more: u32) -> Result<()> {
-        let answers = AyaPod([FIRST_TURN, UNLIMITED - more]);
-        let values = PerCpuValues::try_from(vec![answers; aya::util::nr_cpus().map_err(|e| e.1)?])?;
+        let state = AyaPod([FIRST_TURN, UNLIMITED - more]);
+        let values = PerCpuValues::try_from(vec![state; aya::util::nr_cpus().map_err(|e| e.1)?])?;
         let mut map: PerCpuArray<_, AyaPod<[u32; 2]>> =
             PerCpuArray::try_from(self.map("ICMP_LIMIT")?)?;
         Ok(map.set(0, values, 0)?)
@@ -323,7 +323,7 @@ impl Programs {
         Ok(filter.set(position.word, word | position.mask, 0)?)
     }
 
-    /// Lets the programs forget every way they have asked for.
+    /// Empties the cache of next hops.
     ///
     /// # Errors
     /// If a map is not there.
@@ -352,7 +352,7 @@ fn named(ebpf: &mut Ebpf, program: Program) -> Result<&mut aya::programs::Progra
     ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
 }
 
-/// The context that says which device a frame came by: the beginning of `struct xdp_md` or of
+/// The context with the device that a frame was received by: the beginning of `struct xdp_md` or of
 /// `struct __sk_buff`, include/uapi/linux/bpf.h.
 #[must_use]
 pub fn context(program: Program, device: u32, length: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What Weir's privileged tests and its demonstration stand on: a lab of network namespaces, real
+//! What Weir's privileged tests and its demonstration are built on: a lab of network namespaces, real
 //! traffic within it, and the agent as a process.
 
 pub mod agent;

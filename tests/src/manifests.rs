@@ -1,5 +1,4 @@
-//! What the agent in a lab is told of the cluster: the sample manifests, and Services that tests make
-//! up.
+//! What the agent in a lab reads: the sample manifests, and Services that tests write.
 
 use std::fmt::Write;
 use std::fs;
@@ -38,7 +37,7 @@ impl Manifests {
         Ok(manifests)
     }
 
-    /// A folder that tells of the nodes of `lab` and nothing else yet.
+    /// A folder with the nodes of `lab` and nothing else yet.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -133,7 +132,7 @@ pub struct Rules<'a> {
     pub spec: Vec<&'a str>,
     /// Whether it is of type LoadBalancer, and reached at [`Offer::vips`] too.
     pub is_balanced: bool,
-    /// Which of its pods are on their way out: terminating, not ready, but serving.
+    /// Which of its pods are terminating: not ready, but serving.
     pub leaving: Vec<&'a Pod>,
 }
 

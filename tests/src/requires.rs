@@ -1,5 +1,5 @@
 //! What a privileged test needs. A test may be skipped only where its user or kernel cannot run it,
-//! and never under `CI`; `cargo xtask test` tells what was skipped.
+//! and never under `CI`; `cargo xtask test` lists what was skipped.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -48,11 +48,11 @@ pub fn control_plane(proxy: Proxy, shape: Shape) -> Result<Option<(Lab, Programs
 }
 
 /// Whether this kernel has links at TC, which came with Linux 6.6
-/// (<https://git.kernel.org/torvalds/c/e420bed02507>). What is said of links alone cannot be tried on an
+/// (<https://git.kernel.org/torvalds/c/e420bed02507>). What is about links alone cannot be tested on an
 /// older one; on a newer one it must be.
 ///
 /// # Errors
-/// If a kernel that is new enough has none, or does not tell its version.
+/// If a kernel that is new enough has none, or its version cannot be read.
 pub fn links_at_tc() -> Result<bool> {
     let has = Tc::of_this_kernel() == Tc::Tcx;
     let version = KernelVersion::current()?;

@@ -12,7 +12,7 @@ pub const SLOWNESS: u32 = if option_env!("WEIR_EMULATED").is_some() { 6 } else {
 /// Tries `check` until it succeeds, and returns what it gave.
 ///
 /// # Errors
-/// If it does not within `timeout`, times [`SLOWNESS`]: its last error, said to be about `what`.
+/// If it does not within `timeout`, times [`SLOWNESS`]: its last error, with `what` as its context.
 pub fn until<T>(what: &str, timeout: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
     /// Between tries, so as not to take the time of those that are waited for.
     const PAUSE: Duration = Duration::from_millis(20);

@@ -50,7 +50,7 @@ impl<'a> Cluster<'a> {
         Ok(Self { lab, api, addresses: addresses.context("a Service has no address")? })
     }
 
-    /// Checks that Services from all over the list answer, the last one among them.
+    /// Checks that Services from all over the list are served, the last one among them.
     pub fn check_all(&self) -> Result<()> {
         let step = (self.addresses.len() / 100).max(1);
         self.addresses.iter().rev().step_by(step).try_for_each(|address| {

@@ -1,8 +1,8 @@
 //! What a large cluster costs the agent: `cargo xtask bench agent`.
 //!
 //! A real API server, without controllers' help: the benchmark itself makes the Services and their
-//! slices, which takes minutes less and leaves the agent the same things to hear. Nothing is asserted
-//! but that packets end at the right pods; the rest is told.
+//! slices, which takes minutes less and gives the agent the same objects to read. Nothing is asserted
+//! but that packets end at the right pods; the rest is printed.
 
 mod cluster;
 mod measure;
@@ -31,18 +31,18 @@ struct Arguments {
     /// Changes of a slice to follow.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     changes: u32,
-    /// More arguments of `weir run`, each as `--agent=ARGUMENT`; sizes of tables say.
+    /// More arguments of `weir run`, each as `--agent=ARGUMENT`; for example sizes of tables.
     #[arg(long = "agent", allow_hyphen_values = true)]
     agent: Vec<String>,
     /// How to print the figures.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Cargo says so to every benchmark.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Longer than the agent ever rests after a plan.
+/// Longer than the agent ever waits between two plans.
 const QUIET: Duration = Duration::from_millis(1500);
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -81,11 +81,11 @@ fn measure(lab: &Lab, control_plane: ControlPlane, arguments: &Arguments) -> Res
     run.extend(arguments.agent.iter().map(String::as_str));
     let start = || Agent::start_with_source(&agent::binary()?, &lab.node1, &run);
 
-    let (heard_before, begun) = (measure::heard(&lab.node1)?, Instant::now());
+    let (received_before, begun) = (measure::received(&lab.node1)?, Instant::now());
     let mut weir = start()?;
     let ready = begun.elapsed();
     let first = Process::of(weir.process())?;
-    let heard = measure::heard(&lab.node1)? - heard_before;
+    let received = measure::received(&lab.node1)? - received_before;
     cluster.check_all()?;
     let changes = cluster.follow_changes(arguments.changes, QUIET)?;
     let changes_in_a_row = cluster.follow_changes(arguments.changes, Duration::ZERO)?;
@@ -103,11 +103,11 @@ fn measure(lab: &Lab, control_plane: ControlPlane, arguments: &Arguments) -> Res
         made,
         ready,
         processor: first.processor,
-        heard,
+        received,
         memory: first.memory,
         memory_after_changes: then.memory,
         most_memory: then.most_memory,
-        maps: measure::maps(&lab.node1).context("cannot tell what the maps take")?,
+        maps: measure::maps(&lab.node1).context("cannot read what the maps take")?,
         changes,
         changes_in_a_row,
         restarted,

@@ -1,4 +1,4 @@
-//! What the system knows of the agent.
+//! What the system counts of the agent.
 
 use std::fs;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Process {
             let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
             Some(kibibytes * 1024)
         };
-        let memory = |field| bytes(field).with_context(|| format!("/proc does not tell {field}"));
+        let memory = |field| bytes(field).with_context(|| format!("/proc does not have {field}"));
         Ok(Self {
             processor: processor(number)?,
             memory: memory("VmRSS:")?,
@@ -50,18 +50,18 @@ fn processor(number: u32) -> Result<Duration> {
 
 /// Bytes that came in by the devices of `node`, headers included: the second field of
 /// `/proc/net/dev` after a name.
-pub fn heard(node: &Node) -> Result<u64> {
+pub fn received(node: &Node) -> Result<u64> {
     let table = node.namespace.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
     let devices = table.lines().filter_map(|line| line.trim().split_once(':'));
-    let heard = devices
+    let received = devices
         .filter(|(name, _)| *name != "lo")
         .filter_map(|(_, counts)| counts.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(heard.sum())
+    Ok(received.sum())
 }
 
 /// Bytes that the maps of `node` take.
 pub fn maps(node: &Node) -> Result<u64> {
     let maps: Vec<Value> = serde_json::from_str(&weir(node, &["show", "maps", "-o", "json"])?)?;
     let memory = maps.iter().map(|map| map["memory"].as_u64()).sum::<Option<u64>>();
-    memory.context("the kernel does not tell the size of a map")
+    memory.context("the kernel does not say how large a map is")
 }

@@ -14,14 +14,14 @@ pub struct Figures {
     pub services: u32,
     /// Endpoints of each.
     pub endpoints: usize,
-    /// To make all objects; the control plane's affair.
+    /// To make all objects, which is the control plane's work.
     pub made: Duration,
     /// From the agent's start until everything was in the kernel.
     pub ready: Duration,
     /// Of a processor's time, the agent's share of that.
     pub processor: Duration,
-    /// Bytes on the wire that the agent heard until then.
-    pub heard: u64,
+    /// Bytes on the wire that the agent received until then.
+    pub received: u64,
     /// Bytes of memory the agent had then.
     pub memory: u64,
     /// Bytes of memory it had after the changes.
@@ -30,8 +30,8 @@ pub struct Figures {
     pub most_memory: u64,
     /// Bytes that all maps take.
     pub maps: u64,
-    /// Each time from the request that changes a slice, after a quiet time, until packets went the
-    /// right way.
+    /// Each time from the request that changes a slice, after a quiet time, until packets reached the
+    /// right pod.
     pub changes: Vec<Duration>,
     /// The same where each change follows the one before at once.
     pub changes_in_a_row: Vec<Duration>,
@@ -48,15 +48,15 @@ pub fn table(figures: &Figures) -> String {
     let spread = |times: &[Duration]| {
         let mut times = times.to_vec();
         times.sort_unstable();
-        let at = |place: usize| times.get(place).copied().unwrap_or_default().as_secs_f64();
+        let at = |index: usize| times.get(index).copied().unwrap_or_default().as_secs_f64();
         let (median, most) = (at(times.len() / 2), at(times.len().saturating_sub(1)));
         format!("{median:.2} s ({:.2} – {most:.2})", at(0))
     };
     for (what, figure) in [
-        ("making the objects, which is the control plane's affair", seconds(figures.made)),
+        ("making the objects, which is the control plane's work", seconds(figures.made)),
         ("the agent's start until everything is in the kernel", seconds(figures.ready)),
         ("of that, the agent on a processor", seconds(figures.processor)),
-        ("heard from the API server until then", mebibytes(figures.heard)),
+        ("received from the API server until then", mebibytes(figures.received)),
         ("memory of the agent then", mebibytes(figures.memory)),
         ("the same after the changes", mebibytes(figures.memory_after_changes)),
         ("the most it ever had", mebibytes(figures.most_memory)),

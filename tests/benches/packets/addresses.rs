@@ -21,7 +21,7 @@ pub const PAYLOAD: usize = 64;
 /// Where a flow's backend is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Location {
-    /// On this node: the destination is translated, and the packet goes on.
+    /// On this node: the destination is translated, and the packet stays in the stack.
     Local,
     /// On another: source and destination are translated, and the packet leaves at once.
     Remote,
@@ -36,7 +36,7 @@ pub struct Addresses {
     pub new_client: IpAddr,
     /// The Service's frontend.
     pub frontend: SocketAddr,
-    /// An address and port of no Service.
+    /// An address and port that is not a Service's.
     pub non_service: SocketAddr,
     /// This node.
     pub own: IpAddr,
@@ -50,7 +50,7 @@ pub struct Addresses {
 
 /// The addresses of `family`.
 pub fn of(family: Family) -> Addresses {
-    // Clients and backends of which no two share a place in the memory of routes.
+    // Clients and backends of which no two share an entry of the FIB cache.
     let [client, new_client, frontend, own, router] = match family {
         Family::V4 => ["198.51.100.16", "198.52.0.0", "203.0.113.1", "192.0.2.1", "192.0.2.2"],
         Family::V6 => {

@@ -21,7 +21,7 @@ pub struct Bench {
     device: u32,
 }
 
-/// The kind of hook a program stands at.
+/// The kind of hook of a program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum HookKind {
     /// XDP
@@ -116,19 +116,19 @@ impl Bench {
             }
             match family {
                 Family::V4 => {
-                    self.know("FIRST_V4", tuple::<V4>(&frame)?)?;
-                    self.know("SECOND_V4", tuple::<V4>(&frame)?)?;
+                    self.insert("FIRST_V4", tuple::<V4>(&frame)?)?;
+                    self.insert("SECOND_V4", tuple::<V4>(&frame)?)?;
                 }
                 Family::V6 => {
-                    self.know("FIRST_V6", tuple::<V6>(&frame)?)?;
-                    self.know("SECOND_V6", tuple::<V6>(&frame)?)?;
+                    self.insert("FIRST_V6", tuple::<V6>(&frame)?)?;
+                    self.insert("SECOND_V6", tuple::<V6>(&frame)?)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn know<K: bytemuck::Pod>(&mut self, table: &str, tuple: K) -> Result<()> {
+    fn insert<K: bytemuck::Pod>(&mut self, table: &str, tuple: K) -> Result<()> {
         let map = self.ebpf.map_mut(table).with_context(|| format!("no map {table}"))?;
         let mut map: HashMap<_, AyaPod<K>, u64> = HashMap::try_from(map)?;
         Ok(map.insert(AyaPod(tuple), 1, 0)?)

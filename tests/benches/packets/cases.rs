@@ -22,7 +22,7 @@ pub enum Role {
     Reply,
     /// The first of a flow, while both tables are full.
     New,
-    /// Nobody's: of no Service.
+    /// Not addressed to a Service.
     NoService,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Flows {
 /// One thing that is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Where the backend is; of a stranger, whose tables it meets.
+    /// Where the backend is; without one, whose tables are used.
     pub location: Location,
     /// What the packet is.
     pub role: Role,
@@ -174,13 +174,13 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.role, self.location) {
-            (Role::Forward, Location::Local) => "established, backend here",
-            (Role::Forward, Location::Remote) => "established, backend elsewhere",
-            (Role::Reply, Location::Local) => "reply, backend here",
-            (Role::Reply, Location::Remote) => "reply, backend elsewhere",
-            (Role::New, Location::Local) => "new flow, backend here",
-            (Role::New, Location::Remote) => "new flow, backend elsewhere",
-            (Role::NoService, _) => "no service's",
+            (Role::Forward, Location::Local) => "established, local backend",
+            (Role::Forward, Location::Remote) => "established, remote backend",
+            (Role::Reply, Location::Local) => "reply, local backend",
+            (Role::Reply, Location::Remote) => "reply, remote backend",
+            (Role::New, Location::Local) => "new flow, local backend",
+            (Role::New, Location::Remote) => "new flow, remote backend",
+            (Role::NoService, _) => "not a Service",
         })
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Programs of the real object run under `BPF_PROG_TEST_RUN` behind a wrapper that makes each packet
 //! new (`lb_ebpf::bench::shared`). Every round runs every case once, in an order of its own; what a round's
-//! floor cost is subtracted from that round's cases, and the rest is also told in hash look-ups of
+//! floor cost is subtracted from that round's cases, and the rest is also printed in hash look-ups of
 //! the same round, because machines are noisy and ratios travel better than nanoseconds. After every
-//! sample the programs' own counters must say that each packet ended as the case says.
+//! sample the programs' own counters must show that each packet had the case's outcome.
 
 mod addresses;
 mod bench;
@@ -31,7 +31,7 @@ struct Arguments {
     /// How to print the figures.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Cargo says so to every benchmark.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -155,7 +155,7 @@ impl Meter {
         Ok(meter)
     }
 
-    /// Lets the programs learn the ways to all hosts, which XDP leaves to TC; nothing is checked.
+    /// Lets the programs look up the next hops of all hosts, which XDP leaves to TC; nothing is checked.
     fn fill_fib_cache(&mut self, case: &Case) -> Result<()> {
         let Self { bench, programs, .. } = self;
         let hook = HookKind::of(case.program);

@@ -1,5 +1,5 @@
 //! The benchmark's namespace and the contents of the maps: one Service of sixteen endpoints, and
-//! 65,536 established flows to it, which fill the connection table to its last entry.
+//! 65,536 established flows to it, which fill the conntrack table to its last entry.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,12 +18,12 @@ use weir_tests::kernel::{Programs, ip};
 use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, Location, OWN_PORTS, PORT_BITS};
 use crate::cases::Flows;
 
-/// Entries of a connection table: two for each of 65,536 flows.
+/// Entries of a conntrack table: two for each of 65,536 flows.
 pub const CONNECTIONS: u32 = 2 * (Flows::Many.mask() + 1);
-/// Entries of a table of half-open flows: what the agent gives to a connection table of that size.
+/// Entries of a table of half-open flows: what the agent gives to a conntrack table of that size.
 pub const HALF_OPEN: u32 = CONNECTIONS / 4;
 
-/// Builds the place in the calling thread's namespace; returns the network device.
+/// Builds the testbed in the calling thread's namespace; returns the network device.
 pub fn build() -> Result<u32> {
     let text = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
     let (node, router) = (text(NODE_LINK), text(ROUTER_LINK));
@@ -35,11 +35,11 @@ pub fn build() -> Result<u32> {
     ip(&format!("link set net0 mtu {MTU} up"))?;
     ip("link set far0 up")?;
     for family in Family::ALL {
-        let place = addresses::of(family);
-        let via = place.router;
-        ip(&format!("address add dev net0 {}/{}", place.own, place.link))?;
+        let addresses = addresses::of(family);
+        let via = addresses.router;
+        ip(&format!("address add dev net0 {}/{}", addresses.own, addresses.link))?;
         ip(&format!("neighbour add {via} lladdr {router} dev net0 nud permanent"))?;
-        for network in place.outside {
+        for network in addresses.outside {
             ip(&format!("route add {network} via {via}"))?;
         }
     }
@@ -47,7 +47,7 @@ pub fn build() -> Result<u32> {
 }
 
 /// Loads the programs with maps as an agent would size them, and fills these with the Service and
-/// its flows. Each place has programs of its own, so that every table is equally large and full.
+/// its flows. Each location has programs of its own, so that every table is equally large and full.
 pub fn programs(location: Location, protocol: Protocol, device: u32) -> Result<Programs> {
     let mut programs = Programs::load(|map| match map {
         "CONNTRACK_V4" | "CONNTRACK_V6" => CONNECTIONS,
@@ -95,9 +95,8 @@ where
     ConntrackEntry<A>: bytemuck::Pod,
 {
     let family = if A::FAMILY == Family::V4 { "V4" } else { "V6" };
-    let dialled = addresses::of(A::FAMILY).frontend;
-    let frontend: Frontend<A> =
-        Frontend::new(address(dialled.ip()), Port::new(dialled.port()), protocol);
+    let to = addresses::of(A::FAMILY).frontend;
+    let frontend: Frontend<A> = Frontend::new(address(to.ip()), Port::new(to.port()), protocol);
     let pool = Pool { base: 0, length: SLOTS };
     let row = FrontendRow { service: SERVICE, pools: [pool; 3], affinity: 0, flags: 0 };
     programs.insert(&format!("FRONTENDS_{family}"), frontend, row)?;
@@ -134,15 +133,15 @@ fn established<A: Address>(
     protocol: Protocol,
     flow: u32,
 ) -> (Tuple<A>, ConntrackEntry<A>) {
-    let place = addresses::of(A::FAMILY);
+    let addresses = addresses::of(A::FAMILY);
     let (port, host) = ((flow & ((1 << PORT_BITS) - 1)) as u16, flow >> PORT_BITS);
-    let client = nth(place.client, host);
+    let client = nth(addresses.client, host);
     let from = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT + port);
-    let tuple = frame::tuple::<A>(from, place.frontend, protocol);
+    let tuple = frame::tuple::<A>(from, addresses.frontend, protocol);
     let (source, host, flags) = match location {
         Location::Local => (from, 0, 0),
         Location::Remote => {
-            let own = SocketAddr::new(place.own, FIRST_OWN_PORT + port);
+            let own = SocketAddr::new(addresses.own, FIRST_OWN_PORT + port);
             (own, host, ConntrackEntry::<A>::SNAT)
         }
     };

@@ -18,9 +18,9 @@ use weir_tests::traffic::{ECHO_PORT, HTTP_PORT};
 pub enum Call {
     /// connect(2) of a UDP socket, the same again and again: no packet is sent.
     Connect,
-    /// connect(2) of a TCP socket, one request and its answer, and the socket's end.
+    /// connect(2) of a TCP socket, one request and its response, and close(2).
     Open,
-    /// One request and its answer over a TCP connection that stands.
+    /// One request and its response over an open TCP connection.
     Exchange,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// Who calls.
+/// Who calls: a process of the node, or a pod.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Caller {
     /// A process of the node.
@@ -65,10 +65,10 @@ impl fmt::Display for Caller {
     }
 }
 
-/// Whom it dials.
+/// The destination.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Target {
-    /// An address that is nobody's of the cluster.
+    /// An address outside the cluster.
     Outside,
     /// A pod, by its own address.
     Pod,
@@ -79,7 +79,7 @@ pub enum Target {
 /// A call that is timed, in one family.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
-    /// What tells it from others.
+    /// What distinguishes it from others.
     pub name: (Family, Caller, Call, Target),
     namespace: &'a Namespace,
     end: SocketAddr,
@@ -172,7 +172,7 @@ impl fmt::Display for Case<'_> {
     }
 }
 
-/// Sends a byte and has it back. After this the server has taken the connection out of its queue, which
+/// Sends a byte and receives it back. After this the server has taken the connection out of its queue, which
 /// is short.
 fn ask(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"?")?;

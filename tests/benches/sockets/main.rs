@@ -1,7 +1,7 @@
-//! What dialling a Service costs a process: `cargo xtask bench sockets`.
+//! What connecting to a Service costs a process: `cargo xtask bench sockets`.
 //!
 //! Calls of a process of node1, and of a pod for comparison, are timed in a lab. Every round has every
-//! case once, in another order; a case that goes to a Service stands beside the same to a pod by itself.
+//! case once, in another order; a case that goes to a Service is compared with the same to a pod directly.
 //! Nothing is asserted but that every call succeeds.
 
 mod cases;
@@ -19,16 +19,16 @@ use weir_tests::requires;
 use cases::{Case, Times};
 use echo::Echo;
 
-/// Measure what dialling a Service costs a process.
+/// Measure what connecting to a Service costs a process.
 #[derive(Parser)]
 struct Arguments {
-    /// Rounds; medians are told.
+    /// Rounds; medians are printed.
     #[arg(long, default_value_t = 11, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How to print the figures.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Cargo says so to every benchmark.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }

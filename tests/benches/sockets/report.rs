@@ -12,7 +12,7 @@ pub struct Figure {
     family: String,
     caller: String,
     call: String,
-    /// To an address that is nobody's of the cluster: before Weir ran, and with it.
+    /// To an address outside the cluster: before Weir ran, and with it.
     outside: Option<(f64, f64)>,
     /// To a pod by its own address: before Weir ran, and with it.
     pod: (f64, f64),
@@ -45,17 +45,19 @@ pub fn table(figures: &[Figure]) -> String {
         "microseconds per call",
         "",
         "",
-        "to a stranger, without Weir",
+        "to an outside address, without Weir",
         "with",
-        "to a pod by itself, without Weir",
+        "to a pod directly, without Weir",
         "with",
         "to its Service",
-        "of a pod by itself",
+        "relative to a pod directly",
     ]);
     for figure in figures {
-        let told = |nanoseconds: f64| format!("{:.2}", nanoseconds / 1000.0);
+        let microseconds = |nanoseconds: f64| format!("{:.2}", nanoseconds / 1000.0);
         let of = |both: Option<(f64, f64)>| {
-            both.map_or_else(Default::default, |(without, with)| [told(without), told(with)])
+            both.map_or_else(Default::default, |(without, with)| {
+                [microseconds(without), microseconds(with)]
+            })
         };
         let [outside, outside_with] = of(figure.outside);
         let [pod, pod_with] = of(Some(figure.pod));
@@ -67,7 +69,7 @@ pub fn table(figures: &[Figure]) -> String {
             outside_with,
             pod,
             pod_with,
-            told(figure.service),
+            microseconds(figure.service),
             format!("{:.2}", figure.service / figure.pod.1),
         ]);
     }

@@ -1,5 +1,5 @@
 //! A pod reaches a Service at its ClusterIP, whichever pod serves it: one on its node, one on another,
-//! or itself. The backend sees the client's own address, but for a pod that reaches itself.
+//! or itself. The backend sees the client's own address, except for a pod that reaches itself (hairpin).
 
 use anyhow::{Result, ensure};
 use lb_common::address::{Family, Protocol};

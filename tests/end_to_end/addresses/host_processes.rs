@@ -1,5 +1,5 @@
-//! Processes of the node itself reach Services as pods do: their sockets are given a backend when they
-//! dial, and they are told the frontend wherever they ask.
+//! Processes of the node itself reach Services as pods do: their sockets get a backend at connect(2) or
+//! sendmsg(2), and getpeername(2) and recvmsg(2) return the frontend.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -21,7 +21,7 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
-/// How soon a process must be told what no packet has to tell it.
+/// How long a call may take that fails without any packet.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 #[test]
@@ -62,25 +62,25 @@ fn reach(shape: Shape) -> Result<()> {
 }
 
 #[test]
-fn a_process_is_told_the_frontend_it_dialled() -> Result<()> {
+fn getpeername_and_recvmsg_return_the_frontend() -> Result<()> {
     let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
     let offer = ServedBy::AllPods.offer(&fixture.lab);
     let node = &fixture.lab.node1.namespace;
     for frontend in frontends(&fixture.lab, &offer) {
-        for dialled in [Some(frontend), mapped(frontend)].into_iter().flatten() {
-            let stream = node.run(|| Ok(TcpStream::connect_timeout(&dialled, TIMEOUT)?))?;
-            ensure!(stream.peer_addr()? == dialled, "{dialled}: {}", stream.peer_addr()?);
+        for to in [Some(frontend), mapped(frontend)].into_iter().flatten() {
+            let stream = node.run(|| Ok(TcpStream::connect_timeout(&to, TIMEOUT)?))?;
+            ensure!(stream.peer_addr()? == to, "{to}: {}", stream.peer_addr()?);
 
-            let socket = udp_socket(&fixture.lab, dialled)?;
-            // Not connected: every datagram says where it goes, and whom it came from.
+            let socket = udp_socket(&fixture.lab, to)?;
+            // Not connected: every datagram has its own destination and source.
             for _ in 0..3 {
-                ensure!(asked(&socket, dialled)? == dialled, "an answer not from {dialled}");
+                ensure!(asked(&socket, to)? == to, "a reply not from {to}");
             }
-            socket.connect(dialled)?;
-            ensure!(socket.peer_addr()? == dialled, "{dialled}: {}", socket.peer_addr()?);
-            ensure!(asked(&socket, dialled)? == dialled, "an answer not from {dialled}");
+            socket.connect(to)?;
+            ensure!(socket.peer_addr()? == to, "{to}: {}", socket.peer_addr()?);
+            ensure!(asked(&socket, to)? == to, "a reply not from {to}");
         }
     }
     Ok(())
@@ -97,14 +97,14 @@ fn a_socket_that_is_not_connected_speaks_to_several_services() -> Result<()> {
         });
         let socket = udp_socket(&fixture.lab, ends[0])?;
         for end in ends.into_iter().chain(ends) {
-            ensure!(asked(&socket, end)? == end, "an answer not from {end}");
+            ensure!(asked(&socket, end)? == end, "a reply not from {end}");
         }
     }
     Ok(())
 }
 
 #[test]
-fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Result<()> {
+fn a_connected_udp_socket_is_destroyed_when_its_backend_is_removed() -> Result<()> {
     let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
@@ -113,13 +113,13 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
     let frontends = frontends(lab, &offer);
     let mut ends = frontends.clone();
     ends.extend(frontends.into_iter().filter_map(mapped));
-    // Two that are none of Weir's: one to a pod by itself, and one that dialled before there was a
-    // Service, which is then told, too.
+    // Two that Weir did not balance: one to a pod directly, and one that was connected before there was
+    // a Service, which is then destroyed, too.
     let pod = |family| SocketAddr::new(lab.node1.pods[0].addresses.of(family), ECHO_PORT);
-    let by_itself = connected(lab, pod(Family::V4))?;
+    let direct = connected(lab, pod(Family::V4))?;
     let early = connected(lab, ends[0])?;
     fixture.add(&offer)?;
-    until("who dialled too early is told", CHANGE, || told_to_dial_again(&early))?;
+    until("the early socket is destroyed", CHANGE, || was_destroyed(&early))?;
 
     let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
     let are_counted = |all: u64| {
@@ -132,17 +132,17 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
     are_counted(1)?;
     for next in [&lab.node2.pods[0], &lab.node1.pods[1]] {
         for socket in &sockets {
-            speaks(socket)?;
+            exchange(socket)?;
         }
         offer.pods = vec![next];
         fixture.manifests.offer(&offer)?;
         for (socket, end) in sockets.iter().zip(&ends) {
-            until("the process is told", CHANGE, || told_to_dial_again(socket))?;
+            until("the socket is destroyed", CHANGE, || was_destroyed(socket))?;
             socket.connect(end)?;
-            let response = speaks(socket)?;
+            let response = exchange(socket)?;
             ensure!(response.starts_with(&next.name), "{response} instead of {}", next.name);
         }
-        speaks(&by_itself)?;
+        exchange(&direct)?;
     }
     are_counted(1 + 2 * sockets.len() as u64)
 }
@@ -150,12 +150,12 @@ fn a_datagram_socket_that_is_connected_is_told_when_its_backend_is_gone() -> Res
 /// A socket of node1 that is connected to `end`.
 fn connected(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
     let socket = udp_socket(lab, end)?;
-    socket.connect(end).with_context(|| format!("{end} cannot be dialled"))?;
+    socket.connect(end).with_context(|| format!("cannot connect to {end}"))?;
     Ok(socket)
 }
 
-/// Checks that a datagram is answered, and returns the answer.
-fn speaks(socket: &UdpSocket) -> Result<String> {
+/// Sends a datagram and returns the reply.
+fn exchange(socket: &UdpSocket) -> Result<String> {
     socket.send(b"?")?;
     let mut response = [0; 256];
     let length = socket.recv(&mut response)?;
@@ -163,7 +163,7 @@ fn speaks(socket: &UdpSocket) -> Result<String> {
 }
 
 /// Checks that the kernel has ended the connection of a socket, which takes the error off it.
-fn told_to_dial_again(socket: &UdpSocket) -> Result<()> {
+fn was_destroyed(socket: &UdpSocket) -> Result<()> {
     let error = socket.take_error()?.context("the socket is still connected")?;
     ensure!(error.kind() == ErrorKind::ConnectionAborted, "{error}");
     Ok(())
@@ -177,22 +177,22 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
     let lab = &fixture.lab;
     let nobody = Offer { name: "nobody", number: 31, pods: Vec::new() };
     fixture.manifests.offer(&nobody)?;
-    let far = Offer { name: "far", number: 32, pods: lab.node2.pods.iter().collect() };
+    let remote = Offer { name: "remote", number: 32, pods: lab.node2.pods.iter().collect() };
     let spec = vec!["internalTrafficPolicy: Local", "externalTrafficPolicy: Local"];
-    fixture.manifests.offer_under(&far, &Rules { spec, ..Rules::default() })?;
+    fixture.manifests.offer_under(&remote, &Rules { spec, ..Rules::default() })?;
     let undefined = |frontend: SocketAddr| SocketAddr::new(frontend.ip(), Offer::PORT + 1);
     for family in Family::ALL {
-        let [cluster_ip, node_port] = of_family(lab, &far, family);
+        let [cluster_ip, node_port] = of_family(lab, &remote, family);
         // To this node's own processes the policy for traffic from outside is Cluster.
-        meets(lab, node_port, AttemptResult::Replied)?;
-        meets(lab, cluster_ip, AttemptResult::Forbidden)?;
+        gets(lab, node_port, AttemptResult::Replied)?;
+        gets(lab, cluster_ip, AttemptResult::Forbidden)?;
         let [cluster_ip, node_port] = of_family(lab, &nobody, family);
-        meets(lab, cluster_ip, rejected())?;
-        meets(lab, node_port, rejected())?;
+        gets(lab, cluster_ip, rejected())?;
+        gets(lab, node_port, rejected())?;
         // A datagram socket may be connected there, to learn which source address it would have.
         let missing = undefined(cluster_ip);
-        let met = attempt(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
-        ensure!(met == rejected(), "{missing}/tcp: {met:?}");
+        let result = attempt(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
+        ensure!(result == rejected(), "{missing}/tcp: {result:?}");
         connected(lab, missing)?;
         let error = udp_socket(lab, missing)?.send_to(b"?", missing).err();
         let kind = error.as_ref().map(std::io::Error::kind);
@@ -206,7 +206,7 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
     Ok(())
 }
 
-/// How a process hears that its call is rejected: by `EPERM` from kernels that let no other error be set.
+/// How a rejected call fails: with `EPERM` on kernels where a program cannot set another error.
 pub fn rejected() -> AttemptResult {
     if Features::of_this_kernel().sets_errors() {
         AttemptResult::Refused
@@ -215,14 +215,17 @@ pub fn rejected() -> AttemptResult {
     }
 }
 
-/// Checks what becomes of TCP and UDP to `at`, once Weir has heard of it.
-pub fn meets(lab: &Lab, at: SocketAddr, expected: AttemptResult) -> Result<()> {
+/// Checks the result of TCP and UDP connections to `at`, once Weir serves it.
+pub fn gets(lab: &Lab, at: SocketAddr, expected: AttemptResult) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
         until("the Service is known", CHANGE, || {
             let begun = Instant::now();
-            let met = attempt(&lab.node1.namespace, at, protocol, AT_ONCE)?;
+            let result = attempt(&lab.node1.namespace, at, protocol, AT_ONCE)?;
             let took = begun.elapsed();
-            ensure!(met == expected && took < AT_ONCE, "{at}/{protocol}: {met:?} after {took:?}");
+            ensure!(
+                result == expected && took < AT_ONCE,
+                "{at}/{protocol}: {result:?} after {took:?}"
+            );
             Ok(())
         })?;
     }
@@ -245,7 +248,7 @@ fn source_ranges_hold_for_the_node_too() -> Result<()> {
         let rules = Rules { is_balanced: true, spec: vec![&ranges], ..Rules::default() };
         fixture.manifests.offer_under(&offer, &rules)?;
         for family in Family::ALL {
-            meets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), expected)?;
+            gets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), expected)?;
         }
     }
     Ok(())
@@ -265,14 +268,14 @@ fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> R
     let streams = ends.map(|end| {
         fixture.lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(&end, TIMEOUT)?))
     });
-    let all_is_well = || -> Result<()> {
+    let check_all = || -> Result<()> {
         for ((end, socket), stream) in ends.iter().zip(&sockets).zip(&streams) {
             let (socket, stream) = (socket.as_ref(), stream.as_ref());
             let (Ok(socket), Ok(stream)) = (socket, stream) else {
-                anyhow::bail!("{end} cannot be dialled: {socket:?}, {stream:?}");
+                anyhow::bail!("cannot connect to {end}: {socket:?}, {stream:?}");
             };
-            ensure!(asked(socket, *end)? == *end, "an answer not from {end}");
-            ensure!(stream.peer_addr()? == *end, "{end} is told as {}", stream.peer_addr()?);
+            ensure!(asked(socket, *end)? == *end, "a reply not from {end}");
+            ensure!(stream.peer_addr()? == *end, "{end} is shown as {}", stream.peer_addr()?);
         }
         for frontend in ends {
             Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP }
@@ -280,14 +283,14 @@ fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> R
         }
         Ok(())
     };
-    all_is_well()?;
+    check_all()?;
     fixture.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
-    all_is_well()?;
+    check_all()?;
     let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &[])?;
-    all_is_well()?;
+    check_all()?;
     agent.end(Signal::SIGTERM)?;
 
-    // The next one is told to leave sockets alone.
+    // The next one does not balance sockets.
     let off = ["--socket-balancing", "off"];
     let agent = Agent::start(&fixture.lab.node1, &fixture.manifests, &off)?;
     let status = weir(&fixture.lab.node1, &["show", "status"])?;
@@ -361,7 +364,7 @@ fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
             Ok(())
         })?;
         // A socket that is not connected moves at its next datagram.
-        ensure!(asked(&socket, end)? == end, "an answer not from {end}");
+        ensure!(asked(&socket, end)? == end, "a reply not from {end}");
     }
     Ok(())
 }
@@ -381,7 +384,7 @@ fn start_with(shape: Shape, arguments: &[&str]) -> Result<Option<Fixture>> {
     Ok(Some(fixture))
 }
 
-/// What a process of node1 dials to reach `offer`, in both families.
+/// The frontends of `offer` for a process of node1, in both families.
 fn frontends(lab: &Lab, offer: &Offer) -> Vec<SocketAddr> {
     Family::ALL.map(|family| of_family(lab, offer, family)).concat()
 }
@@ -392,7 +395,7 @@ pub fn of_family(lab: &Lab, offer: &Offer, family: Family) -> [SocketAddr; 2] {
     [cluster_ip, (lab.node1.addresses.of(family), offer.node_port()).into()]
 }
 
-/// An IPv4 address as a socket of IPv6 dials it.
+/// The IPv4-mapped IPv6 address.
 fn mapped(end: SocketAddr) -> Option<SocketAddr> {
     match end.ip() {
         IpAddr::V4(ip) => Some(SocketAddr::new(ip.to_ipv6_mapped().into(), end.port())),
@@ -409,7 +412,7 @@ fn udp_socket(lab: &Lab, end: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends a datagram to `end`; who answers, as the socket is told.
+/// Sends a datagram to `end`; the source of the reply, as recvmsg(2) returns it.
 fn asked(socket: &UdpSocket, end: SocketAddr) -> Result<SocketAddr> {
     socket.send_to(b"?", end)?;
     let (_, from) = socket.recv_from(&mut [0; 256]).with_context(|| format!("{end} is silent"))?;

@@ -1,5 +1,5 @@
 //! A client outside reaches a Service at a node's address and the Service's node port. A backend on
-//! that node sees the client's own address; one elsewhere sees the node's, so that it answers there.
+//! that node sees the client's own address; a remote one sees the node's, so that its replies return there.
 
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 
@@ -61,7 +61,7 @@ fn node_ports_are_reached_with_native_xdp_through_an_overlay() -> Result<()> {
 }
 
 #[test]
-fn no_socket_of_the_node_has_a_node_port_and_one_that_takes_it_hears_nothing() -> Result<()> {
+fn no_socket_of_the_node_has_a_node_port_and_one_that_takes_it_receives_nothing() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };

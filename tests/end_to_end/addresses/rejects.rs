@@ -1,5 +1,5 @@
-//! What cannot be served is refused at once where nobody could serve it, and goes unanswered where
-//! somebody elsewhere could, or nobody should know. Addresses of Services answer pings.
+//! A Service without any endpoint rejects at once; one with remote endpoints alone drops where its policy
+//! is Local, as do addresses that no Service has. Addresses of Services reply to pings.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
@@ -14,12 +14,12 @@ use weir_tests::manifests::{Offer, Rules};
 use weir_tests::traffic::{AttemptResult, attempt, ping};
 use weir_tests::wait::until;
 
-/// How long a refusal may take. Of the first packet of a TCP connection the kernel may hear before
-/// its `connect` has let go of the socket; it then acts on the next one, a second later, see
+/// How long a refusal may take. The ICMP error about the first packet of a TCP connection may come
+/// while `connect` still holds the socket; the kernel then acts on the next one, a second later, see
 /// `LockDroppedIcmps`. The one after that would be sent three seconds after the first.
 const AT_ONCE: Duration = Duration::from_millis(2500);
 
-/// How long nothing must come for a frontend to be silent.
+/// How long there must be no reply for packets to be dropped.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// How long a change of the manifests may take.
@@ -34,13 +34,13 @@ fn a_service_without_endpoints_refuses_at_once() -> Result<()> {
     let rules = Rules { is_balanced: true, ..Rules::default() };
     fixture.manifests.offer_under(&offer, &rules)?;
     let at = Family::ALL.map(|family| frontends(&fixture.lab, &offer, family)).concat();
-    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)?;
+    all_get(&clients(&fixture.lab), &at, AttemptResult::Refused)?;
 
     // A Service that loses its last endpoint, as well.
     let offer = Offer { pods: Vec::new(), ..ServedBy::LocalPods.offer(&fixture.lab) };
     fixture.manifests.offer(&offer)?;
     let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT).into());
-    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)
+    all_get(&clients(&fixture.lab), &at, AttemptResult::Refused)
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn a_cluster_ip_refuses_at_ports_that_its_service_does_not_have() -> Result<()> 
     };
     let offer = ServedBy::AllPods.offer(&fixture.lab);
     let at = Family::ALL.map(|family| (offer.cluster_ips().of(family), Offer::PORT + 1).into());
-    all_meet(&clients(&fixture.lab), &at, AttemptResult::Refused)
+    all_get(&clients(&fixture.lab), &at, AttemptResult::Refused)
 }
 
 #[test]
-fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Result<()> {
+fn clients_outside_get_no_reply_where_the_only_endpoints_are_remote() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -69,10 +69,10 @@ fn clients_outside_hear_nothing_where_the_only_endpoints_are_elsewhere() -> Resu
     };
     let at = Family::ALL.map(of_family).concat();
     let [pod, client] = clients(lab);
-    // Pods are served, which tells that the Service is known.
-    all_meet(&[pod], &at, AttemptResult::Replied)?;
+    // Pods are served, which shows that the Service is known.
+    all_get(&[pod], &at, AttemptResult::Replied)?;
     let before = fixture.counted(Outcome::DroppedNoLocalEndpoint)?;
-    all_meet(&[client], &at, AttemptResult::NoReply)?;
+    all_get(&[client], &at, AttemptResult::NoReply)?;
     let dropped = fixture.counted(Outcome::DroppedNoLocalEndpoint)? - before;
     ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
     Ok(())
@@ -93,7 +93,7 @@ spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
     let at = Family::ALL.map(|family| SocketAddr::from((free.of(family), Offer::PORT)));
     until("the range of Services is known", CHANGE, || {
         let before = fixture.counted(Outcome::DroppedUnallocatedAddress)?;
-        all_meet(&clients(&fixture.lab), &at, AttemptResult::NoReply)?;
+        all_get(&clients(&fixture.lab), &at, AttemptResult::NoReply)?;
         let dropped = fixture.counted(Outcome::DroppedUnallocatedAddress)? - before;
         ensure!(dropped >= 8, "of eight packets {dropped} were dropped by Weir");
         Ok(())
@@ -101,7 +101,7 @@ spec: {cidrs: [10.96.0.0/24, 'fd96::/112']}
 }
 
 #[test]
-fn addresses_of_services_answer_pings() -> Result<()> {
+fn addresses_of_services_reply_to_pings() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -118,7 +118,7 @@ fn addresses_of_services_answer_pings() -> Result<()> {
                 }
             }
         }
-        // Those of others are answered by them, and not of others not.
+        // Pings to other addresses are left alone.
         ping(&lab.client, lab.node1.addresses.of(family), 56, AT_ONCE)?;
         ping(&lab.node1.pods[0].namespace, lab.node2.pods[0].addresses.of(family), 56, AT_ONCE)?;
     }
@@ -140,8 +140,8 @@ fn clients(lab: &Lab) -> [&Namespace; 2] {
     [&lab.node1.pods[1].namespace, &lab.client]
 }
 
-/// Checks what clients are told who dial any of `frontends`, all at once.
-fn all_meet(
+/// Checks the result of connections to each of `frontends`, all at once.
+fn all_get(
     clients: &[&Namespace],
     frontends: &[SocketAddr],
     expected: AttemptResult,
@@ -151,8 +151,7 @@ fn all_meet(
         for client in clients {
             for frontend in frontends {
                 for protocol in [Protocol::TCP, Protocol::UDP] {
-                    attempts
-                        .push(scope.spawn(move || meets(client, *frontend, protocol, expected)));
+                    attempts.push(scope.spawn(move || gets(client, *frontend, protocol, expected)));
                 }
             }
         }
@@ -161,8 +160,8 @@ fn all_meet(
     })
 }
 
-/// Checks what a client is told, once the agent has followed the manifests.
-fn meets(
+/// Checks the result of a connection, once the agent has followed the manifests.
+fn gets(
     client: &Namespace,
     frontend: SocketAddr,
     protocol: Protocol,

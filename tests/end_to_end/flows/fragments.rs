@@ -1,4 +1,4 @@
-//! Datagrams that are sent in fragments reach a backend, and its answers in fragments the client, in
+//! Datagrams that are sent in fragments reach a backend, and the replies in fragments the client, in
 //! whatever order the fragments come.
 
 use std::net::{SocketAddr, UdpSocket};
@@ -98,7 +98,7 @@ fn origins<'a>(lab: &'a Lab, offer: &Offer, family: Family) -> [(Origin<'a>, Soc
     [(Origin::Pod(&lab.node1.pods[1]), cluster_ip), (Origin::Outside, node_port)]
 }
 
-/// Sends a datagram in three fragments, in this order, and has it back.
+/// Sends a datagram in three fragments, in this order, and receives it back.
 fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) -> Result<()> {
     const RAW: i32 = 255;
     let family = Family::of(&frontend.ip());
@@ -123,8 +123,8 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
         raw.send_to(packet, &SocketAddr::from((frontend.ip(), 0)).into())?;
     }
     let mut response = [0; 256];
-    let (length, from) = listener.recv_from(&mut response).context("no answer")?;
-    ensure!(from == frontend, "an answer from {from}");
+    let (length, from) = listener.recv_from(&mut response).context("no reply")?;
+    ensure!(from == frontend, "a reply from {from}");
     ensure!(response[..length].ends_with(&payload), "it came back changed");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Many connections at once: each is answered, by a pod that serves the Service, and all pods get
+//! Many connections at once: each is served, by a pod that serves the Service, and all pods get
 //! their share.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What becomes of packets and connections on their way: each protocol, each size, many at once.
+//! Packets and connections on their path: each protocol, each size, many at once.
 
 mod fragments;
 mod many_connections;

@@ -1,5 +1,5 @@
-//! A link somewhere behind the client carries smaller packets than those at both ends: whoever sends
-//! larger ones is told through the frontend, and everything arrives.
+//! A link on the path has a smaller MTU than those at both ends: ICMP errors about larger packets come
+//! from the frontend, and everything arrives.
 
 use anyhow::Result;
 use lb_common::address::{Family, Protocol};
@@ -8,7 +8,7 @@ use weir_tests::lab::{NarrowLink, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{Flow, Origin};
 
-/// Bytes of a packet that the narrow link carries, and of a datagram that is cut into many of them.
+/// The MTU of the narrow link, and the bytes of a datagram that makes many fragments of that size.
 const MTU: u16 = 1300;
 const DATAGRAM: usize = 60_000;
 
@@ -28,7 +28,7 @@ fn a_narrow_link_between_the_nodes() -> Result<()> {
 }
 
 #[test]
-fn a_narrow_link_before_far_pods() -> Result<()> {
+fn a_narrow_link_before_remote_pods() -> Result<()> {
     check(NarrowLink::RemotePods, Shape::default(), &[])
 }
 

@@ -1,5 +1,5 @@
 //! One client port may lead to one backend through several frontends at once: the backend then sees
-//! another port, and each answer finds its way.
+//! another port, and each reply reaches the right socket.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! SCTP is balanced as TCP is, checksum included, whether or not the kernel has SCTP itself; and
-//! nothing of it makes the kernel load that.
+//! nothing makes the kernel load its module.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,10 +27,10 @@ fn sctp_is_balanced_without_the_kernels_module() -> Result<()> {
         .pods()
         .map(|pod| SctpServer::start(&pod.namespace, &pod.name, HTTP_PORT))
         .collect::<Result<Vec<_>>>()?;
-    let here = Offer { name: "sctp-here", number: 35, pods: lab.node1.pods.iter().collect() };
-    let far = Offer { name: "sctp-far", number: 36, pods: lab.node2.pods.iter().collect() };
+    let local = Offer { name: "sctp-local", number: 35, pods: lab.node1.pods.iter().collect() };
+    let remote = Offer { name: "sctp-remote", number: 36, pods: lab.node2.pods.iter().collect() };
     let mut own = 40_000;
-    for offer in [&here, &far] {
+    for offer in [&local, &remote] {
         let yaml = offer.yaml().replace("protocol: TCP", "protocol: SCTP");
         fixture.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
         for family in Family::ALL {
@@ -43,7 +43,7 @@ fn sctp_is_balanced_without_the_kernels_module() -> Result<()> {
                     let (pod, seen) =
                         until("SCTP is served", CHANGE, || associate(client, own, frontend))?;
                     let serves = offer.pods.iter().any(|other| other.name == pod);
-                    ensure!(serves, "{pod} answers at {frontend}, seen as {seen}");
+                    ensure!(serves, "{pod} replied at {frontend}, seen as {seen}");
                 }
             }
         }

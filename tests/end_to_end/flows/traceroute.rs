@@ -1,5 +1,5 @@
-//! A datagram whose time runs out on its way to a backend, or that nobody waits for there, is told of
-//! to its sender, who takes it for one about the frontend: so traceroute sees every hop.
+//! ICMP errors about datagrams to a backend (TTL expired, port unreachable) reach their sender as errors
+//! about the frontend: so traceroute sees every hop.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,8 +30,8 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
             let [pod, outside] = origins(lab, &offer, family);
             let host = lab.node1.cgroup.is_some().then_some((Origin::Host, pod.1));
             for (origin, frontend) in [pod, outside].into_iter().chain(host) {
-                // Where the node stands between client and backend with its own address, what comes
-                // from beyond it bears the frontend's.
+                // Where the node masquerades, ICMP errors from beyond it come from the frontend's
+                // address.
                 let expected = match (origin, served) {
                     (Origin::Outside, ServedBy::OnePod) => vec![router, node1],
                     (Origin::Outside, _) => vec![router, node1, Hop::Expired(frontend.ip())],
@@ -54,7 +54,7 @@ fn every_hop_up_to_the_backend_is_seen() -> Result<()> {
 }
 
 #[test]
-fn a_closed_port_of_a_backend_is_told_as_the_frontends() -> Result<()> {
+fn a_closed_port_of_a_backend_is_reported_as_the_frontends() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -66,7 +66,7 @@ fn a_closed_port_of_a_backend_is_told_as_the_frontends() -> Result<()> {
         fixture.manifests.write(&format!("{}.yaml", offer.name), &yaml)?;
         for family in Family::ALL {
             for (origin, frontend) in origins(lab, &offer, family) {
-                until("the frontend tells of the closed port", CHANGE, || {
+                until("the closed port is reported as the frontend's", CHANGE, || {
                     let hops = traceroute(origin.namespace(lab), frontend)?;
                     let end = hops.last().context("no hop at all")?;
                     ensure!(

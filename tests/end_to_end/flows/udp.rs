@@ -1,5 +1,5 @@
-//! A UDP socket that is used for long reaches whoever serves its Service now: also if nobody did when
-//! it sent its first datagram, and again after a time without anybody.
+//! A UDP socket that is used for long reaches the backend that its Service has now: also if there was
+//! none when it sent its first datagram, and again after a time without any.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_millis(300);
+/// How long a reply may take.
+const REPLY: Duration = Duration::from_millis(300);
 
 #[test]
-fn one_socket_reaches_whoever_serves_now() -> Result<()> {
+fn one_socket_reaches_the_current_backend() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -40,12 +40,12 @@ fn one_socket_reaches_whoever_serves_now() -> Result<()> {
     }
     // Before there is a Service at all, its first datagram goes where routes lead.
     for caller in &callers {
-        ensure!(caller.exchange_within(ANSWER, 1).is_err(), "somebody serves no Service");
+        ensure!(caller.exchange_within(REPLY, 1).is_err(), "there is a reply without a Service");
     }
-    let (here, far) = (&lab.node1.pods[0], &lab.node2.pods[0]);
-    let nobody: Option<&Pod> = None;
-    // Without a pod, at one, elsewhere, gone again, and back.
-    for serves in [nobody, Some(here), Some(far), nobody, Some(here)] {
+    let (local, remote) = (&lab.node1.pods[0], &lab.node2.pods[0]);
+    let none: Option<&Pod> = None;
+    // No pod, a local one, a remote one, none again, and the local one.
+    for serves in [none, Some(local), Some(remote), none, Some(local)] {
         offer.pods = serves.into_iter().collect();
         let rules = Rules { is_balanced: true, ..Rules::default() };
         fixture.manifests.offer_under(&offer, &rules)?;
@@ -56,13 +56,13 @@ fn one_socket_reaches_whoever_serves_now() -> Result<()> {
     Ok(())
 }
 
-/// Checks that a datagram is answered by `pod`, or refused if there is none.
+/// Checks that a datagram is echoed by `pod`, or refused if there is none.
 fn moved(caller: &Caller, pod: Option<&Pod>) -> Result<()> {
-    match (caller.exchange_within(ANSWER, 1), pod) {
+    match (caller.exchange_within(REPLY, 1), pod) {
         (Ok(response), Some(pod)) => {
-            ensure!(response.pod == pod.name, "{} answers instead of {}", response.pod, pod.name);
+            ensure!(response.pod == pod.name, "{} replied instead of {}", response.pod, pod.name);
         }
-        (Ok(response), None) => anyhow::bail!("{} answers, who serves no longer", response.pod),
+        (Ok(response), None) => anyhow::bail!("{} replied, which serves no longer", response.pod),
         (Err(error), Some(_)) => return Err(error),
         (Err(error), None) => {
             let cause = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

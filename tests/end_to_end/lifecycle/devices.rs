@@ -26,7 +26,7 @@ fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
                 let frontend = (offer.cluster_ips().of(family), Offer::PORT).into();
                 let origin = Origin::Pod(client);
                 let flow = Flow { origin, frontend, protocol: Protocol::TCP };
-                until_answered_by(&pod.name, &fixture, &flow)?;
+                until_served_by(&pod.name, &fixture, &flow)?;
             }
         }
         drop(servers);
@@ -35,7 +35,7 @@ fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
     Ok(())
 }
 
-fn until_answered_by(pod: &str, fixture: &Fixture, flow: &Flow) -> Result<()> {
+fn until_served_by(pod: &str, fixture: &Fixture, flow: &Flow) -> Result<()> {
     const TIMEOUT: Duration = Duration::from_secs(15);
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -44,7 +44,7 @@ fn until_answered_by(pod: &str, fixture: &Fixture, flow: &Flow) -> Result<()> {
             Ok(_) | Err(_) if Instant::now() < deadline => {}
             outcome => {
                 outcome?;
-                ensure!(false, "{flow} is not answered by {pod} within {TIMEOUT:?}");
+                ensure!(false, "{flow} is not served by {pod} within {TIMEOUT:?}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Pods on their way out are served as long as it matters: connections that stand go on, and where
-//! all pods are leaving, new ones still get them.
+//! Terminating pods keep their established connections, and where all pods are terminating, new
+//! connections still get them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use weir_tests::wait::until;
 const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
-fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
+fn terminating_pods_finish_their_connections() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -35,7 +35,7 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
         }
     }
 
-    // All of them leave, and nobody else is there: they go on getting new connections.
+    // All of them are terminating, and there are no others: they still get new connections.
     let all_leave = Rules { leaving: old.clone(), ..Rules::default() };
     fixture.manifests.offer_under(&offer, &all_leave)?;
     until("the agent follows", CHANGE, || {
@@ -45,7 +45,7 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
     })?;
     new_connections_reach(&old, lab, &offer)?;
 
-    // Others come: those get every new connection, and none that stands.
+    // Others come: those get every new connection, and no established one.
     let offer = Offer { pods: [old, new.clone()].concat(), ..offer };
     fixture.manifests.offer_under(&offer, &all_leave)?;
     new_connections_reach(&new, lab, &offer)?;
@@ -54,7 +54,7 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
         ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
     }
 
-    // And they leave for good: what stands goes on still.
+    // And they are removed: established connections still go on.
     let offer = Offer { pods: new.clone(), ..offer };
     fixture.manifests.offer(&offer)?;
     new_connections_reach(&new, lab, &offer)?;
@@ -65,11 +65,11 @@ fn pods_on_their_way_out_finish_what_they_began() -> Result<()> {
     Ok(())
 }
 
-/// Waits until new connections are served by `pods` and nobody else; every one is served.
+/// Waits until new connections are served by `pods` alone; every one is served.
 fn new_connections_reach(pods: &[&Pod], lab: &Lab, offer: &Offer) -> Result<()> {
     let expected: BTreeSet<_> = pods.iter().map(|pod| pod.name.clone()).collect();
     for (client, frontend) in clients(lab, offer) {
-        until("new connections reach who should get them", CHANGE, || {
+        until("new connections reach the right pods", CHANGE, || {
             let ask = |_| Ok(get(client, frontend)?.pod);
             let responded = (0..20).map(ask).collect::<Result<BTreeSet<_>>>()?;
             ensure!(responded == expected, "{responded:?} instead of {expected:?}");

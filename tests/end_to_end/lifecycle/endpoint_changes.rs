@@ -1,4 +1,4 @@
-//! An edit of the manifests moves new connections; connections that stand go on to their end.
+//! An edit of the manifests moves new connections; established ones go on to their end.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn new_connections_follow_an_edit_and_old_ones_go_on() -> Result<()> {
     offer.pods = vec![only];
     fixture.manifests.offer(&offer)?;
     for flow in flows(lab, &offer) {
-        until_all_answers_are_from(&only.name, lab, &flow)?;
+        until_all_responses_are_from(&only.name, lab, &flow)?;
     }
     for (client, pod) in &mut connections {
         let response = client.exchange(100_000).context("an old connection was broken")?;
@@ -57,7 +57,7 @@ fn udp_moves_once_its_pod_is_gone_from_the_service() -> Result<()> {
         let edited = fixture.manifests.offer(&offer);
         let flow =
             Flow { origin: Origin::Pod(&lab.node1.pods[2]), frontend, protocol: Protocol::UDP };
-        let seen = edited.and_then(|()| until_all_answers_are_from(&next.name, lab, &flow));
+        let seen = edited.and_then(|()| until_all_responses_are_from(&next.name, lab, &flow));
         moved.store(true, std::sync::atomic::Ordering::Relaxed);
         let tally = talking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         seen.and(tally)
@@ -80,15 +80,15 @@ fn flows<'a>(lab: &'a Lab, offer: &Offer) -> Vec<Flow<'a>> {
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
 
-/// Waits until twenty flows in a row are answered by `pod`; every one must be answered by someone.
-fn until_all_answers_are_from(pod: &str, lab: &Lab, flow: &Flow) -> Result<()> {
+/// Waits until twenty flows in a row are served by `pod`; each must be served.
+fn until_all_responses_are_from(pod: &str, lab: &Lab, flow: &Flow) -> Result<()> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     let deadline = Instant::now() + TIMEOUT;
     let mut in_a_row = 0;
     while in_a_row < 20 {
         ensure!(
             Instant::now() < deadline,
-            "{flow} is still answered by others than {pod} after {TIMEOUT:?}"
+            "{flow} is still served by others than {pod} after {TIMEOUT:?}"
         );
         let response = flow.send(lab, 1)?;
         in_a_row = if response.pod == pod { in_a_row + 1 } else { 0 };

@@ -22,7 +22,7 @@ fn nothing_is_lost_when_the_agent_is_killed_and_comes_back() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_lost_when_the_agent_is_told_to_end_and_another_binary_takes_over() -> Result<()> {
+fn nothing_is_lost_when_the_agent_is_terminated_and_another_binary_takes_over() -> Result<()> {
     check(Signal::SIGTERM, another_binary)
 }
 
@@ -61,7 +61,7 @@ fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
 
 type Frontend = (std::net::IpAddr, u16);
 
-/// A pod and the client outside, with what they dial.
+/// A pod and the client outside, with the frontends they use.
 fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
     let offer = ServedBy::AllPods.offer(lab);
     let of_family = |family| {
@@ -73,12 +73,12 @@ fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
 }
 
 /// TCP connections of a client, and the time between its datagrams. An emulated machine could not keep
-/// up with as many, and what it drops for that says nothing of the agent.
+/// up with as many, and what it drops for that is not the agent's fault.
 const CONNECTIONS: u32 = 10_u32.div_ceil(SLOWNESS);
 const BETWEEN_DATAGRAMS: Duration = Duration::from_millis(1).saturating_mul(SLOWNESS * SLOWNESS);
 
 /// Keeps [`CONNECTIONS`] busy and a datagram going every [`BETWEEN_DATAGRAMS`] until `over`; all must be
-/// answered, each connection by the same pod throughout.
+/// served, each connection by the same pod throughout.
 fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<()> {
     let done = || over.load(Ordering::Relaxed);
     let tally = thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn keep_connections_busy(
     Ok(())
 }
 
-/// Lets traffic flow for a second, in which new connections too must be answered.
+/// Lets traffic flow for a second, in which new connections too must be served.
 fn go_on(lab: &Lab) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {

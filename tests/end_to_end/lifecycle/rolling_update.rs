@@ -49,8 +49,8 @@ fn no_request_fails_while_every_pod_is_replaced() -> Result<()> {
     })
 }
 
-/// Lets the first of the offer's pods leave, as Kubernetes does it: it is said to be terminating, gets
-/// no new connections, is told to end, and is forgotten.
+/// Lets the first of the offer's pods leave, as Kubernetes does it: it is terminating, gets no
+/// new connections, ends, and is removed.
 fn replace(fixture: &Fixture, offer: &Offer, server: &mut Option<Servers>) -> Result<()> {
     let (oldest, stay) = offer.pods.split_first().context("nobody is there to leave")?;
     fixture.manifests.offer_under(offer, &Rules { leaving: vec![oldest], ..Rules::default() })?;
@@ -63,13 +63,13 @@ fn replace(fixture: &Fixture, offer: &Offer, server: &mut Option<Servers>) -> Re
             Ok(())
         })?;
     }
-    // It ends; clients that were told of it have gone.
+    // It ends; its clients have gone.
     *server = None;
     fixture.manifests.offer(&Offer { pods: stay.to_vec(), ..offer.clone() })
 }
 
-/// Asks as fast as answers come, over a connection for every three requests, until `over`; returns who
-/// answered, and how often.
+/// Sends requests as fast as responses come, over a connection for every three, until `over`; returns
+/// which pods responded, and how often.
 fn ask_until(
     client: &Namespace,
     frontend: SocketAddr,

@@ -1,4 +1,4 @@
-//! What is wrong is said, with what to do, and what works goes on working.
+//! What is wrong is reported, with what to do, and what worked goes on working.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
 //! The agent needs no more than the three capabilities its DaemonSet asks for, no privilege it could
-//! gain, and nothing to write to but its pins and its place: so it starts, takes over, balances the
+//! gain, and nothing to write to but its pins and its runtime directory: so it starts, takes over, balances the
 //! sockets of processes outside its container, and detaches.
 
 use std::fs;
@@ -107,7 +107,7 @@ fn start(image: &Image, fixture: &Fixture) -> Result<Agent> {
     Agent::start_command(image.command(node)?, node, &fixture.manifests, &[])
 }
 
-/// Checks that the process is what a container would be, lest these tests say nothing.
+/// Checks that the process is what a container would be, or these tests would prove nothing.
 fn check_confined(process: u32) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -129,7 +129,7 @@ fn check_confined(process: u32) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `weir show status` told of the programs for sockets, by which [`Fixture::check_traffic`]
+/// Checks that `weir show status` shows the programs for sockets, by which [`Fixture::check_traffic`]
 /// found processes of node1 served.
 fn check_sockets(fixture: &Fixture, json: &str) -> Result<()> {
     let status: Value = serde_json::from_str(json)?;
@@ -138,10 +138,10 @@ fn check_sockets(fixture: &Fixture, json: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `weir show maps` told of each how much memory it takes.
+/// Checks that `weir show maps` shows the memory of each.
 fn check_memory(json: &str) -> Result<()> {
     let maps: Vec<Value> = serde_json::from_str(json)?;
-    let untold = maps.iter().find(|map| !map["memory"].is_u64());
-    ensure!(!maps.is_empty() && untold.is_none(), "{untold:?}");
+    let missing = maps.iter().find(|map| !map["memory"].is_u64());
+    ensure!(!maps.is_empty() && missing.is_none(), "{missing:?}");
     Ok(())
 }

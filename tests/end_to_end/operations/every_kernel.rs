@@ -1,7 +1,7 @@
 //! What is tried in every kernel that Weir claims to run on (`cargo xtask test --only kernels`): pods, a
-//! client outside and a process of the node reach Services by every kind of hook and of way, the agent
+//! client outside and a process of the node reach Services by every kind of hook and of route, the agent
 //! is killed and comes back, and nothing is left after it. Each test does much, for in an emulated
-//! machine what costs time is to set the stage.
+//! machine the fixture takes most of the time.
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};

@@ -1,4 +1,4 @@
-//! What `weir explain` tells of a process's call is what becomes of it.
+//! What `weir explain` says about a process's call is what happens to it.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
 
-use crate::addresses::host_processes::{meets, of_family, rejected, start};
+use crate::addresses::host_processes::{gets, of_family, rejected, start};
 
 #[test]
 fn a_call_is_explained_before_it_is_made() -> Result<()> {
@@ -21,7 +21,7 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
     fixture.manifests.offer(&nobody)?;
     for family in Family::ALL {
         let [dead, _] = of_family(lab, &nobody, family);
-        meets(lab, dead, rejected())?;
+        gets(lab, dead, rejected())?;
         explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
         for frontend in of_family(lab, &offer, family) {
             let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;
@@ -36,11 +36,11 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
     Ok(())
 }
 
-/// Checks that what is told of a process of node1 that dials `end` holds all of `words`.
+/// Checks that the trace of a call of a process of node1 to `end` has all of `words`.
 fn explained(lab: &Lab, end: SocketAddr, words: &[&str]) -> Result<()> {
     let own = lab.node1.addresses.of(Family::of(&end.ip())).to_string();
-    let story = weir(&lab.node1, &["explain", &own, &format!("{end}/udp")])?;
-    let missing = words.iter().find(|word| !story.contains(**word));
-    ensure!(missing.is_none(), "{missing:?} is not told:\n{story}");
+    let trace = weir(&lab.node1, &["explain", &own, &format!("{end}/udp")])?;
+    let missing = words.iter().find(|word| !trace.contains(**word));
+    ensure!(missing.is_none(), "{missing:?} is not in:\n{trace}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! More of a thing than its table has room for: what does not fit is left out and said, with what to
-//! do; all else goes on, and once there is room again everything is in force.
+//! More entries than a table has room for: what does not fit is left out, with a warning that says what
+//! to do; all else is served, and once there is room again everything is.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -20,8 +20,8 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take, with tens of thousands of rows to write.
 const CHANGE: Duration = Duration::from_secs(60);
 
-/// How long an answer may take, or silence must last.
-const ANSWER: Duration = Duration::from_millis(900);
+/// How long a reply may take, or none must come.
+const REPLY: Duration = Duration::from_millis(900);
 
 #[test]
 fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<()> {
@@ -37,21 +37,21 @@ fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<(
     // They count once for each of a Service's two ports.
     let ranges = room / 2;
     allow(&fixture, &crowd, ranges)?;
-    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
-    ensure!(remarks(&fixture)?.is_empty(), "they just fit");
+    until_vips_are(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    ensure!(warnings(&fixture)?.is_empty(), "they just fit");
 
     allow(&fixture, &late, 1)?;
-    until_vips_meet(&fixture, &late, [AttemptResult::NoReply, AttemptResult::Replied])?;
-    let told = format!("SRC_RANGES.v4 has room for {room} entries of {}", room + 2);
-    until_told(&fixture, &[&told, "loadBalancerSourceRanges"])?;
-    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
-    all_else_goes_on(&fixture, &mut client)?;
+    until_vips_are(&fixture, &late, [AttemptResult::NoReply, AttemptResult::Replied])?;
+    let message = format!("SRC_RANGES.v4 has room for {room} entries of {}", room + 2);
+    until_warned(&fixture, &[&message, "loadBalancerSourceRanges"])?;
+    until_vips_are(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    all_else_is_served(&fixture, &mut client)?;
 
     allow(&fixture, &crowd, ranges - 1)?;
-    until_vips_meet(&fixture, &late, [AttemptResult::Replied; 2])?;
-    until_told(&fixture, &[])?;
-    until_vips_meet(&fixture, &crowd, [AttemptResult::Replied; 2])?;
-    all_else_goes_on(&fixture, &mut client)
+    until_vips_are(&fixture, &late, [AttemptResult::Replied; 2])?;
+    until_warned(&fixture, &[])?;
+    until_vips_are(&fixture, &crowd, [AttemptResult::Replied; 2])?;
+    all_else_is_served(&fixture, &mut client)
 }
 
 #[test]
@@ -63,28 +63,28 @@ fn frontends_and_addresses_that_do_not_fit_wait_until_there_is_room() -> Result<
     let mut client = connect(&fixture)?;
     let pod = &fixture.lab.node1.pods[1].namespace;
     fixture.manifests.write("many.yaml", &many(&fixture, 0..1100)?)?;
-    let told = [
+    let words = [
         "FRONTENDS_V4 has room for 1024",
         "IP_POLICY_V4 has room for 1024",
         "--frontend-table-size",
     ];
-    until_told(&fixture, &told)?;
+    until_warned(&fixture, &words)?;
     ensure!(
         get(pod, (address(1099), Offer::PORT).into()).is_err(),
         "a frontend that did not fit is served"
     );
-    all_else_goes_on(&fixture, &mut client)?;
+    all_else_is_served(&fixture, &mut client)?;
 
     fixture.manifests.write("many.yaml", &many(&fixture, 1000..1100)?)?;
     for number in (1000..1100).step_by(9) {
         let frontend = (address(number), Offer::PORT).into();
         until("there is room again", CHANGE, || get(pod, frontend).map(drop))?;
     }
-    until_told(&fixture, &[])?;
-    all_else_goes_on(&fixture, &mut client)
+    until_warned(&fixture, &[])?;
+    all_else_is_served(&fixture, &mut client)
 }
 
-/// Lets the client outside dial the VIPs of `offer`, and so many ranges of IPv4 in all.
+/// Allows the client outside to use the VIPs of `offer`, and so many ranges of IPv4 in all.
 fn allow(fixture: &Fixture, offer: &Offer, ranges: u32) -> Result<()> {
     let client = addresses::CLIENT;
     let mut field = format!("loadBalancerSourceRanges: [{}/32, '{}/128'", client.v4, client.v6);
@@ -131,12 +131,12 @@ const fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 1, 0).to_bits() + number)
 }
 
-/// Waits until the client outside meets these fates at the VIPs of `offer`, IPv4's first.
-fn until_vips_meet(fixture: &Fixture, offer: &Offer, expected: [AttemptResult; 2]) -> Result<()> {
+/// Waits until the client outside gets these results at the VIPs of `offer`, IPv4's first.
+fn until_vips_are(fixture: &Fixture, offer: &Offer, expected: [AttemptResult; 2]) -> Result<()> {
     for (family, expected) in Family::ALL.into_iter().zip(expected) {
         let vip = (offer.vips().of(family), Offer::PORT).into();
         until(&format!("{vip} is {expected:?}"), CHANGE, || {
-            let result = attempt(&fixture.lab.client, vip, Protocol::TCP, ANSWER)?;
+            let result = attempt(&fixture.lab.client, vip, Protocol::TCP, REPLY)?;
             ensure!(result == expected, "it is {result:?}");
             Ok(())
         })?;
@@ -144,22 +144,22 @@ fn until_vips_meet(fixture: &Fixture, offer: &Offer, expected: [AttemptResult; 2
     Ok(())
 }
 
-/// Waits until the agent's remarks hold all of these words, or until there are none if these are none.
-fn until_told(fixture: &Fixture, words: &[&str]) -> Result<()> {
-    until(&format!("remarks tell {words:?}"), CHANGE, || {
-        let remarks = remarks(fixture)?;
-        ensure!(remarks.is_empty() == words.is_empty(), "{remarks:?}");
-        let text = remarks.join("\n");
+/// Waits until the agent's warnings have all of these words, or until there are none if these are none.
+fn until_warned(fixture: &Fixture, words: &[&str]) -> Result<()> {
+    until(&format!("warnings have {words:?}"), CHANGE, || {
+        let warnings = warnings(fixture)?;
+        ensure!(warnings.is_empty() == words.is_empty(), "{warnings:?}");
+        let text = warnings.join("\n");
         ensure!(words.iter().all(|word| text.contains(word)), "{text}");
         Ok(())
     })
 }
 
-fn remarks(fixture: &Fixture) -> Result<Vec<String>> {
+fn warnings(fixture: &Fixture) -> Result<Vec<String>> {
     let status = weir(&fixture.lab.node1, &["show", "status", "-o", "json"])?;
     let status: Value = serde_json::from_str(&status)?;
-    let remarks = status["remarks"].as_array().context("a status without remarks")?;
-    Ok(remarks.iter().map(|remark| remark["text"].to_string()).collect())
+    let warnings = status["remarks"].as_array().context("a status without warnings")?;
+    Ok(warnings.iter().map(|warning| warning["text"].to_string()).collect())
 }
 
 /// A connection to a Service that has nothing to do with what is too much.
@@ -169,8 +169,8 @@ fn connect(fixture: &Fixture) -> Result<Client> {
     Client::connect(&fixture.lab.client, node_port)
 }
 
-/// Checks that `client` goes on, and that the stage's Services are served as ever.
-fn all_else_goes_on(fixture: &Fixture, client: &mut Client) -> Result<()> {
+/// Checks that `client` goes on, and that the fixture's Services are served.
+fn all_else_is_served(fixture: &Fixture, client: &mut Client) -> Result<()> {
     client.exchange(1000).context("a connection was broken")?;
     fixture.check_traffic()
 }

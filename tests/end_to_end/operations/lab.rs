@@ -1,5 +1,5 @@
 //! The lab itself: without Weir, everyone reaches every pod at its own address, whatever the lab's
-//! shape. Where this fails, no other failure means anything.
+//! shape. If this fails, no other failure means anything.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! What load balancers, probes, dashboards and scripts ask kube-proxy on a node, they ask Weir there,
-//! and get answers that follow what happens.
+//! Load balancers, probes, dashboards and scripts get from Weir what they get from kube-proxy on a node,
+//! and it follows what happens.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const HEALTH: SocketAddr =
 const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 10249);
 
-/// How long an answer may take to follow what happened.
+/// How long a response may take to follow what happened.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[test]
@@ -27,7 +27,7 @@ fn a_node_is_probed_and_scraped_as_with_kube_proxy() -> Result<()> {
     let node = &fixture.lab.node1;
     for path in ["/healthz", "/livez", "/readyz"] {
         let (status, body) = ask(node, HEALTH, path)?;
-        ensure!(status == 200, "{path} answers {status}: {body}");
+        ensure!(status == 200, "{path} responds with {status}: {body}");
     }
     ensure!(ask(node, METRICS, "/proxyMode")? == (200, "weir".to_owned()), "/proxyMode");
 
@@ -74,7 +74,7 @@ fn counted(node: &Node, series: &str) -> Result<f64> {
     Ok(line.with_context(|| format!("no {series} in\n{text}"))?.parse()?)
 }
 
-/// Status and body of what `server` on `node` answers.
+/// Status and body of the response of `server` on `node`.
 fn ask(node: &Node, server: SocketAddr, path: &str) -> Result<(u16, String)> {
     let response = probe(&node.namespace, server, &format!("GET {path}"))?;
     Ok((response.status()?, response.text()))

@@ -18,7 +18,7 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
-/// Connections in a row by which a client that keeps its backend is told from one that does not:
+/// Connections in a row that show whether a client keeps its backend:
 /// of five backends, all of so many get the same one by chance once in 10^13 times.
 const ENOUGH: usize = 20;
 
@@ -131,7 +131,7 @@ fn sticky<'a>(spec: &[&'a str]) -> Rules<'a> {
 
 /// Waits until the client gets the same backend as often as is enough, and returns it.
 fn until_one(client: &Namespace, frontend: SocketAddr) -> Result<String> {
-    until("one backend alone answers", CHANGE, || {
+    until("one backend alone serves", CHANGE, || {
         let pods = pods(client, frontend)?;
         let Some(pod) = pods.first().filter(|_| pods.len() == 1) else {
             bail!("{pods:?} answer {} at {frontend}", client.name());
@@ -140,9 +140,9 @@ fn until_one(client: &Namespace, frontend: SocketAddr) -> Result<String> {
     })
 }
 
-/// Waits until several backends answer the client.
+/// Waits until several backends serve the client.
 fn until_many(client: &Namespace, frontend: SocketAddr) -> Result<()> {
-    until("several backends answer", CHANGE, || {
+    until("several backends serve", CHANGE, || {
         let pods = pods(client, frontend)?;
         ensure!(pods.len() > 1, "{pods:?} answer {} at {frontend}", client.name());
         Ok(())

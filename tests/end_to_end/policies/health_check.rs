@@ -1,5 +1,5 @@
-//! A load balancer that asks nodes at a Service's `healthCheckNodePort` learns which of them have an
-//! endpoint, and is refused where there is nothing to ask about.
+//! Health checks at a Service's `healthCheckNodePort` show which nodes have an endpoint, and are refused
+//! where no Service has the port.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use weir_tests::manifests::{Manifests, Offer};
 use weir_tests::traffic::{Message, TIMEOUT, probe};
 use weir_tests::wait::until;
 
-/// How long an answer may take to follow a change of the manifests.
+/// How long a response may take to follow a change of the manifests.
 const CHANGE: Duration = Duration::from_secs(10);
 
 #[test]
@@ -90,7 +90,7 @@ fn another_policy_closes_the_port_and_another_port_opens() -> Result<()> {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told_and_answers_once_it_is_free() -> Result<()> {
+fn a_port_that_is_taken_is_reported_and_served_once_it_is_free() -> Result<()> {
     let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -110,7 +110,7 @@ fn a_port_that_is_taken_is_told_and_answers_once_it_is_free() -> Result<()> {
 
     drop(listener);
     until_weight(&fixture.lab, at(node, Family::V4, 32_024), 1)?;
-    until("the remark is gone", CHANGE, || {
+    until("the warning is gone", CHANGE, || {
         let shown = weir(node, &["show", "services"])?;
         ensure!(!shown.contains("cannot listen"), "{shown}");
         Ok(())
@@ -163,7 +163,7 @@ fn at(node: &Node, family: Family, port: u16) -> SocketAddr {
     (node.addresses.of(family), port).into()
 }
 
-/// Waits until `port` answers the client outside with this many endpoints.
+/// Waits until `port` responds to the client outside with this many endpoints.
 fn until_weight(lab: &Lab, port: SocketAddr, weight: usize) -> Result<Message> {
     until(&format!("{port} answers with {weight} endpoints"), CHANGE, || {
         let response = probe(&lab.client, port, "GET /healthz")?;

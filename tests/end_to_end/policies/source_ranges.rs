@@ -1,5 +1,5 @@
-//! `loadBalancerSourceRanges` close a Service's VIPs to everybody outside of them, pods as well; its
-//! other frontends stay open to all.
+//! `loadBalancerSourceRanges` close a Service's VIPs to all other sources, pods as well; its other
+//! frontends stay open.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
-/// How long an answer may take, and how long none must come where none is to come.
-const ANSWER: Duration = Duration::from_millis(900);
+/// How long a reply may take, and how long there must be none where packets are dropped.
+const REPLY: Duration = Duration::from_millis(900);
 const SILENCE: Duration = Duration::from_millis(300);
 
 const CLIENT: &str = "loadBalancerSourceRanges: ['198.51.100.0/24', '2001:db8::/64']";
@@ -25,7 +25,7 @@ const PODS: &str = "loadBalancerSourceRanges: ['10.244.0.0/16', 'fd44::/16']";
 const EVERYBODY: &str = "loadBalancerSourceRanges: ['0.0.0.0/0', '::/0']";
 
 #[test]
-fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
+fn vips_serve_clients_within_their_ranges_alone() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -43,14 +43,14 @@ fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
                 let is_open = open_to.iter().any(|other| other.name() == from.name());
                 let expected =
                     if is_open { AttemptResult::Replied } else { AttemptResult::NoReply };
-                meets(from, vip, expected)?;
+                gets(from, vip, expected)?;
             }
             // What the ranges do not speak of.
             let node_port = (lab.node1.addresses.of(family), offer.node_port()).into();
             let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
             for from in [client, pod] {
-                meets(from, node_port, AttemptResult::Replied)?;
-                meets(from, cluster_ip, AttemptResult::Replied)?;
+                gets(from, node_port, AttemptResult::Replied)?;
+                gets(from, cluster_ip, AttemptResult::Replied)?;
             }
         }
     }
@@ -58,9 +58,9 @@ fn vips_answer_those_within_their_ranges_alone() -> Result<()> {
     Ok(())
 }
 
-fn meets(from: &Namespace, frontend: SocketAddr, expected: AttemptResult) -> Result<()> {
+fn gets(from: &Namespace, frontend: SocketAddr, expected: AttemptResult) -> Result<()> {
     for protocol in [Protocol::TCP, Protocol::UDP] {
-        let timeout = if expected == AttemptResult::NoReply { SILENCE } else { ANSWER };
+        let timeout = if expected == AttemptResult::NoReply { SILENCE } else { REPLY };
         until(
             &format!("{frontend}/{protocol} from {} is {expected:?}", from.name()),
             CHANGE,

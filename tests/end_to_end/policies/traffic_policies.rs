@@ -1,4 +1,4 @@
-//! Traffic policies on two nodes, each with an agent: who gets which pods, and what address those
+//! Traffic policies on two nodes, each with an agent: which client gets which pods, and what address those
 //! see.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use weir_tests::wait::until;
 /// How long a change of the manifests may take.
 const CHANGE: Duration = Duration::from_secs(10);
 
-/// How long nothing must come for a frontend to be silent.
+/// How long there must be no reply for packets to be dropped.
 const SILENCE: Duration = Duration::from_millis(300);
 
 #[test]
@@ -31,18 +31,18 @@ fn external_policy_local_keeps_clients_addresses_and_stays_on_the_node() -> Resu
     let spec = vec!["externalTrafficPolicy: Local"];
     let rules = Rules { is_balanced: true, spec, ..Rules::default() };
     fixture.manifests.offer_under(&offer, &rules)?;
-    let everybody: Vec<&Pod> = lab.pods().collect();
+    let all: Vec<&Pod> = lab.pods().collect();
     for family in Family::ALL {
         let vip = (offer.vips().of(family), Offer::PORT).into();
         for node in [&lab.node1, &lab.node2] {
             let node_port = (node.addresses.of(family), offer.node_port()).into();
             sees_own(&lab.client, node_port, &node.pods.iter().collect::<Vec<_>>())?;
-            // Pods get everybody, by the short-circuit, at their own node's port and at the VIP.
+            // Pods get all endpoints, by the short-circuit, at their own node's port and at the VIP.
             let pod = &node.pods[1].namespace;
-            sees_own(pod, vip, &everybody)?;
-            sees_own(pod, node_port, &everybody)?;
-            // The cluster's own traffic knows nothing of the policy.
-            sees_own(pod, (offer.cluster_ips().of(family), Offer::PORT).into(), &everybody)?;
+            sees_own(pod, vip, &all)?;
+            sees_own(pod, node_port, &all)?;
+            // The policy is not about the cluster's own traffic.
+            sees_own(pod, (offer.cluster_ips().of(family), Offer::PORT).into(), &all)?;
         }
         // The network sends VIPs to node1.
         sees_own(&lab.client, vip, &lab.node1.pods.iter().collect::<Vec<_>>())?;
@@ -51,7 +51,7 @@ fn external_policy_local_keeps_clients_addresses_and_stays_on_the_node() -> Resu
 }
 
 #[test]
-fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
+fn external_policy_cluster_gets_all_endpoints_at_every_node() -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };
@@ -59,7 +59,7 @@ fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
     let _other = Agent::start(&lab.node2, &fixture.manifests, &[])?;
     let offer = Offer { name: "cluster", number: 42, pods: lab.pods().collect() };
     fixture.manifests.offer_under(&offer, &Rules { is_balanced: true, ..Rules::default() })?;
-    let everybody: Vec<&Pod> = lab.pods().collect();
+    let all: Vec<&Pod> = lab.pods().collect();
     for family in Family::ALL {
         for (node, frontend) in [
             (&lab.node1, (lab.node1.addresses.of(family), offer.node_port())),
@@ -67,13 +67,13 @@ fn external_policy_cluster_gets_everybody_at_every_node() -> Result<()> {
             (&lab.node1, (offer.vips().of(family), Offer::PORT)),
         ] {
             let check = |response: &Response| {
-                let is_here = node.pods.iter().any(|pod| pod.name == response.pod);
+                let is_local = node.pods.iter().any(|pod| pod.name == response.pod);
                 let (seen, own) = (response.client, response.own);
-                let fits = if is_here { seen == own } else { node.owns(seen.ip()) };
+                let fits = if is_local { seen == own } else { node.owns(seen.ip()) };
                 ensure!(fits, "{} at {} saw {seen} for {own}", response.pod, node.name);
                 Ok(())
             };
-            reaches(&lab.client, frontend.into(), &everybody, check)?;
+            reaches(&lab.client, frontend.into(), &all, check)?;
         }
     }
     Ok(())
@@ -90,28 +90,28 @@ fn internal_policy_local_stays_on_the_node() -> Result<()> {
     let rules = Rules { spec, ..Rules::default() };
     let offer = Offer { name: "inside", number: 43, pods: lab.pods().collect() };
     fixture.manifests.offer_under(&offer, &rules)?;
-    let far = Offer { name: "far", number: 44, pods: lab.node2.pods.iter().collect() };
-    fixture.manifests.offer_under(&far, &rules)?;
+    let remote = Offer { name: "remote", number: 44, pods: lab.node2.pods.iter().collect() };
+    fixture.manifests.offer_under(&remote, &rules)?;
     for family in Family::ALL {
         for node in [&lab.node1, &lab.node2] {
             let own: Vec<_> = node.pods.iter().collect();
             let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT).into();
-            // One that serves too meets itself under another address.
+            // A pod that reaches itself sees another address.
             reaches(&node.pods[1].namespace, cluster_ip, &own, |_| Ok(()))?;
         }
-        // Clients outside do not mind.
-        let node_port = (lab.node1.addresses.of(family), far.node_port()).into();
-        reaches(&lab.client, node_port, &far.pods, |_| Ok(()))?;
-        let cluster_ip = (far.cluster_ips().of(family), Offer::PORT).into();
+        // Clients outside are not affected.
+        let node_port = (lab.node1.addresses.of(family), remote.node_port()).into();
+        reaches(&lab.client, node_port, &remote.pods, |_| Ok(()))?;
+        let cluster_ip = (remote.cluster_ips().of(family), Offer::PORT).into();
         let result = attempt(&lab.node1.pods[1].namespace, cluster_ip, Protocol::TCP, SILENCE)?;
         ensure!(result == AttemptResult::NoReply, "{cluster_ip} without a local pod: {result:?}");
-        reaches(&lab.node2.pods[1].namespace, cluster_ip, &far.pods, |_| Ok(()))?;
+        reaches(&lab.node2.pods[1].namespace, cluster_ip, &remote.pods, |_| Ok(()))?;
     }
     Ok(())
 }
 
-/// Waits until exactly `pods` answer the client, and checks that each sees its own address, unless it
-/// meets itself.
+/// Waits until exactly `pods` serve the client, and checks that each sees the client's own address,
+/// unless it is the client.
 fn sees_own(client: &Namespace, frontend: SocketAddr, pods: &[&Pod]) -> Result<()> {
     let check = |response: &Response| {
         let is_itself = pods
@@ -124,7 +124,7 @@ fn sees_own(client: &Namespace, frontend: SocketAddr, pods: &[&Pod]) -> Result<(
     reaches(client, frontend, pods, check)
 }
 
-/// Waits until exactly `pods` answer the client, and checks every answer.
+/// Waits until exactly `pods` serve the client, and checks every response.
 fn reaches(
     client: &Namespace,
     frontend: SocketAddr,
@@ -132,7 +132,7 @@ fn reaches(
     check: impl Fn(&Response) -> Result<()>,
 ) -> Result<()> {
     let expected: BTreeSet<_> = pods.iter().map(|pod| pod.name.clone()).collect();
-    until("the pods that should answer do", CHANGE, || {
+    until("the right pods serve", CHANGE, || {
         let mut responded = BTreeSet::new();
         for _ in 0..40 {
             let response = get(client, frontend)?;

@@ -55,7 +55,7 @@ impl Debug for Api {
 }
 
 impl Api {
-    /// A client by what `kubeconfig` says, in `namespace`; it connects when it is first used.
+    /// A client with this `kubeconfig`, in `namespace`; it connects when it is first used.
     pub(super) fn new(namespace: &Namespace, kubeconfig: &Path) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
@@ -80,10 +80,10 @@ impl Api {
         self.namespace.run(|| Ok(self.runtime.block_on(async { work(client).await })?))
     }
 
-    /// The answer to a GET of `path`, as text.
+    /// The response to a GET of `path`, as text.
     ///
     /// # Errors
-    /// If the server does not answer, or refuses.
+    /// If the server does not respond, or refuses.
     pub fn get_text(&self, path: &str) -> Result<String> {
         let request = http::Request::get(path).body(Vec::new())?;
         self.call(async |client| client.request_text(request).await)

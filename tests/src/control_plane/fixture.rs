@@ -1,6 +1,6 @@
 //! A lab under a control plane with everything in it that most tests need: servers in all pods, the
-//! pods known to the API server, a Service proxy on node1, and the four Services of the manifests'
-//! stage.
+//! pods known to the API server, a Service proxy on node1, and the same four Services as without a
+//! control plane.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Fixture {
     pub proxy: Proxy,
     /// The servers of all pods.
     pub servers: Vec<Servers>,
-    /// What the proxy is told by.
+    /// Where the proxy gets its objects.
     pub control_plane: ControlPlane,
     /// The lab.
     pub lab: Lab,
@@ -102,7 +102,7 @@ impl Fixture {
         Family::ALL.into_iter().flat_map(of_family).collect()
     }
 
-    /// Waits until `flow`, begun again and again, is answered by each of `pods` and by no other.
+    /// Waits until `flow`, begun again and again, is served by each of `pods` and by no other.
     ///
     /// # Errors
     /// If it is not in time.
@@ -121,7 +121,7 @@ impl Fixture {
         })
     }
 
-    /// Waits until `flow` is answered by nobody any more.
+    /// Waits until `flow` is served no more.
     ///
     /// # Errors
     /// If it still is after some time.

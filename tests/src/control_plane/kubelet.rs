@@ -1,4 +1,4 @@
-//! The test as the nodes' kubelet: Nodes and Pods are objects of the API whose status tells of the
+//! The test as the nodes' kubelet: Nodes and Pods are objects of the API whose status describes the
 //! lab's namespaces. The controllers then write the slices.
 
 use anyhow::{Context, Result};

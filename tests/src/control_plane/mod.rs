@@ -44,7 +44,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts a control plane and waits until it serves. It knows nothing of the lab's nodes and pods
+    /// Starts a control plane and waits until it serves. The lab's nodes and pods are not registered
     /// yet.
     ///
     /// # Errors
@@ -62,8 +62,7 @@ impl ControlPlane {
         let mut api_server = start_api_server(&namespace, &programs, &folder)?;
         until("the API server has a certificate", TIMEOUT, || {
             api_server.check_running()?;
-            // The key is written once the certificate is there to its end: half of one says nothing of
-            // who signed it, and a client reads it once.
+            // The key is written once the certificate is complete; a client reads that once.
             fs::exists(private_key(&folder))?.then_some(()).context("not yet")
         })?;
         let api = Api::new(&namespace, &User::Administrator.kubeconfig(&folder))?;
@@ -98,7 +97,7 @@ impl ControlPlane {
         self.wait_until_it_serves()
     }
 
-    /// Copies what the store holds, as a backup. Everything stands still meanwhile.
+    /// Copies what the store holds, as a backup. Everything is stopped meanwhile.
     ///
     /// # Errors
     /// If it cannot be copied, or does not start again.
@@ -106,7 +105,7 @@ impl ControlPlane {
         self.while_stopped(copy_folder)
     }
 
-    /// Puts the backup in the store's place: the API server then tells of an older time, and counts
+    /// Puts the backup in the store's place: the API server then serves an older state, and counts
     /// on from there.
     ///
     /// # Errors

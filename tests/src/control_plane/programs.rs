@@ -57,8 +57,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program` within `namespace`; what it says goes to a file in `folder`, after what an
-    /// earlier one of the same name has said.
+    /// Starts `program` within `namespace`; its output goes to a file in `folder`, after that of an
+    /// earlier one of the same name.
     pub(super) fn start(
         namespace: &Namespace,
         program: &Path,
@@ -92,7 +92,7 @@ impl Process {
         Ok(())
     }
 
-    /// The last lines it has said.
+    /// The last lines of its output.
     pub(super) fn log(&self) -> String {
         const LINES: usize = 30;
         let text = fs::read(&self.log).unwrap_or_default();

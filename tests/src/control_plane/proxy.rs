@@ -63,7 +63,7 @@ impl Proxy {
     /// asks for local backends alone.
     ///
     /// # Errors
-    /// If it did not; says what was expected.
+    /// If it did not; the error has what was expected.
     pub fn check_client(self, flow: &Flow, lab: &Lab, response: &Response) -> Result<()> {
         match (self, flow.origin) {
             (Self::KubeProxy, Origin::Outside) => {
@@ -131,7 +131,7 @@ impl Running {
         }
     }
 
-    /// What it has said.
+    /// Its log.
     #[must_use]
     pub fn log(&self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! Where everything in a lab stands. Each lab has namespaces of its own, so all labs use the same
+//! The addresses of a lab. Each lab has namespaces of its own, so all labs use the same
 //! addresses, and manifests can be written down.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -50,8 +50,8 @@ pub fn node(number: u8) -> Addresses {
     }
 }
 
-/// The address that node `number` has in an overlay: the first of its pods' range in IPv4, where that
-/// is nobody's; number 255 in IPv6, where the first is every router's.
+/// The address that node `number` has in an overlay: the first of its pods' range in IPv4, where nothing
+/// has it; number 255 in IPv6, where the first is every router's.
 #[must_use]
 pub fn overlay(number: u8) -> Addresses {
     Addresses { v4: pod(number, 0).v4, v6: pod(number, 255).v6 }

@@ -1,5 +1,5 @@
-//! A control group for this process while it has labs, so that agents balance the sockets of nobody
-//! else. All of a process's threads are in it, whichever namespace they are in: agents tell those of
+//! A control group for this process while it has labs, so that agents balance no other
+//! sockets. All of a process's threads are in it, whichever namespace they are in: agents recognise those of
 //! their own node by the namespace.
 
 use std::fs;

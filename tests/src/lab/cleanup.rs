@@ -1,5 +1,5 @@
-//! Leaving nothing behind. A lab is removed when its value is dropped, when its process is told to
-//! end by a signal, and, should the process have been killed outright, at the next lab's start: its
+//! Leaving nothing behind. A lab is removed when its value is dropped, when its process is ended
+//! by a signal, and, should the process have been killed outright, at the next lab's start: its
 //! name says which process it belongs to.
 
 use std::fs;
@@ -21,7 +21,7 @@ use super::namespace::ip;
 /// Where each lab has its folder.
 const LABS_DIR: &str = "/run/weir-labs";
 
-/// Where agents keep their places, by the escaped path of their bpffs.
+/// Where agents keep their runtime directories, by the escaped path of their bpffs.
 const RUNTIME_DIR: &str = "/run/weir";
 
 /// What every name of a lab begins with.
@@ -104,10 +104,10 @@ fn remove(name: &str) {
         let _ = umount2(&folder.join(entry), MntFlags::MNT_DETACH);
     }
     let _ = fs::remove_dir_all(&folder);
-    // An agent that was killed could not remove its place.
+    // An agent that was killed could not remove its runtime directory.
     let escaped = format!("{}-", name.replace('-', "\\x2d"));
-    for place in entries(RUNTIME_DIR).filter(|place| place.contains(&escaped)) {
-        let _ = fs::remove_dir_all(Path::new(RUNTIME_DIR).join(place));
+    for own in entries(RUNTIME_DIR).filter(|own| own.contains(&escaped)) {
+        let _ = fs::remove_dir_all(Path::new(RUNTIME_DIR).join(own));
     }
 }
 
@@ -156,7 +156,7 @@ fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
     read.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// Whether this process has been told to end by a signal. It ends once its labs are removed; what fails
+/// Whether a signal has asked this process to end. It ends once its labs are removed; what fails
 /// until then fails because of that.
 #[must_use]
 pub fn is_ending() -> bool {
@@ -168,7 +168,7 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 /// The end of a pipe that the signal handler writes to.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
-/// Has this process's labs removed when it is told to end.
+/// Has this process's labs removed when a signal ends it.
 fn remove_on_signals() -> Result<()> {
     let (mut reader, writer) = std::io::pipe()?;
     WAKE.store(writer.into_raw_fd(), Ordering::Relaxed);

@@ -127,7 +127,7 @@ fn node(lab: &Lab, node: &Node, other: &Node) -> String {
     lines
 }
 
-/// VIPs and ClusterIPs, as a network has them whose routers are told that `via` serves them.
+/// VIPs and ClusterIPs, routed to `via`, as if it announced them.
 fn route_to_services(via: &Node) -> String {
     let Addresses { v4, v6 } = via.addresses;
     [addresses::vip(0), addresses::service(0)]
@@ -162,7 +162,7 @@ fn overlay(node: &Node, other: &Node) -> String {
     ) + &route_to_pods(other, theirs, "dev vxlan0 onlink")
 }
 
-/// Tells the overlay of `node` where the tunnel to `other` ends.
+/// Adds the forwarding entry for the tunnel from `node` to `other`.
 fn forward_overlay(node: &Node, other: &Node) -> Result<()> {
     let (mac, end) = (overlay_mac(other), other.addresses.v4.to_string());
     let entry = ["fdb", "add", &mac, "dev", "vxlan0", "dst", &end, "self", "permanent"];

@@ -128,7 +128,7 @@ pub(super) fn ip(options: &[&str], lines: &str) -> Result<()> {
         .spawn()
         .context("cannot start `ip`: install the package iproute2")?;
     if let Some(mut input) = child.stdin.take() {
-        // `ip` stops reading at the first line that fails; its own message then says more.
+        // `ip` stops reading at the first line that fails; its own message is better then.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output()?;

@@ -1,5 +1,5 @@
-//! Narrow links: what a packet meets that is larger than the next link carries. The router before the
-//! link cuts it up or tells its sender, as path MTU discovery (RFC 1191, RFC 8201) wants it.
+//! Links with a small MTU. The router before such a link fragments a larger packet or sends an ICMP
+//! error, for path MTU discovery (RFC 1191, RFC 8201).
 
 use anyhow::Result;
 
@@ -28,7 +28,7 @@ impl NarrowLink {
 }
 
 impl Lab {
-    /// Lets the link carry no more than `mtu` bytes of a packet from here on. Wants pods that are
+    /// Sets the MTU of the link. Wants pods that are
     /// routed, and nodes that reach them directly.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Lab {
     }
 }
 
-/// Narrows the way from `node` to `other` and its pods.
+/// Sets the MTU from `node` to `other` and its pods.
 fn to_node(node: &Node, other: &Node, mtu: u16) -> Result<()> {
     let (pods, via) = (addresses::pod(other.number, 0), other.addresses);
     to_host(&node.namespace, via, "eth0", mtu)?;
@@ -66,7 +66,7 @@ fn to_node(node: &Node, other: &Node, mtu: u16) -> Result<()> {
     ))
 }
 
-/// Narrows the way from `router` to a host behind `device`.
+/// Sets the MTU from `router` to a host behind `device`.
 fn to_host(router: &Namespace, host: Addresses, device: &str, mtu: u16) -> Result<()> {
     router.ip(&format!(
         "route replace {}/32 dev {device} mtu {mtu}\nroute replace {}/128 dev {device} mtu {mtu}",

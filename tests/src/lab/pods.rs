@@ -13,7 +13,7 @@ const LINK_GATEWAY: &str = "169.254.1.1";
 /// Attaches `pod`, whose namespace is there, to `node`, whose bridge is there if it has one.
 pub(super) fn attach(shape: Shape, node: &Node, pod: &Pod) -> Result<()> {
     ip(&[], &veth_pair("eth0", &pod.namespace, &pod.device, &node.namespace))?;
-    // What fits into a tunnel's packets; TCP then tells the other end by its segment size.
+    // What fits into a tunnel's packets; TCP then announces it as its segment size.
     let mtu = if shape.pod_routing == PodRouting::Overlay { 1450 } else { 1500 };
     pod.namespace.ip(&format!("link set lo up\nlink set eth0 mtu {mtu} up"))?;
     node.namespace.ip(&format!("link set {} mtu {mtu}", pod.device))?;

@@ -11,7 +11,7 @@ pub struct Shape {
     pub attachment: Attachment,
     /// How the nodes reach each other's pods.
     pub pod_routing: PodRouting,
-    /// Whether devices leave checksums and segmentation to whoever receives, as veth pairs do by
+    /// Whether devices leave checksums and segmentation to the receiver, as veth pairs do by
     /// default; without, every packet is as it would be on a wire.
     pub offloads: bool,
     /// Whether what XDP sends out of a node's network device arrives, as it does with a real card;

@@ -1,4 +1,4 @@
-//! What becomes of the first packet of a flow, as the program that sends it is told.
+//! Whether a flow can be begun, as the client's system calls report it.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -10,30 +10,30 @@ use lb_common::address::Protocol;
 use super::udp::Caller;
 use crate::lab::Namespace;
 
-/// What the sender is told.
+/// What the client's system calls report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AttemptResult {
-    /// Somebody answers.
+    /// The server replied.
     Replied,
-    /// Nobody is there: `ECONNREFUSED`.
+    /// The connection was refused: `ECONNREFUSED`.
     Refused,
-    /// It may not: `EPERM`.
+    /// The call is not allowed: `EPERM`.
     Forbidden,
-    /// Nothing.
+    /// Nothing came within the time.
     NoReply,
 }
 
-/// Begins a flow from within `namespace` and waits for `timeout` to be told what becomes of it.
+/// Begins a flow from within `namespace` and waits for a reply or an error until `timeout`.
 ///
 /// # Errors
-/// If the sender is told something else.
+/// If there is another error.
 pub fn attempt(
     namespace: &Namespace,
     server: SocketAddr,
     protocol: Protocol,
     timeout: Duration,
 ) -> Result<AttemptResult> {
-    let told = match protocol {
+    let result = match protocol {
         Protocol::TCP => namespace.run(|| {
             TcpStream::connect_timeout(&server, timeout)?;
             Ok(())
@@ -44,7 +44,7 @@ pub fn attempt(
         }
         other => bail!("no client speaks {other}"),
     };
-    let Err(error) = told else {
+    let Err(error) = result else {
         return Ok(AttemptResult::Replied);
     };
     match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {

@@ -49,7 +49,7 @@ impl Flow<'_> {
     /// backend saw.
     ///
     /// # Errors
-    /// If there is no answer, it is not what was sent, or the backend saw another client than it
+    /// If there is no response, it is not what was sent, or the backend saw another client than it
     /// should.
     pub fn send(&self, lab: &Lab, length: usize) -> Result<Response> {
         self.exchange(lab, length).with_context(|| format!("{length} bytes, {self}"))
@@ -65,12 +65,11 @@ impl Flow<'_> {
     /// the first one, their sender learns of it by losing some.
     ///
     /// # Errors
-    /// If it is never answered, or the backend saw another client than it should.
+    /// If there is never a reply, or the backend saw another client than it should.
     pub fn send_patiently(&self, lab: &Lab, length: usize) -> Result<Response> {
         const TRY: Duration = Duration::from_millis(200);
         let caller = Caller::connect(self.origin.namespace(lab), self.frontend)?;
-        let response =
-            until("a datagram is answered", TIMEOUT, || caller.exchange_within(TRY, length));
+        let response = until("there is a reply", TIMEOUT, || caller.exchange_within(TRY, length));
         let response = response.with_context(|| self.to_string())?;
         self.check_client(lab, &response)?;
         Ok(response)
@@ -79,7 +78,7 @@ impl Flow<'_> {
     /// The same as [`Flow::send`], whatever client the backend saw.
     ///
     /// # Errors
-    /// If there is no answer, or it is not what was sent.
+    /// If there is no response, or it is not what was sent.
     pub fn ask(&self, lab: &Lab, length: usize) -> Result<Response> {
         let namespace = self.origin.namespace(lab);
         match self.protocol {
@@ -93,18 +92,18 @@ impl Flow<'_> {
     /// flows from outside to a backend on another node.
     ///
     /// # Errors
-    /// If it did not; says what was expected.
+    /// If it did not; the error has what was expected.
     pub fn check_client(&self, lab: &Lab, response: &Response) -> Result<()> {
         let (pod, seen, own) = (&response.pod, response.client, response.own);
-        let here = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
+        let is_local = lab.node1.pods.iter().any(|candidate| candidate.name == *pod);
         match self.origin {
             Origin::Pod(client) if client.name == *pod => ensure!(
                 seen.ip() != own.ip(),
-                "{pod} reached itself and saw its own address, which its kernel would not answer"
+                "{pod} reached itself and saw its own address, to which its kernel would not reply"
             ),
-            Origin::Outside if !here => ensure!(
+            Origin::Outside if !is_local => ensure!(
                 lab.node1.owns(seen.ip()),
-                "{pod} saw {seen}, where an address of node1 must stand for {own}"
+                "{pod} saw {seen}, where an address of node1 must hide {own}"
             ),
             Origin::Pod(_) | Origin::Outside | Origin::Host => {
                 ensure!(seen == own, "{pod} saw {seen} instead of {own}");

@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 (RFC 9112) as a pod's server, its clients and probes of a node need: a start line, headers, a body
-//! of known length, connections that stay open.
+//! As much HTTP/1.1 (RFC 9112) as a pod's server, its clients and probes of a node need: a start line,
+//! headers, a body of known length, connections that stay open.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use crate::lab::Namespace;
 /// The largest body accepted, in bytes.
 const LARGEST_BODY: usize = 16 << 20;
 
-/// A request or an answer.
+/// A request or a response.
 #[derive(Debug)]
 pub struct Message {
     /// The first line: `GET / HTTP/1.1`, or `HTTP/1.1 200 OK`.
@@ -61,10 +61,10 @@ impl Message {
         Ok(())
     }
 
-    /// The status of an answer.
+    /// The status of a response.
     ///
     /// # Errors
-    /// If the message is no answer.
+    /// If the message is a request.
     pub fn status(&self) -> Result<u16> {
         let status = self.start.split(' ').nth(1).and_then(|status| status.parse().ok());
         status.with_context(|| format!("no status in {:?}", self.start))
@@ -84,19 +84,19 @@ impl Message {
     }
 }
 
-/// Asks `server` from within `namespace`, over a connection of its own, a `question` such as
-/// `GET /healthz`.
+/// Sends `server` a request such as `GET /healthz` from within `namespace`, over a connection of its
+/// own.
 ///
 /// # Errors
-/// If there is no connection or no answer within [`TIMEOUT`].
-pub fn probe(namespace: &Namespace, server: SocketAddr, question: &str) -> Result<Message> {
+/// If there is no connection or no response within [`TIMEOUT`].
+pub fn probe(namespace: &Namespace, server: SocketAddr, request: &str) -> Result<Message> {
     let stream = namespace.run(|| Ok(TcpStream::connect_timeout(&server, TIMEOUT)?))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    let start = format!("{question} HTTP/1.1");
+    let start = format!("{request} HTTP/1.1");
     let headers = vec![("host".into(), server.to_string()), ("connection".into(), "close".into())];
     Message { start, headers, body: Vec::new() }.write(&mut &stream)?;
     let response = Message::read(&mut BufReader::new(stream))?;
-    response.with_context(|| format!("{server} closed the connection without an answer"))
+    response.with_context(|| format!("{server} closed the connection without a response"))
 }
 
 fn line(stream: &mut impl BufRead) -> Result<Option<String>> {
@@ -104,7 +104,7 @@ fn line(stream: &mut impl BufRead) -> Result<Option<String>> {
     match stream.read_line(&mut line) {
         Ok(0) => Ok(None),
         Ok(_) => Ok(Some(line.trim_end().to_owned())),
-        // The other end may go without a word between messages.
+        // The other end may reset the connection between messages.
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -1,5 +1,5 @@
 //! Real servers and clients. TCP speaks HTTP/1.1, so that `curl` can join in; UDP speaks one line.
-//! Every answer names the pod it came from and the client's address as that pod saw it.
+//! Every response names the pod it came from and the client's address as that pod saw it.
 
 mod attempt;
 mod flow;
@@ -39,7 +39,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts both servers in `namespace`; their answers name them `name`.
+    /// Starts both servers in `namespace`; their responses name them `name`.
     ///
     /// # Errors
     /// If a port is taken.

@@ -1,5 +1,5 @@
 //! Echo requests (RFC 792, RFC 4443 section 4) over the kernel's own ping sockets, which write
-//! identifier and checksum and look at those of replies.
+//! identifier and checksum and verify those of replies.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ pub fn ping(
     length: usize,
     timeout: Duration,
 ) -> Result<()> {
-    // Who may open such sockets: root's group.
+    // Allows root's group to open such sockets.
     namespace.set(&[("net/ipv4/ping_group_range", "0 0")])?;
     let (domain, protocol, request, reply) = match address {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8, 0),

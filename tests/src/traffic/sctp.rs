@@ -1,5 +1,5 @@
 //! SCTP (RFC 9260) without the kernel's: packets written by hand over raw sockets, with the checksum
-//! of each looked at where it arrives.
+//! of each verified where it arrives.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -22,7 +22,7 @@ const HEADER: usize = 12;
 /// Bytes of a chunk's own header, section 3.2.
 const CHUNK: usize = 4;
 
-/// What a client sends, and what it is answered with: an association is opened, used and closed
+/// What a client sends, and the reply to it: an association is opened, used and closed
 /// (chunk types of section 3.2).
 const DIALOGUE: [(u8, u8); 4] = [
     (1, 2),   // INIT, INIT ACK
@@ -40,7 +40,7 @@ struct Packet {
     value: Vec<u8>,
 }
 
-/// Answers SCTP packets in a pod: to each chunk its counterpart, with the pod's name, a space, and the
+/// Replies to SCTP packets in a pod: to each chunk its counterpart, with the pod's name, a space, and the
 /// client's address and port as it saw them.
 #[derive(Debug)]
 pub struct SctpServer {
@@ -58,14 +58,14 @@ impl SctpServer {
         let mut threads = Vec::new();
         for domain in [Domain::IPV4, Domain::IPV6] {
             let socket = open(namespace, domain, Duration::from_millis(50))?;
-            let (told, name) = (Arc::clone(&ending), name.to_owned());
+            let (stop, name) = (Arc::clone(&ending), name.to_owned());
             threads.push(thread::spawn(move || {
-                while !told.load(Ordering::Relaxed) {
-                    // A packet that is not whole goes unanswered, and its client will say so.
-                    if let Ok(Some((question, client))) = receive(&socket)
-                        && question.destination_port == port
+                while !stop.load(Ordering::Relaxed) {
+                    // A malformed packet gets no reply, and its client reports that.
+                    if let Ok(Some((request, client))) = receive(&socket)
+                        && request.destination_port == port
                     {
-                        let _ = response(&socket, &name, &question, client);
+                        let _ = reply(&socket, &name, &request, client);
                     }
                 }
             }));
@@ -83,53 +83,53 @@ impl Drop for SctpServer {
     }
 }
 
-fn response(socket: &UdpSocket, name: &str, question: &Packet, client: IpAddr) -> Result<()> {
-    let counterpart = DIALOGUE.iter().find(|(asked, _)| *asked == question.chunk);
+fn reply(socket: &UdpSocket, name: &str, request: &Packet, client: IpAddr) -> Result<()> {
+    let counterpart = DIALOGUE.iter().find(|(asked, _)| *asked == request.chunk);
     let (_, chunk) = *counterpart.context("a chunk of no dialogue")?;
-    let client = SocketAddr::from((client, question.source_port));
+    let client = SocketAddr::from((client, request.source_port));
     let value = format!("{name} {client}").into_bytes();
     let response = Packet {
-        source_port: question.destination_port,
-        destination_port: question.source_port,
+        source_port: request.destination_port,
+        destination_port: request.source_port,
         chunk,
         value,
     };
     response.send(socket, client)
 }
 
-/// Opens an association from port `own` within `namespace`, uses and closes it, and returns who
-/// answered, the same throughout, and the client's address and port as the server saw them.
+/// Opens an association from port `own` within `namespace`, uses and closes it, and returns which
+/// pod replied, the same throughout, and the client's address and port as the server saw them.
 ///
 /// # Errors
-/// If a packet is not answered within [`TIMEOUT`], or not as it should be.
+/// If there is no reply within [`TIMEOUT`], or a wrong one.
 pub fn associate(
     namespace: &Namespace,
     own: u16,
     server: SocketAddr,
 ) -> Result<(String, SocketAddr)> {
     let socket = open(namespace, Domain::for_address(server), TIMEOUT)?;
-    let mut told = None;
+    let mut replied = None;
     for (asked, expected) in DIALOGUE {
-        let question = Packet {
+        let request = Packet {
             source_port: own,
             destination_port: server.port(),
             chunk: asked,
             value: vec![0x5a; 1000],
         };
-        question.send(&socket, server)?;
-        let value = response_to(&question, expected, &socket, server)
+        request.send(&socket, server)?;
+        let value = response_to(&request, expected, &socket, server)
             .with_context(|| format!("chunk {asked} from port {own} to {server}"))?;
-        let first = told.get_or_insert_with(|| value.clone());
-        ensure!(*first == value, "{value} answered, and before it {first}");
+        let first = replied.get_or_insert_with(|| value.clone());
+        ensure!(*first == value, "{value} replied, and before it {first}");
     }
-    let told = told.context("a dialogue without an answer")?;
-    let (pod, client) = told.split_once(' ').context("an answer that names no client")?;
+    let replied = replied.context("a dialogue without a reply")?;
+    let (pod, client) = replied.split_once(' ').context("a reply that names no client")?;
     Ok((pod.to_owned(), client.parse()?))
 }
 
-/// Waits for the answer, as a raw socket hears every packet of its protocol.
+/// Waits for the reply; a raw socket receives every packet of its protocol.
 fn response_to(
-    question: &Packet,
+    request: &Packet,
     chunk: u8,
     socket: &UdpSocket,
     server: SocketAddr,
@@ -137,13 +137,13 @@ fn response_to(
     let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         let Some((response, from)) = receive(socket)? else { continue };
-        if response.destination_port == question.source_port && from == server.ip() {
+        if response.destination_port == request.source_port && from == server.ip() {
             ensure!(response.source_port == server.port(), "{response:?} from another port");
             ensure!(response.chunk == chunk, "{response:?} instead of chunk {chunk}");
             return Ok(String::from_utf8(response.value)?);
         }
     }
-    bail!("no answer within {TIMEOUT:?}")
+    bail!("no reply within {TIMEOUT:?}")
 }
 
 /// A raw socket, which is read and written like one of UDP.
@@ -155,15 +155,15 @@ fn open(namespace: &Namespace, domain: Domain, timeout: Duration) -> Result<UdpS
     Ok(socket)
 }
 
-/// The next packet and whom it came from; `None` if there is none for a while.
+/// The next packet and its source; `None` if there is none for a while.
 fn receive(socket: &UdpSocket) -> Result<Option<(Packet, IpAddr)>> {
-    let mut room = [0; 2048];
-    let (length, from) = match socket.recv_from(&mut room) {
+    let mut buffer = [0; 2048];
+    let (length, from) = match socket.recv_from(&mut buffer) {
         Ok(received) => received,
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let (bytes, from) = (&room[..length], from.ip());
+    let (bytes, from) = (&buffer[..length], from.ip());
     // Raw sockets give IPv4's header, too, and not IPv6's.
     let header = match from {
         IpAddr::V4(_) => 4 * usize::from(bytes.first().copied().unwrap_or_default() & 0xf),
@@ -177,7 +177,7 @@ impl Packet {
     fn send(&self, socket: &UdpSocket, to: SocketAddr) -> Result<()> {
         let mut bytes = Vec::from(self.source_port.to_be_bytes());
         bytes.extend(self.destination_port.to_be_bytes());
-        // The verification tag, which nobody here verifies, and room for the checksum.
+        // The verification tag, which is not verified, and space for the checksum.
         bytes.extend([1, 2, 3, 4, 0, 0, 0, 0]);
         bytes.extend([self.chunk, 0]);
         bytes.extend(u16::try_from(CHUNK + self.value.len())?.to_be_bytes());

@@ -16,7 +16,7 @@ use super::http::Message;
 use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
-/// An HTTP server. It answers a body with the same body, and a request without one with a sentence;
+/// An HTTP server. It sends back the body of a request, or a sentence where there is none;
 /// headers name the pod and the client.
 #[derive(Debug)]
 pub struct TcpServer {
@@ -64,7 +64,7 @@ fn accept(listener: &TcpListener, name: &str, connections: &Mutex<Vec<TcpStream>
             connections.push(copy);
         }
         let name = name.to_owned();
-        // A client that breaks off is the client's affair, and it will say so.
+        // A client that breaks off reports that itself.
         thread::spawn(move || respond_to_all(stream, &name, canonical(client)));
     }
 }
@@ -85,10 +85,10 @@ fn respond_to_all(mut stream: TcpStream, name: &str, client: SocketAddr) -> Resu
     Ok(())
 }
 
-/// What a server said about itself and its client.
+/// A server's response: its pod, and its client as it saw it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// The pod that answered.
+    /// The pod that responded.
     pub pod: String,
     /// The client's address and port as the pod saw them.
     pub client: SocketAddr,
@@ -141,7 +141,7 @@ impl Client {
         let socket =
             namespace.run(|| Ok(socket::socket(family, SockType::Stream, flags, None)?))?;
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        // On Linux the time-out for sending is the one for connecting, too.
+        // On Linux the time-out for sending is the one for connecting too.
         let timeout = TimeVal::seconds(TIMEOUT.as_secs().cast_signed());
         socket::setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(own))
@@ -162,7 +162,7 @@ impl Client {
     /// Sends `length` bytes and has them sent back; 0 asks for a sentence instead.
     ///
     /// # Errors
-    /// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+    /// If there is no response within [`TIMEOUT`], or it is not what was sent.
     pub fn exchange(&mut self, length: usize) -> Result<Response> {
         let request = Message {
             start: "POST / HTTP/1.1".into(),
@@ -174,7 +174,7 @@ impl Client {
             // Both directions at once: a large body fills the buffers on its way back.
             let sending = scope.spawn(|| request.write(&mut stream));
             let response = Message::read(&mut self.responses)
-                .with_context(|| format!("no answer from {} to {length} bytes", self.server))?
+                .with_context(|| format!("no response from {} to {length} bytes", self.server))?
                 .with_context(|| format!("{} closed the connection", self.server))?;
             sending.join().map_or(Ok(()), |sent| sent)?;
             anyhow::Ok(response)
@@ -186,7 +186,7 @@ impl Client {
             self.server
         );
         let header =
-            |name| response.header(name).with_context(|| format!("an answer without {name}"));
+            |name| response.header(name).with_context(|| format!("a response without {name}"));
         Ok(Response {
             pod: header("x-pod")?.to_owned(),
             client: header("x-client")?.parse()?,
@@ -195,15 +195,15 @@ impl Client {
     }
 }
 
-/// Asks once over a connection of its own.
+/// Sends one request over a connection of its own.
 ///
 /// # Errors
-/// If there is no connection or no answer within [`TIMEOUT`].
+/// If there is no connection or no response within [`TIMEOUT`].
 pub fn get(namespace: &Namespace, server: SocketAddr) -> Result<Response> {
     Client::connect(namespace, server)?.exchange(0)
 }
 
-/// Bytes that differ from connection to connection, and from place to place within.
+/// Bytes that differ from connection to connection, and from byte to byte.
 fn payload(length: usize, seed: u16) -> Vec<u8> {
     let mut state = u32::from(seed) | 1 << 16;
     let mut next = || {

@@ -1,5 +1,4 @@
-//! What traceroute does: datagrams that live for one router, for two, and so on, and who tells of
-//! their end.
+//! What traceroute does: datagrams with a TTL of one, two and so on, and who sends the ICMP errors.
 
 use std::io::{ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,35 +11,35 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
-/// What became of a datagram.
+/// The end of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hop {
-    /// It reached the end of its time at this router.
+    /// Its TTL expired at this router.
     Expired(IpAddr),
-    /// This host says that nobody listens there.
+    /// This host sent port unreachable.
     Unreachable(IpAddr),
-    /// It was answered.
+    /// The server replied.
     Replied,
 }
 
-/// Follows the way to `server` from within `namespace` to its end. All is sent from one socket, which
-/// hears of nothing but what it sent.
+/// Traces the route to `server` from within `namespace` to its end. All is sent from one socket, which
+/// receives errors about its own datagrams alone.
 ///
 /// # Errors
-/// If a datagram's fate is not told, or the end is not reached within ten hops.
+/// If there is neither reply nor error, or the end is not reached within ten hops.
 pub fn traceroute(namespace: &Namespace, server: SocketAddr) -> Result<Vec<Hop>> {
     let socket = namespace.run(|| open(server))?;
     let mut hops = Vec::new();
-    for hops_to_live in 1..=10 {
-        set_hops_to_live(&socket, server, hops_to_live)?;
-        let hop = step(&socket)
-            .with_context(|| format!("hop {hops_to_live} to {server}, after {hops:?}"))?;
+    for ttl in 1..=10 {
+        set_ttl(&socket, server, ttl)?;
+        let hop =
+            step(&socket).with_context(|| format!("hop {ttl} to {server}, after {hops:?}"))?;
         hops.push(hop);
         if !matches!(hop, Hop::Expired(_)) {
             return Ok(hops);
         }
     }
-    bail!("the way to {server} has no end: {hops:?}")
+    bail!("the route to {server} has no end: {hops:?}")
 }
 
 fn open(server: SocketAddr) -> Result<UdpSocket> {
@@ -58,7 +57,7 @@ fn open(server: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-fn set_hops_to_live(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result<()> {
+fn set_ttl(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result<()> {
     match server {
         SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4Ttl, &hops)?,
         SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6Ttl, &hops)?,
@@ -66,7 +65,7 @@ fn set_hops_to_live(socket: &UdpSocket, server: SocketAddr, hops: i32) -> Result
     Ok(())
 }
 
-/// Sends one datagram and waits for what becomes of it.
+/// Sends one datagram and waits for a reply or an error.
 fn step(socket: &UdpSocket) -> Result<Hop> {
     socket.send(b"traced")?;
     let Err(error) = socket.recv(&mut [0; 256]) else {
@@ -77,24 +76,24 @@ fn step(socket: &UdpSocket) -> Result<Hop> {
     } else if error.kind() == ErrorKind::HostUnreachable {
         Ok(Hop::Expired(icmp_sender(socket)?))
     } else {
-        Err(error).context("nobody says what became of it")
+        Err(error).context("neither a reply nor an ICMP error")
     }
 }
 
-/// Who told of the last error, see `IP_RECVERR` in ip(7).
+/// The sender of the last ICMP error, see `IP_RECVERR` in ip(7).
 fn icmp_sender(socket: &UdpSocket) -> Result<IpAddr> {
     let mut datagram = [0; 256];
     let mut quoted = [IoSliceMut::new(&mut datagram)];
     let mut space = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
     let message =
         recvmsg::<()>(socket.as_raw_fd(), &mut quoted, Some(&mut space), MsgFlags::MSG_ERRQUEUE)?;
-    for told in message.cmsgs()? {
-        if let ControlMessageOwned::Ipv4RecvErr(_, Some(icmp_sender)) = told {
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::Ipv4RecvErr(_, Some(icmp_sender)) = control {
             return Ok(Ipv4Addr::from(u32::from_be(icmp_sender.sin_addr.s_addr)).into());
         }
-        if let ControlMessageOwned::Ipv6RecvErr(_, Some(icmp_sender)) = told {
+        if let ControlMessageOwned::Ipv6RecvErr(_, Some(icmp_sender)) = control {
             return Ok(Ipv6Addr::from(icmp_sender.sin6_addr.s6_addr).into());
         }
     }
-    bail!("an error that nobody told of");
+    bail!("an error without a sender");
 }

@@ -16,13 +16,13 @@ use super::tcp::{Response, canonical};
 use super::timeout::TIMEOUT;
 use crate::lab::Namespace;
 
-/// How often a server looks whether it is to end.
+/// How often a server checks whether it is to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The largest payload of a UDP datagram, in bytes.
 const LARGEST: usize = 65_507;
 
-/// An echo server: to each datagram it answers `NAME CLIENT`, a line feed, and the datagram.
+/// An echo server: it replies to each datagram with `NAME CLIENT`, a line feed, and the datagram.
 #[derive(Debug)]
 pub struct UdpServer {
     ending: Arc<AtomicBool>,
@@ -36,14 +36,14 @@ impl UdpServer {
     /// If the port is taken.
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
         let socket = namespace.run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
-        hold_much(&socket)?;
+        enlarge_buffer(&socket)?;
         socket.set_read_timeout(Some(POLL_INTERVAL))?;
         let ending = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ending);
+        let stop = Arc::clone(&ending);
         let name = name.to_owned();
         let echo = thread::spawn(move || {
             let mut datagram = vec![0; LARGEST];
-            while !told.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut datagram) {
                     let mut response = format!("{name} {}\n", canonical(client)).into_bytes();
                     response.extend_from_slice(&datagram[..length]);
@@ -67,7 +67,7 @@ impl Drop for UdpServer {
 /// Sends one datagram of `length` bytes from a socket of its own and waits for its echo.
 ///
 /// # Errors
-/// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+/// If there is no reply within [`TIMEOUT`], or it is not what was sent.
 pub fn ask(namespace: &Namespace, server: SocketAddr, length: usize) -> Result<Response> {
     Caller::connect(namespace, server)?.exchange(length)
 }
@@ -80,10 +80,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Makes a socket within `namespace` that sends to `server` and hears nobody else.
+    /// Makes a socket within `namespace` that is connected to `server`.
     ///
     /// # Errors
-    /// If there is no way to the server.
+    /// If there is no route to the server.
     pub fn connect(namespace: &Namespace, server: SocketAddr) -> Result<Self> {
         Ok(Self { socket: connect(namespace, server)?, server })
     }
@@ -91,7 +91,7 @@ impl Caller {
     /// Sends one datagram of `length` bytes and waits for its echo.
     ///
     /// # Errors
-    /// If there is no answer within [`TIMEOUT`], or it is not what was sent.
+    /// If there is no reply within [`TIMEOUT`], or it is not what was sent.
     pub fn exchange(&self, length: usize) -> Result<Response> {
         self.exchange_within(TIMEOUT, length)
     }
@@ -99,7 +99,7 @@ impl Caller {
     /// The same within another time.
     ///
     /// # Errors
-    /// If there is no answer within `timeout`, or it is not what was sent.
+    /// If there is no reply within `timeout`, or it is not what was sent.
     pub fn exchange_within(&self, timeout: Duration, length: usize) -> Result<Response> {
         let Self { socket, server } = self;
         socket.set_read_timeout(Some(timeout))?;
@@ -115,7 +115,7 @@ impl Caller {
     }
 }
 
-/// What became of a stream of datagrams.
+/// How many datagrams were sent and came back.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Tally {
     /// Datagrams sent.
@@ -156,12 +156,12 @@ pub fn tick(
     })
 }
 
-/// Asks over one socket, each question once the one before is answered, until `done` says so. The
-/// answers of questions that crowd the line while a flow moves to another pod are lost with the old
-/// pod's entries, as with kube-proxy; a client that waits for its answers misses none.
+/// Sends requests over one socket, each once the reply to the one before has come, until `done` says
+/// so. Replies to requests in flight while a flow moves to another pod are lost with the old pod's
+/// entries, as with kube-proxy; a client that waits for each reply loses none.
 ///
 /// # Errors
-/// If the socket cannot be made, or an answer is not to the last question.
+/// If the socket cannot be made, or a reply is not to the last request.
 pub fn converse(
     namespace: &Namespace,
     server: SocketAddr,
@@ -171,12 +171,12 @@ pub fn converse(
     let mut tally = Tally { sent: 0, responses: BTreeMap::new() };
     let mut datagram = [0; 256];
     while !done() {
-        let question = tally.sent.to_be_bytes();
-        socket.send(&question)?;
+        let request = tally.sent.to_be_bytes();
+        socket.send(&request)?;
         tally.sent += 1;
-        let length = socket.recv(&mut datagram).with_context(|| format!("no answer: {tally:?}"))?;
+        let length = socket.recv(&mut datagram).with_context(|| format!("no reply: {tally:?}"))?;
         let (pod, _, payload) = read_echo(&datagram[..length])?;
-        ensure!(payload == question, "{pod} answered another question: {tally:?}");
+        ensure!(payload == request, "{pod} replied to another request: {tally:?}");
         *tally.responses.entry(pod).or_default() += 1;
     }
     Ok(tally)
@@ -186,7 +186,7 @@ fn send_ticks(socket: &UdpSocket, interval: Duration, done: &impl Fn() -> bool) 
     let mut next = Instant::now();
     let mut sent: u32 = 0;
     while !done() {
-        // A refusal is an answer to an earlier datagram, which the tally will miss.
+        // A refusal is about an earlier datagram, which the tally counts as lost.
         match socket.send(&sent.to_be_bytes()) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
@@ -214,15 +214,15 @@ fn count_echoes(socket: &UdpSocket, sending: &AtomicBool) -> Result<BTreeMap<Str
                 *responses.entry(pod).or_default() += 1;
                 last = Instant::now();
             }
-            Err(error) if is_no_answer(&error) => {}
+            Err(error) if is_no_reply(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(responses)
 }
 
-/// Whether `error` only says that nothing has come, or that the server was not there a moment ago.
-fn is_no_answer(error: &std::io::Error) -> bool {
+/// Whether `error` only means that nothing has come, or that the server was not there a moment ago.
+fn is_no_reply(error: &std::io::Error) -> bool {
     use ErrorKind::{ConnectionRefused, TimedOut, WouldBlock};
     [ConnectionRefused, TimedOut, WouldBlock].contains(&error.kind())
 }
@@ -237,16 +237,16 @@ fn connect(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
         socket.connect(server)?;
         Ok(socket)
     })?;
-    hold_much(&socket)?;
+    enlarge_buffer(&socket)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }
 
-/// Gives the socket room for seconds of datagrams, so that what a busy machine makes its owner read
-/// late is not taken for lost on the way.
-fn hold_much(socket: &UdpSocket) -> Result<()> {
-    const ROOM: usize = 16 << 20;
-    Ok(setsockopt(socket, RcvBufForce, &ROOM)?)
+/// Gives the socket a buffer for seconds of datagrams, so that what a busy machine reads late is not
+/// counted as lost.
+fn enlarge_buffer(socket: &UdpSocket) -> Result<()> {
+    const BYTES: usize = 16 << 20;
+    Ok(setsockopt(socket, RcvBufForce, &BYTES)?)
 }
 
 /// Pod, client and payload of an echo.

@@ -1,4 +1,4 @@
-//! The live table: traffic until Ctrl-C, and every second what came of it.
+//! The live table: traffic until Ctrl-C, and every second its results.
 
 use std::io::{Write, stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How often the table is drawn.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Shows traffic in `lab` until the process is told to end, or the agent ends.
+/// Shows traffic in `lab` until a signal ends the process, or the agent ends.
 pub fn show(lab: &Lab, agent: &mut Agent, introduction: &str) -> Result<()> {
     let loads = load::all(lab);
     let scores: Vec<Mutex<Score>> = loads.iter().map(|_| Mutex::default()).collect();
@@ -44,7 +44,7 @@ fn repeat(lab: &Lab, load: &Load, score: &Mutex<Score>, over: &AtomicBool) {
     }
 }
 
-/// Draws the table again and again; returns once the process is told to end, or the agent has ended.
+/// Draws the table again and again; returns once a signal ends the process, or the agent has ended.
 fn redraw(
     lab: &Lab,
     agent: &mut Agent,
@@ -90,12 +90,12 @@ fn is_next_due() -> bool {
     !is_ending()
 }
 
-/// Puts as much of `text` on the screen as it has room for, in place of what was there.
+/// Puts as much of `text` on the screen as fits, instead of what was there.
 fn draw(text: &str) -> Result<()> {
     // In a synchronized update, which terminals show as a whole, or at once if they do not know it.
     const BEGIN: &str = "\x1b[?2026h\x1b[H\x1b[J";
     const END: &str = "\x1b[?2026l";
-    // A serial console says that it has no columns and no rows.
+    // A serial console has no columns and no rows.
     let size = terminal_size().filter(|(columns, rows)| columns.0 > 0 && rows.0 > 0);
     let shown = size.map_or(text, |size| beginning(text, size));
     let mut screen = stdout().lock();
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_screen_has_no_room_for_is_left_out_from_below() {
+    fn lines_that_do_not_fit_on_the_screen_are_left_out() {
         let text = "one\n\nthree is wrapped\nfour\n";
         let on = |columns, rows| beginning(text, (Width(columns), Height(rows)));
         assert_eq!(on(80, 25), text);

@@ -1,4 +1,4 @@
-//! The demonstration's traffic: who dials what.
+//! The demonstration's traffic: which client uses which Service.
 
 use std::net::SocketAddr;
 
@@ -25,13 +25,13 @@ pub fn all(lab: &Lab) -> Vec<Load<'_>> {
         for family in Family::ALL {
             let cluster_ip = (addresses::service(number).of(family), port);
             let node = (lab.node1.addresses.of(family), node_port);
-            let dials = [
+            let others = [
                 (Origin::Pod(&lab.node1.pods[0]), "web-1", cluster_ip),
                 (Origin::Outside, "outside", node),
             ];
             let host = lab.node1.cgroup.is_some();
             let of_the_host = host.then_some((Origin::Host, "node1", cluster_ip));
-            for (origin, from, frontend) in dials.into_iter().chain(of_the_host) {
+            for (origin, from, frontend) in others.into_iter().chain(of_the_host) {
                 let frontend = SocketAddr::from(frontend);
                 loads.push(Load {
                     service,

@@ -1,5 +1,5 @@
 //! `cargo xtask run`: Weir at work in a lab. On a terminal it shows a live table until Ctrl-C; else it
-//! is a finite demonstration that succeeds only if every request was answered as it should be.
+//! is a finite demonstration that succeeds only if every response is right.
 
 mod live;
 mod load;

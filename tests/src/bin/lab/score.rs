@@ -1,23 +1,23 @@
-//! What came of a load's requests.
+//! The results of a load's requests.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use weir_tests::traffic::Response;
 
-/// What came of the requests of one load.
+/// The results of the requests of one load.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Score {
-    /// Right answers, by the pod they came from.
+    /// Right responses, by the pod they came from.
     pub responses: BTreeMap<String, u64>,
-    /// Requests without an answer, or with a wrong one.
+    /// Requests without a response, or with a wrong one.
     pub failures: u64,
-    /// What was wrong with the last of those.
+    /// The error of the last of those.
     pub complaint: Option<String>,
 }
 
 impl Score {
-    /// Takes in what came of one request.
+    /// Adds the result of one request.
     pub fn add(&mut self, outcome: Result<Response>) {
         match outcome {
             Ok(response) => *self.responses.entry(response.pod).or_default() += 1,
@@ -28,7 +28,7 @@ impl Score {
         }
     }
 
-    /// Right answers from whomever.
+    /// Right responses of all pods.
     pub fn responded(&self) -> u64 {
         self.responses.values().sum()
     }

@@ -10,7 +10,7 @@ use weir_tests::lab::Lab;
 
 use crate::score::Score;
 
-/// What the kernel says of itself: services, their frontends and backends, and their connections.
+/// What the kernel's maps hold: Services with their frontends, backends and flows.
 pub fn from_the_kernel(lab: &Lab) -> Result<String> {
     Ok(format!("weir show services\n{}", weir(&lab.node1, &["show", "services"])?))
 }
@@ -19,19 +19,19 @@ pub fn from_the_kernel(lab: &Lab) -> Result<String> {
 pub struct Row<'a> {
     /// What the traffic is.
     pub title: &'a str,
-    /// What came of it.
+    /// Its results.
     pub score: &'a Score,
-    /// Right answers per second of late.
+    /// Right responses per second of late.
     pub rate: f64,
 }
 
-/// The rows as a table for people, with a column for each of `pods` and any other that answered.
+/// The rows as a table for people, with a column for each of `pods` and any other that responded.
 pub fn render(rows: &[Row], pods: &[String]) -> String {
     let mut columns: BTreeSet<&str> = pods.iter().map(String::as_str).collect();
     columns.extend(rows.iter().flat_map(|row| row.score.responses.keys().map(String::as_str)));
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let fixed = ["traffic", "answered", "per second", "failed"];
+    let fixed = ["traffic", "responses", "per second", "failed"];
     table.set_header(fixed.into_iter().chain(columns.iter().copied()));
     for row in rows {
         let fixed = [
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pod_has_a_column_and_failures_are_told() {
+    fn every_pod_has_a_column_and_failures_are_shown() {
         let score = Score {
             responses: BTreeMap::from([("web-1".into(), 7), ("web-9".into(), 3)]),
             failures: 1,

@@ -21,7 +21,7 @@ const REQUESTS: u32 = 150;
 /// How long an edit may take to be in force.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs the demonstration; succeeds if everything was answered as it should be.
+/// Runs the demonstration; succeeds if every response was right.
 pub fn run(lab: &Lab, manifests: &Manifests, agent: &mut Agent) -> Result<()> {
     let pods: Vec<String> = lab.pods().map(|pod| pod.name.clone()).collect();
     let loads = load::all(lab);
@@ -42,7 +42,7 @@ pub fn run(lab: &Lab, manifests: &Manifests, agent: &mut Agent) -> Result<()> {
     agent.check_running()?;
     judge(&loads, &scores, &pods)?;
     follow_an_edit(lab, manifests)?;
-    println!("Every request was answered as it should be, and the edit took effect.");
+    println!("Every response was right, and the edit took effect.");
     Ok(())
 }
 
@@ -51,7 +51,7 @@ fn send_all(lab: &Lab, loads: &[Load]) -> Vec<Score> {
     let send = |load: &Load| {
         let mut score = Score::default();
         for _ in 0..REQUESTS {
-            // A few failures tell as much as many, and sooner.
+            // A few failures show as much as many, and sooner.
             if score.failures < 3 {
                 score.add(load.flow.send(lab, 1));
             }
@@ -92,7 +92,7 @@ fn judge_service(service: &str, scored: &[(&str, &Score)], pods: &[String]) -> R
     Ok(())
 }
 
-/// Gives `web` another node port, and waits until the old one answers no more and the new one does.
+/// Gives `web` another node port, and waits until the old one is closed and the new one serves.
 fn follow_an_edit(lab: &Lab, manifests: &Manifests) -> Result<()> {
     const OLD: u16 = 30080;
     const NEW: u16 = 30090;
@@ -109,7 +109,7 @@ fn follow_an_edit(lab: &Lab, manifests: &Manifests) -> Result<()> {
         }
         if Instant::now() > deadline {
             moved.with_context(|| format!("the edit had no effect within {TIMEOUT:?}"))?;
-            bail!("node port {OLD} still answers {TIMEOUT:?} after it was taken away");
+            bail!("node port {OLD} is still served {TIMEOUT:?} after it was removed");
         }
         thread::sleep(Duration::from_millis(50));
     }
