@@ -21,19 +21,19 @@ pub enum Profile {
     Release,
 }
 
-/// The variable by which the agent's build, the tests and the benchmarks are told of the object.
+/// The variable with the path of the object, for the agent's build, the tests and the benchmarks.
 const OBJECT: &str = "WEIR_EBPF_OBJECT";
 
-/// The variable by which the lab, the tests and the benchmarks are told of the agent.
+/// The variable with the path of the agent, for the lab, the tests and the benchmarks.
 const AGENT: &str = "WEIR_BIN";
 
-/// The variable by which the packet benchmark is told of its own object.
+/// The variable with the path of the packet benchmark's own object.
 const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 
 /// The feature of the BPF object that puts a fault back.
 const FAULT: &str = "fault";
 
-/// The variable by which the tests' build is told that they will run in an emulated machine.
+/// The variable that is set when tests are built for an emulated machine.
 const EMULATED: &str = "WEIR_EMULATED";
 
 /// Builds the BPF object; returns its path.
@@ -195,7 +195,7 @@ pub enum Benchmark {
     Packets,
     /// What a large cluster costs the agent.
     Agent,
-    /// What dialling a Service costs a process.
+    /// What connecting to a Service costs a process.
     Sockets,
 }
 
@@ -232,8 +232,8 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
     )
 }
 
-/// The host's cargo, told of the object, which is built first, and of where the agent will be. Every
-/// build of the agent's library is told of the object, so that none makes it anew.
+/// The host's cargo, with the paths of the object, which is built first, and of the agent. Every build
+/// of the agent's library has the object's path, so that none builds it anew.
 pub fn cargo_for_tests() -> Result<Command> {
     let mut command = cargo();
     command.env(OBJECT, object()?).env(AGENT, target().join("debug/weir"));

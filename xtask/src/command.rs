@@ -45,7 +45,7 @@ pub fn run_reading_quietly(command: &mut Command, mut read: impl FnMut(&str)) ->
 }
 
 /// Runs `command` silently and returns what it printed, or `None` if it cannot be run or fails.
-pub fn answer(command: &mut Command) -> Option<String> {
+pub fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success().then_some(text)
@@ -58,8 +58,8 @@ pub fn become_command(command: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("cannot start `{}`", line(command)))
 }
 
-/// A `cargo` or `rustc` that is not told what the cargo that runs us was told: which compiler, which
-/// flags, which package it is at. What people set for all their builds stays.
+/// A `cargo` or `rustc` without the environment of the cargo that runs us: compiler, flags, package.
+/// What users set for all their builds stays.
 pub fn fresh(program: impl AsRef<OsStr>) -> Command {
     const KEPT: [&str; 5] =
         ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_"];
@@ -113,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_outer_cargo_was_told_does_not_reach_the_inner_one() {
-        let told = fresh("cargo");
+    fn the_environment_of_the_outer_cargo_does_not_reach_the_inner_one() {
+        let command = fresh("cargo");
         assert!(
-            told.get_envs().any(|(name, value)| name == "CARGO_MANIFEST_DIR" && value.is_none())
+            command.get_envs().any(|(name, value)| name == "CARGO_MANIFEST_DIR" && value.is_none())
         );
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{go, tools};
 
-/// The variable that tells the tests of folders with such programs, as in `PATH`.
+/// The variable with the folders of such programs for the tests, as in `PATH`.
 pub const FOLDERS: &str = "WEIR_CONTROL_PLANE";
 
 /// Our Go modules, and the programs that each one's binary is, by the name it is called by.

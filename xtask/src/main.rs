@@ -83,7 +83,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    match carry_out(Arguments::parse().verb) {
+    match run(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(verb: Verb) -> Result<()> {
+fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Build { release, architecture } => {
             let weir = match (release, architecture) {

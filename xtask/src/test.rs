@@ -21,7 +21,7 @@ use crate::{control_plane, go, kernels, tools};
 pub enum Section {
     /// Unit tests: nothing.
     Unit,
-    /// Properties, and scenarios (objects in; remarks, contents and packets out): nothing.
+    /// Properties, and scenarios (objects in; warnings, contents and packets out): nothing.
     Scenarios,
     /// What Helm and kustomize make of deploy/: nothing; Go to render it anew.
     Deploy,
@@ -36,7 +36,7 @@ pub enum Section {
     Kernels,
 }
 
-/// What came of one section.
+/// The result of one section.
 struct Report {
     name: &'static str,
     counts: Counts,
@@ -51,8 +51,8 @@ struct Counts {
     ignored: u64,
 }
 
-/// Runs the sections of `only`, or all if it names none, each to its end, and then tells what came of
-/// them.
+/// Runs the sections of `only`, or all if it names none, each to its end, and then prints the
+/// results.
 pub fn run(only: &[Section], choice: &Choice, filter: Option<&str>) -> Result<()> {
     let started = Instant::now();
     let skips = env::temp_dir().join(format!("weir-skipped-{}", std::process::id()));
@@ -95,10 +95,10 @@ fn run_kernels(choice: &Choice, skips: &Path) -> Result<Report> {
     let mut counts = Counts::default();
     let mut succeeded = true;
     let mut skipped = Vec::new();
-    match kernels::obstacle(choice) {
-        Some(obstacle) => {
+    match kernels::missing(choice) {
+        Some(missing) => {
             counts.passed += 1;
-            skipped.push(format!("{name}: {obstacle}"));
+            skipped.push(format!("{name}: {missing}"));
         }
         None => {
             let tried = kernels::run(choice, |line| counts.add(line))?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, cargo_of};
-use crate::command::{answer, fresh, run};
+use crate::command::{fresh, output_of, run};
 use crate::kernels::architecture::Architecture;
 use crate::kernels::debian::Packages;
 use crate::tools::{install_packages, on_path};
@@ -62,7 +62,7 @@ pub fn cargo_for(architecture: Architecture) -> Result<Command> {
     if architecture != Architecture::of_this_machine()? {
         let (compiler, packages) = architecture.c_compiler();
         let compiles = ["-E", "-include", "stdlib.h", "-x", "c", "/dev/null"];
-        if answer(Command::new(compiler).args(compiles)).is_none() {
+        if output_of(Command::new(compiler).args(compiles)).is_none() {
             install_packages(&packages)?;
         }
         command
@@ -76,16 +76,16 @@ pub fn cargo_for(architecture: Architecture) -> Result<Command> {
 /// Whether the compiler in use has the library for `target`, or rustup can bring it.
 fn has_library(target: &str) -> bool {
     let there = || {
-        let sysroot = answer(fresh("rustc").args(["--print", "sysroot"]));
+        let sysroot = output_of(fresh("rustc").args(["--print", "sysroot"]));
         sysroot.is_some_and(|root| Path::new(&root).join("lib/rustlib").join(target).is_dir())
     };
-    there() || (answer(fresh("rustup").args(["target", "add", target])).is_some() && there())
+    there() || (output_of(fresh("rustup").args(["target", "add", target])).is_some() && there())
 }
 
 /// A folder with Rust's library for `architecture`, of the very version of Debian's compiler.
 fn library_for(architecture: Architecture, toolchain: &BpfToolchain) -> Result<PathBuf> {
     const PACKAGE: &str = "libstd-rust-web-dev";
-    let version = answer(Command::new("dpkg-query").args(["-W", "-f", "${Version}", PACKAGE]));
+    let version = output_of(Command::new("dpkg-query").args(["-W", "-f", "${Version}", PACKAGE]));
     let Some(version) = version.filter(|_| toolchain.rustc == Path::new("/usr/bin/rustc")) else {
         bail!(
             "no Rust compiler here has the library for {target}: `rustup target add {target}` brings \
@@ -99,7 +99,7 @@ fn library_for(architecture: Architecture, toolchain: &BpfToolchain) -> Result<P
         return Ok(library);
     }
     let release =
-        answer(Command::new("sh").args(["-c", ". /etc/os-release; echo $VERSION_CODENAME"]));
+        output_of(Command::new("sh").args(["-c", ". /etc/os-release; echo $VERSION_CODENAME"]));
     let release = release.unwrap_or_else(|| "bookworm".into());
     let releases = [release.clone(), format!("{release}-security")];
     let releases = releases.each_ref().map(String::as_str);
@@ -114,10 +114,10 @@ type Compiler = (PathBuf, PathBuf, u32);
 /// The first toolchain with the source of `core`: the one in use, rustup's nightly, the system's.
 fn find_compiler() -> Option<Compiler> {
     let of_rustup = |toolchain: &str| {
-        let rustc = answer(fresh("rustup").args(["which", "--toolchain", toolchain, "rustc"]))?;
+        let rustc = output_of(fresh("rustup").args(["which", "--toolchain", toolchain, "rustc"]))?;
         Some(PathBuf::from(rustc))
     };
-    let in_use = answer(fresh("rustc").args(["--print", "sysroot"]))
+    let in_use = output_of(fresh("rustc").args(["--print", "sysroot"]))
         .map(|sysroot| Path::new(&sysroot).join("bin/rustc"));
     [in_use, of_rustup("nightly"), Some("/usr/bin/rustc".into())]
         .into_iter()
@@ -128,9 +128,9 @@ fn find_compiler() -> Option<Compiler> {
 /// Whether the toolchain of `rustc` is new enough and has a cargo and the source of `core`.
 fn can_build_core(rustc: &Path) -> Option<Compiler> {
     let cargo = rustc.with_file_name("cargo");
-    let sysroot = answer(fresh(rustc).args(["--print", "sysroot"]))?;
+    let sysroot = output_of(fresh(rustc).args(["--print", "sysroot"]))?;
     let source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml");
-    let (version, llvm) = versions(&answer(fresh(rustc).arg("-vV"))?)?;
+    let (version, llvm) = versions(&output_of(fresh(rustc).arg("-vV"))?)?;
     let usable = source.exists() && cargo.exists() && version >= OLDEST_RUST;
     usable.then(|| (cargo, rustc.to_owned(), llvm))
 }
@@ -172,7 +172,7 @@ fn find_linker() -> Option<PathBuf> {
     [on_path("bpf-linker"), installed, Some(cache_folder().join("bin/bpf-linker"))]
         .into_iter()
         .flatten()
-        .find(|linker| answer(Command::new(linker).arg("--version")).is_some())
+        .find(|linker| output_of(Command::new(linker).arg("--version")).is_some())
 }
 
 /// Builds bpf-linker against LLVM `llvm`, the compiler's own, which takes about a minute.

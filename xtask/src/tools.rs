@@ -52,7 +52,7 @@ pub fn install_packages(packages: &[&str]) -> Result<()> {
     if on_path("apt-get").is_none() {
         bail!(
             "this machine lacks what the Debian packages {names} hold, and has no apt-get. \
-             Install them its own way, then try again."
+             Install them with its package manager, then try again."
         );
     }
     eprintln!("Installing {names}.");

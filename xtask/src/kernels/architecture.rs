@@ -1,4 +1,4 @@
-//! The processors that guests have, and what each is called by those who must be told.
+//! The processors that guests have, and what each is called by compilers, Debian and the emulator.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ impl Architecture {
         }
     }
 
-    /// What the emulator must be told to be a plain machine of this kind. Pointers signed by ARM's own
+    /// The emulator's arguments for a plain machine of this kind. Pointers signed by ARM's own
     /// algorithm would take most of the emulator's time.
     pub const fn machine(self) -> &'static [&'static str] {
         match self {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::Architecture;
-use crate::command::{answer, run};
+use crate::command::{output_of, run};
 use crate::workspace::cache_folder;
 
 /// The variable that names a mirror of Debian where apt on this machine knows none.
@@ -122,7 +122,7 @@ impl Packages {
 
     /// The newest version of each package whose name `is_wanted`.
     pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, String>> {
-        let text = answer(self.command("apt-cache").arg("dumpavail"))
+        let text = output_of(self.command("apt-cache").arg("dumpavail"))
             .context("`apt-cache dumpavail` fails: is apt installed?")?;
         let mut versions = BTreeMap::new();
         let mut name = "";
@@ -144,8 +144,9 @@ impl Packages {
         names: &[&str],
         is_needless: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>> {
-        let printed = answer(self.apt_get().args(["-qq", "--print-uris", "install"]).args(names))
-            .with_context(|| format!("apt cannot resolve {}", names.join(" ")))?;
+        let printed =
+            output_of(self.apt_get().args(["-qq", "--print-uris", "install"]).args(names))
+                .with_context(|| format!("apt cannot resolve {}", names.join(" ")))?;
         // 'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SUM
         let files = printed.lines().filter_map(|line| line.split(' ').nth(1));
         let mut found: Vec<String> = files
@@ -213,10 +214,10 @@ fn mirrors() -> Result<(String, String)> {
         return Ok((mirror.to_owned(), format!("{mirror}-security")));
     }
     let format = "$(REPO_URI) $(LABEL) $(CREATED_BY)";
-    let known = answer(Command::new("apt-get").args(["indextargets", "--format", format]));
-    let known = known.context("no `apt-get` here, which fetches Debian's kernels")?;
+    let targets = output_of(Command::new("apt-get").args(["indextargets", "--format", format]));
+    let targets = targets.context("no `apt-get` here, which fetches Debian's kernels")?;
     let labelled = |label: &str| {
-        let mut lines = known.lines();
+        let mut lines = targets.lines();
         lines.find_map(|line| Some(line.strip_suffix(" Packages")?.strip_suffix(label)?.trim_end()))
     };
     let Some(debian) = labelled(" Debian") else {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::catalogue::{Kernel, order};
 use super::debian::{Packages, WITH_KERNELS, remove};
-use crate::command::answer;
+use crate::command::output_of;
 use crate::workspace::cache_folder;
 
 /// A kernel in our cache.
@@ -60,7 +60,7 @@ impl Image {
         let release = self.release()?;
         let mut files = BTreeSet::new();
         for module in wanted.lines() {
-            let needed = answer(
+            let needed = output_of(
                 Command::new("modprobe").args(["--show-depends", "--dirname"]).arg(&all).args([
                     "--set-version",
                     &release,
@@ -73,9 +73,9 @@ impl Image {
             }));
         }
         for file in files {
-            let place = into.join(file.strip_prefix(&all)?);
-            fs::create_dir_all(place.parent().unwrap_or(into))?;
-            fs::copy(&file, &place).with_context(|| format!("cannot copy {}", file.display()))?;
+            let to = into.join(file.strip_prefix(&all)?);
+            fs::create_dir_all(to.parent().unwrap_or(into))?;
+            fs::copy(&file, &to).with_context(|| format!("cannot copy {}", file.display()))?;
         }
         for list in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
             let below = Path::new("lib/modules").join(&release).join(list);

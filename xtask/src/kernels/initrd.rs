@@ -58,7 +58,7 @@ pub struct Base {
 
 impl Drop for Base {
     fn drop(&mut self) {
-        // What is left there is found by whoever looks for room.
+        // What is left is in the folder of builds.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,4 +1,4 @@
-//! A guest: a kernel in an emulated machine, and what it says on its console. No hardware help is
+//! A guest: a kernel in an emulated machine, and what it prints on its console. No hardware help is
 //! asked for, so it works wherever the emulator does.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use super::architecture::Architecture;
 use super::catalogue::Depth;
 
-/// How long a guest may say nothing, and how long it may take in all.
+/// How long a guest may print nothing, and how long it may take in all.
 const SILENCE: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(3 * 3600);
 
@@ -32,7 +32,7 @@ pub struct Step {
     pub lines: Vec<String>,
 }
 
-/// What came of a guest.
+/// What a guest did.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The kernel's release as it says itself, such as `6.1.0-56-cloud-amd64`.
@@ -216,15 +216,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn heard(lines: &str) -> Report {
+    fn report_of(lines: &str) -> Report {
         let mut report = Report::default();
         lines.lines().for_each(|line| report.read(line));
         report
     }
 
     #[test]
-    fn a_guest_says_what_it_did_and_what_came_of_it() {
-        let report = heard(
+    fn a_guest_reports_its_steps_and_their_results() {
+        let report = report_of(
             "[    1.0] booting\n@kernel 6.1.0-1-cloud-amd64 x86_64\n@begin check\nok  kernel\n@end 0\n\
              between\n@skip a_test needs more\n@done",
         );
@@ -241,7 +241,10 @@ mod tests {
         for lines in
             ["@begin a\n@end 1\n@done", "@begin a\n@begin b\n@end 0\n@done", "@begin a\n@end 0"]
         {
-            assert!(!heard(&format!("@kernel 6.1.0 x86_64\n{lines}")).is_good("6.1.0"), "{lines}");
+            assert!(
+                !report_of(&format!("@kernel 6.1.0 x86_64\n{lines}")).is_good("6.1.0"),
+                "{lines}"
+            );
         }
     }
 }

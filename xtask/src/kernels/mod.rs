@@ -30,7 +30,7 @@ use result::KernelResult;
 pub struct Choice {
     /// The kernels asked for; without any, those that are claimed.
     pub kernels: Vec<Kernel>,
-    /// How far; without it as far as usual.
+    /// How far; without it as far as the catalogue says.
     pub depth: Option<Depth>,
     /// Whether this section alone was asked for.
     pub alone: bool,
@@ -52,13 +52,16 @@ impl Choice {
         if !self.kernels.is_empty() {
             return self.kernels.iter().map(|kernel| (kernel.clone(), depth)).collect();
         }
-        let usual = |always: Option<Depth>| if self.alone { Some(depth) } else { always };
-        CLAIMS.iter().filter_map(|claim| Some((claim.kernel(), usual(claim.always)?))).collect()
+        let of_catalogue = |always: Option<Depth>| if self.alone { Some(depth) } else { always };
+        CLAIMS
+            .iter()
+            .filter_map(|claim| Some((claim.kernel(), of_catalogue(claim.always)?)))
+            .collect()
     }
 }
 
-/// Why this machine cannot boot others; the section is then skipped.
-pub fn obstacle(choice: &Choice) -> Option<String> {
+/// What this machine lacks to boot others; the section is then skipped.
+pub fn missing(choice: &Choice) -> Option<String> {
     let missing =
         ["apt-get", "apt-cache", "dpkg"].into_iter().find(|p| tools::on_path(p).is_none());
     if let Some(missing) = missing {
@@ -86,7 +89,7 @@ pub fn run(choice: &Choice, read: impl FnMut(&str) + Send) -> Result<Vec<KernelR
     let bases = bases(&wanted, choice.fault);
     let how = (choice.filter.as_deref(), choice.fault);
     let read = Mutex::new(read);
-    let hear = |line: &str| (read.lock().unwrap_or_else(PoisonError::into_inner))(line);
+    let read_line = |line: &str| (read.lock().unwrap_or_else(PoisonError::into_inner))(line);
     // An emulated processor is one of ours while it works, and a guest's second one mostly waits.
     let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
@@ -97,7 +100,7 @@ pub fn run(choice: &Choice, read: impl FnMut(&str) + Send) -> Result<Vec<KernelR
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((kernel, depth)) = wanted.get(number) else { return tried };
                 let base = bases.get(&kernel.architecture);
-                tried.push((number, KernelResult::of(kernel, *depth, how, base, &hear)));
+                tried.push((number, KernelResult::of(kernel, *depth, how, base, &read_line)));
             }
         };
         let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
@@ -110,14 +113,14 @@ pub fn run(choice: &Choice, read: impl FnMut(&str) + Send) -> Result<Vec<KernelR
     let tried: Vec<KernelResult> = tried.into_iter().map(|(_, tried)| tried).collect();
     if choice.fault {
         let found = tried.iter().filter(|tried| tried.is_good()).count();
-        hear(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
+        read_line(&format!("test result: ok. {found} passed; {} failed", tried.len() - found));
     } else if choice.is_for_the_table() {
         table::write(&tried)?;
     }
     Ok(tried)
 }
 
-/// What guests of each architecture run, or why that cannot be had.
+/// What guests of each architecture run, or why it cannot be built.
 fn bases(wanted: &[(Kernel, Depth)], has_fault: bool) -> BTreeMap<Architecture, Result<Base>> {
     let mut bases = BTreeMap::new();
     for (kernel, _) in wanted {

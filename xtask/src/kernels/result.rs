@@ -12,11 +12,11 @@ use super::initrd::Base;
 use super::machine::{self, Report, Step};
 use crate::cargo::target;
 
-/// What came of one kernel.
+/// The result of one kernel.
 pub struct KernelResult {
     /// Which one was asked for.
     pub kernel: Kernel,
-    /// How far it was to be tried.
+    /// How far it was to be result.
     pub depth: Depth,
     /// Debian's version of it; empty if there was none.
     pub version: String,
@@ -47,18 +47,16 @@ impl KernelResult {
         };
         self.report.as_ref().is_ok_and(|report| report.steps.iter().any(has_refused))
     }
-}
 
-impl KernelResult {
     /// Boots `kernel`, runs the tests whose name contains the filter there, and prints the result.
     pub fn of(
         kernel: &Kernel,
         depth: Depth,
         (filter, has_fault): (Option<&str>, bool),
         base: Option<&Result<Base>>,
-        hear: &dyn Fn(&str),
+        read: &dyn Fn(&str),
     ) -> Self {
-        let mut tried = Self {
+        let mut result = Self {
             kernel: kernel.clone(),
             depth,
             version: String::new(),
@@ -66,18 +64,18 @@ impl KernelResult {
             has_fault,
             report: Ok(Report::default()),
         };
-        tried.report = match base {
-            Some(Ok(base)) => tried.boot(base, filter, &mut |line| {
+        result.report = match base {
+            Some(Ok(base)) => result.boot(base, filter, &mut |line| {
                 // With the fault, what fails there is what is wanted, and counts as no failure.
                 if !has_fault {
-                    hear(line);
+                    read(line);
                 }
             }),
-            Some(Err(error)) => Err(anyhow!("what guests run cannot be had: {error:#}")),
+            Some(Err(error)) => Err(anyhow!("what guests run cannot be built: {error:#}")),
             None => Err(anyhow!("what guests run was not built")),
         };
-        tell(&tried);
-        tried
+        print(&result);
+        result
     }
 
     /// Boots the kernel and returns what the guest did.
@@ -117,12 +115,12 @@ fn log_path(kernel: &Kernel) -> PathBuf {
     target().join("guests/logs").join(format!("{name}-{}.log", std::process::id()))
 }
 
-/// Says what came of a kernel: each step, and all that a failed one printed.
-fn tell(tried: &KernelResult) {
-    let report = match &tried.report {
+/// Prints the result of a kernel: each step, and all that a failed one printed.
+fn print(result: &KernelResult) {
+    let report = match &result.report {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("Linux {}: FAILED: {error:#}", tried.kernel);
+            eprintln!("Linux {}: FAILED: {error:#}", result.kernel);
             return;
         }
     };
@@ -135,12 +133,12 @@ fn tell(tried: &KernelResult) {
             Some(false) => "FAILED",
             None => "did not end",
         };
-        eprintln!("Linux {} {}: {verdict}", tried.version, step.name);
+        eprintln!("Linux {} {}: {verdict}", result.version, step.name);
     }
     let seconds = report.took.as_secs();
     eprintln!(
         "Linux {}: {seconds} s; all it said: {}",
-        tried.version,
-        log_path(&tried.kernel).display()
+        result.version,
+        log_path(&result.kernel).display()
     );
 }

@@ -17,7 +17,7 @@ const END: &str = "<!-- end -->\n";
 /// Writes what was seen into the page; rows of kernels that are claimed and were not tried stay.
 ///
 /// # Errors
-/// The page is not there, or has no place for a table.
+/// The page is not there, or has no lines for a table.
 pub fn write(tried: &[KernelResult]) -> Result<()> {
     let path = root().join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_a_place_for_the_table() {
+    fn the_page_has_lines_for_the_table() {
         let page = fs::read_to_string(root().join(PAGE)).unwrap();
         let rest = page.split_once(BEGIN).unwrap().1;
         assert!(rest.contains(END));

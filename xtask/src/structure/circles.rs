@@ -67,7 +67,7 @@ fn components(imports: &[Import]) -> Vec<Vec<String>> {
     found.into_iter().collect()
 }
 
-/// The files that `start` imports, by way of others too; itself among them if it is in a circle.
+/// The files that `start` imports, directly or through others; itself among them if it is in a circle.
 fn reachable<'a>(start: &str, next: &BTreeMap<&str, Vec<&'a str>>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     let mut left: Vec<&str> = next[start].clone();
@@ -79,14 +79,14 @@ fn reachable<'a>(start: &str, next: &BTreeMap<&str, Vec<&'a str>>) -> BTreeSet<&
     seen
 }
 
-/// A shortest way round among `files`, import by import.
+/// A shortest circle among `files`, import by import.
 fn shortest<'a>(files: &[String], imports: &'a [Import]) -> Vec<&'a Import> {
-    let ways = files.iter().filter_map(|start| way_back(start, imports));
-    ways.min_by_key(Vec::len).unwrap_or_default()
+    let circles = files.iter().filter_map(|start| circle_from(start, imports));
+    circles.min_by_key(Vec::len).unwrap_or_default()
 }
 
-/// The shortest way from `start` to itself.
-fn way_back<'a>(start: &str, imports: &'a [Import]) -> Option<Vec<&'a Import>> {
+/// The shortest circle that begins at `start`.
+fn circle_from<'a>(start: &str, imports: &'a [Import]) -> Option<Vec<&'a Import>> {
     let mut by: BTreeMap<&str, &Import> = BTreeMap::new();
     let mut left = VecDeque::from([start]);
     while let Some(file) = left.pop_front() {
@@ -97,12 +97,12 @@ fn way_back<'a>(start: &str, imports: &'a [Import]) -> Option<Vec<&'a Import>> {
             }
         }
     }
-    let mut way = vec![*by.get(start)?];
-    while way[way.len() - 1].from != start {
-        way.push(by[way[way.len() - 1].from.as_str()]);
+    let mut circle = vec![*by.get(start)?];
+    while circle[circle.len() - 1].from != start {
+        circle.push(by[circle[circle.len() - 1].from.as_str()]);
     }
-    way.reverse();
-    Some(way)
+    circle.reverse();
+    Some(circle)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Every path that the documentation names is there: documents outlive the files that they speak of.
+//! Every path in the documentation exists.
 
 use super::tree::{Tree, Violation};
 
@@ -8,7 +8,7 @@ const PAGES: [&str; 3] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"];
 /// Where the scenarios are that pages name by their folder and file.
 const SCENARIOS: &str = "lb-userspace/tests/scenarios";
 
-/// The paths that lead nowhere.
+/// The paths that do not exist.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let is_page =
         |file: &&str| PAGES.contains(file) || (file.starts_with("docs/") && file.ends_with(".md"));
@@ -27,7 +27,7 @@ fn of_page(page: &str, tree: &Tree) -> Vec<Violation> {
                 violations.push(Violation {
                     subject: format!("path {page} {path}"),
                     message: format!(
-                        "{page}:{number} names {path}, which is not there. Name what took its place."
+                        "{page}:{number} names {path}, which does not exist. Name what replaced it."
                     ),
                 });
             }
@@ -170,8 +170,8 @@ mod tests {
     fn a_path_that_is_not_there_is_refused_with_the_line_that_names_it() {
         assert_eq!(
             found("ARCHITECTURE.md", "# A\n\nSee `lb-ebpf/src/cases/list.rs` for it."),
-            ["ARCHITECTURE.md:3 names lb-ebpf/src/cases/list.rs, which is not there. \
-              Name what took its place."]
+            ["ARCHITECTURE.md:3 names lb-ebpf/src/cases/list.rs, which does not exist. \
+              Name what replaced it."]
         );
         assert_eq!(found("docs/a.md", "[installing](installing.md)").len(), 1);
         assert_eq!(found("README.md", "`lb-ebpf/src/{bench,maps}/main.rs`").len(), 1);

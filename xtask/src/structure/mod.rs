@@ -1,6 +1,6 @@
-//! What `cargo xtask check` holds of the source itself: who may import whom, no circles, words that are
-//! retired, paths in the documentation, sizes. What breaks a rule becomes a sentence that says what to
-//! do; `not_yet` lists what breaks one still.
+//! The rules of the source tree that `cargo xtask check` enforces: who may import whom, no circles, no
+//! retired words, documented paths, sizes. A violation is a sentence that says what to do; `not_yet`
+//! lists the violations that are left.
 
 mod circles;
 mod crates;
@@ -22,13 +22,13 @@ use not_yet::NOT_YET;
 use syntax::parse;
 use tree::{Tree, Violation};
 
-/// Checks the tree under `root`: what breaks a rule, and what is listed though it breaks none.
+/// The violations in the tree under `root` that are not listed, and what is listed in vain.
 pub fn check(root: &Path) -> Result<Vec<String>> {
     let violations = all(&Tree::read(root)?)?;
     Ok(unlisted(violations, NOT_YET))
 }
 
-/// What breaks a rule, listed or not.
+/// All violations, listed or not.
 fn all(tree: &Tree) -> Result<Vec<Violation>> {
     let mut sources = BTreeMap::new();
     for (file, text) in tree.rust() {

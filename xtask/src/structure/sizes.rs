@@ -1,4 +1,4 @@
-//! Sizes of functions, files and folders. Where a limit is reached, two subjects are in one place.
+//! Sizes of functions, files and folders.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,15 @@
-//! Unsafe code has few places.
+//! Unsafe code is in few files.
 
 use std::collections::BTreeMap;
 
 use super::syntax::Source;
 use super::tree::Violation;
 
-/// What to do instead of `unsafe` outside its few places.
+/// What to do instead of `unsafe` in other files.
 const INSTEAD: &str = "Unsafe code lives in lb-ebpf/src/{kernel,bench}, lb-ebpf/src/main.rs, \
     lb-common/src/layout.rs and lb-userspace/src/host/syscall; put a safe function there and call it.";
 
-/// Unsafe code elsewhere.
+/// Unsafe code in other files.
 pub fn check(sources: &BTreeMap<String, Source>) -> Vec<Violation> {
     let others = sources.iter().filter(|(file, _)| !may_be_unsafe(file));
     let violation = |file: &str, line: usize| Violation {
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_stays_in_its_few_places() {
+    fn unsafe_stays_in_its_few_files() {
         let text = "fn f() { unsafe { g() } }";
         assert_eq!(found("lb-userspace/src/cli/run.rs", text), 1);
         assert_eq!(found("lb-userspace/src/host/syscall/mod.rs", text), 0);

@@ -129,14 +129,14 @@ pub const RULES: &[Rule] = &[
         except: &[],
         names: &["crate"],
         but: &["crate::config", "crate::model", "crate::plan", "crate::source"],
-        instead: "`config` is what flags and files say; `agent` hands it to those whom it concerns.",
+        instead: "`config` is what flags and files say; `agent` hands it on.",
     },
     Rule {
         files: &["lb-userspace/src/host/"],
         except: &[],
         names: &["crate"],
         but: &["crate::host", "crate::config", "crate::model"],
-        instead: "`host` asks and tells the node's kernel, whatever for; those who want to know call it.",
+        instead: "`host` reads and sets what the node's kernel has; it is called by the modules above it.",
     },
     Rule {
         files: &["lb-userspace/src/pins/"],

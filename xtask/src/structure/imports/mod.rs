@@ -49,7 +49,7 @@ fn module_of(file: &str, inside: &[String]) -> Vec<String> {
     module
 }
 
-/// A path from the crate's root, where it is told relative to `module`.
+/// A path from the crate's root, where it is relative to `module`.
 fn full(path: &[String], module: &[String]) -> String {
     let mut base = module.to_vec();
     let mut rest = path;
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn super_and_self_are_resolved_against_the_file_s_place() {
+    fn super_and_self_are_resolved_against_the_file_s_module() {
         let path = |text: &str| text.split("::").map(str::to_owned).collect::<Vec<_>>();
         let of = |file: &str, text: &str| full(&path(text), &module_of(file, &[]));
         assert_eq!(of("lb-userspace/src/plan/pools.rs", "super::ids"), "crate::plan::ids");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_room_of_the_agent_knows_those_below_it_alone() {
+    fn each_module_of_the_agent_imports_those_below_it_alone() {
         refused("lb-userspace/src/config/mod.rs", "use crate::agent::Agent;", "agent");
         refused("lb-userspace/src/observe/mod.rs", "use crate::datapath::Features;", "datapath");
         refused("lb-userspace/src/agent/run.rs", "use crate::cli::Cli;", "cli");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_crate_names_nothing_of_the_house() {
+    fn the_shared_crate_imports_no_other() {
         refused("lb-common/src/maps.rs", "use lb_userspace::plan;", "lb_userspace::plan");
         refused("lb-ebpf/src/backend_select.rs", "use lb_userspace::plan;", "lb_userspace::plan");
     }
