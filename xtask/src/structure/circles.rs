@@ -4,17 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::crates::{Crate, Import};
-use super::syntax::Source;
-use super::tree::{Tree, Violation};
+use super::tree::Violation;
 
 /// What to do about a circle.
 const INSTEAD: &str = "Move what both ends need into a file below them, hand it over as an argument, or \
     make one file of two.";
 
 /// The circles of every crate.
-pub fn check(tree: &Tree, sources: &BTreeMap<String, Source>) -> Vec<Violation> {
+pub fn check(crates: &[Crate]) -> Vec<Violation> {
     let mut circles = BTreeMap::new();
-    for krate in Crate::all(tree, sources) {
+    for krate in crates {
         let imports = krate.imports();
         for files in components(&imports) {
             circles.entry(files.clone()).or_insert_with(|| violation(&files, &imports));
@@ -112,7 +111,7 @@ mod tests {
 
     #[track_caller]
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
-        violations(files, check)
+        violations(files, |tree, sources| check(&Crate::all(tree, sources)))
     }
 
     #[test]

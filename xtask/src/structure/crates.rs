@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::syntax::{Source, Use};
+use super::syntax::{Module, Source, Use};
 use super::tree::Tree;
 
 /// A crate: the files that its root reaches by `mod`, those for tests alone left out.
@@ -10,6 +10,7 @@ pub struct Crate<'a> {
     modules: BTreeMap<Path, Scope<'a>>,
     /// The files, each with the module that it is.
     files: Vec<(Path, &'a str)>,
+    tests: BTreeSet<&'a str>,
     sources: &'a BTreeMap<String, Source>,
 }
 
@@ -48,7 +49,8 @@ impl<'a> Crate<'a> {
     }
 
     fn of(root: &'a str, tree: &'a Tree, sources: &'a BTreeMap<String, Source>) -> Self {
-        let mut this = Self { modules: BTreeMap::new(), files: Vec::new(), sources };
+        let mut this =
+            Self { modules: BTreeMap::new(), files: Vec::new(), tests: BTreeSet::new(), sources };
         this.add(Path::new(), root, folder(root).to_owned(), tree);
         this
     }
@@ -59,22 +61,18 @@ impl<'a> Crate<'a> {
         self.scopes(&module, file, source);
         self.files.push((module.clone(), file));
         for declared in source.modules.iter().filter(|declared| !declared.is_inline) {
+            let Some((found, below)) = file_of(declared, file, &below, tree) else { continue };
             if declared.is_test {
-                continue;
-            }
-            let path = declared.path.join("/");
-            let candidates = match &declared.file {
-                Some(given) => vec![normal(&format!("{}/{given}", folder(file)))],
-                None => vec![format!("{below}/{path}.rs"), format!("{below}/{path}/mod.rs")],
-            };
-            let found = candidates.iter().find_map(|candidate| tree.file(candidate));
-            if let Some(found) = found {
-                let is_mod = found.ends_with("/mod.rs");
-                let stem = found.trim_end_matches(".rs");
-                let below = if is_mod { folder(found).to_owned() } else { stem.to_owned() };
+                self.tests.insert(found);
+            } else {
                 self.add([module.clone(), declared.path.clone()].concat(), found, below, tree);
             }
         }
+    }
+
+    /// The files that are for tests alone: `#[cfg(test)] mod tests;`.
+    pub fn test_files(&self) -> impl Iterator<Item = &'a str> {
+        self.tests.iter().copied()
     }
 
     /// Adds the scopes of a file: its own, and those of the modules written in it.
@@ -197,6 +195,24 @@ impl<'a> Crate<'a> {
         };
         found.globs.iter().find_map(of_glob).or(Some(found.file))
     }
+}
+
+/// The file of a module that `file` declares, and the folder of that module's own modules.
+fn file_of<'a>(
+    declared: &Module,
+    file: &str,
+    below: &str,
+    tree: &'a Tree,
+) -> Option<(&'a str, String)> {
+    let path = declared.path.join("/");
+    let candidates = match &declared.file {
+        Some(given) => vec![normal(&format!("{}/{given}", folder(file)))],
+        None => vec![format!("{below}/{path}.rs"), format!("{below}/{path}/mod.rs")],
+    };
+    let found = candidates.iter().find_map(|candidate| tree.file(candidate))?;
+    let is_mod = found.ends_with("/mod.rs");
+    let below = if is_mod { folder(found) } else { found.trim_end_matches(".rs") };
+    Some((found, below.to_owned()))
 }
 
 /// Whether cargo takes this file for the root of a crate.

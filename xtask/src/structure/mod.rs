@@ -18,6 +18,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crates::Crate;
 use not_yet::NOT_YET;
 use syntax::parse;
 use tree::{Tree, Violation};
@@ -34,9 +35,10 @@ fn all(tree: &Tree) -> Result<Vec<Violation>> {
     for (file, text) in tree.rust() {
         sources.insert(file.to_owned(), parse(file, text)?);
     }
-    let mut violations = imports::check(&sources);
+    let crates = Crate::all(tree, &sources);
+    let mut violations = imports::check(&crates, &sources);
     violations.extend(unsafe_code::check(&sources));
-    violations.extend(circles::check(tree, &sources));
+    violations.extend(circles::check(&crates));
     violations.extend(words::check(tree, &sources));
     violations.extend(doc_paths::check(tree));
     violations.extend(sizes::check(tree, &sources));

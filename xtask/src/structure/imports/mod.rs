@@ -4,15 +4,18 @@ mod agent;
 mod datapath;
 mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::crates::Crate;
 use super::syntax::Source;
 use super::tree::Violation;
 use rule::Rule;
 
-/// What breaks a rule.
-pub fn check(sources: &BTreeMap<String, Source>) -> Vec<Violation> {
-    sources.iter().flat_map(|(file, source)| of_file(file, source)).collect()
+/// The imports that a rule forbids; files for tests alone may import what they like.
+pub fn check(crates: &[Crate], sources: &BTreeMap<String, Source>) -> Vec<Violation> {
+    let tests: BTreeSet<&str> = crates.iter().flat_map(Crate::test_files).collect();
+    let others = sources.iter().filter(|(file, _)| !tests.contains(file.as_str()));
+    others.flat_map(|(file, source)| of_file(file, source)).collect()
 }
 
 fn of_file(file: &str, source: &Source) -> Vec<Violation> {
@@ -72,13 +75,13 @@ mod tests {
 
     #[track_caller]
     fn accepted(file: &str, text: &str) {
-        let found = violations(&[(file, text)], |_, sources| check(sources));
+        let found = violations(&[(file, text)], |_, sources| check(&[], sources));
         assert_eq!(found, Vec::<String>::new());
     }
 
     #[track_caller]
     fn refused(file: &str, text: &str, named: &str) {
-        let found = violations(&[(file, text)], |_, sources| check(sources));
+        let found = violations(&[(file, text)], |_, sources| check(&[], sources));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains(named), "{found:?}");
     }
@@ -163,7 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn what_tests_within_a_file_name_is_their_own_affair() {
+    fn a_file_of_tests_may_import_what_it_needs() {
+        let tests = ("lb-userspace/src/plan/tests.rs", "use std::time::Instant;");
+        let plan = |declared| ("lb-userspace/src/plan/mod.rs", declared);
+        let root = ("lb-userspace/src/lib.rs", "mod plan;");
+        let found = |declared| {
+            violations(&[root, plan(declared), tests], |tree, sources| {
+                check(&Crate::all(tree, sources), sources)
+            })
+        };
+        assert_eq!(found("#[cfg(test)]\nmod tests;"), Vec::<String>::new());
+        assert_eq!(found("mod tests;").len(), 1);
+    }
+
+    #[test]
+    fn tests_within_a_file_may_import_what_they_need() {
         accepted(
             "lb-userspace/src/plan/mod.rs",
             "fn plan() {}\n#[cfg(test)]\nmod tests { use crate::source::manifests; }",

@@ -5,4 +5,4 @@ mod parser;
 mod source;
 
 pub use parser::parse;
-pub use source::{Source, Use};
+pub use source::{Module, Source, Use};
