@@ -9,7 +9,8 @@ use aya::programs::ProgramInfo;
 use aya::util::KernelVersion;
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
-use lb_userspace::programs::{object, processors, sockets};
+use lb_userspace::datapath::{loader, socket_lb};
+use lb_userspace::host::processors;
 use weir_tests::kernel::{Programs, in_own_namespace};
 
 use crate::stack;
@@ -42,7 +43,7 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         for (program, instructions, bytes) in BUDGETS {
             check(program.name(), &programs.info(program)?, instructions, bytes)?;
         }
-        for name in sockets::PROGRAMS {
+        for name in socket_lb::PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;
             check(name, &programs.load_for_sockets(name)?, instructions, bytes)?;
         }
@@ -74,7 +75,7 @@ fn check(name: &str, info: &ProgramInfo, instructions: u32, bytes: u32) -> Resul
 
 #[test]
 fn functions_stay_within_their_stack() -> Result<()> {
-    let depths = stack::by_function(&object::bytes()?)?;
+    let depths = stack::by_function(&loader::bytes()?)?;
     assert!(depths.len() >= 4, "the object has functions: {depths:?}");
     for (function, depth) in depths {
         println!("{depth:4} {function}");
@@ -86,7 +87,7 @@ fn functions_stay_within_their_stack() -> Result<()> {
 #[test]
 fn maps_stay_within_their_memory() -> Result<()> {
     in_own_namespace(|| {
-        let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors()?);
+        let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors::count()?);
         let programs = Programs::load(|name| {
             let map = lb_common::maps::ALL.iter().find(|map| map.name == name);
             map.map_or(1, |map| sizes.entries(map.capacity))

@@ -15,11 +15,11 @@ use lb_common::service::{
 };
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
+use lb_userspace::datapath::loader::Object;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
 use lb_userspace::maps::kernel::KernelStore;
 use lb_userspace::maps::{Contents, FamilyOperation, MapError, MapStore, Operation, diff};
-use lb_userspace::programs::object::Object;
-use lb_userspace::programs::pins::Pins;
+use lb_userspace::pins::Pins;
 
 use super::without_agent::{SMALL, lab, pins};
 

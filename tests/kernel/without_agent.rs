@@ -3,7 +3,7 @@
 use anyhow::Result;
 use lb_common::maps::Capacities;
 use lb_userspace::cli::pin_directory;
-use lb_userspace::programs::pins::Pins;
+use lb_userspace::pins::Pins;
 use weir_tests::lab::{Lab, Node, Shape};
 use weir_tests::requires;
 

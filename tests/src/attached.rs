@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
-use lb_userspace::programs::attach::Tc;
+use lb_userspace::datapath::attach::Tc;
 
 use crate::lab::Node;
 

@@ -89,8 +89,8 @@ impl Programs {
     /// # Errors
     /// If there is no object, or the kernel refuses it.
     pub fn load(entries: impl Fn(&str) -> u32) -> Result<Self> {
-        let object = lb_userspace::programs::object::bytes()?;
-        let features = lb_userspace::programs::features::Features::of_this_kernel();
+        let object = lb_userspace::datapath::loader::bytes()?;
+        let features = lb_userspace::datapath::features::Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         for map in lb_common::maps::ALL {
@@ -121,7 +121,7 @@ impl Programs {
     /// # Errors
     /// If the kernel refuses it.
     pub fn load_for_sockets(&mut self, name: &'static str) -> Result<ProgramInfo> {
-        let program = lb_userspace::programs::object::load_for_sockets(&mut self.ebpf, name)?;
+        let program = lb_userspace::datapath::loader::load_for_sockets(&mut self.ebpf, name)?;
         Ok(program.info()?)
     }
 

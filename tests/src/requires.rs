@@ -6,7 +6,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 use aya::util::KernelVersion;
-use lb_userspace::programs::attach::Tc;
+use lb_userspace::datapath::attach::Tc;
 
 use crate::control_plane::Programs;
 use crate::control_plane::proxy::Proxy;

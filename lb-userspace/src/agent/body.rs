@@ -20,16 +20,16 @@ use super::sockets::Sockets;
 use super::status::{DeviceStatus, Status};
 use super::{Agent, Effect, Event, servers};
 use crate::config::{Config, ExternalIps, Origin};
+use crate::datapath::attach::{Attached, Attachments, Tc};
+use crate::host::devices::{Netlink, Selection, classify};
+use crate::host::snat_ports;
 use crate::maps::conntrack_gc::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
 use crate::model::{self, Change, Remark};
 use crate::observe::{Health, Moment, Observer};
+use crate::pins::Pins;
 use crate::plan;
-use crate::programs::attach::{Attached, Attachments, Tc};
-use crate::programs::devices::{Netlink, Selection, classify};
-use crate::programs::pins::Pins;
-use crate::programs::ports;
 use crate::source::{EventCounts, Reason, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are forgotten; the shortest of their timeouts is as long.
@@ -372,7 +372,7 @@ fn settings(config: &Config, sockets: model::Sockets) -> plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
-        snat_ports: ports::of_this_node(),
+        snat_ports: snat_ports::of_this_node(),
         sockets,
     }
 }

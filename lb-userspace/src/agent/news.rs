@@ -3,8 +3,8 @@
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::programs::attach::{Attached, Tc};
-use crate::programs::object::ObjectError;
+use crate::datapath::attach::{Attached, Tc};
+use crate::datapath::loader::ObjectError;
 
 /// The programs are in the kernel; `without_xdp` is why one is not.
 pub fn loaded(config: &Config, tc: Tc, without_xdp: Option<&ObjectError>) {

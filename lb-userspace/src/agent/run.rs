@@ -8,12 +8,12 @@ use tracing::info;
 use super::body::Body;
 use super::place::PlaceError;
 use crate::config::{Config, Origin};
+use crate::datapath::loader::ObjectError;
+use crate::host::devices::NetlinkError;
 use crate::maps::MapError;
 use crate::observe::BindError;
-use crate::programs::devices::NetlinkError;
-use crate::programs::object::ObjectError;
-use crate::programs::pins::{PinError, Pins};
-use crate::programs::requirements::{Level, Node};
+use crate::pins::{PinError, Pins};
+use crate::preflight::{Level, Node};
 use crate::source::{Kubernetes, Manifests, Source, SourceError};
 
 /// Balances this node's traffic until a signal comes; programs and maps then stay as they are.

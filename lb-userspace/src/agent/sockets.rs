@@ -8,13 +8,13 @@ use tracing::{info, warn};
 
 use super::stranded::{Stranded, stranded};
 use crate::config::{Config, SocketBalancing};
+use crate::datapath::attach::Attachments;
+use crate::datapath::sock_destroy::{Connected, UdpSockets};
+use crate::datapath::socket_lb::SocketError;
 use crate::maps::Contents;
 use crate::model;
-use crate::programs::attach::Attachments;
-use crate::programs::pins::{PinError, Pins};
-use crate::programs::requirements;
-use crate::programs::sockets::SocketError;
-use crate::programs::udp_sockets::{Connected, UdpSockets};
+use crate::pins::{PinError, Pins};
+use crate::preflight;
 
 /// How many sockets that were ended at a frontend are remembered; most of them are gone by then.
 const MOST_TOLD: usize = 1 << 16;
@@ -145,7 +145,7 @@ impl Sockets {
 
     /// The control group that was named, else the root of the hierarchy.
     fn wanted_cgroup(&self) -> Option<PathBuf> {
-        self.cgroup.clone().or_else(|| requirements::cgroup2().map(PathBuf::from))
+        self.cgroup.clone().or_else(|| preflight::cgroup2().map(PathBuf::from))
     }
 
     fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::datapath::attach::Attached;
 use crate::model::{DeviceRole, Remark};
-use crate::programs::attach::Attached;
 
 /// How the agent is; `status.json` in its place.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! Which UDP sockets of processes are connected where nobody serves any more. A decision over values;
-//! who finds the sockets and ends them is `programs::udp_sockets`.
+//! who finds the sockets and ends them is `datapath::sock_destroy`.
 
 use std::net::SocketAddr;
 

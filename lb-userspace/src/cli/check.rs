@@ -10,10 +10,10 @@ use tokio::runtime::Builder;
 use super::Pins;
 use super::output::{Answer, Output, print, table};
 use crate::config::{DeviceNames, XdpMode};
-use crate::programs::attach::hooks;
-use crate::programs::devices::Netlink;
-use crate::programs::devices::{Device, Link, Selection, classify};
-use crate::programs::requirements::{Finding, Level, Node, Traces, Trial};
+use crate::datapath::attach::hooks;
+use crate::host::devices::Netlink;
+use crate::host::devices::{Device, Link, Selection, classify};
+use crate::preflight::{Finding, Level, Node, Traces, Trial};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]

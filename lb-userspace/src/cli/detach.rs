@@ -8,9 +8,9 @@ use tokio::runtime::Builder;
 
 use super::Pins;
 use crate::agent::place::Place;
-use crate::programs::attach;
-use crate::programs::devices::Netlink;
-use crate::programs::pins;
+use crate::datapath::attach;
+use crate::host::devices::Netlink;
+use crate::pins;
 
 /// Stops translating: removes every program, link and pin of Weir's from this node.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]

@@ -12,7 +12,7 @@ use lb_common::maps::{self, Map};
 
 use super::bpf_map::Table;
 use super::error::MapError;
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// The clients that session affinity knows, in both families.
 #[derive(Debug)]

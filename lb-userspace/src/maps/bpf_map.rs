@@ -10,8 +10,8 @@ use bytemuck::Pod;
 use lb_common::maps::{Kind, Map};
 
 use super::error::MapError;
-use crate::programs::pins::Pins;
-use crate::syscall;
+use crate::host::syscall;
+use crate::pins::Pins;
 
 /// Entries read at a time: enough to make a call's own cost small, few enough that a table of
 /// millions is never in memory at once.

@@ -19,7 +19,7 @@ use super::contents::{Contents, FamilyContents};
 use super::error::MapError;
 use super::operation::{FamilyOperation, Operation};
 use super::store::MapStore;
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// `u64`s in a row of `TRAFFIC_*`.
 const TRAFFIC_WORDS: usize = size_of::<Traffic>() / size_of::<u64>();

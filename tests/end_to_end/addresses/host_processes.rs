@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
-use lb_userspace::programs::features::Features;
+use lb_userspace::datapath::features::Features;
 use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::fixture::{Fixture, ServedBy};

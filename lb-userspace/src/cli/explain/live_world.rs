@@ -11,11 +11,11 @@ use lb_ebpf::in_memory::{Backing, InMemory, World};
 use lb_ebpf::world::{FibResult, NextHop, Table};
 
 use super::node::NodeView;
+use crate::host::devices::Way;
 use crate::maps::affinity::KernelClients;
 use crate::maps::conntrack_gc::{FlowTables, KernelFlows, now};
 use crate::maps::contents::InContents;
 use crate::maps::{Contents, MapError};
-use crate::programs::devices::Way;
 
 /// What is in the kernel now, to be walked in without changing it.
 pub type LiveWorld<'a, N> = World<Contents, KernelState<'a, N>>;

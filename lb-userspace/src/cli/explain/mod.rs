@@ -28,7 +28,7 @@ use crate::maps::MapStore;
 use crate::maps::affinity::KernelClients;
 use crate::maps::conntrack_gc::KernelFlows;
 use crate::maps::kernel::KernelStore;
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// Say what would happen to a packet, and why, step by step; sends nothing, changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Debug)]

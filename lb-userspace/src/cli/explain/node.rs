@@ -10,8 +10,8 @@ use lb_common::service::SourceClass;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::agent::status::Status;
+use crate::host::devices::{Link, Netlink, NetlinkError, Selection, Way, classify};
 use crate::model::DeviceRole;
-use crate::programs::devices::{Link, Netlink, NetlinkError, Selection, Way, classify};
 
 /// What `weir explain` needs of the node beside the maps.
 pub trait NodeView {

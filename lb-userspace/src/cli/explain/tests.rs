@@ -17,9 +17,9 @@ use super::packet;
 use super::trace::{Question, Trace};
 use crate::cli::output::json;
 use crate::cli::sample;
+use crate::host::devices::Way;
 use crate::maps::Contents;
 use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
-use crate::programs::devices::Way;
 
 /// The node around the maps: pods behind veth1, the rest behind eth0.
 struct SampleNode;

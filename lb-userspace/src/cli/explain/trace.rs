@@ -20,8 +20,8 @@ use super::packet;
 use super::service_rule::{Packet, rule};
 use super::socket;
 use super::steps::{Step, Steps};
+use crate::host::devices::Way;
 use crate::maps::Contents;
-use crate::programs::devices::Way;
 
 /// The first source port tried where none is given.
 const ANY_PORT: u16 = 40_000;

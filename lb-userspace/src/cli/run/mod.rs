@@ -18,7 +18,7 @@ pub use self::flags::{Args, Sizes};
 use super::Cli;
 use crate::agent;
 use crate::config::{Config, KubeProxyFile, Origin, Servers, TableSizes, capacities};
-use crate::programs;
+use crate::host::processors;
 use crate::source::Access;
 
 impl Args {
@@ -69,7 +69,7 @@ impl Args {
             slots: self.sizes.slot_table_size,
             affinity: self.sizes.affinity_table_size,
         };
-        let processors = programs::processors()
+        let processors = processors::count()
             .context("the processors there may be cannot be told: mount /sys of this kernel")?;
         Ok(Config {
             origin,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::snapshot::Snapshot;
 use crate::agent::status::DeviceStatus;
 use crate::cli::output::{Answer, table};
-use crate::programs::attach::hooks::Hook;
+use crate::datapath::attach::hooks::Hook;
 
 /// Devices, ordered by interface index.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::snapshot::{Flows, Snapshot};
 use crate::cli::output::{Answer, table};
 use crate::maps::{Contents, size_flag};
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// Every pinned map, in the order of the catalogue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -31,7 +31,7 @@ use crate::maps::MapStore;
 use crate::maps::affinity::KernelClients;
 use crate::maps::conntrack_gc::{KernelFlows, now};
 use crate::maps::kernel::KernelStore;
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// Shows what is in the kernel now.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]

@@ -14,7 +14,7 @@ use crate::agent::status::Status;
 use crate::maps::conntrack_gc::{FlowTables, KernelFlows};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{Contents, MapStore, affinity};
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// What was read.
 #[derive(Clone, Default, Debug)]

@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::bpf_map::Table;
 use super::{BackendSet, MapError};
-use crate::programs::pins::Pins;
+use crate::pins::Pins;
 
 /// What a sweep has found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]

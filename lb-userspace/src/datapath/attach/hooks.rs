@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::config::XdpMode;
+use crate::host::devices::Device;
 use crate::model::DeviceRole;
-use crate::programs::devices::Device;
 
 /// A place on a device where one of our programs runs. Its name is part of a link's pin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -78,7 +78,7 @@ pub fn xdp(device: &Device, wanted: XdpMode) -> Result<Hook, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::programs::devices::Link;
+    use crate::host::devices::Link;
 
     fn device(kind: &str, role: DeviceRole) -> Device {
         Device { link: Link { kind: kind.into(), ..Link::default() }, role: Some(role), reason: "" }

@@ -11,8 +11,8 @@ use aya::programs::tc::{
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-use crate::programs::netlink;
-use crate::programs::object::Program;
+use crate::datapath::loader::Program;
+use crate::host::netlink;
 
 /// Our filters' handle: one that nobody is given by the kernel, which counts from 1.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7765);

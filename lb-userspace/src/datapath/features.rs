@@ -6,7 +6,7 @@ use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
-use crate::syscall;
+use crate::host::syscall;
 
 /// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
 /// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.

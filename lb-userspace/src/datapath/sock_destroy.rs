@@ -14,9 +14,9 @@ use lb_common::maps::UDP_CONNECTED;
 use lb_common::socket::UdpConnected;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::netlink;
-use super::pins::{PinError, Pins};
-use crate::syscall;
+use crate::host::netlink;
+use crate::host::syscall;
+use crate::pins::{PinError, Pins};
 
 /// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`, `include/uapi/linux/sock_diag.h`.
 const LIST: u16 = 20;

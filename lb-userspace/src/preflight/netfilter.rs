@@ -10,8 +10,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use lb_common::address::Family;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
-use crate::programs::netlink;
-use crate::syscall;
+use crate::host::netlink;
+use crate::host::syscall;
 
 /// `NFNL_SUBSYS_NFTABLES`, the high byte of a message's type.
 const NFTABLES: u16 = 10 << 8;

@@ -10,8 +10,8 @@ use aya::maps::Array;
 use aya::programs::CgroupAttachMode;
 use lb_common::socket::NamespaceQuestion;
 
-use super::object;
-use crate::syscall;
+use super::loader;
+use crate::host::syscall;
 
 /// The program that stands in connect(2) while it is asked for the cookie.
 pub const PROGRAM: &str = "own_namespace";
@@ -31,7 +31,7 @@ pub fn cookie(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> io::Result<u64> {
 }
 
 fn ask_program(ebpf: &mut Ebpf, cgroup: &Path) -> io::Result<u64> {
-    let program = object::load_for_sockets(ebpf, PROGRAM).map_err(io::Error::other)?;
+    let program = loader::load_for_sockets(ebpf, PROGRAM).map_err(io::Error::other)?;
     let link = program
         .attach(File::open(cgroup)?, CgroupAttachMode::Single)
         .and_then(|link| program.take_link(link))

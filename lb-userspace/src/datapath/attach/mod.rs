@@ -18,15 +18,15 @@ use lb_common::maps::Capacities;
 
 pub use hooks::Hook;
 
-use super::causes;
-use super::devices::{Device, Link};
-use super::namespace;
-use super::object::{Object, ObjectError, Program};
-use super::pins::{PinError, Pins};
-use super::sockets::{self, SocketError};
 use crate::config::XdpMode;
+use crate::datapath::error_chain::causes;
+use crate::datapath::loader::{Object, ObjectError, Program};
+use crate::datapath::netns_cookie;
+use crate::datapath::socket_lb::{self, SocketError};
+use crate::host::devices::{Device, Link};
+use crate::host::syscall;
 use crate::model::{DeviceRole, NodeDevice};
-use crate::syscall;
+use crate::pins::{PinError, Pins};
 use links::AttachError;
 
 /// The programs, and where they are.
@@ -152,7 +152,7 @@ impl Attachments {
     /// # Errors
     /// That it cannot be found out.
     pub fn namespace_cookie(&mut self, cgroup: Option<&Path>) -> io::Result<u64> {
-        namespace::cookie(&mut self.object.ebpf, cgroup)
+        netns_cookie::cookie(&mut self.object.ebpf, cgroup)
     }
 
     /// Brings the programs for processes' sockets to the control group at `cgroup`.
@@ -160,7 +160,7 @@ impl Attachments {
     /// # Errors
     /// [`SocketError`]; what was attached there still is.
     pub fn bring_sockets(&mut self, cgroup: &Path) -> Result<(), SocketError> {
-        sockets::bring(&mut self.object.ebpf, &self.pins, cgroup)
+        socket_lb::bring(&mut self.object.ebpf, &self.pins, cgroup)
     }
 
     /// Detaches them; returns whether any was attached.
@@ -168,7 +168,7 @@ impl Attachments {
     /// # Errors
     /// [`SocketError::Pin`]
     pub fn remove_sockets(&self) -> Result<bool, SocketError> {
-        sockets::remove(&self.pins)
+        socket_lb::remove(&self.pins)
     }
 
     fn bring_one(&mut self, device: &Device, pinned: &[Hook]) -> Attached {

@@ -13,9 +13,9 @@ use aya::{Ebpf, pin};
 
 use super::clsact;
 use super::hooks::Hook;
-use crate::programs::devices::Link;
-use crate::programs::object::Program;
-use crate::syscall;
+use crate::datapath::loader::Program;
+use crate::host::devices::Link;
+use crate::host::syscall;
 
 /// Why a program could not be attached or detached.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Hierarchy, Node};
-use crate::programs::pins;
+use crate::pins;
 
 impl Node {
     /// The node we are on, with `bpffs` as the directory for pins.

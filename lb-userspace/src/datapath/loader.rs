@@ -10,10 +10,10 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::maps::{self, Capacities, Capacity};
 use nix::sys::utsname::uname;
 
-use super::causes;
+use super::error_chain::causes;
 use super::features::Features;
-use super::pins::{PinError, Pins};
-use super::{namespace, sockets};
+use super::{netns_cookie, socket_lb};
+use crate::pins::{PinError, Pins};
 
 /// Why the programs could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +167,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<ObjectError>), ObjectEr
     let of_packets = Program::TC.into_iter().chain([Program::NetworkXdp]);
     let mut refused: Vec<_> =
         of_packets.filter_map(|program| load(&mut ebpf, program).err()).collect();
-    for name in sockets::PROGRAMS.into_iter().chain([namespace::PROGRAM]) {
+    for name in socket_lb::PROGRAMS.into_iter().chain([netns_cookie::PROGRAM]) {
         refused.extend(load_for_sockets(&mut ebpf, name).err());
     }
     Ok((ebpf, refused))

@@ -13,10 +13,10 @@ use aya::programs::links::{FdLink, LinkError};
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
-use super::causes;
-use super::object::{self, ObjectError};
-use super::pins::Pins;
-use crate::syscall;
+use super::error_chain::causes;
+use super::loader::{self, ObjectError};
+use crate::host::syscall;
+use crate::pins::Pins;
 
 /// The programs, by their names in the object and in their pins. Those that tell processes what they
 /// have dialled come before those by which they dial, and go after them.
@@ -93,10 +93,10 @@ pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketErro
         open(path).map_err(|error| SocketError::Directory { path: path.into(), error })?;
     // All or none: one that the kernel refuses must not leave the others to do half the work.
     for name in PROGRAMS {
-        object::load_for_sockets(ebpf, name)?;
+        loader::load_for_sockets(ebpf, name)?;
     }
     for name in PROGRAMS {
-        let program = object::load_for_sockets(ebpf, name)?;
+        let program = loader::load_for_sockets(ebpf, name)?;
         attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
             SocketError::Attach { name, path: path.into(), cause: causes(&error) }
         })?;

@@ -11,11 +11,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::utsname::uname;
 
 use super::Finding;
-use crate::programs::attach::{self, Hook, Tc};
-use crate::programs::features::Features;
-use crate::programs::object::{self, ObjectError, Program};
-use crate::programs::{namespace, sockets, udp_sockets};
-use crate::syscall;
+use crate::datapath::attach::{self, Hook, Tc};
+use crate::datapath::features::Features;
+use crate::datapath::loader::{self, ObjectError, Program};
+use crate::datapath::{netns_cookie, sock_destroy, socket_lb};
+use crate::host::syscall;
 
 /// Where to go with what nobody expected.
 const REPORT: &str = "this is a fault of Weir's, or a kernel that it cannot use: docs/kernels.md lists \
@@ -45,7 +45,7 @@ impl Trial {
     pub fn of_this_kernel() -> Self {
         let features = Features::of_this_kernel();
         let tc = Tc::of_this_kernel();
-        let (refused, hooks) = match object::try_all(&features) {
+        let (refused, hooks) = match loader::try_all(&features) {
             Ok((mut ebpf, refused)) => {
                 let refused: Vec<_> = refused.iter().filter_map(name_and_cause).collect();
                 let hooks = on_loopback(&mut ebpf, tc, &refused);
@@ -60,7 +60,7 @@ impl Trial {
             features,
             refused,
             hooks,
-            ends_sockets: udp_sockets::try_ending().map_err(|error: io::Error| error.to_string()),
+            ends_sockets: sock_destroy::try_ending().map_err(|error: io::Error| error.to_string()),
             tells_cookie: syscall::namespace_cookie().is_ok(),
         }
     }
@@ -166,7 +166,7 @@ impl Trial {
 
     fn judge_socket_programs(&self, refused: &[(&'static str, String)]) -> Finding {
         let about = "socket programs";
-        let of_sockets = |(name, _): &&(&str, String)| sockets::PROGRAMS.contains(name);
+        let of_sockets = |(name, _): &&(&str, String)| socket_lb::PROGRAMS.contains(name);
         if let Some((name, cause)) = refused.iter().find(of_sockets) {
             return Finding::warn(
                 about,
@@ -177,7 +177,7 @@ impl Trial {
                 ),
             );
         }
-        let asks = refused.iter().find(|(name, _)| *name == namespace::PROGRAM);
+        let asks = refused.iter().find(|(name, _)| *name == netns_cookie::PROGRAM);
         if let (false, Some((name, cause))) = (self.tells_cookie, asks) {
             return Finding::warn(
                 about,
@@ -247,7 +247,7 @@ fn on_loopback(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::programs::requirements::Level;
+    use crate::preflight::Level;
 
     fn good() -> Trial {
         Trial {
@@ -305,9 +305,9 @@ mod tests {
 
     #[test]
     fn what_asks_for_the_cookie_matters_only_where_the_kernel_does_not_tell_it() {
-        assert_eq!(worst(|trial| refuse(trial, namespace::PROGRAM)).level, Level::Ok);
+        assert_eq!(worst(|trial| refuse(trial, netns_cookie::PROGRAM)).level, Level::Ok);
         let finding = worst(|trial| {
-            refuse(trial, namespace::PROGRAM);
+            refuse(trial, netns_cookie::PROGRAM);
             trial.tells_cookie = false;
         });
         assert_eq!(finding.level, Level::Warn);

@@ -15,8 +15,8 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use shape::Shape;
 
-use super::attach::Hook;
-use crate::syscall;
+use crate::datapath::attach::Hook;
+use crate::host::syscall;
 
 /// Why pins cannot be used.
 #[derive(Debug, thiserror::Error)]

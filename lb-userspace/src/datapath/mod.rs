@@ -1,0 +1,11 @@
+//! What runs in the kernel: the object and how it is loaded ([`loader`]), where its programs are
+//! attached on devices ([`attach`]) and control groups ([`socket_lb`]), and the ending of sockets
+//! that no program sees ([`sock_destroy`]).
+
+pub mod attach;
+mod error_chain;
+pub mod features;
+pub mod loader;
+pub mod netns_cookie;
+pub mod sock_destroy;
+pub mod socket_lb;
