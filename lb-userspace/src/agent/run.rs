@@ -5,8 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::body::Body;
-use super::place::PlaceError;
+use super::event_loop::Body;
+use super::runtime_dir::PlaceError;
 use crate::config::{Config, Origin};
 use crate::datapath::loader::ObjectError;
 use crate::host::devices::NetlinkError;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::runtime::Builder;
 
 use super::Pins;
-use crate::agent::place::Place;
+use crate::agent::runtime_dir::Place;
 use crate::datapath::attach;
 use crate::host::devices::Netlink;
 use crate::pins;

@@ -3,7 +3,7 @@
 
 mod endpoint;
 mod health_check;
-mod here;
+mod local_node;
 mod node;
 mod service;
 
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
-pub use here::{DeviceRole, NodeDevice, Sockets, SourcePorts, ThisNode};
+pub use local_node::{DeviceRole, NodeDevice, Sockets, SourcePorts, ThisNode};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 

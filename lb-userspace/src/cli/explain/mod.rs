@@ -23,7 +23,7 @@ use self::live_world::live_world;
 use self::node::ThisNode;
 use self::trace::{Question, Trace};
 use super::output::{Output, json, yaml};
-use crate::agent::place;
+use crate::agent::runtime_dir;
 use crate::maps::MapStore;
 use crate::maps::affinity::KernelClients;
 use crate::maps::conntrack_gc::KernelFlows;
@@ -96,7 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     pins.require()?;
     let contents = KernelStore::open(&pins)?.read()?;
     let (flows, clients) = (KernelFlows::open(&pins)?, KernelClients::open(&pins)?);
-    let node = ThisNode::ask(place::status(pins.directory())?)?;
+    let node = ThisNode::ask(runtime_dir::status(pins.directory())?)?;
     let (class, because) = match args.from {
         Some(class) => (class, "as --from says".into()),
         None => node.class_of(args.sender.address)?,

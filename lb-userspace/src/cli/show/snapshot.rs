@@ -9,7 +9,7 @@ use lb_common::service::ServiceId;
 use lb_ebpf::world::Table;
 use serde::Serialize;
 
-use crate::agent::place;
+use crate::agent::runtime_dir;
 use crate::agent::status::Status;
 use crate::maps::conntrack_gc::{FlowTables, KernelFlows};
 use crate::maps::kernel::KernelStore;
@@ -63,8 +63,8 @@ impl Snapshot {
             contents,
             traffic,
             flows: Flows::read(pins)?,
-            status: place::status(pins.directory())?,
-            is_running: place::is_taken(pins.directory())?,
+            status: runtime_dir::status(pins.directory())?,
+            is_running: runtime_dir::is_taken(pins.directory())?,
         })
     }
 

@@ -5,10 +5,10 @@
 mod address;
 mod node;
 mod port;
-mod remarks;
 mod service;
 mod service_cidr;
 mod slice;
+mod warnings;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -17,10 +17,10 @@ use crate::model::Name;
 pub(super) use address::list as addresses;
 pub(super) use node::node;
 pub(super) use port::number as port_number;
-pub(super) use remarks::Remarks;
 pub(super) use service::service;
 pub(super) use service_cidr::service_cidr;
 pub(super) use slice::slice;
+pub(super) use warnings::Remarks;
 
 /// The object's name, in the namespace `default` where it names none.
 pub(super) fn name(metadata: &ObjectMeta) -> Name {

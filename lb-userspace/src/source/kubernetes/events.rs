@@ -20,9 +20,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use super::access::Door;
-use super::patience::Patience;
-use super::request::{self, Failure, Read};
+use super::backoff::Patience;
+use super::client::{self, Failure, Read};
+use super::credentials::Door;
 use crate::model::{Name, Remark};
 
 /// Time between two Events.
@@ -187,7 +187,7 @@ impl Writer {
         let request = Request::new(Event::url_path(&(), Some(&service.namespace)))
             .create(&PostParams::default(), body)
             .map_err(|error| Failure::Unreadable(error.to_string()))?;
-        match request::create(&client, request, self.patience).await {
+        match client::create(&client, request, self.patience).await {
             Err(Failure::Status { status: 409, .. }) => Ok(()),
             result => result,
         }
@@ -199,7 +199,7 @@ impl Writer {
         let request = Request::new(Service::url_path(&(), Some(&service.namespace))).list(&params);
         let request = request.map_err(|error| Failure::Unreadable(error.to_string()))?;
         let client = self.door.key().client;
-        let page = request::page::<Service>(&client, request, self.patience).await?;
+        let page = client::page::<Service>(&client, request, self.patience).await?;
         Ok(page.items.into_iter().find_map(|read| match read {
             Read::Object(service) => service.metadata.uid,
             Read::Unreadable { .. } => None,

@@ -5,13 +5,13 @@
 //! answer, the watch of one kind, which of its objects are told, and all watches together; `events`
 //! writes back what cannot be honoured. Whatever becomes of the server, what was told stays told until a complete list says otherwise.
 
-mod access;
+mod aggregate;
+mod backoff;
+mod client;
+mod credentials;
 mod events;
 mod kind;
-mod known;
-mod patience;
-mod request;
-mod telling;
+mod store;
 mod version;
 mod watch;
 
@@ -23,14 +23,14 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use self::access::Door;
-use self::telling::{News, Telling};
+use self::aggregate::{News, Telling};
+use self::credentials::Door;
 use self::watch::Watch;
 use super::SourceEvent;
 
-pub use access::{Access, AccessError};
+pub use backoff::Patience;
+pub use credentials::{Access, AccessError};
 pub use events::{EventCounts, Reason, Reporter};
-pub use patience::Patience;
 
 /// The objects that an API server holds.
 #[derive(Debug)]

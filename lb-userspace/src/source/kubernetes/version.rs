@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::request::Failure;
+use super::client::Failure;
 
 /// A version of the store: where a watch stands.
 #[derive(Clone, PartialEq, Eq, Debug)]

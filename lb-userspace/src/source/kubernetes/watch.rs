@@ -13,12 +13,12 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::access::{Door, Key};
+use super::aggregate::{News, State};
+use super::backoff::{Backoff, Patience};
+use super::client::{self, End, Failure, Line, Lines};
+use super::credentials::{Door, Key};
 use super::kind::Watched;
-use super::known::Known;
-use super::patience::{Backoff, Patience};
-use super::request::{self, End, Failure, Line, Lines};
-use super::telling::{News, State};
+use super::store::Known;
 use super::version::Version;
 
 /// Objects on a page of a list.
@@ -101,7 +101,7 @@ impl<'a, K: Watched> Watch<'a, K> {
         self.known.begin_list();
         loop {
             let request = list_request::<K>(&params)?;
-            let page = request::page::<K>(&key.client, request, self.patience).await?;
+            let page = client::page::<K>(&key.client, request, self.patience).await?;
             let news = self.known_page(page.items);
             self.tell(news).await;
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
@@ -124,7 +124,7 @@ impl<'a, K: Watched> Watch<'a, K> {
             ..ListParams::default()
         };
         let request = list_request::<K>(&params)?;
-        let page = request::page::<K>(&key.client, request, self.patience).await?;
+        let page = client::page::<K>(&key.client, request, self.patience).await?;
         self.answers().await;
         Version::of(page.metadata.resource_version)
     }
@@ -132,7 +132,7 @@ impl<'a, K: Watched> Watch<'a, K> {
     async fn watch(&mut self, key: &Key, mut version: Version) -> Step {
         let begun = Instant::now();
         let opened = match watch_request::<K>(self.node, self.patience, &version) {
-            Ok(request) => request::watch(&key.client, request, self.patience).await,
+            Ok(request) => client::watch(&key.client, request, self.patience).await,
             Err(failure) => Err(failure),
         };
         let mut lines = match opened {
@@ -228,7 +228,7 @@ impl<'a, K: Watched> Watch<'a, K> {
         self.tell(News::state(K::KIND, State::Answers)).await;
     }
 
-    fn known_page(&mut self, items: Vec<request::Read<K>>) -> News {
+    fn known_page(&mut self, items: Vec<client::Read<K>>) -> News {
         let mut news = self.known.page(items);
         news.state = Some(State::Answers);
         news

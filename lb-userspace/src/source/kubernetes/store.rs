@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use super::aggregate::News;
+use super::client::Read;
 use super::kind::Watched;
-use super::request::Read;
-use super::telling::News;
 use crate::model::{Name, Remark};
 
 /// The names that have been told.

@@ -13,12 +13,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use tracing::{debug, info, warn};
 
 use super::health_checks::HealthCheckPorts;
-use super::news;
-use super::place::Place;
+use super::http;
+use super::log;
 use super::run::RunError;
-use super::sockets::Sockets;
+use super::runtime_dir::Place;
+use super::socket_lb::Sockets;
+use super::state_machine::{Agent, Effect, Event};
 use super::status::{DeviceStatus, Status};
-use super::{Agent, Effect, Event, servers};
 use crate::config::{Config, ExternalIps, Origin};
 use crate::datapath::attach::{Attached, Attachments, Tc};
 use crate::host::devices::{Netlink, Selection, classify};
@@ -93,7 +94,7 @@ impl Body {
         check_names(&netlink, &selection).await?;
         let tc = Tc::of_this_kernel();
         let mut attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
-        news::loaded(config, tc, attachments.without_xdp());
+        log::loaded(config, tc, attachments.without_xdp());
         let store = KernelStore::open(&pins)?;
         let mut sockets = Sockets::new(config, &pins)?;
         let settings = settings(config, sockets.for_plan(&mut attachments));
@@ -112,7 +113,7 @@ impl Body {
         let needs_node = matches!(config.origin, Origin::Kubernetes(_));
         let health = Health::new(config.servers.late_after, needs_node);
         let observer = Observer::new(health, Moment::now());
-        servers::start(config, &observer, KernelStore::open(&pins)?).await?;
+        http::start(config, &observer, KernelStore::open(&pins)?).await?;
         Ok(Self {
             agent,
             store,
@@ -202,7 +203,7 @@ impl Body {
                 match effect {
                     Effect::WakeIn(time) => self.wake_in(time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
-                    Effect::Ready => news::ready(),
+                    Effect::Ready => log::ready(),
                     Effect::Remark(remark) => {
                         warn!("{remark}");
                         self.reporter.iter().for_each(|reporter| reporter.report(&remark));
@@ -274,7 +275,7 @@ impl Body {
         if fine && self.sockets.problem().is_none() {
             self.look_again = None;
         }
-        news::of_devices(&self.attached, &attached);
+        log::of_devices(&self.attached, &attached);
         let devices = attached.iter().filter_map(Attached::to_node_device).collect();
         self.attached = attached;
         self.carry(Event::Devices(devices));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lb_common::socket::UdpConnected;
 use tracing::{info, warn};
 
-use super::stranded::{Stranded, stranded};
+use super::stale_udp::{Stranded, stranded};
 use crate::config::{Config, SocketBalancing};
 use crate::datapath::attach::Attachments;
 use crate::datapath::sock_destroy::{Connected, UdpSockets};

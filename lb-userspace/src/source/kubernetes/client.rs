@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::patience::Patience;
+use super::backoff::Patience;
 
 type Request = http::Request<Vec<u8>>;
 

@@ -1,0 +1,303 @@
+//! The agent's decisions: [`Agent::on`] takes an [`Event`] and returns [`Effect`]s. It does no I/O and
+//! reads no clock: the event loop does both for it.
+//!
+//! Start, change, failure, tampering and retry are one path: plan, diff against what the maps hold,
+//! write. What a write did not reach is simply still different when the next plan is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
+use crate::model::{Change, Cluster, HealthChecks, NodeDevice, Remark, ThisNode};
+use crate::plan::{Settings, health_checks, plan};
+
+/// Changes that come within this time of the first are planned together: a deployment changes many
+/// endpoints at once.
+pub const COALESCE: Duration = Duration::from_millis(50);
+
+/// How long a failed write waits at first; twice as long after each further failure.
+pub const RETRY: Duration = Duration::from_millis(100);
+
+/// How long it waits at most.
+pub const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The cluster changed.
+    Cluster(Change),
+    /// All that the source has to remark at present about objects it could not read; replaces what
+    /// it remarked before.
+    Source(Vec<Remark>),
+    /// This node's devices are now these.
+    Devices(Vec<NodeDevice>),
+    /// The time of the latest [`Effect::WakeIn`] has come.
+    Tick,
+    /// The latest [`Effect::Write`] has ended.
+    Written {
+        /// How many of its operations, from the first on, are done.
+        done: usize,
+        /// Why the next one failed; then no later one was tried.
+        result: Result<(), MapError>,
+    },
+    /// A sweep of all connection tables begins.
+    SweepBegun,
+    /// That sweep has seen every entry that was there when it began and is there still (half-open
+    /// ones first, since entries move from there to the established ones); they refer to these
+    /// backends.
+    Swept(BackendSet),
+    /// The maps were read again, and hold this.
+    Reread(Contents),
+}
+
+/// Something to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Send [`Event::Tick`] after this time; replaces an earlier one that is not due yet.
+    WakeIn(Duration),
+    /// Do these operations in their order up to the first that fails, then send
+    /// [`Event::Written`]. No other write is asked for in between.
+    Write(Arc<[Operation]>),
+    /// The first complete plan is in the kernel. Told once.
+    Ready,
+    /// A remark that is new: to be logged. Those that hold are [`Agent::remarks`].
+    Remark(Remark),
+}
+
+/// What the agent knows.
+#[derive(Debug)]
+pub struct Agent {
+    cluster: Cluster,
+    here: ThisNode,
+    /// Whether the devices in `here` have been told.
+    knows_devices: bool,
+    settings: Settings,
+    /// What the maps hold.
+    contents: Contents,
+    /// Whether something was learned that no plan has taken in.
+    is_behind: bool,
+    /// Whether a tick has been asked for.
+    is_woken: bool,
+    /// What is being written.
+    writing: Option<Writing>,
+    /// Writes that failed since the last that did not.
+    failures: u32,
+    is_ready: bool,
+    /// Plans that got into the kernel as a whole.
+    plans: u64,
+    from_source: Vec<Remark>,
+    from_plan: Vec<Remark>,
+    /// Retired backends that the sweep under way has to find no connection of.
+    suspects: Option<BackendSet>,
+    /// Retired backends that no connection refers to.
+    unreferenced: BackendSet,
+}
+
+#[derive(Debug)]
+struct Writing {
+    operations: Arc<[Operation]>,
+    /// Whether to plan once more afterwards, for there may be more room then.
+    is_crowded: bool,
+}
+
+impl Agent {
+    /// The agent of the node called `name`, whose maps hold `contents`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
+        Self {
+            cluster: Cluster::default(),
+            here: ThisNode { name: name.into(), devices: Vec::new() },
+            knows_devices: false,
+            settings,
+            contents,
+            is_behind: false,
+            is_woken: false,
+            writing: None,
+            failures: 0,
+            is_ready: false,
+            plans: 0,
+            from_source: Vec::new(),
+            from_plan: Vec::new(),
+            suspects: None,
+            unreferenced: BackendSet::default(),
+        }
+    }
+
+    /// Takes an event in; answers with what is to be done, in this order.
+    pub fn on(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Cluster(change) => {
+                self.is_behind |= self.cluster.apply(change);
+                self.wake()
+            }
+            Event::Devices(devices) => {
+                self.is_behind |= !self.knows_devices || self.here.devices != devices;
+                self.knows_devices = true;
+                self.here.devices = devices;
+                self.wake()
+            }
+            Event::Source(remarks) => self.remark(remarks, |agent| &mut agent.from_source),
+            Event::Tick => {
+                self.is_woken = false;
+                self.plan()
+            }
+            Event::Written { done, result } => self.written(done, &result),
+            Event::SweepBegun => {
+                self.suspects = Some(self.contents.retired());
+                Vec::new()
+            }
+            Event::Swept(referenced) => self.swept(&referenced),
+            Event::Reread(contents) => self.reread(contents),
+        }
+    }
+
+    /// What the maps hold, as far as is known.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// What is known of the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What load balancers may ask this node, and what is to be counted for the answer.
+    #[must_use]
+    pub fn health_checks(&self) -> HealthChecks {
+        health_checks(&self.cluster, &self.here, &self.settings.nodeport_addresses)
+    }
+
+    /// All remarks that hold: the source's, then the plan's.
+    pub fn remarks(&self) -> impl Iterator<Item = &Remark> {
+        self.from_source.iter().chain(&self.from_plan)
+    }
+
+    /// Whether the first complete plan is in the kernel.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// How many plans have got into the kernel as a whole, those that changed nothing included.
+    #[must_use]
+    pub fn plans(&self) -> u64 {
+        self.plans
+    }
+
+    /// Whether something that is known and could be planned is not in the kernel.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        (self.is_behind && self.may_plan()) || self.writing.is_some()
+    }
+
+    fn may_plan(&self) -> bool {
+        self.cluster.synced && self.knows_devices
+    }
+
+    /// Asks for a tick if there is something to plan, all is known that a plan needs, and nothing is
+    /// under way that ends with one. After a failure the tick asked for then is the one that
+    /// counts: changes do not make a full map less full.
+    fn wake(&mut self) -> Vec<Effect> {
+        if !self.is_behind || !self.may_plan() || self.is_woken || self.writing.is_some() {
+            return Vec::new();
+        }
+        self.is_woken = true;
+        vec![Effect::WakeIn(COALESCE)]
+    }
+
+    fn plan(&mut self) -> Vec<Effect> {
+        if !self.is_behind || self.writing.is_some() {
+            return Vec::new();
+        }
+        self.is_behind = false;
+        let unreferenced = std::mem::take(&mut self.unreferenced);
+        let plan = plan(&self.cluster, &self.here, &self.settings, &self.contents, &unreferenced);
+        let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
+        let mut effects = self.remark(plan.remarks, |agent| &mut agent.from_plan);
+        if operations.is_empty() {
+            effects.extend(self.settled());
+        } else {
+            self.writing =
+                Some(Writing { operations: Arc::clone(&operations), is_crowded: plan.crowded });
+            effects.push(Effect::Write(operations));
+        }
+        effects
+    }
+
+    fn written(&mut self, done: usize, result: &Result<(), MapError>) -> Vec<Effect> {
+        let Some(writing) = self.writing.take() else {
+            return Vec::new();
+        };
+        for operation in writing.operations.iter().take(done) {
+            self.contents.apply(operation);
+        }
+        self.spare_those_in_use();
+        if result.is_err() {
+            self.is_behind = true;
+            self.is_woken = true;
+            // A write that got somewhere is not one that is stuck.
+            self.failures = if done > 0 { 1 } else { self.failures + 1 };
+            let delay = RETRY.saturating_mul(2u32.saturating_pow(self.failures - 1));
+            return vec![Effect::WakeIn(delay.min(RETRY_AT_MOST))];
+        }
+        self.is_behind |= writing.is_crowded;
+        let mut effects = self.settled();
+        effects.extend(self.wake());
+        effects
+    }
+
+    /// The kernel holds a plan.
+    fn settled(&mut self) -> Vec<Effect> {
+        self.failures = 0;
+        self.plans += 1;
+        if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
+    }
+
+    /// What a sweep has found, or is about to find, of a backend no longer counts once it serves
+    /// again.
+    fn spare_those_in_use(&mut self) {
+        let (v4, v6) = (&self.contents.v4.backends, &self.contents.v6.backends);
+        for set in self.suspects.iter_mut().chain([&mut self.unreferenced]) {
+            set.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
+            set.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
+        }
+    }
+
+    fn swept(&mut self, referenced: &BackendSet) -> Vec<Effect> {
+        let Some(suspects) = self.suspects.take() else {
+            return Vec::new();
+        };
+        self.unreferenced = suspects.without(referenced);
+        self.is_behind |= !self.unreferenced.is_empty();
+        self.wake()
+    }
+
+    /// Somebody else may have written to the maps. While we write ourselves, what was read is
+    /// neither before nor after.
+    fn reread(&mut self, contents: Contents) -> Vec<Effect> {
+        if self.writing.is_some() || contents == self.contents {
+            return Vec::new();
+        }
+        self.contents = contents;
+        self.suspects = None;
+        self.unreferenced = BackendSet::default();
+        self.is_behind = true;
+        self.wake()
+    }
+
+    fn remark(
+        &mut self,
+        mut remarks: Vec<Remark>,
+        kept: fn(&mut Self) -> &mut Vec<Remark>,
+    ) -> Vec<Effect> {
+        remarks.sort_unstable();
+        let before = std::mem::replace(kept(self), remarks);
+        let new = kept(self).iter().filter(|remark| before.binary_search(remark).is_err());
+        new.cloned().map(Effect::Remark).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
