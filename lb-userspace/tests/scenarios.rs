@@ -1,4 +1,4 @@
-//! Every file of `scenarios/` is a promise: objects in; remarks, contents and packets out. A folder
+//! Every file of `scenarios/` is a promise: objects in; warnings, contents and packets out. A folder
 //! is a section of the rules that `docs/rules.md` lists.
 //!
 //! A file begins with the sentence it proves. Its sections, in any order and number:
@@ -10,7 +10,7 @@
 //! - `-- sweep --`: the connection tables are swept.
 //! - `-- wait 10 seconds --`: time passes.
 //! - `-- addresses of eth0 --`: the addresses that the network device has from now on, a line each.
-//! - `-- remarks --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
+//! - `-- warnings --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
 //! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
 //!   here that it is answered by; rewritten as the above.
@@ -79,7 +79,7 @@ fn played(scenario: &str, seed: u64) -> String {
             "wait" => stage.wait(rest),
             "addresses" => stage.addresses(body),
             "health" => Some(stage.health_checks()),
-            "remarks" => Some(stage.remarks()),
+            "warnings" => Some(stage.warnings()),
             "contents" => Some(stage.contents()),
             "packets" => Some(packets::played(&mut stage, body)),
             _ if head.is_empty() => None,

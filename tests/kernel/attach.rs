@@ -68,7 +68,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         for device in ["eth0", "pod1"] {
             let attached = on(&attached, device)?;
             ensure!(attached.hooks == BOTH, "{attached:?}");
-            ensure!(attached.problems.is_empty(), "{attached:?}");
+            ensure!(attached.errors.is_empty(), "{attached:?}");
             for hook in BOTH {
                 before.push(link(node, attached, hook)?);
             }
@@ -112,7 +112,7 @@ fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
         node.namespace.ip(&format!("link add pod1 type veth {peer}"))?;
         let attached = attachments.bring(&devices()?)?;
         ensure!(on(&attached, "pod1")?.hooks == BOTH, "{attached:?}");
-        ensure!(on(&attached, "pod1")?.problems.is_empty(), "{attached:?}");
+        ensure!(on(&attached, "pod1")?.errors.is_empty(), "{attached:?}");
         ensure!(attached::at_tc("pod1")? == 2);
         Ok(())
     })
@@ -135,7 +135,7 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
         ))?;
         let (_, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
-        ensure!(on(&attached, "eth1")?.problems.is_empty(), "{attached:?}");
+        ensure!(on(&attached, "eth1")?.errors.is_empty(), "{attached:?}");
         ensure!(attached::at_tc("eth1")? == 2);
         Ok(())
     })
@@ -159,7 +159,7 @@ fn what_others_detach_comes_back() -> Result<()> {
             if pod.hooks == BOTH {
                 break;
             }
-            ensure!(pod.problems.iter().any(|text| text.contains("File exists")), "{pod:?}");
+            ensure!(pod.errors.iter().any(|text| text.contains("File exists")), "{pod:?}");
             ensure!(Instant::now() < deadline, "the pod's egress does not come back: {pod:?}");
         }
         ensure!(pin.exists());
@@ -182,7 +182,7 @@ fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() ->
             let eth0 = on(&attached, "eth0")?;
             let xdp = eth0.hooks.iter().copied().find(|hook| hook.is_xdp());
             ensure!(xdp == expected, "{mode:?}: {eth0:?}");
-            ensure!(eth0.problems.is_empty(), "{mode:?}: {eth0:?}");
+            ensure!(eth0.errors.is_empty(), "{mode:?}: {eth0:?}");
             let shown = node.namespace.output("ip", &["link", "show", "eth0"])?;
             ensure!(shown.contains("prog/xdp") == expected.is_some(), "{mode:?}: {shown}");
             ensure!(!on(&attached, "pod1")?.hooks.iter().any(|hook| hook.is_xdp()));
@@ -201,7 +201,7 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
         let (_, attached) = attach(node, XdpMode::Native, Tc::of_this_kernel())?;
         let br0 = on(&attached, "br0")?;
         ensure!(br0.hooks == BOTH, "{br0:?}");
-        ensure!(br0.problems.len() == 1, "{br0:?}");
+        ensure!(br0.errors.len() == 1, "{br0:?}");
         ensure!(on(&attached, "eth0")?.hooks.contains(&Hook::XdpNative));
         Ok(())
     })

@@ -27,7 +27,7 @@ use crate::host::snat_ports;
 use crate::maps::conntrack_gc::{self, KernelFlows, Sweep};
 use crate::maps::kernel::KernelStore;
 use crate::maps::{MapError, MapStore, Operation};
-use crate::model::{self, Change, Remark};
+use crate::model::{self, Change, Warning};
 use crate::observe::{Health, Moment, Observer};
 use crate::pins::Pins;
 use crate::plan;
@@ -186,9 +186,9 @@ impl Body {
                 }
                 self.observer.node(self.agent.cluster().nodes.get(&self.said.node));
             }
-            SourceEvent::Problems(problems) => {
-                let remarks = problems.into_iter().map(Remark::from).collect();
-                self.carry(Event::Source(remarks));
+            SourceEvent::Warnings(warnings) => {
+                let warnings = warnings.into_iter().map(Warning::from).collect();
+                self.carry(Event::Source(warnings));
             }
         }
     }
@@ -204,9 +204,9 @@ impl Body {
                     Effect::WakeIn(time) => self.wake_in(time),
                     Effect::Write(operations) => events.push_back(self.write(&operations)),
                     Effect::Ready => log::ready(),
-                    Effect::Remark(remark) => {
-                        warn!("{remark}");
-                        self.reporter.iter().for_each(|reporter| reporter.report(&remark));
+                    Effect::Warning(warning) => {
+                        warn!("{warning}");
+                        self.reporter.iter().for_each(|reporter| reporter.report(&warning));
                     }
                 }
             }
@@ -271,8 +271,8 @@ impl Body {
             Err(error) => return warn!("{error}"),
         };
         self.sockets.bring(&mut self.attachments);
-        let fine = attached.iter().all(|attached| attached.problems.is_empty());
-        if fine && self.sockets.problem().is_none() {
+        let fine = attached.iter().all(|attached| attached.errors.is_empty());
+        if fine && self.sockets.error().is_none() {
             self.look_again = None;
         }
         log::of_devices(&self.attached, &attached);
@@ -312,11 +312,11 @@ impl Body {
         self.observer.metrics().udp_sockets_ended.inc_by(ended);
     }
 
-    fn cannot_listen(&self, unheard: &[Remark]) {
-        for remark in unheard {
-            warn!("{remark}");
+    fn cannot_listen(&self, unheard: &[Warning]) {
+        for warning in unheard {
+            warn!("{warning}");
             let reason = Reason::FailedToStartServiceHealthcheck;
-            self.reporter.iter().for_each(|reporter| reporter.report_as(reason, remark));
+            self.reporter.iter().for_each(|reporter| reporter.report_as(reason, warning));
         }
     }
 
@@ -344,16 +344,12 @@ impl Body {
                 self.observer.metrics().events(result, count);
             }
         }
-        let of_devices = self.attached.iter().flat_map(|a| &a.problems);
-        let remarks = self.agent.remarks().chain(self.health_checks.remarks());
+        let of_devices = self.attached.iter().flat_map(|a| &a.errors);
+        let warnings = self.agent.warnings().chain(self.health_checks.warnings());
         let status = Status {
             ready: self.agent.is_ready(),
-            remarks: remarks.map(Into::into).collect(),
-            problems: of_devices
-                .chain(self.sockets.problem())
-                .chain(&self.failure)
-                .cloned()
-                .collect(),
+            warnings: warnings.map(Into::into).collect(),
+            errors: of_devices.chain(self.sockets.error()).chain(&self.failure).cloned().collect(),
             cgroup: self.sockets.cgroup().cloned(),
             devices: self.attached.iter().filter_map(DeviceStatus::of).collect(),
             ..self.said.clone()
@@ -362,7 +358,7 @@ impl Body {
             if let Err(error) = self.place.say(&status) {
                 warn!("{error}");
             }
-            self.observer.counts(status.remarks.len(), status.problems.len());
+            self.observer.counts(status.warnings.len(), status.errors.len());
             self.said = status;
         }
     }

@@ -4,16 +4,16 @@
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::model::{HealthChecks, Remark};
+use crate::model::{HealthChecks, Warning};
 use crate::observe::{HealthCheckServers, Moment, Observer};
 
 /// The servers, seen from the agent.
 #[derive(Debug)]
 pub(super) struct HealthCheckPorts {
     wanted: watch::Sender<HealthChecks>,
-    unheard: watch::Receiver<Vec<Remark>>,
+    unheard: watch::Receiver<Vec<Warning>>,
     /// What cannot be listened on, as far as was heard.
-    known: Vec<Remark>,
+    known: Vec<Warning>,
     task: JoinHandle<()>,
 }
 
@@ -37,17 +37,17 @@ impl HealthCheckPorts {
     ///
     /// # Errors
     /// The servers' task was ended by a panic.
-    pub(super) async fn changed(&mut self) -> Result<Vec<Remark>, JoinError> {
+    pub(super) async fn changed(&mut self) -> Result<Vec<Warning>, JoinError> {
         if self.unheard.changed().await.is_err() {
             (&mut self.task).await?;
         }
         let now = self.unheard.borrow_and_update().clone();
         let before = std::mem::replace(&mut self.known, now);
-        Ok(self.known.iter().filter(|remark| !before.contains(remark)).cloned().collect())
+        Ok(self.known.iter().filter(|warning| !before.contains(warning)).cloned().collect())
     }
 
     /// What cannot be listened on.
-    pub(super) fn remarks(&self) -> &[Remark] {
+    pub(super) fn warnings(&self) -> &[Warning] {
         &self.known
     }
 }

@@ -39,8 +39,8 @@ pub fn of_devices(before: &[Attached], after: &[Attached]) {
 }
 
 fn of_device(known: Option<&Attached>, attached: &Attached) {
-    for problem in &attached.problems {
-        error!("{problem}");
+    for error in &attached.errors {
+        error!("{error}");
     }
     let (name, reason) = (&attached.device.link.name, attached.device.reason);
     let before = known.map(|known| (known.device.role, &known.hooks));

@@ -27,7 +27,7 @@ pub struct Sockets {
     is_done: bool,
     /// Where the programs are.
     cgroup_taken: Option<PathBuf>,
-    problem: Option<String>,
+    error: Option<String>,
     /// Why the cookie of our network namespace is not known, if it is not.
     no_cookie: Option<String>,
     /// Those of UDP that are connected.
@@ -49,7 +49,7 @@ impl Sockets {
             cgroup: config.cgroup.clone(),
             is_done: false,
             cgroup_taken: None,
-            problem: None,
+            error: None,
             no_cookie: None,
             udp: UdpSockets::open(pins)?,
             not_ended: None,
@@ -80,12 +80,11 @@ impl Sockets {
             return;
         }
         self.cgroup_taken = None;
-        let problem = self.try_bring(attachments).err().map(|error| error.to_string());
-        if let Some(problem) = problem.iter().find(|problem| self.problem.as_ref() != Some(problem))
-        {
-            warn!("{problem}");
+        let error = self.try_bring(attachments).err().map(|error| error.to_string());
+        if let Some(error) = error.iter().find(|error| self.error.as_ref() != Some(error)) {
+            warn!("{error}");
         }
-        self.problem = problem;
+        self.error = error;
     }
 
     /// Forgets what is known to be attached: the next [`Sockets::bring`] does it again, which heals
@@ -95,8 +94,8 @@ impl Sockets {
     }
 
     /// What is not as it should be, and what to do.
-    pub const fn problem(&self) -> Option<&String> {
-        self.problem.as_ref()
+    pub const fn error(&self) -> Option<&String> {
+        self.error.as_ref()
     }
 
     /// The control group that the programs are on.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
-use crate::model::{Change, Cluster, HealthChecks, NodeDevice, Remark, ThisNode};
+use crate::model::{Change, Cluster, HealthChecks, NodeDevice, ThisNode, Warning};
 use crate::plan::{Settings, health_checks, plan};
 
 /// Changes that come within this time of the first are planned together: a deployment changes many
@@ -26,9 +26,8 @@ pub const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 pub enum Event {
     /// The cluster changed.
     Cluster(Change),
-    /// All that the source has to remark at present about objects it could not read; replaces what
-    /// it remarked before.
-    Source(Vec<Remark>),
+    /// All warnings of the source that hold; they replace those of before.
+    Source(Vec<Warning>),
     /// This node's devices are now these.
     Devices(Vec<NodeDevice>),
     /// The time of the latest [`Effect::WakeIn`] has come.
@@ -60,8 +59,8 @@ pub enum Effect {
     Write(Arc<[Operation]>),
     /// The first complete plan is in the kernel. Told once.
     Ready,
-    /// A remark that is new: to be logged. Those that hold are [`Agent::remarks`].
-    Remark(Remark),
+    /// A warning that is new: to be logged. Those that hold are [`Agent::warnings`].
+    Warning(Warning),
 }
 
 /// What the agent knows.
@@ -85,8 +84,8 @@ pub struct Agent {
     is_ready: bool,
     /// Plans that got into the kernel as a whole.
     plans: u64,
-    from_source: Vec<Remark>,
-    from_plan: Vec<Remark>,
+    from_source: Vec<Warning>,
+    from_plan: Vec<Warning>,
     /// Retired backends that the sweep under way has to find no connection of.
     suspects: Option<BackendSet>,
     /// Retired backends that no connection refers to.
@@ -136,7 +135,7 @@ impl Agent {
                 self.here.devices = devices;
                 self.wake()
             }
-            Event::Source(remarks) => self.remark(remarks, |agent| &mut agent.from_source),
+            Event::Source(warnings) => self.warning(warnings, |agent| &mut agent.from_source),
             Event::Tick => {
                 self.is_woken = false;
                 self.plan()
@@ -169,8 +168,8 @@ impl Agent {
         health_checks(&self.cluster, &self.here, &self.settings.nodeport_addresses)
     }
 
-    /// All remarks that hold: the source's, then the plan's.
-    pub fn remarks(&self) -> impl Iterator<Item = &Remark> {
+    /// All warnings that hold: the source's, then the plan's.
+    pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
         self.from_source.iter().chain(&self.from_plan)
     }
 
@@ -215,7 +214,7 @@ impl Agent {
         let unreferenced = std::mem::take(&mut self.unreferenced);
         let plan = plan(&self.cluster, &self.here, &self.settings, &self.contents, &unreferenced);
         let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
-        let mut effects = self.remark(plan.remarks, |agent| &mut agent.from_plan);
+        let mut effects = self.warning(plan.warnings, |agent| &mut agent.from_plan);
         if operations.is_empty() {
             effects.extend(self.settled());
         } else {
@@ -287,15 +286,15 @@ impl Agent {
         self.wake()
     }
 
-    fn remark(
+    fn warning(
         &mut self,
-        mut remarks: Vec<Remark>,
-        kept: fn(&mut Self) -> &mut Vec<Remark>,
+        mut warnings: Vec<Warning>,
+        kept: fn(&mut Self) -> &mut Vec<Warning>,
     ) -> Vec<Effect> {
-        remarks.sort_unstable();
-        let before = std::mem::replace(kept(self), remarks);
-        let new = kept(self).iter().filter(|remark| before.binary_search(remark).is_err());
-        new.cloned().map(Effect::Remark).collect()
+        warnings.sort_unstable();
+        let before = std::mem::replace(kept(self), warnings);
+        let new = kept(self).iter().filter(|warning| before.binary_search(warning).is_err());
+        new.cloned().map(Effect::Warning).collect()
     }
 }
 

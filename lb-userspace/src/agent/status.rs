@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::attach::Attached;
-use crate::model::{DeviceRole, Remark};
+use crate::model::{DeviceRole, Warning};
 
 /// How the agent is; `status.json` in its place.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -29,25 +29,25 @@ pub struct Status {
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
     /// What could not be honoured in the cluster's objects.
-    pub remarks: Vec<RemarkText>,
+    pub warnings: Vec<WarningText>,
     /// What is not as it should be, each with what to do.
-    pub problems: Vec<String>,
+    pub errors: Vec<String>,
     /// Devices with a role.
     pub devices: Vec<DeviceStatus>,
 }
 
-/// A [`Remark`] as text.
+/// A [`Warning`] as text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct RemarkText {
+pub struct WarningText {
     /// The object.
     pub about: String,
     /// What is not done, and why.
     pub text: String,
 }
 
-impl From<&Remark> for RemarkText {
-    fn from(remark: &Remark) -> Self {
-        Self { about: remark.about.clone(), text: remark.text.clone() }
+impl From<&Warning> for WarningText {
+    fn from(warning: &Warning) -> Self {
+        Self { about: warning.about.clone(), text: warning.text.clone() }
     }
 }
 

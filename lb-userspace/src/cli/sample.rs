@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 
-use crate::agent::status::{DeviceStatus, RemarkText, Status};
+use crate::agent::status::{DeviceStatus, Status, WarningText};
 use crate::maps::{BackendSet, Contents};
 use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
@@ -64,11 +64,11 @@ pub fn status() -> Status {
         tc: "tcx".into(),
         socket_balancing: "host".into(),
         cgroup: Some("/sys/fs/cgroup".into()),
-        remarks: vec![RemarkText {
+        warnings: vec![WarningText {
             about: "Service default/idle".into(),
             text: "is not balanced".into(),
         }],
-        problems: Vec::new(),
+        errors: Vec::new(),
         devices: vec![DeviceStatus {
             name: "eth0".into(),
             index: 2,

@@ -113,7 +113,7 @@ pub enum ExternalIps {
     /// Services answer there
     #[default]
     Honour,
-    /// They do not, and a remark says so
+    /// They do not, and a warning says so
     Ignore,
 }
 

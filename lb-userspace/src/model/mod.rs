@@ -124,14 +124,14 @@ fn replace<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> 
 /// What could not be honoured in one of the cluster's objects, and why. Told once per appearance:
 /// logged, counted, shown by `weir show services`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Remark {
+pub struct Warning {
     /// The object, such as `Service default/web`.
     pub about: String,
     /// What is not done, and why: a sentence that ends with what to do where something can be done.
     pub text: String,
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.about, self.text)
     }

@@ -29,7 +29,7 @@ use tracing::{debug, info};
 
 use super::health::{Health, Moment};
 use super::metrics::Metrics;
-use crate::model::{HealthCheck, HealthChecks, Name, Remark};
+use crate::model::{HealthCheck, HealthChecks, Name, Warning};
 
 /// How long to wait before an address that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ impl HealthCheckServers {
     pub async fn run(
         mut self,
         mut wanted: watch::Receiver<HealthChecks>,
-        unheard: watch::Sender<Vec<Remark>>,
+        unheard: watch::Sender<Vec<Warning>>,
     ) {
         loop {
             let checks = wanted.borrow_and_update().clone();
@@ -114,7 +114,7 @@ impl HealthCheckServers {
     }
 
     /// Closes before it opens: a port may pass from one Service to another.
-    async fn follow(&mut self, wanted: &HealthChecks) -> Vec<Remark> {
+    async fn follow(&mut self, wanted: &HealthChecks) -> Vec<Warning> {
         for (check, open) in self.open.extract_if(.., |check, _| !wanted.contains_key(check)) {
             open.close().await;
             info!("Service {}: health checks at {} end", check.service, check.address);
@@ -140,9 +140,9 @@ impl HealthCheckServers {
         failures
     }
 
-    fn failure(&self, check: &HealthCheck, cause: &io::Error) -> Remark {
+    fn failure(&self, check: &HealthCheck, cause: &io::Error) -> Warning {
         let (node, address) = (&self.node, check.address);
-        Remark {
+        Warning {
             about: format!("Service {}", check.service),
             text: format!(
                 "node {node} cannot listen on {address} ({cause}), so load balancers take it for one \

@@ -44,10 +44,10 @@ pub struct Metrics {
     livez: Family<Label<u16>, Counter>,
     /// 1 once the first complete plan is in the kernel.
     pub ready: Gauge,
-    /// Remarks that hold.
-    pub remarks: Gauge,
+    /// Warnings that hold.
+    pub object_warnings: Gauge,
     /// Devices and writes that are not as they should be.
-    pub problems: Gauge,
+    pub node_errors: Gauge,
     /// Addresses at which load balancers can ask about a Service.
     pub health_checks: Gauge,
     /// Times that one could not be listened on.
@@ -78,8 +78,8 @@ impl Default for Metrics {
             healthz: Family::default(),
             livez: Family::default(),
             ready: Gauge::default(),
-            remarks: Gauge::default(),
-            problems: Gauge::default(),
+            object_warnings: Gauge::default(),
+            node_errors: Gauge::default(),
             health_checks: Gauge::default(),
             health_check_failures: Counter::default(),
             read_failures: Counter::default(),
@@ -207,14 +207,14 @@ impl Metrics {
             self.ready.clone(),
         );
         registry.register(
-            "remarks",
+            "object_warnings",
             "Things in the cluster's objects that cannot be honoured; weir show services lists them",
-            self.remarks.clone(),
+            self.object_warnings.clone(),
         );
         registry.register(
-            "problems",
+            "node_errors",
             "Devices and writes that are not as they should be; weir show status lists them",
-            self.problems.clone(),
+            self.node_errors.clone(),
         );
         registry.register(
             "health_check_listeners",

@@ -156,11 +156,11 @@ impl Observer {
         self.health.send_modify(|health| health.node(node));
     }
 
-    /// So many remarks and problems hold.
-    pub fn counts(&self, remarks: usize, problems: usize) {
+    /// So many warnings and errors hold.
+    pub fn counts(&self, warnings: usize, errors: usize) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.remarks.set(number(remarks));
-        self.metrics.problems.set(number(problems));
+        self.metrics.object_warnings.set(number(warnings));
+        self.metrics.node_errors.set(number(errors));
     }
 }
 

@@ -8,7 +8,7 @@ use lb_common::service::{Frontend, FrontendRow};
 
 use super::eligible::Reach;
 use super::ports;
-use crate::model::Remark;
+use crate::model::Warning;
 
 /// A frontend that a Service port is to answer at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub(super) fn claimed<A: Address>(
     ports: &[ports::Port<'_>],
     nodes: &[A],
     honours_external_ips: bool,
-    remarks: &mut Vec<Remark>,
+    warnings: &mut Vec<Warning>,
 ) -> Claims<A> {
     let mut claimed = BTreeMap::new();
     let each = |rank: &'static [Reach]| {
@@ -49,7 +49,7 @@ pub(super) fn claimed<A: Address>(
                 let claim = Claim { port: index, reach };
                 let winner = *claimed.entry(frontend).or_insert(claim);
                 if let Some(winner) = ports.get(winner.port).filter(|_| winner.port != index) {
-                    remarks.push(taken(port, &frontend, winner));
+                    warnings.push(taken(port, &frontend, winner));
                 }
             }
         }
@@ -83,8 +83,8 @@ fn taken<A: Address>(
     port: &ports::Port<'_>,
     frontend: &Frontend<A>,
     winner: &ports::Port<'_>,
-) -> Remark {
-    Remark {
+) -> Warning {
+    Warning {
         about: format!("Service {}", port.service.name),
         text: format!("does not answer at {frontend}, which is {winner}'s: change one of the two"),
     }

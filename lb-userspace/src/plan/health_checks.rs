@@ -162,7 +162,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
                         cluster.apply(change);
                     }
                 }
-                SourceEvent::Problems(problems) => assert_eq!(problems, []),
+                SourceEvent::Warnings(warnings) => assert_eq!(warnings, []),
             }
         }
         let lines = health_checks(&cluster, &here(), &which.parse().unwrap());

@@ -1,7 +1,7 @@
 //! What the node's tables should hold.
 //!
 //! [`plan`] is pure and cannot fail: what it cannot honour it leaves out and says so in a
-//! [`Remark`]. It gives every Service port and backend the id it has in the tables already, so a
+//! [`Warning`]. It gives every Service port and backend the id it has in the tables already, so a
 //! restart, a retry and a change are all the same: plan, [`crate::maps::diff`], write.
 
 mod addresses;
@@ -30,7 +30,7 @@ use self::pools::Pools;
 use self::ports::{Endpoints, Port};
 use crate::maps::contents::InContents;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
-use crate::model::{Cluster, Remark, Sockets, SourcePorts, ThisNode};
+use crate::model::{Cluster, Sockets, SourcePorts, ThisNode, Warning};
 
 pub use self::health_checks::health_checks;
 
@@ -67,7 +67,7 @@ pub struct Plan {
     /// What the tables should hold.
     pub contents: Contents,
     /// What could not be honoured, sorted.
-    pub remarks: Vec<Remark>,
+    pub warnings: Vec<Warning>,
     /// Something was left out or made smaller for want of room. Once this plan is written and what
     /// it replaces is gone there may be more: plan again.
     pub crowded: bool,
@@ -85,7 +85,7 @@ pub fn plan(
 ) -> Plan {
     let given = Given { cluster, here, settings, before };
     let mut missing = Missing::default();
-    let ports = ports::balanced(cluster, settings.honours_external_ips, &mut missing.remarks);
+    let ports = ports::balanced(cluster, settings.honours_external_ips, &mut missing.warnings);
     let v4 = claims::<V4>(&given, &ports, &mut missing);
     let v6 = claims::<V6>(&given, &ports, &mut missing);
     let ground = Ground {
@@ -129,7 +129,7 @@ struct Given<'a> {
 /// What is left out of a plan.
 #[derive(Default)]
 struct Missing {
-    remarks: Vec<Remark>,
+    warnings: Vec<Warning>,
     is_crowded: bool,
 }
 
@@ -147,16 +147,16 @@ impl Missing {
             None => "its size is fixed, so have fewer of them on this node".to_owned(),
         };
         self.is_crowded = true;
-        self.remarks.push(Remark {
+        self.warnings.push(Warning {
             about: format!("Node {}", given.here.name),
             text: format!("{} has room for {room} entries of {needed}: {next}", map.name),
         });
     }
 
     fn in_plan(mut self, contents: Contents) -> Plan {
-        self.remarks.sort_unstable();
-        self.remarks.dedup();
-        Plan { contents, remarks: self.remarks, crowded: self.is_crowded }
+        self.warnings.sort_unstable();
+        self.warnings.dedup();
+        Plan { contents, warnings: self.warnings, crowded: self.is_crowded }
     }
 }
 
@@ -168,7 +168,7 @@ fn claims<A: InContents>(
     let which = &given.settings.nodeport_addresses;
     let nodes = node::nodeport_addresses(given.cluster, given.here, which);
     if nodes.is_empty() && ports.iter().any(|port| port.has_node_port::<A>()) {
-        missing.remarks.push(Remark {
+        missing.warnings.push(Warning {
             about: format!("Node {}", given.here.name),
             text: format!(
                 "node ports answer at no {} address, for none is known: give a network device one, \
@@ -178,7 +178,7 @@ fn claims<A: InContents>(
         });
     }
     let honours = given.settings.honours_external_ips;
-    let mut claims = frontends::claimed(ports, &nodes, honours, &mut missing.remarks);
+    let mut claims = frontends::claimed(ports, &nodes, honours, &mut missing.warnings);
     let (needed, before) = (claims.len() as u64, &A::rows(given.before).frontends);
     if frontends::fit(&mut claims, before, given.settings.capacities.frontends) {
         missing.room(given, maps::FRONTENDS.of(A::FAMILY), needed);

@@ -8,7 +8,8 @@ use lb_common::address::{self, Address};
 use lb_common::service::ServiceLabel;
 
 use crate::model::{
-    Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Remark, Service, ServicePort, ServiceType,
+    Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort, ServiceType,
+    Warning,
 };
 
 /// A Service port that is balanced.
@@ -42,21 +43,21 @@ impl fmt::Display for Port<'_> {
 pub(super) fn balanced<'a>(
     cluster: &'a Cluster,
     honours_external_ips: bool,
-    remarks: &mut Vec<Remark>,
+    warnings: &mut Vec<Warning>,
 ) -> Vec<Port<'a>> {
     let mut ports = Vec::new();
     for service in cluster.services.values().filter(|service| !service.other_proxy) {
         if let Some(reason) = not_balanced(service) {
-            remarks.push(remark(service, reason));
+            warnings.push(warning(service, reason));
             continue;
         }
         if !honours_external_ips && !service.external_ips.is_empty() {
-            remarks.push(remark(service, EXTERNAL_IPS_IGNORED));
+            warnings.push(warning(service, EXTERNAL_IPS_IGNORED));
         }
         for port in &service.ports {
             match balanced_port(service, port) {
                 Ok(port) => ports.push(port),
-                Err(text) => remarks.push(remark(service, text)),
+                Err(text) => warnings.push(warning(service, text)),
             }
         }
     }
@@ -66,8 +67,8 @@ pub(super) fn balanced<'a>(
 const EXTERNAL_IPS_IGNORED: &str = "spec.externalIPs is ignored, as --external-ips says: give the \
                                     Service a load balancer, or restart weir with honour";
 
-fn remark(service: &Service, text: impl Into<String>) -> Remark {
-    Remark { about: format!("Service {}", service.name), text: text.into() }
+fn warning(service: &Service, text: impl Into<String>) -> Warning {
+    Warning { about: format!("Service {}", service.name), text: text.into() }
 }
 
 fn not_balanced(service: &Service) -> Option<&'static str> {

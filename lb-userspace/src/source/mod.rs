@@ -1,11 +1,11 @@
 //! Where the cluster's objects come from. A source tells of Services, EndpointSlices, Nodes and
 //! ServiceCIDRs as [`Change`]s of the model, and of what it could not read or honour as
-//! [`Problem`]s. Kubernetes' own types end here: nothing outside this folder names them.
+//! [`SourceWarning`]s. Kubernetes' own types end here: nothing outside this folder names them.
 
 mod convert;
 mod kubernetes;
 mod manifests;
-mod problem;
+mod warning;
 
 use tokio::sync::mpsc::Sender;
 
@@ -13,7 +13,7 @@ use crate::model::Change;
 
 pub use kubernetes::{Access, AccessError, EventCounts, Kubernetes, Patience, Reason, Reporter};
 pub use manifests::Manifests;
-pub use problem::{Place, Problem};
+pub use warning::{FilePosition, SourceWarning};
 
 /// What a source tells.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,7 +21,7 @@ pub enum SourceEvent {
     /// Something happened in the cluster; in this order.
     Changes(Vec<Change>),
     /// All that cannot be read or honoured now: this list takes the place of the one before.
-    Problems(Vec<Problem>),
+    Warnings(Vec<SourceWarning>),
 }
 
 /// A place that objects come from.
@@ -34,7 +34,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Where remarks can be written back to, if anywhere.
+    /// Where warnings can be written back to, if anywhere.
     #[must_use]
     pub fn reporter(&self) -> Option<Reporter> {
         match self {

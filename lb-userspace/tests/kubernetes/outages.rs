@@ -26,8 +26,8 @@ async fn three_services() -> (Api, Told) {
 async fn nothing_is_removed_while_the_server_is_away_and_what_it_missed_is_told_afterwards() {
     let (mut api, mut told) = three_services().await;
     api.stop();
-    told.until("the outage is a problem", |told| told.problems.len() == 1).await;
-    let complaint = told.problems[0].to_string();
+    told.until("the outage is a warning", |told| told.warnings.len() == 1).await;
+    let complaint = told.warnings[0].to_string();
     for part in
         ["given no answer since", "Weir asks again by itself", "what is in the kernel stays"]
     {
@@ -101,8 +101,8 @@ async fn a_source_that_starts_while_the_server_is_away_begins_when_it_comes() {
     let mut api = Api::start();
     api.stop();
     let mut told = Told::by(&api).await;
-    told.until("the outage is a problem", |told| !told.problems.is_empty()).await;
-    assert!(told.problems[0].to_string().contains("nothing is changed in the kernel before"));
+    told.until("the outage is a warning", |told| !told.warnings.is_empty()).await;
+    assert!(told.warnings[0].to_string().contains("nothing is changed in the kernel before"));
     assert!(told.changes.is_empty());
     api.start_again();
     told.until_true(&api).await;

@@ -1,6 +1,6 @@
 //! What cannot be honoured in a Service, written back as an Event on it.
 
-use lb_userspace::model::Remark;
+use lb_userspace::model::Warning;
 use lb_userspace::source::{EventCounts, Reason};
 use serde_json::json;
 
@@ -9,17 +9,17 @@ use crate::faults::{Refusal, Verb};
 use crate::store::{SERVICES, service};
 use crate::told::{Told, eventually};
 
-fn remark(about: &str) -> Remark {
-    Remark { about: about.into(), text: "its port is taken: choose another".into() }
+fn warning(about: &str) -> Warning {
+    Warning { about: about.into(), text: "its port is taken: choose another".into() }
 }
 
 #[tokio::test]
-async fn a_remark_about_a_service_becomes_one_event_on_it_however_often_it_is_made() {
+async fn a_warning_about_a_service_becomes_one_event_on_it_however_often_it_is_made() {
     let api = Api::start();
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
     let told = Told::by(&api).await;
     for about in ["Service default/web", "Node node-1", "Service default/web"] {
-        told.reporter.report(&remark(about));
+        told.reporter.report(&warning(about));
     }
     eventually("both are written", || told.reporter.counts().written == 2).await;
     let state = api.state();
@@ -44,7 +44,7 @@ async fn a_port_that_cannot_be_listened_on_is_an_event_under_kube_proxys_name() 
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
     let told = Told::by(&api).await;
     let reason = Reason::FailedToStartServiceHealthcheck;
-    told.reporter.report_as(reason, &remark("Service default/web"));
+    told.reporter.report_as(reason, &warning("Service default/web"));
     eventually("it is written", || told.reporter.counts().written == 1).await;
     let state = api.state();
     let event = &state.events[0];
@@ -68,9 +68,9 @@ async fn events_that_are_refused_are_counted_and_disturb_nothing() {
         state.faults.refusals.push(refusal);
     });
     let mut told = Told::by(&api).await;
-    told.reporter.report(&remark("Service default/web"));
+    told.reporter.report(&warning("Service default/web"));
     eventually("it is counted", || told.reporter.counts().failed == 1).await;
-    told.reporter.report(&remark("Service default/web"));
+    told.reporter.report(&warning("Service default/web"));
     eventually("the next is written", || {
         told.reporter.counts() == EventCounts { written: 1, failed: 1, dropped: 0 }
     })
@@ -79,11 +79,11 @@ async fn events_that_are_refused_are_counted_and_disturb_nothing() {
 }
 
 #[tokio::test]
-async fn a_flood_of_remarks_is_cut_off_not_waited_for() {
+async fn a_flood_of_warnings_is_cut_off_not_waited_for() {
     let api = Api::start();
     let told = Told::by(&api).await;
     for _ in 0..1000 {
-        told.reporter.report(&remark("Service default/none"));
+        told.reporter.report(&warning("Service default/none"));
     }
     assert!(told.reporter.counts().dropped >= 700);
 }

@@ -105,7 +105,7 @@ async fn refusals_pass_whatever_their_status_and_wherever_they_come() {
             });
             let mut told = Told::by(&api).await;
             let complaint = format!("{status}");
-            told.until("it is a problem", |told| told.has_complained(&complaint)).await;
+            told.until("it is a warning", |told| told.has_complained(&complaint)).await;
             api.change(|state| state.store.put(SERVICES, service("b", "10.96.0.2")));
             told.until_true(&api).await;
             assert_eq!(told.removals(), 0);
@@ -142,7 +142,7 @@ async fn a_token_that_expires_is_read_again_from_its_file() {
         state.store.put(SERVICES, service("c", "10.96.0.3"));
         state.cut();
     });
-    told.until("the refusal is a problem", |told| {
+    told.until("the refusal is a warning", |told| {
         told.has_complained("does not accept the credentials")
     })
     .await;
@@ -198,6 +198,6 @@ async fn an_object_that_cannot_be_read_hides_no_other() {
     api.change(|state| state.store.put(SERVICES, service("broken", "10.96.0.7")));
     told.until_true(&api).await;
     api.change(|state| state.store.put(SERVICES, broken));
-    told.until("it stays as it was, with a remark", |told| !told.problems.is_empty()).await;
+    told.until("it stays as it was, with a warning", |told| !told.warnings.is_empty()).await;
     assert_eq!(told.cluster.services.len(), 2);
 }

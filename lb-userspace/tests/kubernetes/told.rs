@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lb_userspace::model::{Change, Cluster};
 use lb_userspace::source::{
-    Access, Kubernetes, Manifests, Patience, Problem, Reporter, Source, SourceEvent,
+    Access, Kubernetes, Manifests, Patience, Reporter, Source, SourceEvent, SourceWarning,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,8 +22,8 @@ pub struct Told {
     pub reporter: Reporter,
     pub cluster: Cluster,
     pub changes: Vec<Change>,
-    pub problems: Vec<Problem>,
-    /// All problems there ever were.
+    pub warnings: Vec<SourceWarning>,
+    /// All warnings there ever were.
     pub complaints: Vec<String>,
     directory: TempDir,
 }
@@ -59,7 +59,7 @@ impl Told {
             reporter,
             cluster: Cluster::default(),
             changes: Vec::new(),
-            problems: Vec::new(),
+            warnings: Vec::new(),
             complaints: Vec::new(),
             directory,
         }
@@ -78,7 +78,7 @@ impl Told {
             }
         };
         if timeout(DEADLINE, listening).await.is_err() {
-            panic!("never: {what}; told {:#?}, problems {:?}", self.cluster, self.problems);
+            panic!("never: {what}; told {:#?}, warnings {:?}", self.cluster, self.warnings);
         }
     }
 
@@ -86,7 +86,7 @@ impl Told {
     pub async fn until_true(&mut self, api: &Api) {
         let truth = truth(api);
         self.until("what was told is the truth", |told| {
-            told.cluster == truth && told.problems.is_empty()
+            told.cluster == truth && told.warnings.is_empty()
         })
         .await;
     }
@@ -99,9 +99,9 @@ impl Told {
                     self.cluster.apply(change);
                 }
             }
-            SourceEvent::Problems(problems) => {
-                self.complaints.extend(problems.iter().map(ToString::to_string));
-                self.problems = problems;
+            SourceEvent::Warnings(warnings) => {
+                self.complaints.extend(warnings.iter().map(ToString::to_string));
+                self.warnings = warnings;
             }
         }
     }

@@ -149,7 +149,7 @@ async fn service_cidrs_are_gone_once_the_server_no_longer_knows_such_objects() {
 }
 
 #[tokio::test]
-async fn service_cidrs_that_weir_may_not_see_hold_nothing_up_but_are_a_problem() {
+async fn service_cidrs_that_weir_may_not_see_hold_nothing_up_but_are_a_warning() {
     let api = without_ranges(403);
     let mut told = Told::by(&api).await;
     told.until("all else is told", |told| told.cluster.synced).await;

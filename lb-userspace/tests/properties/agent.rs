@@ -18,7 +18,7 @@ fn run(agent: &mut Agent, store: &mut FaultyStore, event: Event) -> Vec<Effect> 
         match &effect {
             Effect::Write(operations) => effects.extend(agent.on(write(store, operations))),
             Effect::WakeIn(_) => effects.extend(agent.on(Event::Tick)),
-            Effect::Ready | Effect::Remark(_) => {}
+            Effect::Ready | Effect::Warning(_) => {}
         }
         seen.push(effect);
     }
@@ -80,7 +80,7 @@ proptest! {
         prop_assert_eq!(agent.contents(), &contents);
         let wanted = plan(&known, &here(), &settings(), &contents, &BackendSet::default());
         prop_assert_eq!(diff(&contents, &wanted.contents), Vec::<Operation>::new());
-        prop_assert_eq!(agent.remarks().cloned().collect::<Vec<_>>(), wanted.remarks);
+        prop_assert_eq!(agent.warnings().cloned().collect::<Vec<_>>(), wanted.warnings);
         // A write that fails costs a sweep.
         (0..20).for_each(|_| sweep(&mut agent, &mut store));
         prop_assert!(agent.contents().retired().is_empty(), "what nothing refers to stays");

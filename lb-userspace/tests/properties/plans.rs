@@ -88,7 +88,7 @@ proptest! {
         prop_assert!(!after.crowded);
         let again = plan(&b, &here(), &settings(), &after.contents, &BackendSet::default());
         prop_assert_eq!(diff(&after.contents, &again.contents), Vec::<Operation>::new());
-        prop_assert_eq!(again.remarks, after.remarks);
+        prop_assert_eq!(again.warnings, after.warnings);
     }
 
     #[test]
@@ -119,7 +119,7 @@ proptest! {
         check_room(&before, &tight);
         let after = settle(&b, &tight, &before);
         check_room(&after.contents, &tight);
-        prop_assert!(!after.crowded || after.remarks.iter().any(|r| r.text.contains("-table-size")));
+        prop_assert!(!after.crowded || after.warnings.iter().any(|r| r.text.contains("-table-size")));
     }
 
     #[test]

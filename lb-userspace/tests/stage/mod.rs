@@ -15,7 +15,7 @@ use lb_ebpf::world::Table;
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::in_memory::FaultyStore;
 use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation};
-use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Remark, Sockets, SourcePorts};
+use lb_userspace::model::{DeviceRole, HealthCheck, NodeDevice, Sockets, SourcePorts, Warning};
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use lb_userspace::source::{Manifests, SourceEvent};
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ impl Stage {
                 match effect {
                     Effect::Write(operations) => events.push_front(self.write(&operations)),
                     Effect::WakeIn(_) => events.push_back(Event::Tick),
-                    Effect::Ready | Effect::Remark(_) => {}
+                    Effect::Ready | Effect::Warning(_) => {}
                 }
             }
         }
@@ -157,8 +157,8 @@ impl Stage {
         Event::Written { done: operations.len(), result: Ok(()) }
     }
 
-    pub fn remarks(&self) -> String {
-        self.agent.remarks().map(|remark| format!("{remark}\n")).collect()
+    pub fn warnings(&self) -> String {
+        self.agent.warnings().map(|warning| format!("{warning}\n")).collect()
     }
 
     pub fn health_checks(&self) -> String {
@@ -180,11 +180,11 @@ fn events_of(news: &[SourceEvent], directory: &str) -> Vec<Event> {
             SourceEvent::Changes(changes) => {
                 events.extend(changes.iter().cloned().map(Event::Cluster));
             }
-            SourceEvent::Problems(problems) => {
-                let remarks = problems.iter().cloned().map(Remark::from);
-                let named = remarks.map(|remark| Remark {
-                    about: remark.about.replace(&format!("{directory}/"), ""),
-                    text: remark.text.replace(&format!("{directory}/"), ""),
+            SourceEvent::Warnings(warnings) => {
+                let warnings = warnings.iter().cloned().map(Warning::from);
+                let named = warnings.map(|warning| Warning {
+                    about: warning.about.replace(&format!("{directory}/"), ""),
+                    text: warning.text.replace(&format!("{directory}/"), ""),
                 });
                 events.push(Event::Source(named.collect()));
             }

@@ -158,7 +158,7 @@ fn until_warned(fixture: &Fixture, words: &[&str]) -> Result<()> {
 fn warnings(fixture: &Fixture) -> Result<Vec<String>> {
     let status = weir(&fixture.lab.node1, &["show", "status", "-o", "json"])?;
     let status: Value = serde_json::from_str(&status)?;
-    let warnings = status["remarks"].as_array().context("a status without warnings")?;
+    let warnings = status["warnings"].as_array().context("a status without warnings")?;
     Ok(warnings.iter().map(|warning| warning["text"].to_string()).collect())
 }
 

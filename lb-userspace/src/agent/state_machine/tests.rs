@@ -173,13 +173,13 @@ fn what_others_wrote_to_the_maps_is_put_right() {
 }
 
 #[test]
-fn a_remark_is_told_once_for_as_long_as_it_holds() {
+fn a_warning_is_told_once_for_as_long_as_it_holds() {
     let mut agent = agent();
-    let remark = Remark { about: "cluster.yaml:6".into(), text: "cannot be read".into() };
-    let told = || Event::Source(vec![remark.clone()]);
-    assert_eq!(agent.on(told()), [Effect::Remark(remark.clone())]);
+    let warning = Warning { about: "cluster.yaml:6".into(), text: "cannot be read".into() };
+    let told = || Event::Source(vec![warning.clone()]);
+    assert_eq!(agent.on(told()), [Effect::Warning(warning.clone())]);
     assert_eq!(agent.on(told()), []);
-    assert_eq!(agent.remarks().collect::<Vec<_>>(), [&remark]);
+    assert_eq!(agent.warnings().collect::<Vec<_>>(), [&warning]);
     assert_eq!(agent.on(Event::Source(Vec::new())), []);
-    assert_eq!(agent.on(told()), [Effect::Remark(remark.clone())]);
+    assert_eq!(agent.on(told()), [Effect::Warning(warning.clone())]);
 }

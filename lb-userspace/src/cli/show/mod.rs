@@ -1,5 +1,5 @@
 //! `weir show`: what is in the kernel, read from the pinned maps; what is in none of them, the
-//! agent's remarks for one, from the status that the agent keeps. No agent needs to run.
+//! agent's warnings for one, from the status that the agent keeps. No agent needs to run.
 
 mod backends;
 mod clients;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::backends::{self, Backend};
 use super::snapshot::{Named, Only, Snapshot};
-use crate::agent::status::RemarkText;
+use crate::agent::status::WarningText;
 use crate::cli::output::{Answer, table};
 use crate::maps::FamilyContents;
 
@@ -34,7 +34,7 @@ pub struct Service {
     /// What their packets are sent to.
     backends: Vec<Backend>,
     /// What could not be honoured, as the agent last said.
-    remarks: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Services {
@@ -55,7 +55,7 @@ impl Services {
                     .filter(|backend| backend.serves(*id))
                     .map(|backend| backend.backend.clone())
                     .collect(),
-                remarks: remarks(snapshot, &snapshot.named(*id)),
+                warnings: warnings(snapshot, &snapshot.named(*id)),
             })
             .filter(|service| only.wants(&service.named))
             .collect();
@@ -77,17 +77,17 @@ fn dialled<A: Address>(
     of_service.map(|(frontend, _)| endpoint(frontend.address.to_ip(), frontend.port).to_string())
 }
 
-fn remarks(snapshot: &Snapshot, named: &Named) -> Vec<String> {
+fn warnings(snapshot: &Snapshot, named: &Named) -> Vec<String> {
     let about = format!("Service {}/{}", named.namespace, named.name);
-    let remarks = snapshot.status.iter().flat_map(|status| &status.remarks);
-    remarks.filter(|remark| remark.about == about).map(|remark| remark.text.clone()).collect()
+    let warnings = snapshot.status.iter().flat_map(|status| &status.warnings);
+    warnings.filter(|warning| warning.about == about).map(|warning| warning.text.clone()).collect()
 }
 
-/// Every remark: also those on objects that are not balanced, which have no row.
+/// Every warning: also those on objects that are not balanced, which have no row.
 fn notes(snapshot: &Snapshot) -> Vec<String> {
-    let remarks = snapshot.status.iter().flat_map(|status| &status.remarks);
-    let text = |RemarkText { about, text }: &RemarkText| format!("{about}: {text}");
-    remarks.map(text).chain(snapshot.absence()).collect()
+    let warnings = snapshot.status.iter().flat_map(|status| &status.warnings);
+    let text = |WarningText { about, text }: &WarningText| format!("{about}: {text}");
+    warnings.map(text).chain(snapshot.absence()).collect()
 }
 
 impl Answer for Services {

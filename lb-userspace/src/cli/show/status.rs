@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::maps::Room;
 use super::snapshot::Snapshot;
-use crate::agent::status::{RemarkText, Status as Said};
+use crate::agent::status::{Status as Said, WarningText};
 use crate::cli::output::{Answer, table};
 
 /// The state of this node.
@@ -30,9 +30,9 @@ pub struct Status {
     /// How packets ended, since the maps were made.
     outcomes: Vec<Ended>,
     /// What could not be honoured, as the agent last said.
-    remarks: Vec<RemarkText>,
+    warnings: Vec<WarningText>,
     /// What is not as it should be, as the agent last said.
-    problems: Vec<String>,
+    errors: Vec<String>,
 }
 
 /// The agent.
@@ -91,8 +91,8 @@ impl Status {
                 ("IPv6", Connections::of(snapshot, rooms, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
             ]),
             outcomes: outcomes.iter().map(Ended::of).collect(),
-            remarks: said.remarks,
-            problems: said.problems,
+            warnings: said.warnings,
+            errors: said.errors,
         }
     }
 
@@ -187,9 +187,10 @@ impl Answer for Status {
     }
 
     fn notes(&self, _: bool) -> Vec<String> {
-        let problems = self.problems.iter().map(|problem| format!("problem: {problem}"));
-        let remark = |remark: &RemarkText| format!("remark: {}: {}", remark.about, remark.text);
-        problems.chain(self.remarks.iter().map(remark)).collect()
+        let errors = self.errors.iter().map(|error| format!("error: {error}"));
+        let warning =
+            |warning: &WarningText| format!("warning: {}: {}", warning.about, warning.text);
+        errors.chain(self.warnings.iter().map(warning)).collect()
     }
 }
 

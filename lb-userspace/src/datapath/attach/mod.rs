@@ -78,7 +78,7 @@ pub struct Attached {
     /// Why XDP is not among them.
     pub without_xdp: Option<String>,
     /// What is not as it should be, and what to do.
-    pub problems: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 impl Attached {
@@ -177,30 +177,28 @@ impl Attachments {
             device: device.clone(),
             hooks: Vec::new(),
             without_xdp: None,
-            problems: Vec::new(),
+            errors: Vec::new(),
         };
         let (wanted, without_xdp) = self.wanted(device);
         attached.without_xdp = without_xdp;
         for hook in pinned.iter().filter(|hook| !wanted.contains_key(hook)) {
             self.done.remove(&(index, *hook));
             if let Err(error) = links::detach(&self.pins.link(index, *hook)) {
-                attached.problems.push(format!(
+                attached.errors.push(format!(
                     "{hook} of {} cannot be detached: {error}; it is tried again",
                     device.link.name
                 ));
             }
         }
         if self.tc == Tc::Clsact && device.role.is_none() {
-            attached
-                .problems
-                .extend(clsact::remove(&device.link.name).err().map(|e| e.to_string()));
+            attached.errors.extend(clsact::remove(&device.link.name).err().map(|e| e.to_string()));
         }
         for (hook, program) in wanted {
             match self.attach(device, hook, program) {
                 Ok(()) => attached.hooks.push(hook),
                 Err(error) if error.is_gone() => {}
                 Err(error) if hook.is_xdp() => self.note_refused_xdp(&mut attached, &error),
-                Err(error) => attached.problems.push(format!(
+                Err(error) => attached.errors.push(format!(
                     "{hook} of {} cannot be taken: {}; it is tried again, `weir check` says what \
                      may be missing",
                     device.link.name,
@@ -244,9 +242,7 @@ impl Attachments {
             Some(_) | None => format!("{name} did not take XDP: {}; TC alone", causes(error)),
         };
         if self.xdp != XdpMode::Auto {
-            attached
-                .problems
-                .push(format!("{reason}; --xdp auto or off asks for no more than that"));
+            attached.errors.push(format!("{reason}; --xdp auto or off asks for no more than that"));
         }
         self.refused.insert(attached.device.link.index, reason.clone());
         attached.without_xdp = Some(reason);

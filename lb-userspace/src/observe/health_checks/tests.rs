@@ -168,12 +168,12 @@ async fn a_port_that_is_taken_is_told_and_tried_until_it_is_free() {
     let (failed, mut unheard) = watch::channel(Vec::new());
     let servers = stage.servers.retrying_every(Duration::from_millis(20));
     tokio::spawn(servers.run(follow, failed));
-    let told = timeout(DEADLINE, unheard.wait_for(|remarks| !remarks.is_empty())).await;
-    let remark = told.unwrap().unwrap()[0].to_string();
+    let told = timeout(DEADLINE, unheard.wait_for(|warnings| !warnings.is_empty())).await;
+    let warning = told.unwrap().unwrap()[0].to_string();
     let start = format!("Service default/web: node node-1 cannot listen on {address} (");
     assert!(
-        remark.starts_with(&start) && remark.contains("another healthCheckNodePort"),
-        "{remark}"
+        warning.starts_with(&start) && warning.contains("another healthCheckNodePort"),
+        "{warning}"
     );
     assert!(ask(other, "GET /").await.0.starts_with("http/1.1 200 "), "the other does not suffer");
     drop(listener);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Remarks;
+use super::Warnings;
 
 /// Reads an address as `ParseIPSloppy` of `k8s.io/utils/net` does: leading zeros of a decimal byte
 /// mean nothing, and an IPv4 address mapped into IPv6 is that IPv4 address. `None` if it is none.
@@ -33,15 +33,15 @@ fn dotted(text: &str) -> Option<Ipv4Addr> {
 }
 
 /// The addresses of `field` in their order, each once; those that are none, or that no packet may
-/// be sent to, are left out with a remark.
+/// be sent to, are left out with a warning.
 pub(crate) fn list<'a>(
     field: &str,
     texts: impl IntoIterator<Item = &'a str>,
-    remarks: &mut Remarks,
+    warnings: &mut Warnings,
 ) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in texts {
-        if let Some(address) = usable(field, text, remarks)
+        if let Some(address) = usable(field, text, warnings)
             && !addresses.contains(&address)
         {
             addresses.push(address);
@@ -50,16 +50,16 @@ pub(crate) fn list<'a>(
     addresses
 }
 
-/// The address `text` of `field`, or a remark why there is none.
-pub(super) fn usable(field: &str, text: &str, remarks: &mut Remarks) -> Option<IpAddr> {
+/// The address `text` of `field`, or a warning why there is none.
+pub(super) fn usable(field: &str, text: &str, warnings: &mut Warnings) -> Option<IpAddr> {
     let Some(address) = parse(text) else {
-        remarks.add(format!(
+        warnings.add(format!(
             "{field} {text:?} is no IP address and is left out: write one as 192.0.2.1 or fd00::1"
         ));
         return None;
     };
     if let Some(nature) = special(address) {
-        remarks.add(format!(
+        warnings.add(format!(
             "{field} {address} is {nature} and is left out: write one that other hosts can reach"
         ));
         return None;
@@ -141,15 +141,15 @@ mod tests {
 
     #[test]
     fn addresses_that_no_other_host_reaches_are_left_out() {
-        let mut remarks = Remarks::about("Service", "default/web");
+        let mut warnings = Warnings::about("Service", "default/web");
         let texts =
             ["192.0.2.1", "127.0.0.1", "::1", "0.0.0.0", "fe80::1", "224.0.0.1", "192.0.2.01"];
-        let addresses = list("spec.externalIPs", texts, &mut remarks);
+        let addresses = list("spec.externalIPs", texts, &mut warnings);
         assert_eq!(addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        let remarks = remarks.into_list();
-        assert_eq!(remarks.len(), 5);
+        let warnings = warnings.into_list();
+        assert_eq!(warnings.len(), 5);
         assert_eq!(
-            remarks[0].to_string(),
+            warnings[0].to_string(),
             "Service default/web: spec.externalIPs 127.0.0.1 is a loopback address and is left \
              out: write one that other hosts can reach"
         );

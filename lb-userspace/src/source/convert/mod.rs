@@ -1,5 +1,5 @@
 //! The one place where Kubernetes' types become the model. Defaults are filled in as the API server
-//! does, addresses are normalised, and what it would refuse is left out with a remark: manifests
+//! does, addresses are normalised, and what it would refuse is left out with a warning: manifests
 //! come without an API server in between, and its own stores hold objects older than its checks.
 
 mod address;
@@ -20,7 +20,7 @@ pub(super) use port::number as port_number;
 pub(super) use service::service;
 pub(super) use service_cidr::service_cidr;
 pub(super) use slice::slice;
-pub(super) use warnings::Remarks;
+pub(super) use warnings::Warnings;
 
 /// The object's name, in the namespace `default` where it names none.
 pub(super) fn name(metadata: &ObjectMeta) -> Name {

@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{Remarks, address, label_value};
-use crate::model::{Node, Remark};
+use super::{Warnings, address, label_value};
+use crate::model::{Node, Warning};
 
 /// The Node that `object` describes, and what of it is not honoured.
-pub(crate) fn node(object: &core::Node) -> (Node, Vec<Remark>) {
+pub(crate) fn node(object: &core::Node) -> (Node, Vec<Warning>) {
     let name = object.metadata.name.clone().unwrap_or_default();
-    let mut remarks = Remarks::about("Node", &name);
+    let mut warnings = Warnings::about("Node", &name);
     let written = object.status.as_ref().and_then(|status| status.addresses.as_deref());
     let of_type = |kind: &'static str| {
         written
@@ -20,13 +20,13 @@ pub(crate) fn node(object: &core::Node) -> (Node, Vec<Remark>) {
     let texts = of_type("InternalIP").chain(of_type("ExternalIP"));
     let node = Node {
         name,
-        addresses: address::list("status.addresses", texts, &mut remarks),
+        addresses: address::list("status.addresses", texts, &mut warnings),
         zone: label_value(&object.metadata, "topology.kubernetes.io/zone")
             .filter(|zone| !zone.is_empty())
             .map(String::from),
         leaving: is_leaving(object),
     };
-    (node, remarks.into_list())
+    (node, warnings.into_list())
 }
 
 /// As kube-proxy's health server sees it: the effect of the taint does not matter.
@@ -70,11 +70,11 @@ status:
 ",
         )
         .unwrap();
-        let (node, remarks) = node(&object);
+        let (node, warnings) = node(&object);
         let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.1", "fd00::1", "198.51.100.1"]);
         assert_eq!(node.zone.as_deref(), Some("a"));
-        assert_eq!(remarks.len(), 1);
-        assert_eq!(remarks[0].about, "Node node-1");
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].about, "Node node-1");
     }
 }

@@ -2,31 +2,31 @@
 
 use lb_common::address::Protocol;
 
-use super::Remarks;
+use super::Warnings;
 
-/// The port `value` of `field`, or a remark why there is none.
-pub(crate) fn number(field: &str, value: i32, remarks: &mut Remarks) -> Option<u16> {
+/// The port `value` of `field`, or a warning why there is none.
+pub(crate) fn number(field: &str, value: i32, warnings: &mut Warnings) -> Option<u16> {
     let number = u16::try_from(value).ok().filter(|number| *number != 0);
     if number.is_none() {
-        remarks.add(format!(
+        warnings.add(format!(
             "{field} {value} is no port and is left out: write a number from 1 to 65535"
         ));
     }
     number
 }
 
-/// The protocol `value` of `field`, TCP if it is absent, or a remark why there is none.
+/// The protocol `value` of `field`, TCP if it is absent, or a warning why there is none.
 pub(crate) fn protocol(
     field: &str,
     value: Option<&str>,
-    remarks: &mut Remarks,
+    warnings: &mut Warnings,
 ) -> Option<Protocol> {
     match value {
         None | Some("" | "TCP") => Some(Protocol::TCP),
         Some("UDP") => Some(Protocol::UDP),
         Some("SCTP") => Some(Protocol::SCTP),
         Some(other) => {
-            remarks.add(format!(
+            warnings.add(format!(
                 "{field} {other:?} is no protocol and the port is left out: write TCP, UDP or SCTP"
             ));
             None

@@ -6,8 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1 as discovery;
 use lb_common::address::Family;
 
-use super::{Remarks, address, has_label, label_value, name, port};
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Remark};
+use super::{Warnings, address, has_label, label_value, name, port};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Warning};
 
 /// The label that names a slice's Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -20,41 +20,41 @@ const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-ti
 
 /// The slice that `object` describes, or `None` if it is for no proxy; and what of it is not
 /// honoured.
-pub(crate) fn slice(object: &discovery::EndpointSlice) -> (Option<EndpointSlice>, Vec<Remark>) {
+pub(crate) fn slice(object: &discovery::EndpointSlice) -> (Option<EndpointSlice>, Vec<Warning>) {
     let own = name(&object.metadata);
-    let mut remarks = Remarks::about("EndpointSlice", &own);
-    let family = family(&object.address_type, &mut remarks);
-    let service = service_name(object, &own, &mut remarks);
+    let mut warnings = Warnings::about("EndpointSlice", &own);
+    let family = family(&object.address_type, &mut warnings);
+    let service = service_name(object, &own, &mut warnings);
     let slice = family.zip(service).map(|(family, service)| EndpointSlice {
         name: own,
         service,
         family,
         headless: has_label(&object.metadata, HEADLESS_LABEL),
-        ports: ports(object, &mut remarks),
+        ports: ports(object, &mut warnings),
         endpoints: object
             .endpoints
             .iter()
             .flatten()
-            .filter_map(|written| endpoint(written, family, &mut remarks))
+            .filter_map(|written| endpoint(written, family, &mut warnings))
             .collect(),
-        triggered: triggered(object, &mut remarks),
+        triggered: triggered(object, &mut warnings),
     });
-    (slice, remarks.into_list())
+    (slice, warnings.into_list())
 }
 
-fn family(address_type: &str, remarks: &mut Remarks) -> Option<Family> {
+fn family(address_type: &str, warnings: &mut Warnings) -> Option<Family> {
     match address_type {
         "IPv4" => Some(Family::V4),
         "IPv6" => Some(Family::V6),
         "FQDN" => {
-            remarks.add(
+            warnings.add(
                 "its addresses are DNS names, which no proxy sends packets to: it is left out; give \
                  the Service endpoints with IP addresses",
             );
             None
         }
         other => {
-            remarks.add(format!(
+            warnings.add(format!(
                 "addressType {other:?} is none and the slice is left out: write IPv4 or IPv6"
             ));
             None
@@ -65,21 +65,21 @@ fn family(address_type: &str, remarks: &mut Remarks) -> Option<Family> {
 fn service_name(
     object: &discovery::EndpointSlice,
     own: &Name,
-    remarks: &mut Remarks,
+    warnings: &mut Warnings,
 ) -> Option<Name> {
     let label = label_value(&object.metadata, SERVICE_LABEL).filter(|value| !value.is_empty());
     if label.is_none() {
-        remarks.add(format!(
+        warnings.add(format!(
             "it belongs to no Service and is left out: name one in the label {SERVICE_LABEL}"
         ));
     }
     label.map(|service| Name::new(&own.namespace, service))
 }
 
-fn triggered(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Option<Duration> {
+fn triggered(object: &discovery::EndpointSlice, warnings: &mut Warnings) -> Option<Duration> {
     let written = object.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
     let Ok(time) = written.parse::<jiff::Timestamp>() else {
-        remarks.add(format!(
+        warnings.add(format!(
             "annotation {TRIGGER_ANNOTATION} is {written:?}, which is no time, and is not counted: \
              write it as in 2026-01-31T12:00:00Z"
         ));
@@ -88,18 +88,18 @@ fn triggered(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Option
     Duration::try_from(time.as_duration()).ok()
 }
 
-fn ports(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Vec<EndpointPort> {
+fn ports(object: &discovery::EndpointSlice, warnings: &mut Warnings) -> Vec<EndpointPort> {
     let mut ports = Vec::new();
     for written in object.ports.iter().flatten() {
         let Some(number) = written.port.filter(|number| *number != 0) else {
-            remarks.add(
+            warnings.add(
                 "a port without a number means all ports, which no proxy balances: it is left out; \
                  give it a number",
             );
             continue;
         };
-        let protocol = port::protocol("ports.protocol", written.protocol.as_deref(), remarks);
-        let port = port::number("ports.port", number, remarks);
+        let protocol = port::protocol("ports.protocol", written.protocol.as_deref(), warnings);
+        let port = port::number("ports.port", number, warnings);
         if let (Some(protocol), Some(port)) = (protocol, port) {
             ports.push(EndpointPort {
                 name: written.name.clone().unwrap_or_default(),
@@ -114,15 +114,15 @@ fn ports(object: &discovery::EndpointSlice, remarks: &mut Remarks) -> Vec<Endpoi
 fn endpoint(
     written: &discovery::Endpoint,
     family: Family,
-    remarks: &mut Remarks,
+    warnings: &mut Warnings,
 ) -> Option<Endpoint> {
     let Some(text) = written.addresses.first() else {
-        remarks.add("an endpoint without addresses is left out: give it one");
+        warnings.add("an endpoint without addresses is left out: give it one");
         return None;
     };
-    let address = address::usable("endpoints.addresses", text, remarks)?;
+    let address = address::usable("endpoints.addresses", text, warnings)?;
     if Family::of(&address) != family {
-        remarks.add(format!(
+        warnings.add(format!(
             "address family mismatch: endpoint {address} is not {family} as addressType says, and is \
              left out; put it into a slice of its own family"
         ));
@@ -149,20 +149,20 @@ mod tests {
     use super::*;
 
     fn convert(yaml: &str) -> (Option<EndpointSlice>, Vec<String>) {
-        let (slice, remarks) = slice(&serde_saphyr::from_str(yaml).unwrap());
-        (slice, remarks.into_iter().map(|remark| remark.text).collect())
+        let (slice, warnings) = slice(&serde_saphyr::from_str(yaml).unwrap());
+        (slice, warnings.into_iter().map(|warning| warning.text).collect())
     }
 
     #[test]
     fn what_is_absent_is_filled_in_as_the_api_server_does() {
-        let (slice, remarks) = convert(
+        let (slice, warnings) = convert(
             "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{port: 80}]
 endpoints: [{addresses: [10.244.1.1, 10.244.1.2]}]
 ",
         );
-        assert_eq!(remarks, [""; 0]);
+        assert_eq!(warnings, [""; 0]);
         let slice = slice.unwrap();
         assert_eq!(slice.name, Name::new("default", "web-1"));
         assert_eq!(slice.service, Name::new("default", "web"));
@@ -204,7 +204,7 @@ endpoints:
     }
 
     #[test]
-    fn the_time_of_the_last_change_is_carried_along_or_remarked_on() {
+    fn the_time_of_the_last_change_is_carried_along_or_warned_on() {
         let of = |time: &str| {
             convert(&format!(
                 "metadata:
@@ -216,17 +216,17 @@ endpoints: []
 "
             ))
         };
-        let (slice, remarks) = of("2026-01-31T12:00:00.25Z");
+        let (slice, warnings) = of("2026-01-31T12:00:00.25Z");
         assert_eq!(slice.unwrap().triggered, Some(Duration::from_millis(1_769_860_800_250)));
-        assert_eq!(remarks, [""; 0]);
-        let (slice, remarks) = of("yesterday");
+        assert_eq!(warnings, [""; 0]);
+        let (slice, warnings) = of("yesterday");
         assert_eq!(slice.unwrap().triggered, None);
-        assert!(remarks[0].contains("\"yesterday\", which is no time"), "{remarks:?}");
+        assert!(warnings[0].contains("\"yesterday\", which is no time"), "{warnings:?}");
     }
 
     #[test]
     fn an_endpoint_of_the_other_family_or_with_a_bad_address_is_left_out() {
-        let (slice, remarks) = convert(
+        let (slice, warnings) = convert(
             "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 endpoints:
@@ -237,15 +237,15 @@ endpoints:
 ",
         );
         assert_eq!(slice.unwrap().endpoints.len(), 1);
-        assert_eq!(remarks.len(), 3);
-        assert!(remarks[0].starts_with("address family mismatch: endpoint fd00::1 is not IPv4"));
-        assert!(remarks[1].contains("\"10.244.1.300\" is no IP address"));
-        assert!(remarks[2].contains("without addresses"));
+        assert_eq!(warnings.len(), 3);
+        assert!(warnings[0].starts_with("address family mismatch: endpoint fd00::1 is not IPv4"));
+        assert!(warnings[1].contains("\"10.244.1.300\" is no IP address"));
+        assert!(warnings[2].contains("without addresses"));
     }
 
     #[test]
     fn ports_that_cannot_be_balanced_are_left_out() {
-        let (slice, remarks) = convert(
+        let (slice, warnings) = convert(
             "metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{name: all}, {port: 0}, {port: 65536}, {port: -1}, {port: 9, protocol: SCTP}, {port: 9, protocol: tcp}, {port: 53, protocol: UDP}]
@@ -254,9 +254,9 @@ endpoints: []
         );
         let protocols = slice.unwrap().ports.into_iter().map(|port| port.protocol);
         assert_eq!(protocols.collect::<Vec<_>>(), [Protocol::SCTP, Protocol::UDP]);
-        assert_eq!(remarks.len(), 5);
-        assert!(remarks[2].contains("from 1 to 65535"));
-        assert!(remarks[4].contains("write TCP, UDP or SCTP"));
+        assert_eq!(warnings.len(), 5);
+        assert!(warnings[2].contains("from 1 to 65535"));
+        assert!(warnings[4].contains("write TCP, UDP or SCTP"));
     }
 
     #[test]
@@ -275,9 +275,9 @@ endpoints: []
                 "write IPv4 or IPv6",
             ),
         ] {
-            let (slice, remarks) = convert(yaml);
+            let (slice, warnings) = convert(yaml);
             assert_eq!(slice, None);
-            assert!(remarks[0].contains(hint), "{remarks:?}");
+            assert!(warnings[0].contains(hint), "{warnings:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Puts what the watches have to say together: changes in their order, [`Change::Synced`] once all
-//! have listed, and all problems that hold.
+//! have listed, and all warnings that hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
 use super::kind::Kind;
-use crate::model::{Change, Name, Remark};
-use crate::source::{Problem, SourceEvent};
+use crate::model::{Change, Name, Warning};
+use crate::source::{SourceEvent, SourceWarning};
 
 /// What a watch has to say.
 #[derive(Debug)]
 pub(super) struct News {
     kind: Kind,
     pub(super) changes: Vec<Change>,
-    /// The remarks about an object; they take the place of those before.
-    pub(super) remarks: Vec<(Name, Vec<Remark>)>,
+    /// The warnings about an object; they take the place of those before.
+    pub(super) warnings: Vec<(Name, Vec<Warning>)>,
     pub(super) state: Option<State>,
 }
 
@@ -38,20 +38,20 @@ pub(super) enum State {
 
 impl News {
     pub(super) fn of(kind: Kind) -> Self {
-        Self { kind, changes: Vec::new(), remarks: Vec::new(), state: None }
+        Self { kind, changes: Vec::new(), warnings: Vec::new(), state: None }
     }
 
     pub(super) fn state(kind: Kind, state: State) -> Self {
         Self { state: Some(state), ..Self::of(kind) }
     }
 
-    /// Nothing is to be remarked about this object any more.
+    /// Nothing is to be warned about this object any more.
     pub(super) fn forget(&mut self, name: &Name) {
-        self.remarks.push((name.clone(), Vec::new()));
+        self.warnings.push((name.clone(), Vec::new()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.remarks.is_empty() && self.state.is_none()
+        self.changes.is_empty() && self.warnings.is_empty() && self.state.is_none()
     }
 }
 
@@ -60,7 +60,7 @@ impl News {
 pub(super) struct Telling {
     server: String,
     listed: BTreeSet<Kind>,
-    remarks: BTreeMap<(Kind, Name), Vec<Remark>>,
+    warnings: BTreeMap<(Kind, Name), Vec<Warning>>,
     /// The server as a whole does not answer.
     outage: Option<Outage>,
     /// The watches that noticed it.
@@ -68,12 +68,12 @@ pub(super) struct Telling {
     /// Since when, and why, one watch alone has no answer.
     unanswered: BTreeMap<Kind, (Timestamp, String)>,
     /// What was told last.
-    told: Vec<Problem>,
+    told: Vec<SourceWarning>,
     is_stale: bool,
 }
 
 /// All watches fail together, but not at the same moment and not in the same words: the first to
-/// notice speaks for all, so that an outage is one problem from its beginning to its end.
+/// notice speaks for all, so that an outage is one warning from its beginning to its end.
 #[derive(Debug)]
 struct Outage {
     since: Timestamp,
@@ -86,7 +86,7 @@ impl Telling {
         Self {
             server: server.into(),
             listed: BTreeSet::new(),
-            remarks: BTreeMap::new(),
+            warnings: BTreeMap::new(),
             outage: None,
             cut_off: BTreeSet::new(),
             unanswered: BTreeMap::new(),
@@ -97,14 +97,14 @@ impl Telling {
 
     /// Takes news in; answers with the changes to tell.
     pub(super) fn changes(&mut self, news: News, now: Timestamp) -> Option<SourceEvent> {
-        for (name, remarks) in news.remarks {
+        for (name, warnings) in news.warnings {
             let key = (news.kind, name);
-            let before = if remarks.is_empty() {
-                self.remarks.remove(&key)
+            let before = if warnings.is_empty() {
+                self.warnings.remove(&key)
             } else {
-                self.remarks.insert(key.clone(), remarks)
+                self.warnings.insert(key.clone(), warnings)
             };
-            self.is_stale |= before.as_ref() != self.remarks.get(&key);
+            self.is_stale |= before.as_ref() != self.warnings.get(&key);
         }
         let mut changes = news.changes;
         match news.state {
@@ -129,17 +129,17 @@ impl Telling {
         (!changes.is_empty()).then_some(SourceEvent::Changes(changes))
     }
 
-    /// The problems that hold, if they are not those told last.
-    pub(super) fn problems(&mut self) -> Option<SourceEvent> {
+    /// The warnings that hold, if they are not those told last.
+    pub(super) fn warnings(&mut self) -> Option<SourceEvent> {
         if !std::mem::take(&mut self.is_stale) {
             return None;
         }
-        let remarks = self.remarks.values().flatten().cloned();
-        let remarks = remarks.map(|remark| Problem::Remark { place: None, remark });
-        let problems: Vec<Problem> = self.of_server().into_iter().chain(remarks).collect();
-        let is_new = problems != self.told;
-        self.told.clone_from(&problems);
-        is_new.then_some(SourceEvent::Problems(problems))
+        let warnings = self.warnings.values().flatten().cloned();
+        let warnings = warnings.map(|warning| SourceWarning::Object { position: None, warning });
+        let warnings: Vec<SourceWarning> = self.of_server().into_iter().chain(warnings).collect();
+        let is_new = warnings != self.told;
+        self.told.clone_from(&warnings);
+        is_new.then_some(SourceEvent::Warnings(warnings))
     }
 
     /// All there is of `kind` has been told, or will not be.
@@ -186,20 +186,20 @@ impl Telling {
         }
     }
 
-    fn of_server(&self) -> Vec<Problem> {
+    fn of_server(&self) -> Vec<SourceWarning> {
         let outage = self.outage.iter().map(|outage| {
             let advice = "check that this address is that of an API server and is reachable from \
                           this node without any Service (--master)";
-            self.problem("", outage.since, &outage.reason, advice)
+            self.warning("", outage.since, &outage.reason, advice)
         });
         let alone = self.unanswered.iter().map(|(kind, (since, reason))| {
             let advice = "check the server's load and Weir's rights";
-            self.problem(&format!(" about {kind}"), *since, reason, advice)
+            self.warning(&format!(" about {kind}"), *since, reason, advice)
         });
         outage.chain(alone).collect()
     }
 
-    fn problem(&self, about: &str, since: Timestamp, reason: &str, advice: &str) -> Problem {
+    fn warning(&self, about: &str, since: Timestamp, reason: &str, advice: &str) -> SourceWarning {
         let effect = if self.listed.len() == Kind::ALL.len() {
             "what is in the kernel stays, and changes are not seen"
         } else {
@@ -210,7 +210,7 @@ impl Telling {
             "has given no answer{about} since {since}: {reason}; {effect}. Weir asks again by \
              itself: {advice}"
         );
-        Problem::Server { server: self.server.clone(), reason }
+        SourceWarning::Server { server: self.server.clone(), reason }
     }
 }
 
@@ -226,11 +226,11 @@ mod tests {
         News::state(kind, State::Unanswered { reason: reason.into(), concerns_all })
     }
 
-    fn problems(telling: &mut Telling) -> Option<Vec<String>> {
-        let SourceEvent::Problems(problems) = telling.problems()? else {
-            panic!("only problems");
+    fn warnings(telling: &mut Telling) -> Option<Vec<String>> {
+        let SourceEvent::Warnings(warnings) = telling.warnings()? else {
+            panic!("only warnings");
         };
-        Some(problems.iter().map(ToString::to_string).collect())
+        Some(warnings.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -254,20 +254,20 @@ mod tests {
         assert_eq!(telling.changes(unanswered(Kind::ServiceCidr, "refused", true), at(1)), None);
         let told = telling.changes(unanswered(Kind::ServiceCidr, "it refuses", false), at(2));
         assert_eq!(told, Some(SourceEvent::Changes(vec![Change::Synced])));
-        let told = problems(&mut telling).unwrap();
+        let told = warnings(&mut telling).unwrap();
         assert!(told[0].contains("no answer about ServiceCIDRs since"), "{told:?}");
     }
 
     #[test]
-    fn an_outage_is_one_problem_from_its_beginning_to_its_end() {
+    fn an_outage_is_one_warning_from_its_beginning_to_its_end() {
         let mut telling = Telling::about("https://10.0.0.1");
-        assert_eq!(problems(&mut telling), None);
+        assert_eq!(warnings(&mut telling), None);
         for (second, kind, reason) in
             [(0, Kind::Slice, "refused"), (1, Kind::Service, "reset"), (2, Kind::Node, "refused")]
         {
             telling.changes(unanswered(kind, reason, true), at(second));
         }
-        let told = problems(&mut telling).unwrap();
+        let told = warnings(&mut telling).unwrap();
         assert_eq!(told.len(), 1);
         let start = "API server https://10.0.0.1: has given no answer since 1970-01-01 00:00:00 \
                      UTC: refused; nothing is changed";
@@ -275,38 +275,38 @@ mod tests {
         telling.changes(unanswered(Kind::Service, "late", true), at(9));
         telling.changes(News::state(Kind::Slice, State::Answers), at(10));
         telling.changes(News::state(Kind::Node, State::Answers), at(10));
-        assert_eq!(problems(&mut telling), None);
+        assert_eq!(warnings(&mut telling), None);
         telling.changes(News::state(Kind::Service, State::Answers), at(11));
-        assert_eq!(problems(&mut telling).unwrap(), [""; 0]);
+        assert_eq!(warnings(&mut telling).unwrap(), [""; 0]);
     }
 
     #[test]
-    fn what_one_watch_alone_meets_is_a_problem_of_its_own() {
+    fn what_one_watch_alone_meets_is_a_warning_of_its_own() {
         let mut telling = Telling::about("https://10.0.0.1");
         telling.changes(unanswered(Kind::Slice, "it refuses", false), at(0));
-        let told = problems(&mut telling).unwrap();
+        let told = warnings(&mut telling).unwrap();
         assert!(told[0].contains("no answer about EndpointSlices since"), "{told:?}");
         telling.changes(unanswered(Kind::Slice, "refused", true), at(1));
-        let told = problems(&mut telling).unwrap();
+        let told = warnings(&mut telling).unwrap();
         assert!(told.len() == 1 && told[0].contains("no answer since"), "{told:?}");
     }
 
     #[test]
-    fn a_remark_holds_until_its_object_is_other_or_gone() {
+    fn a_warning_holds_until_its_object_is_other_or_gone() {
         let mut telling = Telling::about("https://10.0.0.1");
         let name = Name::new("default", "web");
         let mut news = News::of(Kind::Service);
-        let remark = Remark { about: "Service default/web".into(), text: "do this".into() };
-        news.remarks.push((name.clone(), vec![remark]));
+        let warning = Warning { about: "Service default/web".into(), text: "do this".into() };
+        news.warnings.push((name.clone(), vec![warning]));
         telling.changes(news, at(0));
-        assert_eq!(problems(&mut telling).unwrap(), ["Service default/web: do this"]);
+        assert_eq!(warnings(&mut telling).unwrap(), ["Service default/web: do this"]);
         let mut news = News::of(Kind::Slice);
         news.forget(&name);
         telling.changes(news, at(0));
-        assert_eq!(problems(&mut telling), None);
+        assert_eq!(warnings(&mut telling), None);
         let mut news = News::of(Kind::Service);
         news.forget(&name);
         telling.changes(news, at(0));
-        assert_eq!(problems(&mut telling).unwrap(), [""; 0]);
+        assert_eq!(warnings(&mut telling).unwrap(), [""; 0]);
     }
 }

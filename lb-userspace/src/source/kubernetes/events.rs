@@ -23,12 +23,12 @@ use tracing::{debug, warn};
 use super::backoff::Patience;
 use super::client::{self, Failure, Read};
 use super::credentials::Door;
-use crate::model::{Name, Remark};
+use crate::model::{Name, Warning};
 
 /// Time between two Events.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Remarks that wait their turn.
+/// Warnings that wait their turn.
 const WAITING: usize = 256;
 
 /// The API takes a kilobyte of text at most.
@@ -79,7 +79,7 @@ struct Report {
     text: String,
 }
 
-/// Takes remarks and writes Events.
+/// Takes warnings and writes Events.
 #[derive(Debug)]
 pub struct Reporter {
     queue: Sender<Report>,
@@ -95,25 +95,25 @@ struct Counts {
 
 impl Reporter {
     pub(super) fn start(door: Arc<Door>, node: &str, patience: Patience) -> Self {
-        let (queue, remarks) = mpsc::channel(WAITING);
+        let (queue, warnings) = mpsc::channel(WAITING);
         let counts = Arc::new(Counts::default());
         let writer =
             Writer { door, node: node.into(), patience, counts: Arc::clone(&counts), fails: false };
-        tokio::spawn(writer.run(remarks));
+        tokio::spawn(writer.run(warnings));
         Self { queue, counts }
     }
 
-    /// Writes an Event if the remark is about a Service. Never waits.
-    pub fn report(&self, remark: &Remark) {
-        self.report_as(Reason::NotHonoured, remark);
+    /// Writes an Event if the warning is about a Service. Never waits.
+    pub fn report(&self, warning: &Warning) {
+        self.report_as(Reason::NotHonoured, warning);
     }
 
     /// The same for another reason.
-    pub fn report_as(&self, reason: Reason, remark: &Remark) {
-        let Some(service) = service_of(remark) else {
+    pub fn report_as(&self, reason: Reason, warning: &Warning) {
+        let Some(service) = service_of(warning) else {
             return;
         };
-        let report = Report { service, reason, text: remark.text.clone() };
+        let report = Report { service, reason, text: warning.text.clone() };
         if self.queue.try_send(report).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -131,9 +131,9 @@ impl Reporter {
     }
 }
 
-/// The Service that a remark is about, such as `Service default/web`.
-fn service_of(remark: &Remark) -> Option<Name> {
-    let rest = remark.about.strip_prefix("Service ")?;
+/// The Service that a warning is about, such as `Service default/web`.
+fn service_of(warning: &Warning) -> Option<Name> {
+    let rest = warning.about.strip_prefix("Service ")?;
     let (namespace, name) = rest.split_whitespace().next()?.split_once('/')?;
     Some(Name::new(namespace, name))
 }
@@ -148,10 +148,10 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut remarks: Receiver<Report>) {
+    async fn run(mut self, mut warnings: Receiver<Report>) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while let Some(report) = remarks.recv().await {
+        while let Some(report) = warnings.recv().await {
             pace.tick().await;
             match self.write(&report).await {
                 Ok(()) => {
@@ -241,12 +241,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_remarks_about_services_become_events() {
-        let remark = |about: &str| Remark { about: about.into(), text: String::new() };
-        assert_eq!(service_of(&remark("Service a/b")), Some(Name::new("a", "b")));
+    fn only_warnings_about_services_become_events() {
+        let warning = |about: &str| Warning { about: about.into(), text: String::new() };
+        assert_eq!(service_of(&warning("Service a/b")), Some(Name::new("a", "b")));
         for about in ["Node node-1", "EndpointSlice a/b", "API server https://10.0.0.1", "Service"]
         {
-            assert_eq!(service_of(&remark(about)), None, "{about}");
+            assert_eq!(service_of(&warning(about)), None, "{about}");
         }
     }
 

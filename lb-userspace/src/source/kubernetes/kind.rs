@@ -8,7 +8,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-use crate::model::{Change, Name, Remark};
+use crate::model::{Change, Name, Warning};
 use crate::source::convert;
 
 /// What is watched.
@@ -62,7 +62,7 @@ pub(super) trait Watched:
     fn selection(node: &str) -> Selection;
 
     /// What the object means, and what of it is not honoured.
-    fn convert(&self) -> (Change, Vec<Remark>);
+    fn convert(&self) -> (Change, Vec<Warning>);
 
     /// That the object of this name is gone.
     fn gone(name: Name) -> Change;
@@ -94,9 +94,9 @@ impl Watched for Service {
         Selection::without_label("service.kubernetes.io/service-proxy-name")
     }
 
-    fn convert(&self) -> (Change, Vec<Remark>) {
-        let (service, remarks) = convert::service(self);
-        (Change::Service(service), remarks)
+    fn convert(&self) -> (Change, Vec<Warning>) {
+        let (service, warnings) = convert::service(self);
+        (Change::Service(service), warnings)
     }
 
     fn gone(name: Name) -> Change {
@@ -111,11 +111,11 @@ impl Watched for EndpointSlice {
         Selection::without_label("service.kubernetes.io/headless")
     }
 
-    fn convert(&self) -> (Change, Vec<Remark>) {
-        let (slice, remarks) = convert::slice(self);
+    fn convert(&self) -> (Change, Vec<Warning>) {
+        let (slice, warnings) = convert::slice(self);
         // One that is for no proxy any more is gone as far as proxies are concerned.
         let change = slice.map_or_else(|| Self::gone(self.name()), Change::Slice);
-        (change, remarks)
+        (change, warnings)
     }
 
     fn gone(name: Name) -> Change {
@@ -130,9 +130,9 @@ impl Watched for Node {
         Selection { labels: None, fields: Some(format!("metadata.name={node}")) }
     }
 
-    fn convert(&self) -> (Change, Vec<Remark>) {
-        let (node, remarks) = convert::node(self);
-        (Change::Node(node), remarks)
+    fn convert(&self) -> (Change, Vec<Warning>) {
+        let (node, warnings) = convert::node(self);
+        (Change::Node(node), warnings)
     }
 
     fn gone(name: Name) -> Change {
@@ -147,9 +147,9 @@ impl Watched for ServiceCIDR {
         Selection::default()
     }
 
-    fn convert(&self) -> (Change, Vec<Remark>) {
-        let (ranges, remarks) = convert::service_cidr(self);
-        (Change::ServiceCidr(self.name().name, ranges), remarks)
+    fn convert(&self) -> (Change, Vec<Warning>) {
+        let (ranges, warnings) = convert::service_cidr(self);
+        (Change::ServiceCidr(self.name().name, ranges), warnings)
     }
 
     fn gone(name: Name) -> Change {

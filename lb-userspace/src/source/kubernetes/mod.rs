@@ -83,9 +83,9 @@ impl Kubernetes {
 async fn tell(mut news: Receiver<News>, events: &Sender<SourceEvent>, mut telling: Telling) {
     while let Some(one) = news.recv().await {
         let changes = telling.changes(one, Timestamp::now());
-        // All remarks are told anew when one of them changes: not for each page of a long list.
-        let problems = if news.is_empty() { telling.problems() } else { None };
-        for event in changes.into_iter().chain(problems) {
+        // All warnings are told anew when one of them changes: not for each page of a long list.
+        let warnings = if news.is_empty() { telling.warnings() } else { None };
+        for event in changes.into_iter().chain(warnings) {
             if events.send(event).await.is_err() {
                 return;
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::aggregate::News;
 use super::client::Read;
 use super::kind::Watched;
-use crate::model::{Name, Remark};
+use crate::model::{Name, Warning};
 
 /// The names that have been told.
 #[derive(Debug, Default)]
@@ -63,26 +63,26 @@ impl Known {
 
     /// What cannot be read stays as it was, and stays known.
     fn take<K: Watched>(&mut self, read: Read<K>, news: &mut News) -> Name {
-        let (name, remarks) = match read {
+        let (name, warnings) = match read {
             Read::Object(object) => {
-                let (change, remarks) = object.convert();
+                let (change, warnings) = object.convert();
                 news.changes.push(change);
-                (object.name(), remarks)
+                (object.name(), warnings)
             }
             Read::Unreadable { namespace, name, reason } => {
                 let name = Name::new(namespace, name);
                 (name.clone(), vec![unreadable::<K>(&name, &reason)])
             }
         };
-        news.remarks.push((name.clone(), remarks));
+        news.warnings.push((name.clone(), warnings));
         self.names.insert(name.clone());
         name
     }
 }
 
-fn unreadable<K: Watched>(name: &Name, reason: &str) -> Remark {
+fn unreadable<K: Watched>(name: &Name, reason: &str) -> Warning {
     let about = if name.namespace.is_empty() { name.name.clone() } else { name.to_string() };
-    Remark {
+    Warning {
         about: format!("{} {about}", K::KIND.word()),
         text: format!(
             "it cannot be read ({reason}) and stays as it was last known: correct it, or report this \
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_cannot_be_read_stays_as_it_was_with_a_remark() {
+    fn an_object_that_cannot_be_read_stays_as_it_was_with_a_warning() {
         let mut known = Known::default();
         known.begin_list();
         known.page(vec![service("a")]);
@@ -150,9 +150,9 @@ mod tests {
         };
         let news = known.page(vec![unreadable]);
         assert_eq!(news.changes, []);
-        let remark = &news.remarks[0].1[0];
-        assert_eq!(remark.about, "Service default/a");
-        assert!(remark.text.contains("a string where a number belongs"), "{remark}");
+        let warning = &news.warnings[0].1[0];
+        assert_eq!(warning.about, "Service default/a");
+        assert!(warning.text.contains("a string where a number belongs"), "{warning}");
         assert_eq!(gone(&known.end_list::<Service>()), [""; 0]);
     }
 }

@@ -11,23 +11,23 @@ use k8s_openapi::api::core::v1 as core;
 use super::document::Contents;
 use super::object::{Kind, Object};
 use super::pods;
-use crate::model::{Change, Cluster, Name, Remark, Service};
-use crate::source::{Place, Problem, convert};
+use crate::model::{Change, Cluster, Name, Service, Warning};
+use crate::source::{FilePosition, SourceWarning, convert};
 
 /// The cluster that these files describe, and what of it cannot be honoured. Of two objects of the
 /// same kind and name the first counts.
 pub(super) fn cluster<'a>(
     files: impl IntoIterator<Item = (&'a Arc<Path>, &'a Contents)>,
-) -> (Cluster, Vec<Problem>) {
+) -> (Cluster, Vec<SourceWarning>) {
     let mut reading = Reading::default();
     for (file, contents) in files {
         for (line, object) in &contents.objects {
-            reading.object(Place::line(file, *line), object);
+            reading.object(FilePosition::line(file, *line), object);
         }
         reading.skipped(file, &contents.skipped);
     }
     reading.slices_of_pods();
-    (reading.cluster, reading.problems)
+    (reading.cluster, reading.warnings)
 }
 
 /// What changed from one cluster to the next.
@@ -65,92 +65,94 @@ fn gone<'a, K: Ord + Clone, V>(
 #[derive(Default)]
 struct Reading<'a> {
     cluster: Cluster,
-    problems: Vec<Problem>,
+    warnings: Vec<SourceWarning>,
     /// Where each object stands.
-    seen: BTreeMap<(Kind, Name), Place>,
+    seen: BTreeMap<(Kind, Name), FilePosition>,
     /// Pods by namespace.
     pods: BTreeMap<String, Vec<&'a core::Pod>>,
     /// Services that select pods, in Kubernetes' form.
-    selecting: Vec<(Place, &'a core::Service)>,
+    selecting: Vec<(FilePosition, &'a core::Service)>,
 }
 
 impl<'a> Reading<'a> {
-    fn object(&mut self, place: Place, object: &'a Object) {
+    fn object(&mut self, position: FilePosition, object: &'a Object) {
         let name = object.name();
         match self.seen.entry((object.kind(), name.clone())) {
-            Entry::Vacant(entry) => entry.insert(place.clone()),
+            Entry::Vacant(entry) => entry.insert(position.clone()),
             Entry::Occupied(first) => {
                 let text = format!(
                     "stands in {} already, which counts: remove one of the two",
                     first.get()
                 );
-                let remark = Remark { about: about(object, &name), text };
-                self.remark(&place, [remark]);
+                let warning = Warning { about: about(object, &name), text };
+                self.warn(&position, [warning]);
                 return;
             }
         };
         match object {
             Object::Service(object) => {
-                let (service, remarks) = convert::service(object);
-                self.remark(&place, remarks);
+                let (service, warnings) = convert::service(object);
+                self.warn(&position, warnings);
                 if !service.selector.is_empty() {
-                    self.selecting.push((place, object));
+                    self.selecting.push((position, object));
                 }
                 self.cluster.services.insert(name, service);
             }
             Object::Slice(object) => {
-                let (slice, remarks) = convert::slice(object);
-                self.remark(&place, remarks);
+                let (slice, warnings) = convert::slice(object);
+                self.warn(&position, warnings);
                 self.cluster.slices.extend(slice.map(|slice| (name, slice)));
             }
             Object::Node(object) => {
-                let (node, remarks) = convert::node(object);
-                self.remark(&place, remarks);
+                let (node, warnings) = convert::node(object);
+                self.warn(&position, warnings);
                 self.cluster.nodes.insert(name.name, node);
             }
             Object::ServiceCidr(object) => {
-                let (ranges, remarks) = convert::service_cidr(object);
-                self.remark(&place, remarks);
+                let (ranges, warnings) = convert::service_cidr(object);
+                self.warn(&position, warnings);
                 self.cluster.service_cidrs.insert(name.name, ranges);
             }
             Object::Pod(pod) => self.pods.entry(name.namespace).or_default().push(pod),
         }
     }
 
-    fn remark(&mut self, place: &Place, remarks: impl IntoIterator<Item = Remark>) {
-        self.problems.extend(
-            remarks
+    fn warn(&mut self, position: &FilePosition, warnings: impl IntoIterator<Item = Warning>) {
+        self.warnings.extend(
+            warnings
                 .into_iter()
-                .map(|remark| Problem::Remark { place: Some(place.clone()), remark }),
+                .map(|warning| SourceWarning::Object { position: Some(position.clone()), warning }),
         );
     }
 
-    /// One problem for each kind, however many objects of it a file has.
+    /// One warning for each kind, however many objects of it a file has.
     fn skipped(&mut self, file: &Arc<Path>, skipped: &[(u64, String)]) {
         let mut kinds: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
         for (line, kind) in skipped {
             kinds.entry(kind).or_insert((*line, 0)).1 += 1;
         }
-        self.problems.extend(kinds.into_iter().map(|(kind, (line, count))| Problem::Skipped {
-            place: Place::line(file, line),
-            kind: kind.into(),
-            count,
+        self.warnings.extend(kinds.into_iter().map(|(kind, (line, count))| {
+            SourceWarning::Skipped {
+                position: FilePosition::line(file, line),
+                kind: kind.into(),
+                count,
+            }
         }));
     }
 
     fn slices_of_pods(&mut self) {
         let served: BTreeSet<Name> =
             self.cluster.slices.values().map(|slice| slice.service.clone()).collect();
-        for (place, object) in std::mem::take(&mut self.selecting) {
+        for (position, object) in std::mem::take(&mut self.selecting) {
             let name = convert::name(&object.metadata);
             let Some(service) =
                 self.cluster.services.get(&name).filter(|_| !served.contains(&name))
             else {
                 continue;
             };
-            let (slices, remarks) = pods::slices(service, object, self.pods_beside(service));
+            let (slices, warnings) = pods::slices(service, object, self.pods_beside(service));
             self.cluster.slices.extend(slices.into_iter().map(|slice| (slice.name.clone(), slice)));
-            self.remark(&place, remarks);
+            self.warn(&position, warnings);
         }
     }
 
@@ -180,8 +182,8 @@ mod tests {
             .iter()
             .map(|(path, text)| (Path::new(path).into(), document::parse(text).unwrap()))
             .collect();
-        let (cluster, problems) = cluster(files.iter().map(|(path, contents)| (path, contents)));
-        (cluster, problems.iter().map(ToString::to_string).collect())
+        let (cluster, warnings) = cluster(files.iter().map(|(path, contents)| (path, contents)));
+        (cluster, warnings.iter().map(ToString::to_string).collect())
     }
 
     const SERVICE: &str = "kind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{port: 80}]}\n";
@@ -191,8 +193,8 @@ mod tests {
 
     #[test]
     fn what_kubectl_prints_is_honoured_whole() {
-        let (cluster, problems) = read(&[("a.yaml", include_str!("document/kubectl.yaml"))]);
-        assert_eq!(problems, [""; 0]);
+        let (cluster, warnings) = read(&[("a.yaml", include_str!("document/kubectl.yaml"))]);
+        assert_eq!(warnings, [""; 0]);
         let web = Name::new("shop", "web");
         assert_eq!(cluster.services[&web].cluster_ips.len(), 2);
         assert_eq!(cluster.services[&web].ports[0].node_port, Some(31080));
@@ -204,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_selector_that_no_slice_serves_finds_its_pods_in_any_file() {
-        let (cluster, problems) = read(&[("b.yaml", SERVICE), ("a.yaml", POD)]);
-        assert_eq!(problems, [""; 0]);
+        let (cluster, warnings) = read(&[("b.yaml", SERVICE), ("a.yaml", POD)]);
+        assert_eq!(warnings, [""; 0]);
         let slices: Vec<_> = cluster.slices.values().collect();
         assert_eq!(slices.len(), 1);
         assert_eq!(slices[0].service, Name::new("default", "web"));
@@ -229,12 +231,12 @@ mod tests {
     #[test]
     fn of_two_equal_objects_the_first_counts_and_the_second_is_told() {
         let other = SERVICE.replace("10.96.0.1", "10.96.0.2");
-        let (cluster, problems) =
+        let (cluster, warnings) =
             read(&[("a.yaml", SERVICE), ("b.yaml", &format!("# c\n{other}"))]);
         let service = &cluster.services[&Name::new("default", "web")];
         assert_eq!(service.cluster_ips[0].to_string(), "10.96.0.1");
         assert_eq!(
-            problems,
+            warnings,
             [
                 "b.yaml:2: Service default/web: stands in a.yaml:1 already, which counts: remove one of the two"
             ]
@@ -242,25 +244,25 @@ mod tests {
     }
 
     #[test]
-    fn remarks_have_the_place_of_their_object() {
-        let (_, problems) = read(&[(
+    fn warnings_have_the_place_of_their_object() {
+        let (_, warnings) = read(&[(
             "a.yaml",
             "---\n---\nkind: Service\nmetadata: {name: web}\nspec: {clusterIP: 10.96}\n",
         )]);
-        assert_eq!(problems.len(), 1);
+        assert_eq!(warnings.len(), 1);
         assert!(
-            problems[0].starts_with("a.yaml:3: Service default/web: spec.clusterIPs \"10.96\"")
+            warnings[0].starts_with("a.yaml:3: Service default/web: spec.clusterIPs \"10.96\"")
         );
     }
 
     #[test]
     fn the_ranges_of_a_service_cidr_are_known_by_its_name() {
         let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: kubernetes}\nspec: {cidrs: [10.96.0.0/12, everything]}\n";
-        let (cluster, problems) = read(&[("a.yaml", text)]);
+        let (cluster, warnings) = read(&[("a.yaml", text)]);
         assert_eq!(cluster.service_cidrs["kubernetes"], ["10.96.0.0/12".parse().unwrap()]);
-        assert_eq!(problems.len(), 1);
+        assert_eq!(warnings.len(), 1);
         let start = "a.yaml:1: ServiceCIDR kubernetes: spec.cidrs \"everything\"";
-        assert!(problems[0].starts_with(start), "{problems:?}");
+        assert!(warnings[0].starts_with(start), "{warnings:?}");
     }
 
     #[test]

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use super::document::{self, Contents, Mistake};
 use super::snapshot::{FileKey, Given, Snapshot};
-use crate::source::{Place, Problem};
+use crate::source::{FilePosition, SourceWarning};
 
 /// Every file by its place in the order.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: BTreeMap<FileKey, File>,
     /// What is wrong with the paths themselves.
-    problems: Vec<Problem>,
+    warnings: Vec<SourceWarning>,
 }
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct File {
     /// Of the bytes last read, so that a file that was not changed is not parsed again.
     digest: Option<u64>,
     good: Contents,
-    problem: Option<Problem>,
+    warning: Option<SourceWarning>,
 }
 
 impl Files {
@@ -40,7 +40,7 @@ impl Files {
         let is_kept = |number| snapshot.unlisted.iter().any(|(unlisted, ..)| *unlisted == number);
         self.files.extend(before.into_iter().filter(|((number, _), _)| is_kept(*number)));
         let unlisted = snapshot.unlisted.iter().map(|(_, path, error)| unlisted(path, error));
-        self.problems = unlisted.chain(snapshot.empty.iter().map(empty)).collect();
+        self.warnings = unlisted.chain(snapshot.empty.iter().map(empty)).collect();
     }
 
     /// What each file holds, in the order in which the first of two equal objects counts.
@@ -49,8 +49,8 @@ impl Files {
     }
 
     /// What cannot be read.
-    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.iter().chain(self.files.values().filter_map(|file| file.problem.as_ref()))
+    pub(super) fn warnings(&self) -> impl Iterator<Item = &SourceWarning> {
+        self.warnings.iter().chain(self.files.values().filter_map(|file| file.warning.as_ref()))
     }
 }
 
@@ -62,7 +62,10 @@ impl File {
                 self.digest = None;
                 let reason =
                     format!("cannot be read ({error}): {}", self.what_stays("make it readable"));
-                self.problem = Some(Problem::Unreadable { place: Place::whole(&**path), reason });
+                self.warning = Some(SourceWarning::Unreadable {
+                    position: FilePosition::whole(&**path),
+                    reason,
+                });
                 return;
             }
         };
@@ -74,12 +77,14 @@ impl File {
         match self.parse(&bytes) {
             Ok(contents) => {
                 self.good = contents;
-                self.problem = None;
+                self.warning = None;
             }
             Err(mistake) => {
                 let reason = format!("{}: {}", mistake.reason, self.what_stays("correct the file"));
-                self.problem =
-                    Some(Problem::Unreadable { place: Place::line(path, mistake.line), reason });
+                self.warning = Some(SourceWarning::Unreadable {
+                    position: FilePosition::line(path, mistake.line),
+                    reason,
+                });
             }
         }
     }
@@ -116,9 +121,9 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn unlisted(path: &Path, error: &io::Error) -> Problem {
-    Problem::Unreadable {
-        place: Place::whole(path),
+fn unlisted(path: &Path, error: &io::Error) -> SourceWarning {
+    SourceWarning::Unreadable {
+        position: FilePosition::whole(path),
         reason: format!(
             "cannot be listed ({error}): what its files held before stays; bring the directory back, \
              or restart weir without it"
@@ -126,9 +131,9 @@ fn unlisted(path: &Path, error: &io::Error) -> Problem {
     }
 }
 
-fn empty(given: &Given) -> Problem {
-    Problem::Unreadable {
-        place: Place::whole(&*given.path),
+fn empty(given: &Given) -> SourceWarning {
+    SourceWarning::Unreadable {
+        position: FilePosition::whole(&*given.path),
         reason: if given.is_directory {
             "holds no file *.yaml, *.yml or *.json: put one there".into()
         } else {
@@ -156,21 +161,21 @@ mod tests {
         files.contents().map(|(_, contents)| contents.objects.len()).sum()
     }
 
-    fn problems(files: &Files) -> Vec<String> {
-        files.problems().map(ToString::to_string).collect()
+    fn warnings(files: &Files) -> Vec<String> {
+        files.warnings().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_broken_file_keeps_what_it_held_and_heals() {
         let mut files = Files::default();
         files.take(snapshot(&[("a.yaml", GOOD.as_bytes())]));
-        assert_eq!((objects(&files), problems(&files).len()), (2, 0));
+        assert_eq!((objects(&files), warnings(&files).len()), (2, 0));
         files.take(snapshot(&[("a.yaml", b"kind: Service\nmetadata: {name\n")]));
         assert_eq!(objects(&files), 2);
-        assert!(problems(&files)[0].starts_with("a.yaml:"), "{:?}", problems(&files));
-        assert!(problems(&files)[0].contains("what it held before stays; correct the file"));
+        assert!(warnings(&files)[0].starts_with("a.yaml:"), "{:?}", warnings(&files));
+        assert!(warnings(&files)[0].contains("what it held before stays; correct the file"));
         files.take(snapshot(&[("a.yaml", b"kind: Service\nmetadata: {name: c}\n")]));
-        assert_eq!((objects(&files), problems(&files).len()), (1, 0));
+        assert_eq!((objects(&files), warnings(&files).len()), (1, 0));
     }
 
     #[test]
@@ -179,7 +184,7 @@ mod tests {
         files.take(snapshot(&[("a.yaml", b"{"), ("b.yaml", GOOD.as_bytes())]));
         assert_eq!(objects(&files), 2);
         assert!(
-            problems(&files)[0].contains("nothing changes in the kernel before it can be read")
+            warnings(&files)[0].contains("nothing changes in the kernel before it can be read")
         );
     }
 
@@ -192,7 +197,7 @@ mod tests {
         ]));
         assert_eq!(objects(&files), 3);
         files.take(snapshot(&[("b.yaml", b"kind: Pod\nmetadata: {name: a}\n")]));
-        assert_eq!((objects(&files), problems(&files).len()), (1, 0));
+        assert_eq!((objects(&files), warnings(&files).len()), (1, 0));
     }
 
     #[test]
@@ -201,7 +206,7 @@ mod tests {
         files.take(snapshot(&[("a.yaml", GOOD.as_bytes())]));
         files.take(snapshot(&[("a.yaml", b" \n")]));
         assert_eq!(objects(&files), 2);
-        assert!(problems(&files)[0].contains("remove the file if its objects are to go"));
+        assert!(warnings(&files)[0].contains("remove the file if its objects are to go"));
     }
 
     #[test]
@@ -214,19 +219,19 @@ mod tests {
             ..Snapshot::default()
         });
         assert_eq!(objects(&files), 2);
-        assert!(problems(&files)[0].contains("make it readable"));
+        assert!(warnings(&files)[0].contains("make it readable"));
         files.take(Snapshot { unlisted: vec![(0, "d".into(), denied())], ..Snapshot::default() });
         assert_eq!(objects(&files), 2);
-        assert!(problems(&files)[0].contains("bring the directory back"), "{:?}", problems(&files));
+        assert!(warnings(&files)[0].contains("bring the directory back"), "{:?}", warnings(&files));
         files.take(snapshot(&[("d/a.yaml", GOOD.as_bytes())]));
-        assert_eq!((objects(&files), problems(&files).len()), (2, 0));
+        assert_eq!((objects(&files), warnings(&files).len()), (2, 0));
     }
 
     #[test]
     fn bytes_that_are_no_text_are_told_with_their_line() {
         let mut files = Files::default();
         files.take(snapshot(&[("a.yaml", b"kind: Service\n\xff\n")]));
-        assert!(problems(&files)[0].starts_with("a.yaml:2: not UTF-8 text"));
+        assert!(warnings(&files)[0].starts_with("a.yaml:2: not UTF-8 text"));
     }
 
     proptest! {
@@ -236,7 +241,7 @@ mod tests {
                 let mut files = Files::default();
                 files.take(snapshot(&[("a.yaml", GOOD.as_bytes())]));
                 files.take(snapshot(&[("a.yaml", bytes)]));
-                if !problems(&files).is_empty() {
+                if !warnings(&files).is_empty() {
                     prop_assert_eq!(objects(&files), 2);
                 }
             }

@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use self::files::Files;
 use self::snapshot::{Given, Snapshot};
 use self::watch::Watch;
-use super::{Problem, SourceError, SourceEvent};
+use super::{SourceError, SourceEvent, SourceWarning};
 use crate::model::{Change, Cluster};
 
 /// Files and directories of Kubernetes objects.
@@ -31,7 +31,7 @@ pub struct Manifests {
     watch: Watch,
     files: Files,
     /// What has been told, to tell no more than what differs.
-    told: Option<(Cluster, Vec<Problem>)>,
+    told: Option<(Cluster, Vec<SourceWarning>)>,
     /// Whether everything has been readable once. Until then an agent that comes back must not take
     /// what a broken file does not say for gone.
     synced: bool,
@@ -70,28 +70,28 @@ impl Manifests {
     pub fn read(mut self) -> (Self, Vec<SourceEvent>) {
         self.watch.follow(snapshot::directories(&self.given));
         self.files.take(Snapshot::take(&self.given));
-        let (cluster, remarks) = cluster::cluster(self.files.contents());
-        let watch = self.watch.problems().iter();
-        let problems: Vec<Problem> =
-            watch.chain(self.files.problems()).cloned().chain(remarks).collect();
+        let (cluster, warnings) = cluster::cluster(self.files.contents());
+        let watch = self.watch.warnings().iter();
+        let warnings: Vec<SourceWarning> =
+            watch.chain(self.files.warnings()).cloned().chain(warnings).collect();
 
         let mut news = Vec::new();
-        let (cluster_before, problems_before) = self.told.take().unwrap_or_default();
-        if problems != problems_before {
-            news.push(SourceEvent::Problems(problems.clone()));
+        let (cluster_before, warnings_before) = self.told.take().unwrap_or_default();
+        if warnings != warnings_before {
+            news.push(SourceEvent::Warnings(warnings.clone()));
         }
         let mut changes = cluster::changes(&cluster_before, &cluster);
-        let is_readable = |problems: &[Problem]| {
-            !problems.iter().any(|p| matches!(p, Problem::Unreadable { .. }))
+        let is_readable = |warnings: &[SourceWarning]| {
+            !warnings.iter().any(|p| matches!(p, SourceWarning::Unreadable { .. }))
         };
-        if !self.synced && is_readable(&problems) {
+        if !self.synced && is_readable(&warnings) {
             self.synced = true;
             changes.push(Change::Synced);
         }
         if !changes.is_empty() {
             news.push(SourceEvent::Changes(changes));
         }
-        self.told = Some((cluster, problems));
+        self.told = Some((cluster, warnings));
         (self, news)
     }
 }

@@ -16,7 +16,7 @@ use super::*;
 struct Listener {
     events: Receiver<SourceEvent>,
     cluster: Cluster,
-    problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Listener {
@@ -25,7 +25,7 @@ impl Listener {
         let manifests = Manifests::open(&paths).unwrap();
         let (sender, events) = channel(16);
         tokio::spawn(manifests.run(sender));
-        Self { events, cluster: Cluster::default(), problems: Vec::new() }
+        Self { events, cluster: Cluster::default(), warnings: Vec::new() }
     }
 
     /// Listens until what was told is as it should be.
@@ -37,11 +37,11 @@ impl Listener {
                         self.cluster.apply(change);
                     }
                 }
-                Ok(Some(SourceEvent::Problems(problems))) => {
-                    self.problems = problems.iter().map(ToString::to_string).collect();
+                Ok(Some(SourceEvent::Warnings(warnings))) => {
+                    self.warnings = warnings.iter().map(ToString::to_string).collect();
                 }
                 Ok(None) => panic!("{what}: the source ended"),
-                Err(_) => panic!("not {what}: {:?} {:?}", self.names(), self.problems),
+                Err(_) => panic!("not {what}: {:?} {:?}", self.names(), self.warnings),
             }
         }
     }
@@ -82,7 +82,7 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
     let (a, b) = (directory.path().join("a.yaml"), directory.path().join("b.yaml"));
     let mut listener = Listener::to(&[directory.path()]);
     listener.until("told at the start", |it| it.has(&["a"])).await;
-    assert_eq!(listener.problems, [""; 0]);
+    assert_eq!(listener.warnings, [""; 0]);
 
     fs::write(&b, service("b")).unwrap();
     listener.until("created", |it| it.has(&["a", "b"])).await;
@@ -91,12 +91,12 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
     listener.until("edited", |it| it.has(&["a2", "b"])).await;
 
     save(&a, "kind: Service\nmetadata:\n  name: [\n");
-    listener.until("broken", |it| !it.problems.is_empty()).await;
+    listener.until("broken", |it| !it.warnings.is_empty()).await;
     assert!(listener.has(&["a2", "b"]));
-    assert!(listener.problems[0].contains("a.yaml:3"), "{:?}", listener.problems);
+    assert!(listener.warnings[0].contains("a.yaml:3"), "{:?}", listener.warnings);
 
     save(&a, &service("a3"));
-    listener.until("healed", |it| it.problems.is_empty() && it.has(&["a3", "b"])).await;
+    listener.until("healed", |it| it.warnings.is_empty() && it.has(&["a3", "b"])).await;
 
     fs::remove_file(&b).unwrap();
     listener.until("removed", |it| it.has(&["a3"])).await;
@@ -108,9 +108,9 @@ async fn a_broken_file_at_the_start_holds_everything_until_it_is_mended() {
     let mut listener = Listener::to(&[directory.path()]);
     listener.until("told at the start", |it| it.names() == ["b"]).await;
     assert!(!listener.cluster.synced, "what the kernel holds of a.yaml would be taken for gone");
-    assert!(listener.problems[0].contains("a.yaml:1"), "{:?}", listener.problems);
+    assert!(listener.warnings[0].contains("a.yaml:1"), "{:?}", listener.warnings);
     save(&directory.path().join("a.yaml"), &service("a"));
-    listener.until("healed", |it| it.problems.is_empty() && it.has(&["a", "b"])).await;
+    listener.until("healed", |it| it.warnings.is_empty() && it.has(&["a", "b"])).await;
 }
 
 #[tokio::test]
@@ -122,10 +122,10 @@ async fn a_file_given_by_name_is_followed_through_replacement_and_absence() {
     save(&path, &service("b"));
     listener.until("replaced", |it| it.has(&["b"])).await;
     fs::remove_file(&path).unwrap();
-    listener.until("gone", |it| it.has(&[]) && it.problems.len() == 1).await;
-    assert!(listener.problems[0].contains("is gone"), "{:?}", listener.problems);
+    listener.until("gone", |it| it.has(&[]) && it.warnings.len() == 1).await;
+    assert!(listener.warnings[0].contains("is gone"), "{:?}", listener.warnings);
     fs::write(&path, service("c")).unwrap();
-    listener.until("back", |it| it.has(&["c"]) && it.problems.is_empty()).await;
+    listener.until("back", |it| it.has(&["c"]) && it.warnings.is_empty()).await;
 }
 
 #[tokio::test]
@@ -160,10 +160,10 @@ async fn a_directory_that_is_gone_for_a_while_keeps_its_objects() {
     let mut listener = Listener::to(&[&here]);
     listener.until("told at the start", |it| it.has(&["a"])).await;
     fs::rename(&here, &away).unwrap();
-    listener.until("away", |it| it.problems.len() == 1).await;
+    listener.until("away", |it| it.warnings.len() == 1).await;
     assert!(listener.has(&["a"]));
     fs::rename(&away, &here).unwrap();
-    listener.until("back", |it| it.problems.is_empty()).await;
+    listener.until("back", |it| it.warnings.is_empty()).await;
     save(&here.join("a.yaml"), &service("b"));
     listener.until("edited", |it| it.has(&["b"])).await;
 }

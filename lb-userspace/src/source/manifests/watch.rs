@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::snapshot;
-use crate::source::{Place, Problem};
+use crate::source::{FilePosition, SourceWarning};
 
 /// Files are read again after this long even if nothing was noticed: network file systems tell
 /// nothing.
@@ -31,7 +31,7 @@ pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     noticed: Arc<Noticed>,
     watched: BTreeSet<PathBuf>,
-    problems: Vec<Problem>,
+    warnings: Vec<SourceWarning>,
 }
 
 /// What the watcher's own thread has seen.
@@ -48,11 +48,11 @@ impl Watch {
         let noticed = Arc::new(Noticed::default());
         let theirs = Arc::clone(&noticed);
         let watcher = notify::recommended_watcher(move |event| theirs.note(event));
-        let (watcher, problems) = match watcher {
+        let (watcher, warnings) = match watcher {
             Ok(watcher) => (Some(watcher), Vec::new()),
-            Err(error) => (None, vec![problem(Path::new("--manifests"), &error)]),
+            Err(error) => (None, vec![warning(Path::new("--manifests"), &error)]),
         };
-        Self { watcher, noticed, watched: BTreeSet::new(), problems }
+        Self { watcher, noticed, watched: BTreeSet::new(), warnings }
     }
 
     /// Watches `directories` and no others from now on. Those already watched are asked for again:
@@ -65,19 +65,19 @@ impl Watch {
             // It fails where the directory is gone, and its watch with it.
             watcher.unwatch(gone).ok();
         }
-        self.problems = directories
+        self.warnings = directories
             .iter()
             .filter_map(|directory| {
                 let error = watcher.watch(directory, RecursiveMode::NonRecursive).err()?;
-                directory.exists().then(|| problem(directory, &error))
+                directory.exists().then(|| warning(directory, &error))
             })
             .collect();
         self.watched = directories;
     }
 
     /// What is noticed late.
-    pub(super) fn problems(&self) -> &[Problem] {
-        &self.problems
+    pub(super) fn warnings(&self) -> &[SourceWarning] {
+        &self.warnings
     }
 
     /// Returns once something may have changed and is likely to be complete.
@@ -135,9 +135,9 @@ impl Noticed {
     }
 }
 
-fn problem(directory: &Path, error: &notify::Error) -> Problem {
-    Problem::Watch {
-        place: Place::whole(directory),
+fn warning(directory: &Path, error: &notify::Error) -> SourceWarning {
+    SourceWarning::Watch {
+        position: FilePosition::whole(directory),
         reason: format!(
             "cannot be watched ({error}): changes are noticed every {} s only; raise \
              fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl",

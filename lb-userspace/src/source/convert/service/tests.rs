@@ -5,8 +5,8 @@ use lb_common::address::Protocol;
 use super::*;
 
 fn convert(yaml: &str) -> (Service, Vec<String>) {
-    let (service, remarks) = service(&serde_saphyr::from_str(yaml).unwrap());
-    (service, remarks.into_iter().map(|remark| remark.text).collect())
+    let (service, warnings) = service(&serde_saphyr::from_str(yaml).unwrap());
+    (service, warnings.into_iter().map(|warning| warning.text).collect())
 }
 
 fn of_spec(spec: &str) -> (Service, Vec<String>) {
@@ -19,8 +19,8 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
 
 #[test]
 fn what_is_absent_is_filled_in_as_the_api_server_does() {
-    let (service, remarks) = of_spec("  ports: [{port: 80}]\n");
-    assert_eq!(remarks, [""; 0]);
+    let (service, warnings) = of_spec("  ports: [{port: 80}]\n");
+    assert_eq!(warnings, [""; 0]);
     assert_eq!(service.name.to_string(), "default/web");
     assert_eq!(service.kind, ServiceType::ClusterIp);
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1"]));
@@ -35,7 +35,7 @@ fn what_is_absent_is_filled_in_as_the_api_server_does() {
 
 #[test]
 fn every_field_is_taken() {
-    let (service, remarks) = convert(
+    let (service, warnings) = convert(
         "metadata: {name: web, namespace: shop}
 spec:
   type: LoadBalancer
@@ -54,7 +54,7 @@ spec:
 status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113.2}]}}
 ",
     );
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
     assert_eq!(service.name.to_string(), "shop/web");
     assert_eq!(service.kind, ServiceType::LoadBalancer);
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1", "fd00:96::1"]));
@@ -71,22 +71,22 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113
 
 #[test]
 fn headless_and_external_name_services_have_no_cluster_ip_and_need_none() {
-    let (headless, remarks) = convert("metadata: {name: web}\nspec: {clusterIP: None}\n");
+    let (headless, warnings) = convert("metadata: {name: web}\nspec: {clusterIP: None}\n");
     assert!(headless.headless && headless.cluster_ips.is_empty());
-    assert_eq!(remarks, [""; 0]);
-    let (external, remarks) = convert(
+    assert_eq!(warnings, [""; 0]);
+    let (external, warnings) = convert(
         "metadata: {name: web}\nspec: {type: ExternalName, clusterIP: 10.96.0.1, externalName: a.b}\n",
     );
     assert_eq!(external.kind, ServiceType::ExternalName);
     assert!(external.cluster_ips.is_empty());
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }
 
 #[test]
 fn a_service_without_a_cluster_ip_has_none_and_the_plan_says_so() {
-    let (service, remarks) = convert("metadata: {name: web}\nspec: {ports: [{port: 80}]}\n");
+    let (service, warnings) = convert("metadata: {name: web}\nspec: {ports: [{port: 80}]}\n");
     assert!(service.cluster_ips.is_empty());
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn the_label_of_another_proxy_counts_whatever_its_value() {
 
 #[test]
 fn addresses_are_normalised_and_those_that_are_none_left_out() {
-    let (service, remarks) = convert(
+    let (service, warnings) = convert(
         "metadata: {name: web}
 spec:
   clusterIPs: [010.96.000.001, 10.96.0.2]
@@ -109,25 +109,25 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.010}, {ip: x}]}}
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1"]));
     assert_eq!(service.external_ips, addresses(&["198.51.100.7"]));
     assert_eq!(service.load_balancer_ips, addresses(&["203.0.113.10"]));
-    assert_eq!(remarks.len(), 3);
-    assert!(remarks[0].contains("second of its family"));
+    assert_eq!(warnings.len(), 3);
+    assert!(warnings[0].contains("second of its family"));
 }
 
 #[test]
 fn a_load_balancer_that_proxies_or_has_but_a_hostname_is_not_taken() {
-    let (service, remarks) = convert(
+    let (service, warnings) = convert(
         "metadata: {name: web}
 spec: {clusterIP: 10.96.0.1}
 status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: Proxy}, {hostname: lb.example}]}}
 ",
     );
     assert!(service.load_balancer_ips.is_empty());
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }
 
 #[test]
 fn ports_the_api_server_would_refuse_are_left_out() {
-    let (service, remarks) = of_spec(
+    let (service, warnings) = of_spec(
         "  ports:
   - {name: a, port: 80}
   - {name: b, port: 0}
@@ -142,59 +142,59 @@ fn ports_the_api_server_would_refuse_are_left_out() {
     let names: Vec<&str> = service.ports.iter().map(|port| port.name.as_str()).collect();
     assert_eq!(names, ["a", "d", "g"]);
     assert_eq!(service.ports[2].node_port, None);
-    assert_eq!(remarks.len(), 6);
+    assert_eq!(warnings.len(), 6);
 }
 
 #[test]
 fn source_ranges_are_read_with_blanks_around_them_and_host_bits_in_them() {
-    let (service, remarks) =
+    let (service, warnings) =
         of_spec("  loadBalancerSourceRanges: [' 192.0.2.77/24 ', '2001:db8::1/32']\n");
     let ranges = ["192.0.2.0/24", "2001:db8::/32"].map(|range| range.parse().unwrap());
     assert_eq!(service.source_ranges.as_deref(), Some(ranges.as_slice()));
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
     let (service, _) = of_spec("  loadBalancerSourceRanges: []\n");
     assert_eq!(service.source_ranges, None);
 }
 
 #[test]
 fn a_source_range_that_is_none_leaves_the_service_closed() {
-    let (service, remarks) = of_spec("  loadBalancerSourceRanges: [192.0.2.1]\n");
+    let (service, warnings) = of_spec("  loadBalancerSourceRanges: [192.0.2.1]\n");
     assert_eq!(service.source_ranges, Some(Vec::new()));
-    assert!(remarks[0].contains("lets nobody in"), "{remarks:?}");
+    assert!(warnings[0].contains("lets nobody in"), "{warnings:?}");
 }
 
 #[test]
 fn words_that_are_none_are_read_as_the_default() {
-    let (service, remarks) = of_spec(
+    let (service, warnings) = of_spec(
         "  type: Loadbalancer\n  internalTrafficPolicy: local\n  externalTrafficPolicy: Node\n  sessionAffinity: Client\n",
     );
     assert_eq!(service.kind, ServiceType::ClusterIp);
     assert_eq!(service.internal_policy, TrafficPolicy::Cluster);
     assert_eq!(service.external_policy, TrafficPolicy::Cluster);
     assert_eq!(service.affinity, Affinity::None);
-    assert_eq!(remarks.len(), 4);
+    assert_eq!(warnings.len(), 4);
 }
 
 #[test]
 fn affinity_lasts_three_hours_unless_it_says_how_long() {
-    let (service, remarks) = of_spec("  sessionAffinity: ClientIP\n");
+    let (service, warnings) = of_spec("  sessionAffinity: ClientIP\n");
     assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 10_800 });
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
     for wrong in [0, -1, 86_401] {
-        let (service, remarks) = of_spec(&format!(
+        let (service, warnings) = of_spec(&format!(
             "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {wrong}}}}}\n"
         ));
         assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 10_800 });
-        assert!(remarks[0].contains("1 to 86400"));
+        assert!(warnings[0].contains("1 to 86400"));
     }
 }
 
 #[test]
 fn a_port_for_health_checks_is_a_port_or_none() {
-    for (written, port, remarks) in
+    for (written, port, warnings) in
         [("32000", Some(32_000), 0), ("0", None, 0), ("65536", None, 1), ("-1", None, 1)]
     {
         let (service, told) = of_spec(&format!("  healthCheckNodePort: {written}\n"));
-        assert_eq!((service.health_check_port, told.len()), (port, remarks), "{written}");
+        assert_eq!((service.health_check_port, told.len()), (port, warnings), "{written}");
     }
 }

@@ -163,7 +163,7 @@ impl Document<'_> {
 }
 
 /// As large as a cluster's whole state may be; but aliases, which kubectl never writes, may not make
-/// a small file large. Snippets are left out because a problem has the line already.
+/// a small file large. Snippets are left out because a warning has the line already.
 fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lb_common::address::{Family, Protocol};
 
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Remark, Service, ServiceType};
-use crate::source::convert::{self, Remarks};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Service, ServiceType, Warning};
+use crate::source::convert::{self, Warnings};
 
 /// The slices of `service`, of which `object` is Kubernetes' form, made from those of `pods` that
 /// its selector matches; `pods` are of its namespace. None for a Service that is not balanced.
@@ -24,13 +24,13 @@ pub(super) fn slices<'a>(
     service: &Service,
     object: &core::Service,
     pods: impl IntoIterator<Item = &'a core::Pod>,
-) -> (Vec<EndpointSlice>, Vec<Remark>) {
-    let mut remarks = Remarks::about("Service", &service.name);
+) -> (Vec<EndpointSlice>, Vec<Warning>) {
+    let mut warnings = Warnings::about("Service", &service.name);
     let is_balanced = !service.headless && service.kind != ServiceType::ExternalName;
     if service.selector.is_empty() || !is_balanced {
         return (Vec::new(), Vec::new());
     }
-    let targets = targets(service, object, &mut remarks);
+    let targets = targets(service, object, &mut warnings);
     let families = families(service, object);
     let publish_not_ready =
         object.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
@@ -42,11 +42,11 @@ pub(super) fn slices<'a>(
         if ports.is_empty() {
             continue;
         }
-        for (family, endpoint) in endpoints(pod, &families, publish_not_ready, &mut remarks) {
+        for (family, endpoint) in endpoints(pod, &families, publish_not_ready, &mut warnings) {
             grouped.entry((family, ports.clone())).or_default().push(endpoint);
         }
     }
-    unresolved.tell(&mut remarks);
+    unresolved.tell(&mut warnings);
     let slices = grouped.into_iter().map(|((family, ports), endpoints)| EndpointSlice {
         name: slice_name(&service.name, family, &ports),
         service: service.name.clone(),
@@ -56,7 +56,7 @@ pub(super) fn slices<'a>(
         endpoints,
         triggered: None,
     });
-    (slices.collect(), remarks.into_list())
+    (slices.collect(), warnings.into_list())
 }
 
 /// A name that no EndpointSlice of Kubernetes can have, and that stays the same while its pods
@@ -79,7 +79,7 @@ enum TargetPort {
     Name(String),
 }
 
-fn targets(service: &Service, object: &core::Service, remarks: &mut Remarks) -> Vec<Target> {
+fn targets(service: &Service, object: &core::Service, warnings: &mut Warnings) -> Vec<Target> {
     let written = object.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
     let mut targets = Vec::new();
     for port in &service.ports {
@@ -90,7 +90,7 @@ fn targets(service: &Service, object: &core::Service, remarks: &mut Remarks) -> 
         let target = match as_written.and_then(|written| written.target_port.as_ref()) {
             None | Some(IntOrString::Int(0)) => Some(TargetPort::Number(port.port)),
             Some(IntOrString::Int(number)) => {
-                convert::port_number("spec.ports.targetPort", *number, remarks)
+                convert::port_number("spec.ports.targetPort", *number, warnings)
                     .map(TargetPort::Number)
             }
             Some(IntOrString::String(name)) if name.is_empty() => {
@@ -157,10 +157,10 @@ fn is_ready(pod: &core::Pod) -> bool {
 struct Unresolved(BTreeMap<(String, String), Vec<String>>);
 
 impl Unresolved {
-    fn tell(self, remarks: &mut Remarks) {
+    fn tell(self, warnings: &mut Warnings) {
         for ((port, target), pods) in self.0 {
             let (count, first) = (pods.len(), pods.first().map_or("", String::as_str));
-            remarks.add(format!(
+            warnings.add(format!(
                 "port {port:?} leads to the container port {target:?}, which {count} of its pods \
                  (first: {first}) do not have: they get none of that port's traffic; name a \
                  container's port so, or give targetPort a number"
@@ -219,11 +219,11 @@ fn endpoints(
     pod: &core::Pod,
     families: &BTreeSet<Family>,
     publish_not_ready: bool,
-    remarks: &mut Remarks,
+    warnings: &mut Warnings,
 ) -> Vec<(Family, Endpoint)> {
     let serving = is_ready(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
-    let addresses = addresses(pod, remarks);
+    let addresses = addresses(pod, warnings);
     families
         .iter()
         .filter_map(|family| {
@@ -244,7 +244,7 @@ fn endpoints(
         .collect()
 }
 
-fn addresses(pod: &core::Pod, remarks: &mut Remarks) -> Vec<IpAddr> {
+fn addresses(pod: &core::Pod, warnings: &mut Warnings) -> Vec<IpAddr> {
     let Some(status) = &pod.status else {
         return Vec::new();
     };
@@ -252,7 +252,7 @@ fn addresses(pod: &core::Pod, remarks: &mut Remarks) -> Vec<IpAddr> {
     let one = status.pod_ip.as_deref().filter(|_| status.pod_ips.is_none());
     let texts = several.chain(one).filter(|text| !text.is_empty());
     let field = format!("podIP of its pod {}", pod.metadata.name.as_deref().unwrap_or_default());
-    convert::addresses(&field, texts, remarks)
+    convert::addresses(&field, texts, warnings)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn pod(rest: &str) -> core::Pod {
 /// The slices as lines: family, ports, then each endpoint with its conditions and node.
 fn lines(object: &core::Service, pods: &[core::Pod]) -> (Vec<String>, Vec<String>) {
     let (service, _) = convert::service(object);
-    let (slices, remarks) = slices(&service, object, pods);
+    let (slices, warnings) = slices(&service, object, pods);
     let lines = slices.iter().map(|slice| {
         let ports: Vec<String> = slice
             .ports
@@ -29,7 +29,7 @@ fn lines(object: &core::Service, pods: &[core::Pod]) -> (Vec<String>, Vec<String
         let endpoints: Vec<String> = slice.endpoints.iter().map(line).collect();
         format!("{} {}: {}", slice.family, ports.join(","), endpoints.join(", "))
     });
-    (lines.collect(), remarks.into_iter().map(|remark| remark.text).collect())
+    (lines.collect(), warnings.into_iter().map(|warning| warning.text).collect())
 }
 
 fn line(endpoint: &Endpoint) -> String {
@@ -46,9 +46,9 @@ fn line(endpoint: &Endpoint) -> String {
 
 #[track_caller]
 fn check(object: &core::Service, pods: &[core::Pod], expected: &[&str]) {
-    let (lines, remarks) = lines(object, pods);
+    let (lines, warnings) = lines(object, pods);
     assert_eq!(lines, expected);
-    assert_eq!(remarks, [""; 0]);
+    assert_eq!(warnings, [""; 0]);
 }
 
 #[test]
@@ -104,21 +104,21 @@ fn a_sidecar_s_port_is_found_and_an_ordinary_init_container_s_is_not() {
         &[init("restartPolicy: Always,")],
         &["IPv4 =8080/tcp: 10.244.1.1 ready serving"],
     );
-    let (slices, remarks) = lines(&object, &[init("")]);
+    let (slices, warnings) = lines(&object, &[init("")]);
     assert_eq!(slices, [""; 0]);
-    assert!(remarks[0].contains("\"web\", which 1 of its pods (first: web-1) do not have"));
+    assert!(warnings[0].contains("\"web\", which 1 of its pods (first: web-1) do not have"));
 }
 
 #[test]
 fn a_port_that_a_pod_has_not_leaves_its_other_ports_alone() {
-    let (slices, remarks) = lines(
+    let (slices, warnings) = lines(
         &service(
             "[{name: a, port: 80}, {name: b, port: 81, targetPort: none}, {name: c, port: 82, targetPort: 70000}]",
         ),
         &[pod("status: {podIP: 10.244.1.1}")],
     );
     assert_eq!(slices, ["IPv4 a=80/tcp: 10.244.1.1 ready serving"]);
-    assert_eq!(remarks.len(), 2);
+    assert_eq!(warnings.len(), 2);
 }
 
 #[test]

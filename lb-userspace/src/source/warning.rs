@@ -4,18 +4,18 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::Remark;
+use crate::model::Warning;
 
 /// A line of a file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Place {
+pub struct FilePosition {
     /// The file, by the path it was given or found by.
     pub file: Arc<Path>,
     /// The line, from 1; `None` means the file as a whole.
     pub line: Option<u64>,
 }
 
-impl Place {
+impl FilePosition {
     /// Line `line` of `file`.
     #[must_use]
     pub fn line(file: &Arc<Path>, line: u64) -> Self {
@@ -29,7 +29,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FilePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
@@ -38,25 +38,25 @@ impl fmt::Display for Place {
 
 /// Something of the cluster that is not balanced as it is written, or not known.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Problem {
+pub enum SourceWarning {
     /// What stands here cannot be read; what was last read from here stays in force.
     Unreadable {
         /// Where.
-        place: Place,
+        position: FilePosition,
         /// Why: a sentence that ends with what to do.
         reason: String,
     },
     /// An object was read, but not all of it is honoured.
-    Remark {
+    Object {
         /// Where the object stands, if in a file.
-        place: Option<Place>,
+        position: Option<FilePosition>,
         /// Which object, what of it, and why.
-        remark: Remark,
+        warning: Warning,
     },
     /// Objects that Weir does not read, such as Deployments.
     Skipped {
         /// Where the first of them stands.
-        place: Place,
+        position: FilePosition,
         /// Their kind, with the API's version where that matters.
         kind: String,
         /// How many of this kind the file has.
@@ -65,7 +65,7 @@ pub enum Problem {
     /// Changes are noticed late.
     Watch {
         /// Where.
-        place: Place,
+        position: FilePosition,
         /// Why: a sentence that ends with what to do.
         reason: String,
     },
@@ -78,19 +78,20 @@ pub enum Problem {
     },
 }
 
-impl From<Problem> for Remark {
-    /// As the agent keeps and shows it: about the object where there is one, else about the place.
-    fn from(problem: Problem) -> Self {
-        let (about, text) = match problem {
-            Problem::Remark { place, remark } => {
-                let place = place.map_or(String::new(), |place| format!(" ({place})"));
-                (remark.about, remark.text + &place)
+impl From<SourceWarning> for Warning {
+    /// As the agent keeps and shows it: about the object where there is one, else about the file.
+    fn from(warning: SourceWarning) -> Self {
+        let (about, text) = match warning {
+            SourceWarning::Object { position, warning } => {
+                let position = position.map_or(String::new(), |position| format!(" ({position})"));
+                (warning.about, warning.text + &position)
             }
-            Problem::Unreadable { place, reason } | Problem::Watch { place, reason } => {
-                (place.to_string(), reason)
+            SourceWarning::Unreadable { position, reason }
+            | SourceWarning::Watch { position, reason } => (position.to_string(), reason),
+            SourceWarning::Skipped { position, kind, count } => {
+                (position.to_string(), skipped(&kind, count))
             }
-            Problem::Skipped { place, kind, count } => (place.to_string(), skipped(&kind, count)),
-            Problem::Server { server, reason } => (format!("API server {server}"), reason),
+            SourceWarning::Server { server, reason } => (format!("API server {server}"), reason),
         };
         Self { about, text }
     }
@@ -103,20 +104,20 @@ fn skipped(kind: &str, count: usize) -> String {
     )
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SourceWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { place, reason } | Self::Watch { place, reason } => {
-                write!(f, "{place}: {reason}")
+            Self::Unreadable { position, reason } | Self::Watch { position, reason } => {
+                write!(f, "{position}: {reason}")
             }
-            Self::Remark { place, remark } => {
-                if let Some(place) = place {
-                    write!(f, "{place}: ")?;
+            Self::Object { position, warning } => {
+                if let Some(position) = position {
+                    write!(f, "{position}: ")?;
                 }
-                remark.fmt(f)
+                warning.fmt(f)
             }
-            Self::Skipped { place, kind, count } => {
-                write!(f, "{place}: {}", skipped(kind, *count))
+            Self::Skipped { position, kind, count } => {
+                write!(f, "{position}: {}", skipped(kind, *count))
             }
             Self::Server { server, reason } => write!(f, "API server {server}: {reason}"),
         }
@@ -128,21 +129,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remark_about_an_object_stays_about_it_and_names_its_place() {
-        let problem = Problem::Remark {
-            place: Some(Place::line(&Path::new("a.yaml").into(), 3)),
-            remark: Remark { about: "Service default/web".into(), text: "do this".into() },
+    fn a_warning_about_an_object_stays_about_it_and_names_its_position() {
+        let warning = SourceWarning::Object {
+            position: Some(FilePosition::line(&Path::new("a.yaml").into(), 3)),
+            warning: Warning { about: "Service default/web".into(), text: "do this".into() },
         };
-        assert_eq!(problem.to_string(), "a.yaml:3: Service default/web: do this");
-        let remark = Remark::from(problem);
-        assert_eq!(remark.about, "Service default/web");
-        assert_eq!(remark.text, "do this (a.yaml:3)");
+        assert_eq!(warning.to_string(), "a.yaml:3: Service default/web: do this");
+        let warning = Warning::from(warning);
+        assert_eq!(warning.about, "Service default/web");
+        assert_eq!(warning.text, "do this (a.yaml:3)");
     }
 
     #[test]
-    fn a_problem_with_a_file_is_a_remark_about_the_file() {
-        let problem = Problem::Unreadable { place: Place::whole("a.yaml"), reason: "why".into() };
-        assert_eq!(problem.to_string(), "a.yaml: why");
-        assert_eq!(Remark::from(problem).to_string(), "a.yaml: why");
+    fn a_warning_with_a_file_is_a_warning_about_the_file() {
+        let warning = SourceWarning::Unreadable {
+            position: FilePosition::whole("a.yaml"),
+            reason: "why".into(),
+        };
+        assert_eq!(warning.to_string(), "a.yaml: why");
+        assert_eq!(Warning::from(warning).to_string(), "a.yaml: why");
     }
 }
