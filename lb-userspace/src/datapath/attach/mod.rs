@@ -55,7 +55,7 @@ impl Tc {
     /// What this kernel has, found out by asking it.
     #[must_use]
     pub fn of_this_kernel() -> Self {
-        if syscall::knows_tcx() { Self::Tcx } else { Self::Clsact }
+        if syscall::has_tcx() { Self::Tcx } else { Self::Clsact }
     }
 }
 
