@@ -9,19 +9,19 @@ use aya::programs::links::PinnedLink;
 use aya::util::KernelVersion;
 use lb_common::maps::{Capacities, FRONTENDS};
 use lb_userspace::config::XdpMode;
-use lb_userspace::datapath::attach::Hook;
-use lb_userspace::datapath::attach::{Attached, Attachments, Tc, remove_filters};
+use lb_userspace::datapath::attach::{AttachedDevice, Attachments, Tc, remove_filters};
 use lb_userspace::datapath::features::Features;
-use lb_userspace::datapath::loader::ObjectError;
+use lb_userspace::datapath::load_error::LoadError;
 use lb_userspace::host::devices::Netlink;
 use lb_userspace::host::devices::{Device, Selection, classify};
+use lb_userspace::pins::AttachPoint;
 use lb_userspace::pins::PinError;
 use weir_tests::lab::{Lab, Node};
 use weir_tests::{attached, requires};
 
 use super::without_agent::{SMALL, lab, pins};
 
-const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+const BOTH: [AttachPoint; 2] = [AttachPoint::Ingress, AttachPoint::Egress];
 
 fn devices() -> Result<Vec<Device>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -30,20 +30,20 @@ fn devices() -> Result<Vec<Device>> {
 }
 
 /// The programs on the devices of the calling thread's namespace, attached by a new agent.
-fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<Attached>)> {
+fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<AttachedDevice>)> {
     let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc)?;
-    let attached = attachments.bring(&devices()?)?;
+    let attached = attachments.reconcile(&devices()?)?;
     Ok((attachments, attached))
 }
 
-fn on<'a>(attached: &'a [Attached], device: &str) -> Result<&'a Attached> {
+fn on<'a>(attached: &'a [AttachedDevice], device: &str) -> Result<&'a AttachedDevice> {
     let found = attached.iter().find(|attached| attached.device.link.name == device);
     found.with_context(|| format!("{device} is not among the devices"))
 }
 
-/// Ids of the link at `hook` of a device, and of the program it runs.
-fn link(node: &Node, attached: &Attached, hook: Hook) -> Result<(u32, u32)> {
-    let pin = pins(node).link(attached.device.link.index, hook);
+/// Ids of the link at `point` of a device, and of the program it runs.
+fn link(node: &Node, attached: &AttachedDevice, point: AttachPoint) -> Result<(u32, u32)> {
+    let pin = pins(node).link(attached.device.link.index, point);
     let link = aya::programs::links::FdLink::from(PinnedLink::from_pin(pin)?);
     let info = link.info()?;
     Ok((info.id(), info.program_id()))
@@ -67,10 +67,10 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         let mut before = Vec::new();
         for device in ["eth0", "pod1"] {
             let attached = on(&attached, device)?;
-            ensure!(attached.hooks == BOTH, "{attached:?}");
+            ensure!(attached.attach_points == BOTH, "{attached:?}");
             ensure!(attached.errors.is_empty(), "{attached:?}");
-            for hook in BOTH {
-                before.push(link(node, attached, hook)?);
+            for point in BOTH {
+                before.push(link(node, attached, point)?);
             }
         }
         // As after kill -9: links stay by their pins alone.
@@ -80,8 +80,8 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         let (mut second, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let mut after = Vec::new();
         for device in ["eth0", "pod1"] {
-            for hook in BOTH {
-                after.push(link(node, on(&attached, device)?, hook)?);
+            for point in BOTH {
+                after.push(link(node, on(&attached, device)?, point)?);
             }
         }
         for ((link, program), (later_link, later_program)) in before.iter().zip(&after) {
@@ -90,7 +90,7 @@ fn the_next_agent_takes_every_link_over_and_replaces_its_program_in_place() -> R
         }
         ensure!(attached::at_tc("pod1")? == 2, "programs were added, not replaced");
         ensure!(
-            second.bring(&devices()?)? == attached,
+            second.reconcile(&devices()?)? == attached,
             "nothing has changed, and something is done"
         );
         Ok(())
@@ -103,15 +103,15 @@ fn a_device_that_went_and_came_back_has_its_programs_again() -> Result<()> {
         let (mut attachments, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
         let gone = on(&attached, "pod1")?.clone();
         node.namespace.ip("link del pod1")?;
-        let attached = attachments.bring(&devices()?)?;
+        let attached = attachments.reconcile(&devices()?)?;
         ensure!(on(&attached, "pod1").is_err());
-        let pin = pins(node).link(gone.device.link.index, Hook::Ingress);
+        let pin = pins(node).link(gone.device.link.index, AttachPoint::Ingress);
         ensure!(!pin.exists(), "the pin of a dead link stays");
 
         let peer = format!("peer name eth0 netns {}", node.pods[0].namespace.name());
         node.namespace.ip(&format!("link add pod1 type veth {peer}"))?;
-        let attached = attachments.bring(&devices()?)?;
-        ensure!(on(&attached, "pod1")?.hooks == BOTH, "{attached:?}");
+        let attached = attachments.reconcile(&devices()?)?;
+        ensure!(on(&attached, "pod1")?.attach_points == BOTH, "{attached:?}");
         ensure!(on(&attached, "pod1")?.errors.is_empty(), "{attached:?}");
         ensure!(attached::at_tc("pod1")? == 2);
         Ok(())
@@ -134,7 +134,7 @@ fn the_pin_of_a_device_that_died_unseen_is_replaced_by_a_link_to_the_one_that_ha
              addr add 203.0.113.1/24 dev eth1"
         ))?;
         let (_, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
-        ensure!(on(&attached, "eth1")?.hooks == BOTH, "{attached:?}");
+        ensure!(on(&attached, "eth1")?.attach_points == BOTH, "{attached:?}");
         ensure!(on(&attached, "eth1")?.errors.is_empty(), "{attached:?}");
         ensure!(attached::at_tc("eth1")? == 2);
         Ok(())
@@ -148,15 +148,15 @@ fn what_others_detach_comes_back() -> Result<()> {
     }
     on_node(|_, node| {
         let (mut attachments, attached) = attach(node, XdpMode::Auto, Tc::of_this_kernel())?;
-        let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, Hook::Egress);
+        let pin = pins(node).link(on(&attached, "pod1")?.device.link.index, AttachPoint::Egress);
         std::fs::remove_file(&pin)?;
         // The kernel detaches a link without a pin when it gets to it; until then it does not take
         // the same program again.
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let attached = attachments.bring(&devices()?)?;
+            let attached = attachments.reconcile(&devices()?)?;
             let pod = on(&attached, "pod1")?;
-            if pod.hooks == BOTH {
+            if pod.attach_points == BOTH {
                 break;
             }
             ensure!(pod.errors.iter().any(|text| text.contains("File exists")), "{pod:?}");
@@ -172,20 +172,20 @@ fn what_others_detach_comes_back() -> Result<()> {
 fn xdp_is_attached_where_it_is_asked_for_and_changes_its_mode_with_the_flag() -> Result<()> {
     on_node(|_, node| {
         for (mode, expected) in [
-            (XdpMode::Native, Some(Hook::XdpNative)),
-            (XdpMode::Generic, Some(Hook::XdpGeneric)),
-            (XdpMode::Native, Some(Hook::XdpNative)),
+            (XdpMode::Native, Some(AttachPoint::XdpNative)),
+            (XdpMode::Generic, Some(AttachPoint::XdpGeneric)),
+            (XdpMode::Native, Some(AttachPoint::XdpNative)),
             (XdpMode::Off, None),
             (XdpMode::Auto, None),
         ] {
             let (_, attached) = attach(node, mode, Tc::of_this_kernel())?;
             let eth0 = on(&attached, "eth0")?;
-            let xdp = eth0.hooks.iter().copied().find(|hook| hook.is_xdp());
+            let xdp = eth0.attach_points.iter().copied().find(|point| point.is_xdp());
             ensure!(xdp == expected, "{mode:?}: {eth0:?}");
             ensure!(eth0.errors.is_empty(), "{mode:?}: {eth0:?}");
             let shown = node.namespace.output("ip", &["link", "show", "eth0"])?;
             ensure!(shown.contains("prog/xdp") == expected.is_some(), "{mode:?}: {shown}");
-            ensure!(!on(&attached, "pod1")?.hooks.iter().any(|hook| hook.is_xdp()));
+            ensure!(!on(&attached, "pod1")?.attach_points.iter().any(|point| point.is_xdp()));
         }
         Ok(())
     })
@@ -200,9 +200,9 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
              addr add 203.0.113.1/24 dev br0")?;
         let (_, attached) = attach(node, XdpMode::Native, Tc::of_this_kernel())?;
         let br0 = on(&attached, "br0")?;
-        ensure!(br0.hooks == BOTH, "{br0:?}");
+        ensure!(br0.attach_points == BOTH, "{br0:?}");
         ensure!(br0.errors.len() == 1, "{br0:?}");
-        ensure!(on(&attached, "eth0")?.hooks.contains(&Hook::XdpNative));
+        ensure!(on(&attached, "eth0")?.attach_points.contains(&AttachPoint::XdpNative));
         Ok(())
     })
 }
@@ -213,7 +213,7 @@ fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
         for _ in 0..2 {
             let (_, attached) = attach(node, XdpMode::Off, Tc::Clsact)?;
             for device in ["eth0", "pod1"] {
-                ensure!(on(&attached, device)?.hooks == BOTH, "{attached:?}");
+                ensure!(on(&attached, device)?.attach_points == BOTH, "{attached:?}");
                 for direction in ["ingress", "egress"] {
                     let shown = filters(node, device, direction)?;
                     ensure!(shown.matches("direct-action").count() == 1, "{device}: {shown}");
@@ -239,7 +239,7 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         let before = MapInfo::from_pin(&pin)?;
         let larger = Capacities { frontends: 2048, ..SMALL };
         let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::of_this_kernel());
-        let Err(ObjectError::Pins(error @ PinError::OtherMap { .. })) = refused else {
+        let Err(LoadError::Pins(error @ PinError::OtherMap { .. })) = refused else {
             anyhow::bail!("not refused as another map: {refused:?}");
         };
         let message = error.to_string();
@@ -255,7 +255,7 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
     on_node(|_, node| {
         let absurd = Capacities { conntrack: u32::MAX, ..SMALL };
         let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::of_this_kernel());
-        let Err(ObjectError::Maps(message)) = refused else {
+        let Err(LoadError::Maps(message)) = refused else {
             anyhow::bail!("not refused for its maps: {refused:?}");
         };
         ensure!(message.contains("CONNTRACK_V") && message.contains("os error"), "{message}");

@@ -9,7 +9,8 @@ use aya::programs::ProgramInfo;
 use aya::util::KernelVersion;
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
-use lb_userspace::datapath::{loader, socket_lb};
+use lb_userspace::datapath::loader;
+use lb_userspace::datapath::programs::SOCKET_PROGRAMS;
 use lb_userspace::host::processors;
 use weir_tests::kernel::{Programs, in_own_namespace};
 
@@ -43,9 +44,9 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         for (program, instructions, bytes) in BUDGETS {
             check(program.name(), &programs.info(program)?, instructions, bytes)?;
         }
-        for name in socket_lb::PROGRAMS {
+        for name in SOCKET_PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;
-            check(name, &programs.load_for_sockets(name)?, instructions, bytes)?;
+            check(name, &programs.load_socket_program(name)?, instructions, bytes)?;
         }
         Ok(())
     })

@@ -98,7 +98,7 @@ impl Programs {
                 if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
             loader.map_max_entries(map.name, entries);
         }
-        features.tell(&mut loader);
+        features.set_constants(&mut loader);
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
             .override_global("ICMP_PERIOD", &NO_TURNS, true)
@@ -120,8 +120,8 @@ impl Programs {
     ///
     /// # Errors
     /// If the kernel refuses it.
-    pub fn load_for_sockets(&mut self, name: &'static str) -> Result<ProgramInfo> {
-        let program = lb_userspace::datapath::loader::load_for_sockets(&mut self.ebpf, name)?;
+    pub fn load_socket_program(&mut self, name: &'static str) -> Result<ProgramInfo> {
+        let program = lb_userspace::datapath::loader::load_socket_program(&mut self.ebpf, name)?;
         Ok(program.info()?)
     }
 

@@ -21,7 +21,7 @@ use super::socket_lb::Sockets;
 use super::state_machine::{Agent, Effect, Event};
 use super::status::{DeviceStatus, Status};
 use crate::config::{Config, ExternalIps, Origin};
-use crate::datapath::attach::{Attached, Attachments, Tc};
+use crate::datapath::attach::{AttachedDevice, Attachments, Tc};
 use crate::host::devices::{Netlink, Selection, classify};
 use crate::host::snat_ports;
 use crate::maps::conntrack_gc::{self, KernelFlows, Sweep};
@@ -57,7 +57,7 @@ pub struct Body {
     sockets: Sockets,
     netlink: Netlink,
     selection: Selection,
-    attached: Vec<Attached>,
+    attached: Vec<AttachedDevice>,
     /// What the last write failed for.
     failure: Option<String>,
     /// Whether that is still to be logged, together with when it is tried again.
@@ -266,7 +266,7 @@ impl Body {
             Ok(links) => links,
             Err(error) => return warn!("{error}"),
         };
-        let attached = match self.attachments.bring(&classify(&links, &self.selection)) {
+        let attached = match self.attachments.reconcile(&classify(&links, &self.selection)) {
             Ok(attached) => attached,
             Err(error) => return warn!("{error}"),
         };
@@ -276,7 +276,7 @@ impl Body {
             self.look_again = None;
         }
         log::of_devices(&self.attached, &attached);
-        let devices = attached.iter().filter_map(Attached::to_node_device).collect();
+        let devices = attached.iter().filter_map(AttachedDevice::to_node_device).collect();
         self.attached = attached;
         self.carry(Event::Devices(devices));
     }

@@ -8,7 +8,7 @@ use tracing::info;
 use super::event_loop::Body;
 use super::runtime_dir::PlaceError;
 use crate::config::{Config, Origin};
-use crate::datapath::loader::ObjectError;
+use crate::datapath::load_error::LoadError;
 use crate::host::devices::NetlinkError;
 use crate::maps::MapError;
 use crate::observe::BindError;
@@ -56,7 +56,7 @@ async fn one_of(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str 
 
 /// Refuses to start where the programs could not be loaded; the rest is `weir check`'s to say.
 fn check_node(config: &Config) -> Result<(), RunError> {
-    let findings = Node::here(Pins::at(&config.pin_directory).bpffs()).judge();
+    let findings = Node::local(Pins::at(&config.pin_directory).bpffs()).judge();
     let failed = findings.into_iter().find(|finding| finding.level == Level::Fail);
     failed.map_or(Ok(()), |finding| {
         Err(RunError::Node {
@@ -85,7 +85,7 @@ pub enum RunError {
     Place(#[from] PlaceError),
     /// The programs could not be loaded.
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    Object(#[from] LoadError),
     /// A map could not be opened or read.
     #[error(transparent)]
     Map(#[from] MapError),

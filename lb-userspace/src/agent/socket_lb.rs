@@ -10,11 +10,11 @@ use super::stale_udp::{Stranded, stranded};
 use crate::config::{Config, SocketBalancing};
 use crate::datapath::attach::Attachments;
 use crate::datapath::sock_destroy::{Connected, UdpSockets};
-use crate::datapath::socket_lb::SocketError;
+use crate::datapath::socket_lb::SocketLbError;
+use crate::host::cgroup;
 use crate::maps::Contents;
 use crate::model;
 use crate::pins::{PinError, Pins};
-use crate::preflight;
 
 /// How many sockets that were ended at a frontend are remembered; most of them are gone by then.
 const MOST_TOLD: usize = 1 << 16;
@@ -120,7 +120,7 @@ impl Sockets {
                 None => false,
             }
         };
-        let result = self.udp.end(is_to_end, &mut ended);
+        let result = self.udp.destroy(is_to_end, &mut ended);
         if self.told.len() > MOST_TOLD {
             self.told.clear();
         }
@@ -144,22 +144,22 @@ impl Sockets {
 
     /// The control group that was named, else the root of the hierarchy.
     fn wanted_cgroup(&self) -> Option<PathBuf> {
-        self.cgroup.clone().or_else(|| preflight::cgroup2().map(PathBuf::from))
+        self.cgroup.clone().or_else(|| cgroup::mount_point().map(PathBuf::from))
     }
 
-    fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketError> {
+    fn try_bring(&mut self, attachments: &mut Attachments) -> Result<(), SocketLbError> {
         if self.balancing == SocketBalancing::Off {
-            if attachments.remove_sockets()? {
+            if attachments.remove_socket_lb()? {
                 info!("programs for processes' sockets detached");
             }
             self.is_done = true;
             return Ok(());
         }
-        let cgroup = self.wanted_cgroup().ok_or(SocketError::NoHierarchy)?;
+        let cgroup = self.wanted_cgroup().ok_or(SocketLbError::NoHierarchy)?;
         if let Some(reason) = &self.no_cookie {
-            return Err(SocketError::Namespace(reason.clone()));
+            return Err(SocketLbError::Namespace(reason.clone()));
         }
-        attachments.bring_sockets(&cgroup)?;
+        attachments.reconcile_socket_lb(&cgroup)?;
         self.cgroup_taken = Some(cgroup);
         self.is_done = true;
         Ok(())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::attach::Attached;
+use crate::datapath::attach::AttachedDevice;
 use crate::model::{DeviceRole, Warning};
 
 /// How the agent is; `status.json` in its place.
@@ -63,7 +63,7 @@ pub struct DeviceStatus {
     /// Why it has that role.
     pub reason: String,
     /// Where programs are on it: `ingress`, `egress`, `xdp-native`, `xdp-generic`.
-    pub hooks: Vec<String>,
+    pub attach_points: Vec<String>,
     /// Why XDP is not among them.
     pub without_xdp: Option<String>,
 }
@@ -71,7 +71,7 @@ pub struct DeviceStatus {
 impl DeviceStatus {
     /// The status of a device, unless Weir leaves it alone.
     #[must_use]
-    pub fn of(attached: &Attached) -> Option<Self> {
+    pub fn of(attached: &AttachedDevice) -> Option<Self> {
         let role = match attached.device.role? {
             DeviceRole::Pod => "pod",
             DeviceRole::Network => "network",
@@ -81,7 +81,7 @@ impl DeviceStatus {
             index: attached.device.link.index,
             role: role.into(),
             reason: attached.device.reason.into(),
-            hooks: attached.hooks.iter().map(ToString::to_string).collect(),
+            attach_points: attached.attach_points.iter().map(ToString::to_string).collect(),
             without_xdp: attached.without_xdp.clone(),
         })
     }

@@ -10,10 +10,10 @@ use tokio::runtime::Builder;
 use super::Pins;
 use super::output::{Answer, Output, print, table};
 use crate::config::{DeviceNames, XdpMode};
-use crate::datapath::attach::hooks;
+use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
-use crate::preflight::{Finding, Level, Node, Traces, Trial};
+use crate::preflight::{Finding, Kernel, Level, Node, Traces};
 
 /// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -44,10 +44,10 @@ pub struct Args {
 ///
 /// The judgement could not be printed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let node = Node::here(&args.pins.bpffs);
-    let mut findings = Trial::of_this_kernel().judge(node.is_capable());
+    let node = Node::local(&args.pins.bpffs);
+    let mut findings = Kernel::try_out().judge(node.is_capable());
     findings.extend(node.judge());
-    findings.extend(Traces::here().judge());
+    findings.extend(Traces::local().judge());
     let selection =
         Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };
     findings.extend(match links() {
@@ -89,7 +89,7 @@ fn of_devices(links: &[Link], selection: &Selection) -> Vec<Finding> {
 
 fn of_device(device: &Device) -> Option<Finding> {
     let role = device.role?;
-    let xdp = match hooks::xdp(device, XdpMode::Auto) {
+    let xdp = match xdp::attach_point(device, XdpMode::Auto) {
         Ok(_) => "XDP where the driver has it, and TC",
         Err(_) => "TC",
     };

@@ -74,7 +74,7 @@ pub fn status() -> Status {
             index: 2,
             role: "network".into(),
             reason: "the default route leaves by it".into(),
-            hooks: vec!["ingress".into(), "egress".into()],
+            attach_points: vec!["ingress".into(), "egress".into()],
             without_xdp: Some("its driver has none".into()),
         }],
     }

@@ -1,5 +1,5 @@
-//! What this kernel can do, found out by asking it: distributions bring new features to kernels with old
-//! numbers. The programs are told before they are loaded (`lb-ebpf/src/kernel/features.rs`).
+//! What this kernel can do, found out by probing it: distributions bring new features to kernels with old
+//! numbers. The programs get it in constants before they are loaded (`lb-ebpf/src/kernel/features.rs`).
 
 use aya::EbpfLoader;
 use aya::programs::ProgramType;
@@ -8,12 +8,12 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::host::syscall;
 
-/// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: tells `bpf_l4_csum_replace` that what changed is an
+/// `BPF_F_IPV6` of `include/uapi/linux/bpf.h`: with it `bpf_l4_csum_replace` takes the change for one of an
 /// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.
 const BPF_F_IPV6: u64 = 1 << 7;
 
-/// What this kernel can do. Of a kernel that does not let us ask, for want of capabilities, what all
-/// but the oldest can do is taken for granted: it will not take the programs either.
+/// What this kernel can do. Of a kernel that does not let us probe it, for want of capabilities, what all
+/// but the oldest can do is assumed: it will not take the programs either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
     /// Flags that `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is of Linux 6.16
@@ -21,16 +21,16 @@ pub struct Features {
     pub checksum_flags: u64,
     /// 1 if there is `bpf_ktime_get_coarse_ns` (Linux 5.11), else 0.
     has_coarse_clock: u32,
-    /// 1 if `bpf_fib_lookup` tells the MTU of a route (Linux 5.12), else 0. It came together with
-    /// `bpf_check_mtu`, which can be asked for.
-    tells_mtu: u32,
-    /// 1 if programs for sockets may say by which error a call fails (`bpf_set_retval`, Linux 6.1),
+    /// 1 if `bpf_fib_lookup` returns the MTU of a route (Linux 5.12), else 0. It came together with
+    /// `bpf_check_mtu`, which can be probed for.
+    has_route_mtu: u32,
+    /// 1 if programs for sockets may set the errno of a call (`bpf_set_retval`, Linux 6.1),
     /// else 0.
     sets_errors: u32,
 }
 
 impl Features {
-    /// Asks this kernel.
+    /// Probes this kernel.
     #[must_use]
     pub fn of_this_kernel() -> Self {
         raise_memory_limit();
@@ -41,7 +41,7 @@ impl Features {
                 ProgramType::SchedClassifier,
                 BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
             ),
-            tells_mtu: has(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_check_mtu),
+            has_route_mtu: has(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_check_mtu),
             sets_errors: has(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
         }
     }
@@ -49,10 +49,10 @@ impl Features {
     /// Those of a kernel that can do everything.
     #[cfg(test)]
     pub const fn all() -> Self {
-        Self { checksum_flags: BPF_F_IPV6, has_coarse_clock: 1, tells_mtu: 1, sets_errors: 1 }
+        Self { checksum_flags: BPF_F_IPV6, has_coarse_clock: 1, has_route_mtu: 1, sets_errors: 1 }
     }
 
-    /// Whether a process whose call is rejected hears why (`ECONNREFUSED`), and not `EPERM` always.
+    /// Whether a rejected call fails with `ECONNREFUSED`, not always with `EPERM`.
     #[must_use]
     pub const fn sets_errors(&self) -> bool {
         self.sets_errors != 0
@@ -71,11 +71,11 @@ impl Features {
         !self.has_coarse_clock()
     }
 
-    /// Tells the programs.
-    pub fn tell<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+    /// Sets the constants of the programs.
+    pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
         loader.override_global("HAS_COARSE_CLOCK", &self.has_coarse_clock, true);
-        loader.override_global("HAS_ROUTE_MTU", &self.tells_mtu, true);
+        loader.override_global("HAS_ROUTE_MTU", &self.has_route_mtu, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
     }
 }
@@ -91,8 +91,8 @@ fn raise_memory_limit() {
     }
 }
 
-/// The helper, given nothing to change at all in a packet of zeroes, answers 0 where it knows the flag;
-/// where it does not, it refuses the whole call.
+/// The helper, given nothing to change in a packet of zeroes, returns 0 where it knows the flag; where it
+/// does not, it refuses the call.
 fn checksum_flags() -> u64 {
     const L4_CSUM_REPLACE: u64 = 11;
     const TWO_BYTES: u64 = 2;

@@ -5,7 +5,9 @@
 pub mod attach;
 mod error_chain;
 pub mod features;
+pub mod load_error;
 pub mod loader;
 pub mod netns_cookie;
+pub mod programs;
 pub mod sock_destroy;
 pub mod socket_lb;

@@ -1,4 +1,4 @@
-//! The cookie of our network namespace, by which programs know whose socket they are at.
+//! The cookie of our network namespace, by which the socket programs tell whose socket they see.
 
 use std::fs::File;
 use std::io;
@@ -11,27 +11,26 @@ use aya::programs::CgroupAttachMode;
 use lb_common::socket::NamespaceQuestion;
 
 use super::loader;
+use super::programs::NETNS_COOKIE_PROGRAM;
 use crate::host::syscall;
 
-/// The program that stands in connect(2) while it is asked for the cookie.
-pub const PROGRAM: &str = "own_namespace";
-
-/// The cookie. Where the kernel does not tell it to processes (before Linux 5.14), a program is put on
-/// the control group `cgroup`, to which this process must belong, for as long as one call takes.
+/// The cookie. Where no socket option has it (before Linux 5.14), a program is attached to the control
+/// group `cgroup`, to which this process must belong, for as long as one call takes.
 ///
 /// # Errors
-/// The kernel's answer, or that the program was not asked.
+/// The kernel's errno, or that the program did not run.
 pub fn cookie(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> io::Result<u64> {
     match (syscall::namespace_cookie(), cgroup) {
         (Err(error), Some(cgroup)) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
-            ask_program(ebpf, cgroup)
+            read_by_program(ebpf, cgroup)
         }
-        (told, _) => told,
+        (result, _) => result,
     }
 }
 
-fn ask_program(ebpf: &mut Ebpf, cgroup: &Path) -> io::Result<u64> {
-    let program = loader::load_for_sockets(ebpf, PROGRAM).map_err(io::Error::other)?;
+fn read_by_program(ebpf: &mut Ebpf, cgroup: &Path) -> io::Result<u64> {
+    let program =
+        loader::load_socket_program(ebpf, NETNS_COOKIE_PROGRAM).map_err(io::Error::other)?;
     let link = program
         .attach(File::open(cgroup)?, CgroupAttachMode::Single)
         .and_then(|link| program.take_link(link))
@@ -41,13 +40,13 @@ fn ask_program(ebpf: &mut Ebpf, cgroup: &Path) -> io::Result<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let asked = NamespaceQuestion { socket: syscall::socket_cookie(&socket)?, namespace: 0 };
     question.set(0, bytemuck::cast::<_, [u64; 2]>(asked), 0).map_err(io::Error::other)?;
-    // Nothing is sent. Programs of others may refuse the call once ours has answered.
+    // Nothing is sent. Programs of others may refuse the call once ours has run.
     let _refused = socket.connect((Ipv4Addr::LOCALHOST, 9));
     drop(link);
-    let answer: NamespaceQuestion = bytemuck::cast(question.get(&0, 0).map_err(io::Error::other)?);
-    match answer.namespace {
+    let read: NamespaceQuestion = bytemuck::cast(question.get(&0, 0).map_err(io::Error::other)?);
+    match read.namespace {
         0 => Err(io::Error::other(format!(
-            "this kernel does not tell it (SO_NETNS_COOKIE, Linux 5.14), and this process is in no \
+            "this kernel has no SO_NETNS_COOKIE (Linux 5.14), and this process is in no \
              control group below {}",
             cgroup.display()
         ))),

@@ -1,8 +1,8 @@
-//! UDP sockets of this node's processes that are connected where nobody serves any more. No program
-//! sees a datagram of a connected socket, so such a socket would go on sending to a pod that is gone;
-//! here it is ended, its process is told so (`ECONNABORTED`), and dials again. The kernel is asked as
-//! `ss` asks it (sock_diag(7)); what a socket was connected to in the place of a frontend stands in
-//! `UDP_CONNECTED`, for what is kept with sockets the kernel tells of TCP's alone.
+//! Destroys connected UDP sockets of this node's processes whose backend is gone. No program sees a
+//! datagram of a connected socket, so such a socket would go on sending to a pod that is gone; once it
+//! is destroyed, its process gets `ECONNABORTED` and connects again. Sockets are listed and destroyed by
+//! sock_diag(7), as `ss -K` does it. The backend that a socket was given stands in `UDP_CONNECTED`, for of
+//! socket storage sock_diag shows TCP's alone.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -30,7 +30,7 @@ const CONNECTED: u32 = 1 << 1;
 const ID: std::ops::Range<usize> = 4..52;
 const REQUEST: usize = 8;
 
-/// The map of what sockets were connected to in the place of frontends.
+/// The map of backends that connected UDP sockets were given.
 #[derive(Debug)]
 pub struct UdpSockets {
     dialled: MapData,
@@ -49,32 +49,32 @@ impl UdpSockets {
         }
     }
 
-    /// Ends the sockets that `is_stranded` says so of, and adds their number to `ended`. It is asked
-    /// for each with where it was connected in the place of a frontend, if that is known. What is known
-    /// of those that stay is marked as used: of all that ever dialled the map forgets others first.
+    /// Destroys the sockets for which `is_stale` returns true, and adds their number to `destroyed`. It is
+    /// called for each with the backend that the socket was given, if that is known. The entries of those
+    /// that stay are marked as used, so that the map evicts others first.
     ///
     /// # Errors
-    /// The kernel's; some may be ended then, and are counted.
-    pub fn end(
+    /// The kernel's; some may be destroyed then, and are counted.
+    pub fn destroy(
         &self,
-        mut is_stranded: impl FnMut(&Connected, Option<&UdpConnected>) -> bool,
-        ended: &mut u64,
+        mut is_stale: impl FnMut(&Connected, Option<&UdpConnected>) -> bool,
+        destroyed: &mut u64,
     ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for socket in list(family as u8)? {
                 let dialled = self.dialled(socket.cookie)?;
-                if !is_stranded(&socket, dialled.as_ref()) {
-                    self.mark(socket.cookie, dialled.as_ref());
+                if !is_stale(&socket, dialled.as_ref()) {
+                    self.mark_used(socket.cookie, dialled.as_ref());
                 } else if destroy(family as u8, &socket.id)? {
-                    *ended += 1;
+                    *destroyed += 1;
                 }
             }
         }
         Ok(())
     }
 
-    /// An entry that is written again counts as used; one that is gone meanwhile is not made anew.
-    fn mark(&self, cookie: u64, dialled: Option<&UdpConnected>) {
+    /// An entry that is written again counts as used; one that is gone meanwhile stays gone.
+    fn mark_used(&self, cookie: u64, dialled: Option<&UdpConnected>) {
         if let Some(dialled) = dialled {
             let _gone = syscall::replace(self.dialled.fd().as_fd(), &cookie, dialled);
         }
@@ -91,18 +91,18 @@ impl UdpSockets {
 
 /// The UDP sockets of this network namespace that are connected.
 fn list(family: u8) -> io::Result<Vec<Connected>> {
-    let question = request(family, &[0; ID.end - ID.start]);
+    let request = request(family, &[0; ID.end - ID.start]);
     let mut found = Vec::new();
-    let hear = |payload: &[u8]| found.extend(Connected::read(payload));
-    netlink::ask(NETLINK_SOCK_DIAG, LIST, libc::NLM_F_DUMP, &question, hear)?;
+    let read = |payload: &[u8]| found.extend(Connected::read(payload));
+    netlink::request(NETLINK_SOCK_DIAG, LIST, libc::NLM_F_DUMP, &request, read)?;
     Ok(found)
 }
 
-/// Whether sockets can be listed and ended: both are asked of sockets that are not there.
+/// Whether sockets can be listed and destroyed: both are tried on sockets that are not there.
 ///
 /// # Errors
-/// The kernel's answer: `ENOENT` without the module `udp_diag`, `EOPNOTSUPP` if it was built to end none.
-pub fn try_ending() -> io::Result<()> {
+/// `ENOENT` without the module `udp_diag`, `EOPNOTSUPP` without `CONFIG_INET_DIAG_DESTROY`.
+pub fn probe() -> io::Result<()> {
     list(libc::AF_INET as u8)?;
     destroy(libc::AF_INET as u8, &[0; ID.end - ID.start]).map(drop)
 }
@@ -110,11 +110,11 @@ pub fn try_ending() -> io::Result<()> {
 /// A socket that is connected.
 #[derive(PartialEq, Debug)]
 pub struct Connected {
-    /// By which the kernel finds it again.
+    /// Its `struct inet_diag_sockid`.
     id: Vec<u8>,
-    /// Its number, which no other socket ever has.
+    /// Its cookie, which no other socket ever has.
     pub cookie: u64,
-    /// Where it sends: IPv4 as such, whatever the socket's family.
+    /// The address it is connected to; an IPv4-mapped one as IPv4.
     pub peer: SocketAddr,
 }
 
@@ -137,10 +137,10 @@ impl Connected {
     }
 }
 
-/// Ends a socket; returns whether it was there still.
+/// Destroys a socket; returns whether it was still there.
 fn destroy(family: u8, id: &[u8]) -> io::Result<bool> {
-    let question = request(family, id);
-    match netlink::ask(NETLINK_SOCK_DIAG, DESTROY, libc::NLM_F_ACK, &question, |_| {}) {
+    let request = request(family, id);
+    match netlink::request(NETLINK_SOCK_DIAG, DESTROY, libc::NLM_F_ACK, &request, |_| {}) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_read_with_its_peer_whatever_clothes_that_wears() {
+    fn a_socket_is_read_with_its_peer_ipv4_mapped_or_not() {
         let mapped = POD.to_ipv6_mapped().octets();
         for (family, peer) in [(libc::AF_INET, &POD.octets()[..]), (libc::AF_INET6, &mapped)] {
             let socket = Connected::read(&message(family, peer)).unwrap();

@@ -1,5 +1,4 @@
-//! The programs for processes' sockets, on a control group: those of the processes below it are
-//! balanced. Links are pinned and taken over as those of devices are.
+//! Attaches the socket programs to a control group: sockets of the processes below it are balanced. Links are pinned and taken over as those of devices are.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,30 +13,19 @@ use aya::programs::{CgroupAttachMode, CgroupSockAddr, ProgramError};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::error_chain::causes;
-use super::loader::{self, ObjectError};
+use super::load_error::LoadError;
+use super::loader;
+use super::programs::SOCKET_PROGRAMS;
 use crate::host::syscall;
 use crate::pins::Pins;
 
-/// The programs, by their names in the object and in their pins. Those that tell processes what they
-/// have dialled come before those by which they dial, and go after them.
-pub const PROGRAMS: [&str; 8] = [
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-];
-
 /// Why processes' sockets are not balanced. Everything else is.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub enum SocketLbError {
     /// There is no hierarchy to attach to.
     #[error(
         "the node's own processes are not balanced: no cgroup v2 hierarchy is mounted here; mount one \
-         (mount -t cgroup2 cgroup2 DIR) and name it with --cgroup, or say --socket-balancing off"
+         (mount -t cgroup2 cgroup2 DIR) and name it with --cgroup, or set --socket-balancing off"
     )]
     NoHierarchy,
     /// The directory cannot be used.
@@ -51,10 +39,10 @@ pub enum SocketError {
         /// The cause.
         error: io::Error,
     },
-    /// The programs could not tell whose sockets they are at.
+    /// The programs could not know whose sockets they see.
     #[error(
-        "the node's own processes are not balanced: the cookie of our network namespace cannot be found \
-         out: {0}; start weir again once that is mended, or say --socket-balancing off"
+        "the node's own processes are not balanced: the cookie of our network namespace cannot be read: \
+         {0}; start weir again once that is mended, or set --socket-balancing off"
     )]
     Namespace(String),
     /// A link that is not wanted could not be removed.
@@ -67,7 +55,7 @@ pub enum SocketError {
     },
     /// A program was refused.
     #[error("the node's own processes are not balanced: {0}")]
-    Object(#[from] ObjectError),
+    Object(#[from] LoadError),
     /// A program was not attached.
     #[error(
         "the node's own processes are not balanced: {name} was not attached to {path}: {cause}; \
@@ -78,27 +66,27 @@ pub enum SocketError {
         name: &'static str,
         /// The control group.
         path: PathBuf,
-        /// The kernel's answer.
+        /// What the kernel says.
         cause: String,
     },
 }
 
-/// Brings the programs to the control group at `path`: takes over the links that are pinned, and makes
+/// Attaches the programs to the control group at `path`: takes over the links that are pinned, and makes
 /// those that are missing or of another control group.
 ///
 /// # Errors
-/// [`SocketError`]; programs that were attached to this control group still are.
-pub fn bring(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketError> {
+/// [`SocketLbError`]; programs that were attached to this control group still are.
+pub fn reconcile(ebpf: &mut Ebpf, pins: &Pins, path: &Path) -> Result<(), SocketLbError> {
     let (cgroup, id) =
-        open(path).map_err(|error| SocketError::Directory { path: path.into(), error })?;
+        open(path).map_err(|error| SocketLbError::Directory { path: path.into(), error })?;
     // All or none: one that the kernel refuses must not leave the others to do half the work.
-    for name in PROGRAMS {
-        loader::load_for_sockets(ebpf, name)?;
+    for name in SOCKET_PROGRAMS {
+        loader::load_socket_program(ebpf, name)?;
     }
-    for name in PROGRAMS {
-        let program = loader::load_for_sockets(ebpf, name)?;
+    for name in SOCKET_PROGRAMS {
+        let program = loader::load_socket_program(ebpf, name)?;
         attach(program, &cgroup, id, &pins.socket_link(name)).map_err(|error| {
-            SocketError::Attach { name, path: path.into(), cause: causes(&error) }
+            SocketLbError::Attach { name, path: path.into(), cause: causes(&error) }
         })?;
     }
     Ok(())
@@ -119,12 +107,12 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 /// Detaches the programs, wherever they are; returns whether any was attached.
 ///
 /// # Errors
-/// [`SocketError::Pin`], for the first pin that could not be removed.
-pub fn remove(pins: &Pins) -> Result<bool, SocketError> {
-    let pinned = PROGRAMS.map(|name| pins.socket_link(name));
+/// [`SocketLbError::Pin`], for the first pin that could not be removed.
+pub fn remove(pins: &Pins) -> Result<bool, SocketLbError> {
+    let pinned = SOCKET_PROGRAMS.map(|name| pins.socket_link(name));
     let mut removed = false;
     for pin in pinned.iter().rev().filter(|pin| pin.exists()) {
-        detach(pin).map_err(|error| SocketError::Pin { path: pin.clone(), error })?;
+        detach(pin).map_err(|error| SocketLbError::Pin { path: pin.clone(), error })?;
         removed = true;
     }
     Ok(removed)
@@ -181,7 +169,7 @@ mod tests {
     fn a_directory_that_is_no_control_group_is_refused_with_what_to_name_instead() {
         let path = PathBuf::from("/proc");
         let error = open(&path).unwrap_err();
-        let said = SocketError::Directory { path, error }.to_string();
-        assert!(said.contains("/proc: not on a cgroup v2 file system; name"), "{said}");
+        let text = SocketLbError::Directory { path, error }.to_string();
+        assert!(text.contains("/proc: not on a cgroup v2 file system; name"), "{text}");
     }
 }

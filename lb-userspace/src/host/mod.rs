@@ -1,6 +1,7 @@
 //! The node we run on: its devices and routes, its CPUs, the ports that SNAT may take, and the system
 //! calls that no library makes for us.
 
+pub mod cgroup;
 pub mod devices;
 pub(crate) mod netlink;
 pub mod processors;

@@ -1,4 +1,4 @@
-//! Questions to the kernel by netlink(7) that no library asks for us.
+//! Requests to the kernel by netlink(7) that no library makes for us.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use rtnetlink::sys::Socket;
 /// Bytes of `struct nlmsghdr`, `include/uapi/linux/netlink.h`.
 const HEADER: usize = 16;
 
-/// Asks and hands the payload of each message that comes in answer to `hear`. `flags` says besides
-/// `NLM_F_REQUEST` what is asked for: `NLM_F_DUMP` or `NLM_F_ACK`.
+/// Sends a request and hands the payload of each reply to `read`. `flags` says besides `NLM_F_REQUEST`
+/// what is wanted: `NLM_F_DUMP` or `NLM_F_ACK`.
 ///
 /// # Errors
-/// The kernel's answer.
-pub fn ask(
+/// The kernel's errno.
+pub fn request(
     protocol: isize,
     kind: u16,
     flags: i32,
-    question: &[u8],
-    mut hear: impl FnMut(&[u8]),
+    request: &[u8],
+    mut read: impl FnMut(&[u8]),
 ) -> io::Result<()> {
     let socket = Socket::new(protocol)?;
-    socket.send(&message(kind, flags, question), 0)?;
+    socket.send(&message(kind, flags, request), 0)?;
     loop {
         let (datagram, _) = socket.recv_from_full()?;
-        if read(&datagram, &mut hear)? == Part::Last {
+        if read_datagram(&datagram, &mut read)? == Part::Last {
             return Ok(());
         }
     }
@@ -48,11 +48,11 @@ enum Part {
 }
 
 /// Reads the messages of one datagram.
-fn read(mut datagram: &[u8], hear: &mut impl FnMut(&[u8])) -> io::Result<Part> {
+fn read_datagram(mut datagram: &[u8], read: &mut impl FnMut(&[u8])) -> io::Result<Part> {
     while !datagram.is_empty() {
         let message = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?;
         match libc::c_int::from(message.message_type()) {
-            // What fails amid a list is told at its end.
+            // What fails amid a list is reported at its end.
             libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                 let code =
                     message.payload().first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
@@ -61,7 +61,7 @@ fn read(mut datagram: &[u8], hear: &mut impl FnMut(&[u8])) -> io::Result<Part> {
                 let error = || io::Error::from_raw_os_error(code.saturating_neg());
                 return if code == 0 { Ok(Part::Last) } else { Err(error()) };
             }
-            _ => hear(message.payload()),
+            _ => read(message.payload()),
         }
         let next = message.length().next_multiple_of(4) as usize;
         datagram = datagram.get(next..).unwrap_or_default();
@@ -95,35 +95,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_of_a_datagram_is_heard_up_to_the_last() {
+    fn every_message_of_a_datagram_is_read_up_to_the_last() {
         let mut datagram = message(7, 0, b"four");
         datagram.extend(message(7, 0, b"more"));
-        let mut heard = Vec::new();
-        let mut hear = |payload: &[u8]| heard.push(payload.to_vec());
-        assert_eq!(read(&datagram, &mut hear).unwrap(), Part::MoreToCome);
+        let mut found = Vec::new();
+        let mut read = |payload: &[u8]| found.push(payload.to_vec());
+        assert_eq!(read_datagram(&datagram, &mut read).unwrap(), Part::MoreToCome);
         datagram.extend(message(libc::NLMSG_DONE as u16, 0, &[0; 4]));
-        assert_eq!(read(&datagram, &mut hear).unwrap(), Part::Last);
-        assert_eq!(heard, [b"four", b"more", b"four", b"more"]);
+        assert_eq!(read_datagram(&datagram, &mut read).unwrap(), Part::Last);
+        assert_eq!(found, [b"four", b"more", b"four", b"more"]);
     }
 
     #[test]
-    fn a_refusal_is_the_kernel_s_own_error_and_none_is_consent() {
-        let answer = |code: i32| message(libc::NLMSG_ERROR as u16, 0, &code.to_ne_bytes());
-        let error = read(&answer(-libc::EPERM), &mut |_| {}).unwrap_err();
+    fn an_error_message_is_the_kernel_s_errno_and_zero_is_an_ack() {
+        let reply = |code: i32| message(libc::NLMSG_ERROR as u16, 0, &code.to_ne_bytes());
+        let error = read_datagram(&reply(-libc::EPERM), &mut |_| {}).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
-        assert_eq!(read(&answer(0), &mut |_| {}).unwrap(), Part::Last);
-        assert!(read(&answer(i32::MIN), &mut |_| {}).is_err());
+        assert_eq!(read_datagram(&reply(0), &mut |_| {}).unwrap(), Part::Last);
+        assert!(read_datagram(&reply(i32::MIN), &mut |_| {}).is_err());
         let done = |code: i32| message(libc::NLMSG_DONE as u16, 0, &code.to_ne_bytes());
-        let error = read(&done(-libc::ENOENT), &mut |_| {}).unwrap_err();
+        let error = read_datagram(&done(-libc::ENOENT), &mut |_| {}).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
-        assert_eq!(read(&done(7), &mut |_| {}).unwrap(), Part::Last);
+        assert_eq!(read_datagram(&done(7), &mut |_| {}).unwrap(), Part::Last);
     }
 
     #[test]
     fn what_is_cut_short_is_refused_and_never_read_beyond() {
         let whole = message(7, 0, &[2, 0, 0, 0]);
         for length in 1..whole.len() {
-            assert!(read(&whole[..length], &mut |_| {}).is_err(), "{length}");
+            assert!(read_datagram(&whole[..length], &mut |_| {}).is_err(), "{length}");
         }
         let attributes = [attribute(1, b"one"), attribute(2, b"two!"), attribute(1, b"")].concat();
         for length in 0..=attributes.len() {

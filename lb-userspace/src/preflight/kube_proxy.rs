@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use super::netfilter::{self, Found, Kind};
 
 /// The chain that every mode of kube-proxy but nftables begins with.
@@ -33,7 +33,7 @@ pub struct Traces {
 impl Traces {
     /// Those on the node we are on.
     #[must_use]
-    pub fn here() -> Self {
+    pub fn local() -> Self {
         let processes = fs::read_link("/proc/self/ns/pid");
         Self {
             process: process(),
@@ -115,8 +115,8 @@ fn rules() -> io::Result<Vec<Found>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::*;
+    use crate::preflight::finding::Level;
 
     fn none() -> Traces {
         Traces {
@@ -133,7 +133,10 @@ mod tests {
         let warnings: Vec<&Finding> = findings.iter().filter(|f| f.level == Level::Warn).collect();
         let [warning] = warnings.as_slice() else { panic!("{findings:?}") };
         assert!(warning.found.contains(found), "{warning:?}");
-        assert!(warning.advice.as_deref().is_some_and(|told| told.contains(advice)), "{warning:?}");
+        assert!(
+            warning.advice.as_deref().is_some_and(|found| found.contains(advice)),
+            "{warning:?}"
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn nftables(kind: Kind) -> io::Result<Vec<Found>> {
     let message = NFTABLES | if kind == Kind::Table { 1 } else { 4 };
     let mut found = Vec::new();
     let hear = |payload: &[u8]| found.extend(one(kind, payload));
-    match netlink::ask(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], hear) {
+    match netlink::request(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], hear) {
         // Nobody has registered for the messages.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
         Err(error) => Err(error),

@@ -11,7 +11,7 @@ use lb_ebpf::in_memory::{Backing, InMemory, World};
 use lb_ebpf::world::{FibResult, NextHop, Table};
 
 use super::node::NodeView;
-use crate::host::devices::Way;
+use crate::host::devices::RouteTarget;
 use crate::maps::affinity::KernelClients;
 use crate::maps::conntrack_gc::{FlowTables, KernelFlows, now};
 use crate::maps::contents::InContents;
@@ -133,8 +133,8 @@ impl<A: InKernel, N: NodeView> Backing<A> for KernelState<'_, N> {
     /// Like the datapath's, this finds no route to the node itself.
     fn fib_lookup(&self, destination: &A) -> Option<FibResult> {
         Some(match self.node.route(destination.to_ip()) {
-            Way::Out(device) => FibResult::Found(NextHop { device, mtu: 0, link: None }),
-            Way::Here | Way::None => FibResult::Unreachable,
+            RouteTarget::Device(device) => FibResult::Found(NextHop { device, mtu: 0, link: None }),
+            RouteTarget::Local | RouteTarget::Unreachable => FibResult::Unreachable,
         })
     }
 

@@ -10,13 +10,13 @@ use lb_common::service::SourceClass;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::agent::status::Status;
-use crate::host::devices::{Link, Netlink, NetlinkError, Selection, Way, classify};
+use crate::host::devices::{Link, Netlink, NetlinkError, RouteTarget, Selection, classify};
 use crate::model::DeviceRole;
 
 /// What `weir explain` needs of the node beside the maps.
 pub trait NodeView {
     /// The route to `destination`.
-    fn route(&self, destination: IpAddr) -> Way;
+    fn route(&self, destination: IpAddr) -> RouteTarget;
     /// The name of a device.
     fn device(&self, index: u32) -> String;
     /// The cgroup that the programs for socket load balancing are attached to.
@@ -85,15 +85,17 @@ impl ThisNode {
     ///
     /// The kernel did not answer.
     pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
-        Ok(match self.runtime.block_on(self.netlink.way(sender))? {
-            Way::Here => (SourceClass::Host, "it is an address of this node".into()),
-            Way::Out(device) if faces_pod(&self.links, &self.pods, device) => {
+        Ok(match self.runtime.block_on(self.netlink.route(sender))? {
+            RouteTarget::Local => (SourceClass::Host, "it is an address of this node".into()),
+            RouteTarget::Device(device) if faces_pod(&self.links, &self.pods, device) => {
                 (SourceClass::Pod, format!("it is behind {}", self.device(device)))
             }
-            Way::Out(device) => {
+            RouteTarget::Device(device) => {
                 (SourceClass::Network, format!("it is reached by {}", self.device(device)))
             }
-            Way::None => (SourceClass::Network, "no route leads to it from here".into()),
+            RouteTarget::Unreachable => {
+                (SourceClass::Network, "no route leads to it from here".into())
+            }
         })
     }
 
@@ -108,12 +110,12 @@ impl ThisNode {
 }
 
 impl NodeView for ThisNode {
-    fn route(&self, destination: IpAddr) -> Way {
-        match self.runtime.block_on(self.netlink.way(destination)) {
+    fn route(&self, destination: IpAddr) -> RouteTarget {
+        match self.runtime.block_on(self.netlink.route(destination)) {
             Ok(way) => way,
             Err(error) => {
                 self.failure.replace(Some(error));
-                Way::None
+                RouteTarget::Unreachable
             }
         }
     }

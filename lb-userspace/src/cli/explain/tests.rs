@@ -17,7 +17,7 @@ use super::packet;
 use super::trace::{Question, Trace};
 use crate::cli::output::json;
 use crate::cli::sample;
-use crate::host::devices::Way;
+use crate::host::devices::RouteTarget;
 use crate::maps::Contents;
 use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
 
@@ -25,12 +25,12 @@ use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
 struct SampleNode;
 
 impl NodeView for SampleNode {
-    fn route(&self, destination: IpAddr) -> Way {
+    fn route(&self, destination: IpAddr) -> RouteTarget {
         match destination.to_string().as_str() {
-            "192.0.2.1" => Way::Here,
-            "203.0.113.1" => Way::None,
-            text if text.starts_with("10.244.1.") => Way::Out(5),
-            _ => Way::Out(2),
+            "192.0.2.1" => RouteTarget::Local,
+            "203.0.113.1" => RouteTarget::Unreachable,
+            text if text.starts_with("10.244.1.") => RouteTarget::Device(5),
+            _ => RouteTarget::Device(2),
         }
     }
 

@@ -20,7 +20,7 @@ use super::packet;
 use super::service_rule::{Packet, rule};
 use super::socket;
 use super::steps::{Step, Steps};
-use crate::host::devices::Way;
+use crate::host::devices::RouteTarget;
 use crate::maps::Contents;
 
 /// The first source port tried where none is given.
@@ -217,9 +217,9 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             return "it goes on unchanged".into();
         };
         match self.node.route(to.ip()) {
-            Way::Here => format!("a process of this node gets it at {to}, if one listens"),
-            Way::None => format!("the kernel drops it: no route to {}", to.ip()),
-            Way::Out(device) => {
+            RouteTarget::Local => format!("a process of this node gets it at {to}, if one listens"),
+            RouteTarget::Unreachable => format!("the kernel drops it: no route to {}", to.ip()),
+            RouteTarget::Device(device) => {
                 let name = self.node.device(device);
                 let (point, class) = (HookPoint::Egress, SourceClass::Host);
                 let hook = Hook { point, class, can_pass_to_stack: true };

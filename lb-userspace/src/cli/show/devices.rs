@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::snapshot::Snapshot;
 use crate::agent::status::DeviceStatus;
 use crate::cli::output::{Answer, table};
-use crate::datapath::attach::hooks::Hook;
+use crate::pins::AttachPoint;
 
 /// Devices, ordered by interface index.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -32,7 +32,7 @@ pub struct Device {
     /// Why it has that role.
     reason: Option<String>,
     /// Where programs are on it: `ingress`, `egress`, `xdp-native`, `xdp-generic`.
-    hooks: BTreeSet<String>,
+    attach_points: BTreeSet<String>,
     /// Why XDP is not among them.
     without_xdp: Option<String>,
     /// The addresses that translated packets leave it with.
@@ -41,13 +41,13 @@ pub struct Device {
 
 impl Devices {
     /// Those that the agent tells of, that have a row, or that a link is pinned for.
-    pub fn of(snapshot: &Snapshot, links: &[(u32, Hook)]) -> Self {
+    pub fn of(snapshot: &Snapshot, links: &[(u32, AttachPoint)]) -> Self {
         let mut devices: BTreeMap<u32, Device> = BTreeMap::new();
         for status in snapshot.status.iter().flat_map(|status| &status.devices) {
             at(&mut devices, status.index).hear(status, snapshot.is_running);
         }
-        for (index, hook) in links {
-            at(&mut devices, *index).hooks.insert(hook.to_string());
+        for (index, point) in links {
+            at(&mut devices, *index).attach_points.insert(point.to_string());
         }
         for (index, row) in &snapshot.contents.devices {
             let of = |known: bool, text: String| known.then_some(text);
@@ -64,14 +64,14 @@ fn at(devices: &mut BTreeMap<u32, Device>, index: u32) -> &mut Device {
 }
 
 impl Device {
-    /// An agent that has ended says nothing about hooks: links that are pinned do.
+    /// An agent that has ended says nothing about attach points: links that are pinned do.
     fn hear(&mut self, status: &DeviceStatus, is_running: bool) {
         self.name = Some(status.name.clone());
         self.role = Some(status.role.clone());
         self.reason = Some(status.reason.clone());
         self.without_xdp.clone_from(&status.without_xdp);
         if is_running {
-            self.hooks.extend(status.hooks.iter().cloned());
+            self.attach_points.extend(status.attach_points.iter().cloned());
         }
     }
 }
@@ -84,9 +84,14 @@ impl Answer for Devices {
         }
         let row = |device: &Device| {
             let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".into());
-            let hooks: Vec<&str> = device.hooks.iter().map(String::as_str).collect();
-            let mut row =
-                vec![text(&device.name), text(&device.role), hooks.join(","), text(&device.reason)];
+            let attach_points: Vec<&str> =
+                device.attach_points.iter().map(String::as_str).collect();
+            let mut row = vec![
+                text(&device.name),
+                text(&device.role),
+                attach_points.join(","),
+                text(&device.reason),
+            ];
             if wide {
                 row.extend([
                     device.without_xdp.clone().unwrap_or_default(),
@@ -109,7 +114,7 @@ mod tests {
     use super::*;
     use crate::cli::output::{json, trimmed};
 
-    const LINKS: [(u32, Hook); 2] = [(2, Hook::Ingress), (9, Hook::Egress)];
+    const LINKS: [(u32, AttachPoint); 2] = [(2, AttachPoint::Ingress), (9, AttachPoint::Egress)];
 
     #[test]
     fn devices_are_listed_by_what_the_agent_says_and_what_is_pinned() {
@@ -128,7 +133,7 @@ mod tests {
     fn only_pinned_links_count_as_programs_once_the_agent_has_ended() {
         let snapshot = Snapshot { is_running: false, ..Snapshot::sample() };
         let devices = Devices::of(&snapshot, &LINKS);
-        assert_eq!(devices.devices[0].hooks, BTreeSet::from(["ingress".into()]));
+        assert_eq!(devices.devices[0].attach_points, BTreeSet::from(["ingress".into()]));
         assert_eq!(devices.notes.len(), 1);
     }
 }

@@ -11,7 +11,7 @@ use aya::programs::tc::{
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
-use crate::datapath::loader::Program;
+use crate::datapath::programs::Program;
 use crate::host::netlink;
 
 /// Our filters' handle: one that nobody is given by the kernel, which counts from 1.
@@ -28,7 +28,7 @@ const fn priority(at: TcAttachType) -> u16 {
 /// Attaches `program` to the device called `name`, or replaces ours that is there.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's errno.
 pub fn attach(
     program: &mut SchedClassifier,
     name: &str,
@@ -55,7 +55,7 @@ pub fn attach(
 /// Removes our filters from the device called `name`, and the qdisc unless it holds filters of others.
 ///
 /// # Errors
-/// The kernel's answer; that there is none is no error.
+/// The kernel's errno; that there is none is no error.
 pub fn remove(name: &str) -> Result<bool, TcError> {
     let mut removed = false;
     for at in [TcAttachType::Ingress, TcAttachType::Egress] {
@@ -75,7 +75,7 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
 }
 
 /// Removes the clsact qdisc of the device called `name` if no filter is left in it. That it was made by
-/// somebody else who has not filled it yet cannot be told, nor can a filter that is added in the same
+/// somebody else who has not filled it yet cannot be seen, nor can a filter that is added in the same
 /// moment.
 fn remove_empty_qdisc(name: &str) -> io::Result<()> {
     // `RTM_GETTFILTER` and `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); the parents of clsact's
@@ -90,18 +90,18 @@ fn remove_empty_qdisc(name: &str) -> io::Result<()> {
         return Ok(());
     };
     // `struct tcmsg`: family and padding, device, handle, parent, info.
-    let question = |handle: u32, parent: u32| [0, device, handle, parent, 0].map(u32::to_ne_bytes);
-    let ask = |kind, flags, question: [[u8; 4]; 5], hear: &mut dyn FnMut(&[u8])| {
-        netlink::ask(NETLINK_ROUTE, kind, flags, question.as_flattened(), hear)
+    let request = |handle: u32, parent: u32| [0, device, handle, parent, 0].map(u32::to_ne_bytes);
+    let ask = |kind, flags, request: [[u8; 4]; 5], read: &mut dyn FnMut(&[u8])| {
+        netlink::request(NETLINK_ROUTE, kind, flags, request.as_flattened(), read)
     };
     let mut filters = 0;
     for side in SIDES {
-        ask(LIST_FILTERS, libc::NLM_F_DUMP, question(0, side), &mut |_| filters += 1)?;
+        ask(LIST_FILTERS, libc::NLM_F_DUMP, request(0, side), &mut |_| filters += 1)?;
     }
     if filters > 0 {
         return Ok(());
     }
-    match ask(DELETE_QDISC, libc::NLM_F_ACK, question(HANDLE, CLSACT), &mut |_| ()) {
+    match ask(DELETE_QDISC, libc::NLM_F_ACK, request(HANDLE, CLSACT), &mut |_| ()) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
             Err(error)
         }
@@ -117,7 +117,7 @@ fn is_none(error: &TcError) -> bool {
         || matches!(code(error), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV | libc::ENXIO))
 }
 
-/// The kernel's answer in `error`.
+/// The errno in `error`.
 #[must_use]
 pub fn code(error: &TcError) -> Option<i32> {
     match error {

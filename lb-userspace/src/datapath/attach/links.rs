@@ -1,4 +1,4 @@
-//! One program at one hook by a pinned link. The pin keeps the link attached when nobody holds it;
+//! One program at one attach point by a pinned link. The pin keeps the link attached when nobody holds it;
 //! whoever opens the pin may replace the link's program in one step.
 
 use std::fs;
@@ -12,10 +12,10 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp}
 use aya::{Ebpf, pin};
 
 use super::clsact;
-use super::hooks::Hook;
-use crate::datapath::loader::Program;
+use crate::datapath::programs::Program;
 use crate::host::devices::Link;
 use crate::host::syscall;
+use crate::pins::AttachPoint;
 
 /// Why a program could not be attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum AttachError {
 }
 
 impl AttachError {
-    /// The kernel's answer, where it was the kernel that refused.
+    /// The errno, where it was the kernel that refused.
     pub fn code(&self) -> Option<i32> {
         match self {
             Self::Program(ProgramError::SyscallError(error))
@@ -64,27 +64,27 @@ impl AttachError {
     }
 }
 
-/// Brings `program` to `hook` of `device` by the link pinned at `pin`, which is taken over if it is
+/// Attaches `program` at `point` of `device` by the link pinned at `pin`, which is taken over if it is
 /// there and made if not.
 ///
 /// # Errors
 /// [`AttachError`]; a program that was attached still is.
-pub fn bring(
+pub fn reconcile(
     ebpf: &mut Ebpf,
     program: Program,
     device: &Link,
-    hook: Hook,
+    point: AttachPoint,
     pin: &Path,
 ) -> Result<(), AttachError> {
     if pin.exists() && replace(ebpf, program, pin)? {
         return Ok(());
     }
     // The pin holds the link from here on.
-    drop(attach(ebpf, program, device, hook)?.pin(pin)?);
+    drop(attach(ebpf, program, device, point)?.pin(pin)?);
     Ok(())
 }
 
-/// Attaches `program` to `hook` of `device` for as long as the link that is returned.
+/// Attaches `program` to `point` of `device` for as long as the link that is returned.
 ///
 /// # Errors
 /// [`AttachError`]
@@ -92,19 +92,19 @@ pub fn attach(
     ebpf: &mut Ebpf,
     program: Program,
     device: &Link,
-    hook: Hook,
+    point: AttachPoint,
 ) -> Result<FdLink, AttachError> {
-    match hook {
-        Hook::Ingress | Hook::Egress => attach_tcx(ebpf, program, device, hook),
-        Hook::XdpNative => attach_xdp(ebpf, program, device, XdpMode::Driver),
-        Hook::XdpGeneric => attach_xdp(ebpf, program, device, XdpMode::Skb),
+    match point {
+        AttachPoint::Ingress | AttachPoint::Egress => attach_tcx(ebpf, program, device, point),
+        AttachPoint::XdpNative => attach_xdp(ebpf, program, device, XdpMode::Driver),
+        AttachPoint::XdpGeneric => attach_xdp(ebpf, program, device, XdpMode::Skb),
     }
 }
 
 /// Detaches the link pinned at `pin` at once and removes the pin.
 ///
 /// # Errors
-/// The system's answer.
+/// The system's errno.
 pub fn detach(pin: &Path) -> io::Result<()> {
     match syscall::detach_pinned_link(pin) {
         // Its device is gone, and with it what was attached.
@@ -114,7 +114,7 @@ pub fn detach(pin: &Path) -> io::Result<()> {
     fs::remove_file(pin)
 }
 
-/// Puts `program` in the place of the one that the link pinned at `pin` runs; `false` if that link
+/// Replaces the program that the link pinned at `pin` runs by `program`; `false` if that link
 /// is of a device that is gone, whose pin is then removed.
 fn replace(ebpf: &mut Ebpf, program: Program, pin: &Path) -> Result<bool, AttachError> {
     let link = FdLink::from(PinnedLink::from_pin(pin)?);
@@ -135,19 +135,21 @@ fn replace(ebpf: &mut Ebpf, program: Program, pin: &Path) -> Result<bool, Attach
 }
 
 /// First on the way in and last on the way out, so that programs of others, such as a network
-/// plugin's policies, see pods' real addresses on both ways.
+/// plugin's policies, see pods' real addresses in both directions.
 fn attach_tcx(
     ebpf: &mut Ebpf,
     program: Program,
     device: &Link,
-    hook: Hook,
+    point: AttachPoint,
 ) -> Result<FdLink, AttachError> {
-    let order = match hook {
-        Hook::Egress => LinkOrder::last(),
-        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => LinkOrder::first(),
+    let order = match point {
+        AttachPoint::Egress => LinkOrder::last(),
+        AttachPoint::Ingress | AttachPoint::XdpNative | AttachPoint::XdpGeneric => {
+            LinkOrder::first()
+        }
     };
     let (program, options) = (tc_program(ebpf, program)?, TcAttachOptions::TcxOrder(order));
-    let id = program.attach_with_options(&device.name, tc_type(hook), options)?;
+    let id = program.attach_with_options(&device.name, tc_type(point), options)?;
     Ok(program.take_link(id)?.try_into()?)
 }
 
@@ -162,11 +164,13 @@ fn attach_xdp(
     Ok(program.take_link(id)?.try_into()?)
 }
 
-/// The side of TC that a hook is at.
-pub const fn tc_type(hook: Hook) -> TcAttachType {
-    match hook {
-        Hook::Egress => TcAttachType::Egress,
-        Hook::Ingress | Hook::XdpNative | Hook::XdpGeneric => TcAttachType::Ingress,
+/// The side of TC that a attach point is at.
+pub const fn tc_type(point: AttachPoint) -> TcAttachType {
+    match point {
+        AttachPoint::Egress => TcAttachType::Egress,
+        AttachPoint::Ingress | AttachPoint::XdpNative | AttachPoint::XdpGeneric => {
+            TcAttachType::Ingress
+        }
     }
 }
 

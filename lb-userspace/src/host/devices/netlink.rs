@@ -1,5 +1,5 @@
-//! The node's devices, addresses and default routes as the kernel tells them, and the news of their
-//! change. What they mean is decided elsewhere.
+//! The node's devices, addresses and default routes by rtnetlink, and notifications of their change.
+//! What they mean is decided in [`super::classify`].
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -27,24 +27,24 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Link;
+use super::link::Link;
 
-/// How long news are gathered before they are told: a pod's device comes with a dozen.
+/// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
 const TEMPORARY: AddressFlags = AddressFlags::Secondary;
 
-/// Why the kernel's word could not be had.
+/// Why the kernel could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket could not be opened.
     #[error("no netlink socket could be opened: {0}; `weir check` says what is missing")]
     Open(io::Error),
-    /// A question was not answered.
+    /// A request failed.
     #[error("the kernel did not list its {what}: {error}; it is asked again")]
-    Asked {
-        /// What was asked for.
+    Request {
+        /// What was requested.
         what: &'static str,
         /// The cause.
         error: rtnetlink::Error,
@@ -54,27 +54,27 @@ pub enum NetlinkError {
     Closed,
 }
 
-/// A netlink socket that hears of devices, addresses and routes.
+/// A netlink socket that lists devices, addresses and routes, and is notified of their changes.
 #[derive(Debug)]
 pub struct Netlink {
     handle: Handle,
-    news: UnboundedReceiver<News>,
-    /// When the news that have come are to be told.
+    notifications: UnboundedReceiver<Notification>,
+    /// When the notifications that have come are handed on.
     settles: Option<Instant>,
 }
 
 /// Where the routing table sends a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum RouteTarget {
     /// To this node itself.
-    Here,
+    Local,
     /// Out of the device with this interface index.
-    Out(u32),
+    Device(u32),
     /// Nowhere.
-    None,
+    Unreachable,
 }
 
-type News = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
+type Notification = (NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
 
 impl Netlink {
     /// Opens the socket in the caller's network namespace. To be called within a tokio runtime.
@@ -82,7 +82,7 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Open`]
     pub fn open() -> Result<Self, NetlinkError> {
-        let (connection, handle, news) = rtnetlink::new_multicast_connection(&[
+        let (connection, handle, notifications) = rtnetlink::new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
@@ -91,7 +91,7 @@ impl Netlink {
         ])
         .map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle, news, settles: None })
+        Ok(Self { handle, notifications, settles: None })
     }
 
     /// Waits until something has changed that may matter, and for what comes along with it. The
@@ -104,39 +104,45 @@ impl Netlink {
             if let Some(time) = self.settles {
                 break time;
             }
-            let (message, _) = self.news.next().await.ok_or(NetlinkError::Closed)?;
+            let (message, _) = self.notifications.next().await.ok_or(NetlinkError::Closed)?;
             self.settles = matters(&message).then(|| Instant::now() + SETTLE);
         };
         sleep_until(settled).await;
         self.settles = None;
-        while self.news.try_recv().is_ok() {}
+        while self.notifications.try_recv().is_ok() {}
         Ok(())
     }
 
     /// Every device of this network namespace, ordered by interface index.
     ///
     /// # Errors
-    /// [`NetlinkError::Asked`]
+    /// [`NetlinkError::Request`]
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let messages: Vec<LinkMessage> =
-            self.handle.link().get().execute().try_collect().await.map_err(asked("devices"))?;
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(request_failed("devices"))?;
         let mut links: Vec<Link> = messages.iter().map(link).collect();
         links.sort_by_key(|link| link.index);
         let mut addresses = self.addresses().await?;
-        let ways_out = self.ways_out().await?;
+        let default_route_devices = self.default_route_devices().await?;
         for link in &mut links {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
-            link.has_default_route = ways_out.contains(&link.index);
+            link.has_default_route = default_route_devices.contains(&link.index);
         }
         Ok(links)
     }
 
-    /// The way to `destination` by the routing table.
+    /// Looks `destination` up in the routing table.
     ///
     /// # Errors
-    /// [`NetlinkError::Asked`]
-    pub async fn way(&self, destination: IpAddr) -> Result<Way, NetlinkError> {
-        let question = match destination {
+    /// [`NetlinkError::Request`]
+    pub async fn route(&self, destination: IpAddr) -> Result<RouteTarget, NetlinkError> {
+        let request = match destination {
             IpAddr::V4(ip) => {
                 RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build()
             }
@@ -144,17 +150,17 @@ impl Netlink {
                 RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build()
             }
         };
-        let mut answers = Box::pin(self.handle.route().get(question).execute());
-        match answers.try_next().await {
-            Ok(Some(route)) if route.header.kind == RouteType::Unicast => {
-                Ok(leaves_by(&route).first().map_or(Way::None, |device| Way::Out(*device)))
+        let mut replies = Box::pin(self.handle.route().get(request).execute());
+        match replies.try_next().await {
+            Ok(Some(route)) if route.header.kind == RouteType::Unicast => Ok(leaves_by(&route)
+                .first()
+                .map_or(RouteTarget::Unreachable, |device| RouteTarget::Device(*device))),
+            Ok(Some(_)) => Ok(RouteTarget::Local),
+            Ok(None) => Ok(RouteTarget::Unreachable),
+            Err(rtnetlink::Error::NetlinkError(refusal)) if is_unreachable(refusal.raw_code()) => {
+                Ok(RouteTarget::Unreachable)
             }
-            Ok(Some(_)) => Ok(Way::Here),
-            Ok(None) => Ok(Way::None),
-            Err(rtnetlink::Error::NetlinkError(refusal)) if leads_nowhere(refusal.raw_code()) => {
-                Ok(Way::None)
-            }
-            Err(error) => Err(asked("routes")(error)),
+            Err(error) => Err(request_failed("routes")(error)),
         }
     }
 
@@ -166,7 +172,7 @@ impl Netlink {
             .execute()
             .try_collect()
             .await
-            .map_err(asked("addresses"))?;
+            .map_err(request_failed("addresses"))?;
         let mut found: BTreeMap<u32, Vec<(bool, IpNet)>> = BTreeMap::new();
         for message in &messages {
             if let Some(address) = global_address(message) {
@@ -183,13 +189,13 @@ impl Netlink {
     }
 
     /// The devices by which default routes leave.
-    async fn ways_out(&self) -> Result<BTreeSet<u32>, NetlinkError> {
+    async fn default_route_devices(&self) -> Result<BTreeSet<u32>, NetlinkError> {
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         let mut devices = BTreeSet::new();
-        for question in [v4, v6] {
-            let mut routes = self.handle.route().get(question).execute();
-            while let Some(route) = routes.try_next().await.map_err(asked("routes"))? {
+        for request in [v4, v6] {
+            let mut routes = self.handle.route().get(request).execute();
+            while let Some(route) = routes.try_next().await.map_err(request_failed("routes"))? {
                 if is_default(&route) {
                     devices.extend(leaves_by(&route));
                 }
@@ -199,13 +205,13 @@ impl Netlink {
     }
 }
 
-/// What the kernel answers where no route, or one that forbids, leads to an address.
-fn leads_nowhere(code: i32) -> bool {
+/// Whether this errno means that no route, or one that forbids, leads to an address.
+fn is_unreachable(code: i32) -> bool {
     [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
 }
 
-fn asked(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
-    move |error| NetlinkError::Asked { what, error }
+fn request_failed(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
+    move |error| NetlinkError::Request { what, error }
 }
 
 /// On a router, routes come and go all the time; of them only default routes matter.
@@ -247,7 +253,7 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.port_of = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => link.has_peer_elsewhere = true,
+            LinkAttribute::LinkNetNsId(_) => link.has_peer_in_other_netns = true,
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.iter().find_map(kind).unwrap_or_default()
             }

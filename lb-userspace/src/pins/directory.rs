@@ -1,0 +1,291 @@
+//! The directory of pins: `<bpffs>/weir/v<version>/maps/<NAME>`, `links/<interface index>-<attach
+//! point>` and `links/cgroup-<program>`. The version is the layout's; bpffs allows no dots in names.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{MapData, MapInfo};
+use lb_common::maps::{self, Capacities};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::attach_point::AttachPoint;
+use super::error::PinError;
+use super::shape::Shape;
+use crate::host::syscall;
+
+/// The directory of one layout version on one BPF file system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pins {
+    directory: PathBuf,
+}
+
+impl Pins {
+    /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Makes the directories, unless they exist.
+    ///
+    /// # Errors
+    /// [`PinError::NotBpffs`], [`PinError::File`]
+    pub fn create(&self) -> Result<(), PinError> {
+        let existing = self.directory.ancestors().find(|path| path.exists());
+        if !existing.is_some_and(is_bpffs) {
+            return Err(PinError::NotBpffs(self.bpffs().into()));
+        }
+        for directory in [self.maps(), self.links()] {
+            fs::create_dir_all(&directory).map_err(|error| PinError::file(&directory, error))?;
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Asks for maps of this version to be there.
+    ///
+    /// # Errors
+    /// [`PinError::Nothing`], [`PinError::OtherVersion`], [`PinError::File`]
+    pub fn require(&self) -> Result<(), PinError> {
+        if !entries(&self.maps())?.is_empty() {
+            return Ok(());
+        }
+        match self.versions()?.into_iter().find(|path| *path != self.directory) {
+            Some(other) => Err(PinError::OtherVersion(other)),
+            None => Err(PinError::Nothing(self.directory.clone())),
+        }
+    }
+
+    /// Compares what is pinned with what this build wants, and touches nothing.
+    ///
+    /// # Errors
+    /// [`PinError::OtherVersion`], [`PinError::OtherMap`], [`PinError::Map`], [`PinError::File`]
+    pub fn compare(&self, capacities: &Capacities) -> Result<(), PinError> {
+        let mut versions = self.versions()?.into_iter();
+        if let Some(other) = versions.find(|path| *path != self.directory) {
+            return Err(PinError::OtherVersion(other));
+        }
+        for map in maps::pinned() {
+            let Some(there) = self.shape(map)? else {
+                continue;
+            };
+            let wanted = Shape::wanted(map, capacities);
+            if there != wanted {
+                return Err(PinError::OtherMap {
+                    name: map.name,
+                    path: self.map(map),
+                    there,
+                    wanted,
+                    next: there.next_step(&wanted),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the pinned map looks like; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn shape(&self, map: &maps::Map) -> Result<Option<Shape>, PinError> {
+        let path = self.map(map);
+        if !path.exists() {
+            return Ok(None);
+        }
+        match MapInfo::from_pin(&path) {
+            Ok(info) => Ok(Some(Shape::of(&info))),
+            Err(error) => Err(PinError::Map { path, error }),
+        }
+    }
+
+    /// Bytes of the kernel's memory that the pinned map takes; `None` if /proc does not say.
+    #[must_use]
+    pub fn memory(&self, map: &maps::Map) -> Option<u64> {
+        // By its pin: to open it by its id takes CAP_SYS_ADMIN, which an agent's container has not.
+        let map = MapData::from_pin(self.map(map)).ok()?;
+        let number = map.fd().as_fd().as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"))?;
+        line.trim().parse().ok()
+    }
+
+    /// The pin of `map`.
+    #[must_use]
+    pub fn map(&self, map: &maps::Map) -> PathBuf {
+        self.maps().join(map.name)
+    }
+
+    /// The pin of the link at `attach point` of the device with interface index `device`.
+    #[must_use]
+    pub fn link(&self, device: u32, point: AttachPoint) -> PathBuf {
+        self.links().join(format!("{device}-{point}"))
+    }
+
+    /// The pin of the link by which the program `name` is on a control group.
+    #[must_use]
+    pub fn socket_link(&self, name: &str) -> PathBuf {
+        self.links().join(format!("cgroup-{name}"))
+    }
+
+    /// Every link on a device that is pinned.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn all_links(&self) -> Result<Vec<(u32, AttachPoint)>, PinError> {
+        Ok(entries(&self.links())?
+            .iter()
+            .filter_map(|path| {
+                let (device, point) = path.file_name()?.to_str()?.split_once('-')?;
+                Some((device.parse().ok()?, AttachPoint::from_name(point)?))
+            })
+            .collect())
+    }
+
+    /// Removes the pin of a link, if it is there.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn remove_link(&self, device: u32, point: AttachPoint) -> Result<(), PinError> {
+        let pin = self.link(device, point);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(PinError::file(&pin, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes every pin of every version, links first; returns what was removed.
+    ///
+    /// # Errors
+    /// [`PinError::File`]; what was removed before stays removed.
+    pub fn remove_all(&self) -> Result<Vec<PathBuf>, PinError> {
+        let mut removed = Vec::new();
+        for version in self.versions()? {
+            for folder in ["links", "maps"] {
+                let folder = version.join(folder);
+                for pin in entries(&folder)? {
+                    if is_link(&pin) {
+                        // Its pin removed, a link would live on until a kernel thread gets to it.
+                        let _ = syscall::detach_pinned_link(&pin);
+                    }
+                    fs::remove_file(&pin).map_err(|error| PinError::file(&pin, error))?;
+                    removed.push(pin);
+                }
+                remove_directory(&folder)?;
+            }
+            remove_directory(&version)?;
+        }
+        remove_directory(self.home())?;
+        Ok(removed)
+    }
+
+    /// `<bpffs>/weir/v*`
+    fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
+        let mut versions = entries(self.home())?;
+        versions.retain(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.strip_prefix('v'))
+                .is_some_and(|number| number.parse::<u32>().is_ok())
+        });
+        Ok(versions)
+    }
+
+    /// The directory given as `--bpffs`.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        self.home().parent().unwrap_or(&self.directory)
+    }
+
+    /// `<bpffs>/weir`
+    fn home(&self) -> &Path {
+        self.directory.parent().unwrap_or(&self.directory)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.directory.join("maps")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.directory.join("links")
+    }
+}
+
+/// Whether a removed pin was a link's.
+#[must_use]
+pub fn is_link(pin: &Path) -> bool {
+    pin.parent().is_some_and(|folder| folder.ends_with("links"))
+}
+
+/// Whether `path` is on a BPF file system.
+#[must_use]
+pub fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// What a directory holds, sorted; nothing if it does not exist.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinError> {
+    let found = match fs::read_dir(directory) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(PinError::file(directory, error)),
+    };
+    let mut paths = found
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| PinError::file(directory, error))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove_directory(directory: &Path) -> Result<(), PinError> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(PinError::file(directory, error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_elsewhere_is_refused_with_the_command_that_mounts_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Pins::at(&directory.path().join("weir/v1")).create().unwrap_err();
+        assert!(error.to_string().contains("mount -t bpf"), "{error}");
+        assert!(!directory.path().join("weir").exists());
+    }
+
+    #[test]
+    fn pins_of_another_version_are_reported_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = directory.path().join("weir/v999999");
+        fs::create_dir_all(&other).unwrap();
+        let pins = Pins::at(&directory.path().join("weir/v1"));
+        let capacities = Capacities {
+            services: 1,
+            frontends: 1,
+            slots: 1,
+            backends: 1,
+            conntrack: 1,
+            half_open: 1,
+            affinity: 1,
+        };
+        let error = pins.compare(&capacities).unwrap_err();
+        assert!(matches!(error, PinError::OtherVersion(path) if path == other));
+        assert!(other.exists());
+        assert_eq!(pins.remove_all().unwrap(), Vec::<PathBuf>::new());
+        assert!(!directory.path().join("weir").exists());
+    }
+}

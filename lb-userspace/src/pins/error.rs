@@ -1,0 +1,71 @@
+//! Why pins cannot be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lb_common::layout;
+
+use super::shape::Shape;
+
+/// Why pins cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The directory is not on a BPF file system.
+    #[error(
+        "{0} is not on a BPF file system, where programs and maps outlive the agent; mount one \
+         (mount -t bpf bpf /sys/fs/bpf) or name one with --bpffs"
+    )]
+    NotBpffs(PathBuf),
+    /// A map with another layout or size is pinned.
+    #[error(
+        "the map {name} at {path} is {there}, but this weir, as configured, wants {wanted}; {next}"
+    )]
+    OtherMap {
+        /// The map.
+        name: &'static str,
+        /// Its pin.
+        path: PathBuf,
+        /// What is pinned.
+        there: Shape,
+        /// What is wanted.
+        wanted: Shape,
+        /// What to do.
+        next: &'static str,
+    },
+    /// Another version's pins are there.
+    #[error(
+        "{0} holds programs and connections of another version of weir, whose maps this one \
+         (layout v{version}) cannot read; run `weir detach`, which ends translated connections, \
+         and then `weir run` again, or go back to that version",
+        version = layout::VERSION
+    )]
+    OtherVersion(PathBuf),
+    /// No agent has been here.
+    #[error(
+        "nothing of weir's is pinned at {0}: start `weir run` first, or name the BPF file system \
+         that it uses with --bpffs"
+    )]
+    Nothing(PathBuf),
+    /// A map that is pinned could not be read.
+    #[error("the map pinned at {path} could not be opened: {error}; run `weir check`")]
+    Map {
+        /// Its pin.
+        path: PathBuf,
+        /// The cause.
+        error: aya::maps::MapError,
+    },
+    /// A file or directory could not be made, read or removed.
+    #[error("{path}: {error}; weir needs to read and write there: run it as root")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+}
+
+impl PinError {
+    pub(super) fn file(path: &Path, error: io::Error) -> Self {
+        Self::File { path: path.into(), error }
+    }
+}
