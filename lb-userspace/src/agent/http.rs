@@ -1,10 +1,18 @@
-//! Starts what others ask the agent by HTTP.
+//! The agent's HTTP servers: health and metrics, and the health-check ports of Services, which follow
+//! the plan. Each is a task of its own.
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::config::Config;
 use crate::maps::kernel::KernelStore;
-use crate::observe::{BindError, Moment, Observer, Server, Tables, health_routes, metrics_routes};
+use crate::model::{HealthChecks, Warning};
+use crate::observe::{
+    BindError, HealthCheckServers, Moment, Observer, Server, Tables, health_routes, metrics_routes,
+};
 
-/// Starts the servers that `config` asks for; metrics come from `observer` and from `maps`.
+/// Starts the servers of health and metrics that `config` asks for; metrics come from `observer` and from
+/// `maps`.
 ///
 /// # Errors
 /// [`BindError`] where an address has to be free and is not.
@@ -28,4 +36,49 @@ pub(super) async fn start(
         server.start(servers.must_bind).await?;
     }
     Ok(())
+}
+
+/// The health-check ports of Services.
+#[derive(Debug)]
+pub(super) struct HealthCheckPorts {
+    wanted: watch::Sender<HealthChecks>,
+    failures: watch::Receiver<Vec<Warning>>,
+    /// The ports that cannot be listened on, as last received.
+    failed: Vec<Warning>,
+    task: JoinHandle<()>,
+}
+
+impl HealthCheckPorts {
+    /// Starts with no port, on the node called `node`.
+    pub(super) fn start(node: &str, observer: &Observer) -> Self {
+        let (wanted, follow) = watch::channel(HealthChecks::new());
+        let (failed, failures) = watch::channel(Vec::new());
+        let metrics = observer.metrics().clone();
+        let servers = HealthCheckServers::new(node, observer.health(), metrics, Moment::now);
+        let task = tokio::spawn(servers.run(follow, failed));
+        Self { wanted, failures, failed: Vec::new(), task }
+    }
+
+    /// These are the ports from now on; those that could not be listened on are tried again at once.
+    pub(super) fn set(&self, checks: HealthChecks) {
+        self.wanted.send_replace(checks);
+    }
+
+    /// Waits until other ports than before cannot be listened on; returns the new ones.
+    ///
+    /// # Errors
+    /// The servers' task was ended by a panic.
+    pub(super) async fn changed(&mut self) -> Result<Vec<Warning>, JoinError> {
+        if self.failures.changed().await.is_err() {
+            (&mut self.task).await?;
+        }
+        let now = self.failures.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.failed, now);
+        Ok(self.failed.iter().filter(|warning| !before.contains(warning)).cloned().collect())
+    }
+
+    /// The ports that cannot be listened on.
+    pub(super) fn warnings(&self) -> &[Warning] {
+        &self.failed
+    }
 }

@@ -1,4 +1,4 @@
-//! What the agent tells people and systemd of its work.
+//! Log lines and systemd notifications.
 
 use tracing::{error, info, warn};
 
@@ -11,7 +11,7 @@ pub fn loaded(config: &Config, tc: Tc, without_xdp: Option<&LoadError>) {
     let (version, node) = (env!("CARGO_PKG_VERSION"), &config.node_name);
     info!(%node, %tc, pins = %config.pin_directory.display(), "weir {version}: programs loaded");
     if let Some(error) = without_xdp {
-        warn!("TC does without XDP: {error}");
+        warn!("no XDP, TC alone: {error}");
     }
 }
 
@@ -19,17 +19,17 @@ pub fn loaded(config: &Config, tc: Tc, without_xdp: Option<&LoadError>) {
 pub fn ready() {
     info!("ready");
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!("systemd could not be told: {error}");
+        warn!("systemd could not be notified: {error}");
     }
 }
 
-/// What has changed about devices.
-pub fn of_devices(before: &[AttachedDevice], after: &[AttachedDevice]) {
+/// Devices that have changed.
+pub fn device_changes(before: &[AttachedDevice], after: &[AttachedDevice]) {
     let index = |attached: &AttachedDevice| attached.device.link.index;
     for attached in after {
         let known = before.iter().find(|known| index(known) == index(attached));
         if known != Some(attached) {
-            of_device(known, attached);
+            device_change(known, attached);
         }
     }
     let gone =
@@ -39,12 +39,12 @@ pub fn of_devices(before: &[AttachedDevice], after: &[AttachedDevice]) {
     }
 }
 
-fn of_device(known: Option<&AttachedDevice>, attached: &AttachedDevice) {
+fn device_change(before: Option<&AttachedDevice>, attached: &AttachedDevice) {
     for error in &attached.errors {
         error!("{error}");
     }
     let (name, reason) = (&attached.device.link.name, attached.device.reason);
-    let before = known.map(|known| (known.device.role, &known.attach_points));
+    let before = before.map(|before| (before.device.role, &before.attach_points));
     match (before, attached.device.role) {
         (Some(before), role) if before == (role, &attached.attach_points) => {}
         (None | Some((None, _)), None) => {}

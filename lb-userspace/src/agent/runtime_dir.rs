@@ -1,5 +1,5 @@
-//! The agent's place on the node: a directory of its own below `/run/weir`, by whose lock one agent
-//! at a time works on a pin directory, and where it says how it is.
+//! The agent's runtime directory below `/run/weir`: by its lock one agent at a time works on a pin
+//! directory, and its status file says how that agent is.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,25 +12,25 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::status::Status;
 
-/// Below this every agent has its place.
+/// Below this every agent has its directory.
 const HOME: &str = "/run/weir";
 
-/// The file by whose lock others see that a place is taken. It is not the one that decides who gets
-/// the place: then a reader could keep an agent from starting.
-const TAKEN: &str = "taken";
+/// The file by whose lock others see that an agent runs. It is not the one that decides which agent may
+/// run: then a reader could keep an agent from starting.
+const RUNNING: &str = "running";
 
-/// Why an agent has no place.
+/// Why an agent has no runtime directory.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum RuntimeDirError {
     /// Another agent works on the same pins.
     #[error(
-        "weir run is at work on {pins} already{}; stop it first", 
+        "weir run works on {pins} already{}; stop it first",
         process.map(|id| format!(" (process {id})")).unwrap_or_default()
     )]
-    Taken {
+    Locked {
         /// Its pins.
         pins: PathBuf,
-        /// Its process, if it has said so.
+        /// Its process, if its status file names it.
         process: Option<u32>,
     },
     /// The directory or a file in it cannot be used.
@@ -43,29 +43,29 @@ pub enum PlaceError {
     },
 }
 
-/// A place that is ours while this value lives. What stands in it stays.
+/// A runtime directory that is ours while this value lives. Its files stay.
 #[derive(Debug)]
-pub struct Place {
+pub struct RuntimeDir {
     directory: PathBuf,
     _lock: Flock<File>,
-    _taken: Flock<File>,
+    _running: Flock<File>,
 }
 
-impl Place {
-    /// Takes the place of the agent that works on `pins`.
+impl RuntimeDir {
+    /// Locks the runtime directory of the agent that works on `pins`.
     ///
     /// # Errors
-    /// [`PlaceError`]
-    pub fn take(pins: &Path) -> Result<Self, PlaceError> {
-        Self::take_below(Path::new(HOME), pins)
+    /// [`RuntimeDirError`]
+    pub fn lock(pins: &Path) -> Result<Self, RuntimeDirError> {
+        Self::lock_below(Path::new(HOME), pins)
     }
 
-    fn take_below(home: &Path, pins: &Path) -> Result<Self, PlaceError> {
+    fn lock_below(home: &Path, pins: &Path) -> Result<Self, RuntimeDirError> {
         let directory = directory(home, pins);
         fs::create_dir_all(&directory).map_err(|error| file(&directory, error))?;
         remove_orphans(home);
         let Some(lock) = lock(&directory)? else {
-            return Err(PlaceError::Taken {
+            return Err(RuntimeDirError::Locked {
                 pins: pins.into(),
                 process: read(&directory).ok().map(|status| status.process),
             });
@@ -75,18 +75,18 @@ impl Place {
             .and_then(|()| (&*lock).write_all(bpffs))
             .map_err(|error| file(&directory, error))?;
         // Readers hold this one for a moment, so it is waited for.
-        let path = directory.join(TAKEN);
-        let taken = File::create(&path).map_err(|error| file(&path, error))?;
-        let taken = Flock::lock(taken, FlockArg::LockExclusive)
+        let path = directory.join(RUNNING);
+        let running = File::create(&path).map_err(|error| file(&path, error))?;
+        let running = Flock::lock(running, FlockArg::LockExclusive)
             .map_err(|(_, error)| file(&path, error.into()))?;
-        Ok(Self { directory, _lock: lock, _taken: taken })
+        Ok(Self { directory, _lock: lock, _running: running })
     }
 
-    /// Says how the agent is, in one step: a reader sees the old or the new status.
+    /// Writes the status file in one step: a reader sees the old or the new status.
     ///
     /// # Errors
-    /// [`PlaceError::File`]
-    pub fn say(&self, status: &Status) -> Result<(), PlaceError> {
+    /// [`RuntimeDirError::File`]
+    pub fn write_status(&self, status: &Status) -> Result<(), RuntimeDirError> {
         let path = self.directory.join("status.json");
         let next = self.directory.join("status.json.next");
         let write = || {
@@ -98,20 +98,20 @@ impl Place {
         write().map_err(|error: io::Error| file(&path, error))
     }
 
-    /// Gives the place up and removes it.
+    /// Removes the directory.
     ///
     /// # Errors
-    /// [`PlaceError::File`]
-    pub fn remove(self) -> Result<(), PlaceError> {
+    /// [`RuntimeDirError::File`]
+    pub fn remove(self) -> Result<(), RuntimeDirError> {
         fs::remove_dir_all(&self.directory).map_err(|error| file(&self.directory, error))
     }
 }
 
-/// What the agent that works, or last worked, on `pins` has said; `None` if there was none.
+/// The status of the agent that works, or last worked, on `pins`; `None` if there was none.
 ///
 /// # Errors
-/// [`PlaceError::File`]
-pub fn status(pins: &Path) -> Result<Option<Status>, PlaceError> {
+/// [`RuntimeDirError::File`]
+pub fn status(pins: &Path) -> Result<Option<Status>, RuntimeDirError> {
     let directory = directory(Path::new(HOME), pins);
     match read(&directory) {
         Ok(status) => Ok(Some(status)),
@@ -120,30 +120,30 @@ pub fn status(pins: &Path) -> Result<Option<Status>, PlaceError> {
     }
 }
 
-/// Whether an agent is at work on `pins`.
+/// Whether an agent works on `pins`.
 ///
 /// # Errors
-/// [`PlaceError::File`]
-pub fn is_taken(pins: &Path) -> Result<bool, PlaceError> {
-    is_taken_below(Path::new(HOME), pins)
+/// [`RuntimeDirError::File`]
+pub fn is_running(pins: &Path) -> Result<bool, RuntimeDirError> {
+    is_running_below(Path::new(HOME), pins)
 }
 
-fn is_taken_below(home: &Path, pins: &Path) -> Result<bool, PlaceError> {
-    let path = directory(home, pins).join(TAKEN);
-    let taken = match File::open(&path) {
-        Ok(taken) => taken,
+fn is_running_below(home: &Path, pins: &Path) -> Result<bool, RuntimeDirError> {
+    let path = directory(home, pins).join(RUNNING);
+    let running = match File::open(&path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(file(&path, error)),
     };
-    match Flock::lock(taken, FlockArg::LockSharedNonblock) {
+    match Flock::lock(running, FlockArg::LockSharedNonblock) {
         Ok(_) => Ok(false),
         Err((_, Errno::EWOULDBLOCK)) => Ok(true),
         Err((_, error)) => Err(file(&path, error.into())),
     }
 }
 
-/// The lock of a place, unless somebody has it.
-fn lock(directory: &Path) -> Result<Option<Flock<File>>, PlaceError> {
+/// The lock of a runtime directory, unless another agent has it.
+fn lock(directory: &Path) -> Result<Option<Flock<File>>, RuntimeDirError> {
     let path = directory.join("lock");
     let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let lock = open.map_err(|error| file(&path, error))?;
@@ -154,7 +154,7 @@ fn lock(directory: &Path) -> Result<Option<Flock<File>>, PlaceError> {
     }
 }
 
-/// Removes the places of agents that are gone together with their BPF file system, as those of
+/// Removes the directories of agents that are gone together with their BPF file system, as those of
 /// labs are. What cannot be removed is left to the next agent.
 fn remove_orphans(home: &Path) {
     for directory in fs::read_dir(home).into_iter().flatten().flatten() {
@@ -196,8 +196,8 @@ fn directory(home: &Path, pins: &Path) -> PathBuf {
     home.join(if name.is_empty() { "-" } else { &name })
 }
 
-fn file(path: &Path, error: io::Error) -> PlaceError {
-    PlaceError::File { path: path.into(), error }
+fn file(path: &Path, error: io::Error) -> RuntimeDirError {
+    RuntimeDirError::File { path: path.into(), error }
 }
 
 #[cfg(test)]
@@ -209,52 +209,52 @@ mod tests {
     }
 
     #[test]
-    fn a_second_agent_on_the_same_pins_is_refused_and_told_of_the_first() {
+    fn a_second_agent_on_the_same_pins_is_refused_and_the_first_is_named() {
         let home = tempfile::tempdir().unwrap();
         let pins = Path::new("/sys/fs/bpf/weir/v1");
-        let place = Place::take_below(home.path(), pins).unwrap();
-        place.say(&status(false)).unwrap();
-        let error = Place::take_below(home.path(), pins).unwrap_err();
+        let runtime_dir = RuntimeDir::lock_below(home.path(), pins).unwrap();
+        runtime_dir.write_status(&status(false)).unwrap();
+        let error = RuntimeDir::lock_below(home.path(), pins).unwrap_err();
         assert!(error.to_string().contains("(process 7); stop it"), "{error}");
-        Place::take_below(home.path(), Path::new("/other/weir/v1")).unwrap();
-        assert!(is_taken_below(home.path(), pins).unwrap());
-        drop(place);
-        assert!(!is_taken_below(home.path(), pins).unwrap());
-        Place::take_below(home.path(), pins).unwrap();
+        RuntimeDir::lock_below(home.path(), Path::new("/other/weir/v1")).unwrap();
+        assert!(is_running_below(home.path(), pins).unwrap());
+        drop(runtime_dir);
+        assert!(!is_running_below(home.path(), pins).unwrap());
+        RuntimeDir::lock_below(home.path(), pins).unwrap();
     }
 
     #[test]
-    fn the_latest_status_is_read_until_the_place_is_removed() {
+    fn the_latest_status_is_read_until_the_directory_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let pins = Path::new("/sys/fs/bpf/weir/v1");
-        let place = Place::take_below(home.path(), pins).unwrap();
+        let runtime_dir = RuntimeDir::lock_below(home.path(), pins).unwrap();
         let directory = directory(home.path(), pins);
         for ready in [false, true] {
-            place.say(&status(ready)).unwrap();
+            runtime_dir.write_status(&status(ready)).unwrap();
             assert_eq!(read(&directory).unwrap(), status(ready));
         }
-        place.remove().unwrap();
+        runtime_dir.remove().unwrap();
         assert!(!directory.exists());
     }
 
     #[test]
-    fn the_place_of_an_agent_that_is_gone_with_its_bpffs_is_removed_by_the_next_agent() {
+    fn the_directory_of_an_agent_that_is_gone_with_its_bpffs_is_removed_by_the_next_agent() {
         let home = tempfile::tempdir().unwrap();
         let (stays, goes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let place = |bpffs: &Path| directory(home.path(), &bpffs.join("weir/v1"));
-        let take = |bpffs: &Path| Place::take_below(home.path(), &bpffs.join("weir/v1"));
+        let path = |bpffs: &Path| directory(home.path(), &bpffs.join("weir/v1"));
+        let lock = |bpffs: &Path| RuntimeDir::lock_below(home.path(), &bpffs.join("weir/v1"));
         let gone = goes.path().to_owned();
         for bpffs in [stays.path(), &gone] {
-            drop(take(bpffs).unwrap());
+            drop(lock(bpffs).unwrap());
         }
         goes.close().unwrap();
-        drop(take(&stays.path().join("other")).unwrap());
-        assert!(place(stays.path()).exists());
-        assert!(!place(&gone).exists());
+        drop(lock(&stays.path().join("other")).unwrap());
+        assert!(path(stays.path()).exists());
+        assert!(!path(&gone).exists());
     }
 
     #[test]
-    fn different_bpffs_have_different_places_and_versions_share_one() {
+    fn different_bpffs_have_different_directories_and_versions_share_one() {
         let of = |pins: &str| directory(Path::new(HOME), Path::new(pins));
         assert_eq!(of("/sys/fs/bpf/weir/v1"), Path::new("/run/weir/sys-fs-bpf"));
         assert_eq!(of("/sys/fs/bpf/weir/v1"), of("/sys/fs/bpf/weir/v2"));

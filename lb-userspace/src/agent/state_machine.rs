@@ -39,12 +39,12 @@ pub enum Event {
         /// Why the next one failed; then no later one was tried.
         result: Result<(), MapError>,
     },
-    /// A sweep of all connection tables begins.
-    SweepBegun,
-    /// That sweep has seen every entry that was there when it began and is there still (half-open
+    /// A garbage collection of all conntrack tables starts.
+    GcStarted,
+    /// That collection has seen every entry that was there when it started and is there still (half-open
     /// ones first, since entries move from there to the established ones); they refer to these
     /// backends.
-    Swept(BackendSet),
+    GcFinished(BackendSet),
     /// The maps were read again, and hold this.
     Reread(Contents),
 }
@@ -57,26 +57,26 @@ pub enum Effect {
     /// Do these operations in their order up to the first that fails, then send
     /// [`Event::Written`]. No other write is asked for in between.
     Write(Arc<[Operation]>),
-    /// The first complete plan is in the kernel. Told once.
+    /// The first complete plan is in the kernel. Returned once.
     Ready,
-    /// A warning that is new: to be logged. Those that hold are [`Agent::warnings`].
-    Warning(Warning),
+    /// A warning is new: log it. Those that hold are [`Agent::warnings`].
+    Warn(Warning),
 }
 
-/// What the agent knows.
+/// What the agent knows of the cluster, the node and the maps.
 #[derive(Debug)]
 pub struct Agent {
     cluster: Cluster,
-    here: ThisNode,
-    /// Whether the devices in `here` have been told.
+    node: ThisNode,
+    /// Whether the devices in `node` are known.
     knows_devices: bool,
     settings: Settings,
     /// What the maps hold.
     contents: Contents,
-    /// Whether something was learned that no plan has taken in.
+    /// Whether something has changed since the last plan.
     is_behind: bool,
-    /// Whether a tick has been asked for.
-    is_woken: bool,
+    /// Whether a tick is requested.
+    is_tick_requested: bool,
     /// What is being written.
     writing: Option<Writing>,
     /// Writes that failed since the last that did not.
@@ -86,9 +86,9 @@ pub struct Agent {
     plans: u64,
     from_source: Vec<Warning>,
     from_plan: Vec<Warning>,
-    /// Retired backends that the sweep under way has to find no connection of.
-    suspects: Option<BackendSet>,
-    /// Retired backends that no connection refers to.
+    /// Retired backends that are free if the collection under way finds no flow to them.
+    gc_candidates: Option<BackendSet>,
+    /// Retired backends that no conntrack entry refers to.
     unreferenced: BackendSet,
 }
 
@@ -105,24 +105,24 @@ impl Agent {
     pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
         Self {
             cluster: Cluster::default(),
-            here: ThisNode { name: name.into(), devices: Vec::new() },
+            node: ThisNode { name: name.into(), devices: Vec::new() },
             knows_devices: false,
             settings,
             contents,
             is_behind: false,
-            is_woken: false,
+            is_tick_requested: false,
             writing: None,
             failures: 0,
             is_ready: false,
             plans: 0,
             from_source: Vec::new(),
             from_plan: Vec::new(),
-            suspects: None,
+            gc_candidates: None,
             unreferenced: BackendSet::default(),
         }
     }
 
-    /// Takes an event in; answers with what is to be done, in this order.
+    /// Takes an event in; returns what is to be done, in this order.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Cluster(change) => {
@@ -130,22 +130,24 @@ impl Agent {
                 self.wake()
             }
             Event::Devices(devices) => {
-                self.is_behind |= !self.knows_devices || self.here.devices != devices;
+                self.is_behind |= !self.knows_devices || self.node.devices != devices;
                 self.knows_devices = true;
-                self.here.devices = devices;
+                self.node.devices = devices;
                 self.wake()
             }
-            Event::Source(warnings) => self.warning(warnings, |agent| &mut agent.from_source),
+            Event::Source(warnings) => {
+                self.replace_warnings(warnings, |agent| &mut agent.from_source)
+            }
             Event::Tick => {
-                self.is_woken = false;
+                self.is_tick_requested = false;
                 self.plan()
             }
             Event::Written { done, result } => self.written(done, &result),
-            Event::SweepBegun => {
-                self.suspects = Some(self.contents.retired());
+            Event::GcStarted => {
+                self.gc_candidates = Some(self.contents.retired());
                 Vec::new()
             }
-            Event::Swept(referenced) => self.swept(&referenced),
+            Event::GcFinished(referenced) => self.gc_finished(&referenced),
             Event::Reread(contents) => self.reread(contents),
         }
     }
@@ -162,10 +164,10 @@ impl Agent {
         &self.cluster
     }
 
-    /// What load balancers may ask this node, and what is to be counted for the answer.
+    /// The health-check ports of this node, each with its number of local endpoints.
     #[must_use]
     pub fn health_checks(&self) -> HealthChecks {
-        health_checks(&self.cluster, &self.here, &self.settings.nodeport_addresses)
+        health_checks(&self.cluster, &self.node, &self.settings.nodeport_addresses)
     }
 
     /// All warnings that hold: the source's, then the plan's.
@@ -195,14 +197,14 @@ impl Agent {
         self.cluster.synced && self.knows_devices
     }
 
-    /// Asks for a tick if there is something to plan, all is known that a plan needs, and nothing is
-    /// under way that ends with one. After a failure the tick asked for then is the one that
+    /// Requests a tick if there is something to plan, all is known that a plan needs, and nothing is
+    /// under way that ends with one. After a failure the tick requested then is the one that
     /// counts: changes do not make a full map less full.
     fn wake(&mut self) -> Vec<Effect> {
-        if !self.is_behind || !self.may_plan() || self.is_woken || self.writing.is_some() {
+        if !self.is_behind || !self.may_plan() || self.is_tick_requested || self.writing.is_some() {
             return Vec::new();
         }
-        self.is_woken = true;
+        self.is_tick_requested = true;
         vec![Effect::WakeIn(COALESCE)]
     }
 
@@ -212,9 +214,9 @@ impl Agent {
         }
         self.is_behind = false;
         let unreferenced = std::mem::take(&mut self.unreferenced);
-        let plan = plan(&self.cluster, &self.here, &self.settings, &self.contents, &unreferenced);
+        let plan = plan(&self.cluster, &self.node, &self.settings, &self.contents, &unreferenced);
         let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
-        let mut effects = self.warning(plan.warnings, |agent| &mut agent.from_plan);
+        let mut effects = self.replace_warnings(plan.warnings, |agent| &mut agent.from_plan);
         if operations.is_empty() {
             effects.extend(self.settled());
         } else {
@@ -232,10 +234,10 @@ impl Agent {
         for operation in writing.operations.iter().take(done) {
             self.contents.apply(operation);
         }
-        self.spare_those_in_use();
+        self.forget_serving();
         if result.is_err() {
             self.is_behind = true;
-            self.is_woken = true;
+            self.is_tick_requested = true;
             // A write that got somewhere is not one that is stuck.
             self.failures = if done > 0 { 1 } else { self.failures + 1 };
             let delay = RETRY.saturating_mul(2u32.saturating_pow(self.failures - 1));
@@ -254,47 +256,46 @@ impl Agent {
         if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
     }
 
-    /// What a sweep has found, or is about to find, of a backend no longer counts once it serves
-    /// again.
-    fn spare_those_in_use(&mut self) {
+    /// A backend that serves again is no candidate for removal any more.
+    fn forget_serving(&mut self) {
         let (v4, v6) = (&self.contents.v4.backends, &self.contents.v6.backends);
-        for set in self.suspects.iter_mut().chain([&mut self.unreferenced]) {
+        for set in self.gc_candidates.iter_mut().chain([&mut self.unreferenced]) {
             set.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
             set.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
         }
     }
 
-    fn swept(&mut self, referenced: &BackendSet) -> Vec<Effect> {
-        let Some(suspects) = self.suspects.take() else {
+    fn gc_finished(&mut self, referenced: &BackendSet) -> Vec<Effect> {
+        let Some(gc_candidates) = self.gc_candidates.take() else {
             return Vec::new();
         };
-        self.unreferenced = suspects.without(referenced);
+        self.unreferenced = gc_candidates.without(referenced);
         self.is_behind |= !self.unreferenced.is_empty();
         self.wake()
     }
 
-    /// Somebody else may have written to the maps. While we write ourselves, what was read is
-    /// neither before nor after.
+    /// Another process may have written to the maps. What was read while we write ourselves is neither
+    /// before nor after, and does not count.
     fn reread(&mut self, contents: Contents) -> Vec<Effect> {
         if self.writing.is_some() || contents == self.contents {
             return Vec::new();
         }
         self.contents = contents;
-        self.suspects = None;
+        self.gc_candidates = None;
         self.unreferenced = BackendSet::default();
         self.is_behind = true;
         self.wake()
     }
 
-    fn warning(
+    fn replace_warnings(
         &mut self,
         mut warnings: Vec<Warning>,
-        kept: fn(&mut Self) -> &mut Vec<Warning>,
+        list: fn(&mut Self) -> &mut Vec<Warning>,
     ) -> Vec<Effect> {
         warnings.sort_unstable();
-        let before = std::mem::replace(kept(self), warnings);
-        let new = kept(self).iter().filter(|warning| before.binary_search(warning).is_err());
-        new.cloned().map(Effect::Warning).collect()
+        let before = std::mem::replace(list(self), warnings);
+        let new = list(self).iter().filter(|warning| before.binary_search(warning).is_err());
+        new.cloned().map(Effect::Warn).collect()
     }
 }
 

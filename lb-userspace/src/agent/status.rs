@@ -1,13 +1,15 @@
-//! What an agent says of itself to other processes: that which is in no map.
+//! The agent's status for other processes: what is in no map.
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::attach::AttachedDevice;
+use crate::config::Config;
+use crate::datapath::attach::{AttachedDevice, Tc};
 use crate::model::{DeviceRole, Warning};
 
-/// How the agent is; `status.json` in its place.
+/// The content of `status.json` in the runtime directory.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Its process.
@@ -16,7 +18,7 @@ pub struct Status {
     pub started: u64,
     /// Its version.
     pub version: String,
-    /// The node it believes to be on.
+    /// The node's name.
     pub node: String,
     /// The first complete plan is in the kernel.
     pub ready: bool,
@@ -25,15 +27,32 @@ pub struct Status {
     /// Whose sockets are balanced: `host`, `all` or `off`.
     #[serde(default)]
     pub socket_balancing: String,
-    /// The control group whose processes' sockets are, once programs are on it.
+    /// The control group that the socket programs are attached to, if they are.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
     /// What could not be honoured in the cluster's objects.
     pub warnings: Vec<WarningText>,
-    /// What is not as it should be, each with what to do.
+    /// What failed on this node, each with what to do.
     pub errors: Vec<String>,
     /// Devices with a role.
     pub devices: Vec<DeviceStatus>,
+}
+
+impl Status {
+    /// The status of this process, which starts now.
+    #[must_use]
+    pub fn of_start(config: &Config, tc: Tc) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            process: std::process::id(),
+            started: since_1970.as_secs(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: config.node_name.clone(),
+            tc: tc.to_string(),
+            socket_balancing: config.socket_balancing.to_string(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A [`Warning`] as text.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::runtime::Builder;
 
 use super::Pins;
-use crate::agent::runtime_dir::Place;
+use crate::agent::runtime_dir::RuntimeDir;
 use crate::datapath::attach;
 use crate::host::devices::Netlink;
 use crate::pins;
@@ -55,11 +55,11 @@ impl fmt::Display for Removed {
 /// An agent is at work, or something could not be removed; what was removed before stays removed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = args.pins.directory();
-    let place = Place::take(&directory)?;
+    let runtime_dir = RuntimeDir::lock(&directory)?;
     let filters = remove_filters()?;
     let pinned = pins::Pins::at(&directory).remove_all()?;
     let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
-    place.remove()?;
+    runtime_dir.remove()?;
     let removed = Removed { links, maps: pinned.len() - links, filters };
     super::print(removed)?;
     Ok(ExitCode::SUCCESS)

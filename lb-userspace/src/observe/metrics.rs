@@ -44,9 +44,9 @@ pub struct Metrics {
     livez: Family<Label<u16>, Counter>,
     /// 1 once the first complete plan is in the kernel.
     pub ready: Gauge,
-    /// Warnings that hold.
+    /// Warnings about objects that hold.
     pub object_warnings: Gauge,
-    /// Devices and writes that are not as they should be.
+    /// Errors of this node that hold.
     pub node_errors: Gauge,
     /// Addresses at which load balancers can ask about a Service.
     pub health_checks: Gauge,
@@ -59,8 +59,8 @@ pub struct Metrics {
     connection_capacity: Family<Label<&'static str>, Gauge>,
     /// Connection entries that were removed because their flow was over.
     pub connections_expired: Counter,
-    /// UDP sockets of processes that were ended because nobody serves where they are connected.
-    pub udp_sockets_ended: Counter,
+    /// Destroyed UDP sockets of removed backends.
+    pub udp_sockets_destroyed: Counter,
     events: Family<Label<&'static str>, Counter>,
 }
 
@@ -87,7 +87,7 @@ impl Default for Metrics {
             connection_entries: Family::default(),
             connection_capacity: Family::default(),
             connections_expired: Counter::default(),
-            udp_sockets_ended: Counter::default(),
+            udp_sockets_destroyed: Counter::default(),
             events: Family::default(),
         }
     }
@@ -100,12 +100,12 @@ fn programming_buckets() -> impl Iterator<Item = f64> {
 }
 
 impl Metrics {
-    /// `/healthz` was answered with this status.
+    /// `/healthz` responded with this status.
     pub fn healthz(&self, code: u16) {
         self.healthz.get_or_create(&[("code", code)]).inc();
     }
 
-    /// `/livez` was answered with this status.
+    /// `/livez` responded with this status.
     pub fn livez(&self, code: u16) {
         self.livez.get_or_create(&[("code", code)]).inc();
     }
@@ -163,7 +163,7 @@ impl Metrics {
         );
         registry.register(
             "sync_proxy_rules_last_queued_timestamp_seconds",
-            "When a change was last heard that has to get into the kernel, in seconds since 1970",
+            "When a change that has to get into the kernel last came, in seconds since 1970",
             self.queued.clone(),
         );
         registry.register(
@@ -173,7 +173,7 @@ impl Metrics {
         );
         registry.register(
             "sync_proxy_rules_service_changes",
-            "Changes of Services heard",
+            "Changes of Services",
             self.services.clone(),
         );
         registry.register(
@@ -183,17 +183,17 @@ impl Metrics {
         );
         registry.register(
             "sync_proxy_rules_endpoint_changes",
-            "Changes of EndpointSlices heard",
+            "Changes of EndpointSlices",
             self.slices.clone(),
         );
         registry.register(
             "proxy_healthz",
-            "Answers of /healthz by their HTTP status",
+            "Responses of /healthz by their HTTP status",
             self.healthz.clone(),
         );
         registry.register(
             "proxy_livez",
-            "Answers of /livez by their HTTP status",
+            "Responses of /livez by their HTTP status",
             self.livez.clone(),
         );
     }
@@ -208,12 +208,12 @@ impl Metrics {
         );
         registry.register(
             "object_warnings",
-            "Things in the cluster's objects that cannot be honoured; weir show services lists them",
+            "Warnings about objects of the cluster; weir show services lists them",
             self.object_warnings.clone(),
         );
         registry.register(
             "node_errors",
-            "Devices and writes that are not as they should be; weir show status lists them",
+            "Errors of this node, of devices and of writes to maps; weir show status lists them",
             self.node_errors.clone(),
         );
         registry.register(
@@ -238,7 +238,7 @@ impl Metrics {
         );
         registry.register(
             "connection_entries",
-            "Entries in a connection table, two per flow, when it was last swept",
+            "Entries in a connection table, two per flow, at the last garbage collection",
             self.connection_entries.clone(),
         );
         registry.register(
@@ -252,13 +252,13 @@ impl Metrics {
             self.connections_expired.clone(),
         );
         registry.register(
-            "udp_sockets_ended",
-            "UDP sockets of processes ended because whom they were connected to serves no more",
-            self.udp_sockets_ended.clone(),
+            "udp_sockets_destroyed",
+            "Connected UDP sockets of the node's processes destroyed because their backend was removed",
+            self.udp_sockets_destroyed.clone(),
         );
         registry.register(
             "kubernetes_events",
-            "Events about what cannot be honoured, by what became of them: written, failed, dropped",
+            "Events about warnings, by result: written, failed, dropped",
             self.events.clone(),
         );
     }
@@ -340,7 +340,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.healthz(200);
         metrics.services.inc();
-        metrics.udp_sockets_ended.inc_by(2);
+        metrics.udp_sockets_destroyed.inc_by(2);
         let (content_type, text) = exposition(&metrics.registry(), "*/*").unwrap();
         assert!(content_type.starts_with("text/plain; version=0.0.4"));
         assert!(!text.contains("# EOF"));
@@ -351,7 +351,7 @@ mod tests {
             "\nkubeproxy_proxy_healthz_total{code=\"200\"} 1\n",
             "# TYPE kubeproxy_network_programming_duration_seconds histogram\n",
             "\nkubeproxy_network_programming_duration_seconds_bucket{le=\"300.0\"} 0\n",
-            "\nweir_udp_sockets_ended_total 2\n",
+            "\nweir_udp_sockets_destroyed_total 2\n",
             "# TYPE weir_build_info gauge\n",
             &format!("\nweir_build_info{{version=\"{version}\"}} 1\n"),
         ] {

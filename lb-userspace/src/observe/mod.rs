@@ -1,6 +1,6 @@
 //! What others see of the agent: health and metrics over HTTP, with kube-proxy's addresses, names
-//! and meanings. The agent tells an [`Observer`] what happens; the servers are tasks of their own
-//! that read what it has told, and the maps.
+//! and meanings. The agent reports what happens to an [`Observer`]; the servers are tasks of their own
+//! that read it, and the maps.
 
 mod health;
 mod health_checks;
@@ -31,19 +31,19 @@ impl Moment {
     }
 }
 
-/// What the agent tells of itself.
+/// What the agent reports of itself.
 #[derive(Debug)]
 pub struct Observer {
     metrics: Metrics,
     health: watch::Sender<Health>,
     /// When it began to watch: what the cluster did before is not its slowness.
     started: SystemTime,
-    /// What was heard since the last plan was in the kernel.
-    waiting: Waiting,
+    /// What changed since the last plan was in the kernel.
+    pending: Pending,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Pending {
     services: BTreeSet<Name>,
     slices: BTreeSet<Name>,
     /// When what the slices follow happened, since 1970.
@@ -58,7 +58,7 @@ impl Observer {
             metrics: Metrics::default(),
             health: watch::Sender::new(health),
             started: now.time,
-            waiting: Waiting::default(),
+            pending: Pending::default(),
         }
     }
 
@@ -74,16 +74,16 @@ impl Observer {
         self.health.subscribe()
     }
 
-    /// The cluster told something new.
-    pub fn heard(&mut self, change: &Change, now: Moment) {
+    /// The cluster changed.
+    pub fn changed(&mut self, change: &Change, now: Moment) {
         self.metrics.queued.set(metrics::seconds(now.time));
         match change {
             Change::Service(service) => self.service(&service.name),
             Change::ServiceGone(name) => self.service(name),
             Change::Slice(slice) => {
                 let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-                let news = slice.triggered.filter(|triggered| *triggered > started);
-                self.waiting.triggers.extend(news);
+                let triggered = slice.triggered.filter(|triggered| *triggered > started);
+                self.pending.triggers.extend(triggered);
                 self.slice(&slice.name);
             }
             Change::SliceGone(name) => self.slice(name),
@@ -97,20 +97,20 @@ impl Observer {
 
     fn service(&mut self, name: &Name) {
         self.metrics.services.inc();
-        self.waiting.services.insert(name.clone());
-        self.tell_waiting();
+        self.pending.services.insert(name.clone());
+        self.set_pending();
     }
 
     fn slice(&mut self, name: &Name) {
         self.metrics.slices.inc();
-        self.waiting.slices.insert(name.clone());
-        self.tell_waiting();
+        self.pending.slices.insert(name.clone());
+        self.set_pending();
     }
 
-    fn tell_waiting(&self) {
+    fn set_pending(&self) {
         let number = |names: &BTreeSet<Name>| i64::try_from(names.len()).unwrap_or(i64::MAX);
-        self.metrics.services_pending.set(number(&self.waiting.services));
-        self.metrics.slices_pending.set(number(&self.waiting.slices));
+        self.metrics.services_pending.set(number(&self.pending.services));
+        self.metrics.slices_pending.set(number(&self.pending.slices));
     }
 
     /// Something is known that is not in the kernel.
@@ -123,12 +123,12 @@ impl Observer {
         self.metrics.sync_duration.observe(time.as_secs_f64());
     }
 
-    /// A plan is in the kernel with all that was heard.
+    /// A plan is in the kernel with all changes so far.
     pub fn applied(&mut self, now: Moment) {
-        let waiting = mem::take(&mut self.waiting);
-        self.tell_waiting();
+        let pending = mem::take(&mut self.pending);
+        self.set_pending();
         let since_1970 = now.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        for triggered in waiting.triggers {
+        for triggered in pending.triggers {
             // The cluster's clock may be ahead of ours.
             let took = since_1970.saturating_sub(triggered);
             self.metrics.programming_duration.observe(took.as_secs_f64());
@@ -143,8 +143,8 @@ impl Observer {
         self.metrics.write_failed(error.map());
     }
 
-    /// The connection tables were swept.
-    pub fn swept(&self, sweep: &Sweep) {
+    /// A conntrack garbage collection has finished.
+    pub fn gc_finished(&self, sweep: &Sweep) {
         self.metrics.connections_expired.inc_by(sweep.removed);
         for fill in &sweep.tables {
             self.metrics.connections(fill);

@@ -80,9 +80,9 @@ fn expect_lines(text: &str, lines: &[&str]) {
 fn changes_are_pending_until_a_plan_is_in_the_kernel() {
     let mut observer = observer();
     let now = Moment::now();
-    observer.heard(&slice(None), now);
-    observer.heard(&slice(None), now);
-    observer.heard(&Change::ServiceGone(Name::new("default", "web")), now);
+    observer.changed(&slice(None), now);
+    observer.changed(&slice(None), now);
+    observer.changed(&Change::ServiceGone(Name::new("default", "web")), now);
     expect_lines(
         &scraped(&observer, reading()),
         &[
@@ -111,8 +111,8 @@ fn the_way_into_the_kernel_is_timed_from_the_clusters_change_and_only_once() {
     let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap();
     // Before the agent watched; then two seconds before the plan was in the kernel.
     let later = start.time + Duration::from_secs(10);
-    observer.heard(&slice(Some(since_1970(start.time) - Duration::from_secs(100))), start);
-    observer.heard(&slice(Some(since_1970(later))), start);
+    observer.changed(&slice(Some(since_1970(start.time) - Duration::from_secs(100))), start);
+    observer.changed(&slice(Some(since_1970(later))), start);
     for _ in 0..2 {
         let time = later + Duration::from_millis(1500);
         observer.applied(Moment { time, ..start });
@@ -201,7 +201,7 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
     observer.metrics().write_failed("SLOTS");
     observer.metrics().events("written", 1);
     let tables = vec![Fill { map: "CONNTRACK_V4", entries: 2, capacity: 10 }];
-    observer.swept(&Sweep { tables, ..Sweep::default() });
+    observer.gc_finished(&Sweep { tables, ..Sweep::default() });
     let text = scraped(&observer, reading());
     let there: BTreeSet<(&str, &str)> = text
         .lines()

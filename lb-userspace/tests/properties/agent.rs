@@ -18,7 +18,7 @@ fn run(agent: &mut Agent, store: &mut FaultyStore, event: Event) -> Vec<Effect> 
         match &effect {
             Effect::Write(operations) => effects.extend(agent.on(write(store, operations))),
             Effect::WakeIn(_) => effects.extend(agent.on(Event::Tick)),
-            Effect::Ready | Effect::Warning(_) => {}
+            Effect::Ready | Effect::Warn(_) => {}
         }
         seen.push(effect);
     }
@@ -36,8 +36,8 @@ fn write(store: &mut FaultyStore, operations: &[Operation]) -> Event {
 
 /// Sweeps connection tables that are empty.
 fn sweep(agent: &mut Agent, store: &mut FaultyStore) {
-    run(agent, store, Event::SweepBegun);
-    run(agent, store, Event::Swept(BackendSet::default()));
+    run(agent, store, Event::GcStarted);
+    run(agent, store, Event::GcFinished(BackendSet::default()));
 }
 
 /// What leads from one cluster to another.

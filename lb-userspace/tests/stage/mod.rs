@@ -119,7 +119,7 @@ impl Stage {
             BackendSet { v4: referenced::<V4>(&self.world), v6: referenced::<V6>(&self.world) };
         // A write that fails loses what the sweep has found.
         for _ in 0..20 {
-            self.play(vec![Event::SweepBegun, Event::Swept(referenced.clone())]);
+            self.play(vec![Event::GcStarted, Event::GcFinished(referenced.clone())]);
         }
         None
     }
@@ -140,7 +140,7 @@ impl Stage {
                 match effect {
                     Effect::Write(operations) => events.push_front(self.write(&operations)),
                     Effect::WakeIn(_) => events.push_back(Event::Tick),
-                    Effect::Ready | Effect::Warning(_) => {}
+                    Effect::Ready | Effect::Warn(_) => {}
                 }
             }
         }

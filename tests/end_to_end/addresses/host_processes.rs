@@ -124,7 +124,7 @@ fn a_connected_udp_socket_is_destroyed_when_its_backend_is_removed() -> Result<(
     let sockets: Vec<_> = ends.iter().map(|end| connected(lab, *end)).collect::<Result<_>>()?;
     let are_counted = |all: u64| {
         until("all are counted", CHANGE, || {
-            let ended = fixture.count("weir_udp_sockets_ended_total")?;
+            let ended = fixture.count("weir_udp_sockets_destroyed_total")?;
             ensure!(ended == all, "{ended} of {all}");
             Ok(())
         })

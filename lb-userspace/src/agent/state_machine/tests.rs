@@ -87,7 +87,7 @@ fn none() -> Event {
 }
 
 #[test]
-fn nothing_is_planned_before_everything_was_told_once_and_devices_are_known() {
+fn nothing_is_planned_before_everything_was_listed_once_and_devices_are_known() {
     let mut agent = agent();
     assert_eq!(agent.on(Event::Cluster(service("web"))), []);
     assert_eq!(agent.on(Event::Cluster(Change::Synced)), []);
@@ -146,7 +146,7 @@ fn what_a_failed_write_did_reach_is_not_written_again() {
 }
 
 #[test]
-fn ready_is_told_once() {
+fn ready_is_returned_once() {
     let (mut agent, operations) = writing();
     assert!(!agent.is_ready());
     assert_eq!(agent.on(all(&operations)), [Effect::Ready]);
@@ -173,13 +173,13 @@ fn what_others_wrote_to_the_maps_is_put_right() {
 }
 
 #[test]
-fn a_warning_is_told_once_for_as_long_as_it_holds() {
+fn a_warning_is_logged_once_for_as_long_as_it_holds() {
     let mut agent = agent();
     let warning = Warning { about: "cluster.yaml:6".into(), text: "cannot be read".into() };
-    let told = || Event::Source(vec![warning.clone()]);
-    assert_eq!(agent.on(told()), [Effect::Warning(warning.clone())]);
-    assert_eq!(agent.on(told()), []);
+    let event = || Event::Source(vec![warning.clone()]);
+    assert_eq!(agent.on(event()), [Effect::Warn(warning.clone())]);
+    assert_eq!(agent.on(event()), []);
     assert_eq!(agent.warnings().collect::<Vec<_>>(), [&warning]);
     assert_eq!(agent.on(Event::Source(Vec::new())), []);
-    assert_eq!(agent.on(told()), [Effect::Warning(warning.clone())]);
+    assert_eq!(agent.on(event()), [Effect::Warn(warning.clone())]);
 }

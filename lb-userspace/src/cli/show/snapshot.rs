@@ -64,7 +64,7 @@ impl Snapshot {
             traffic,
             flows: Flows::read(pins)?,
             status: runtime_dir::status(pins.directory())?,
-            is_running: runtime_dir::is_taken(pins.directory())?,
+            is_running: runtime_dir::is_running(pins.directory())?,
         })
     }
 

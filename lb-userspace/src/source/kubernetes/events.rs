@@ -45,6 +45,14 @@ pub struct EventCounts {
     pub dropped: u64,
 }
 
+impl EventCounts {
+    /// The counts with the names of their results.
+    #[must_use]
+    pub const fn by_result(&self) -> [(&'static str, u64); 3] {
+        [("written", self.written), ("failed", self.failed), ("dropped", self.dropped)]
+    }
+}
+
 /// What an Event is for, as scripts that look for Events name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {

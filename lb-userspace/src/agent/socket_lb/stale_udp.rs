@@ -1,5 +1,5 @@
-//! Which UDP sockets of processes are connected where nobody serves any more. A decision over values;
-//! who finds the sockets and ends them is `datapath::sock_destroy`.
+//! Which connected UDP sockets are stale: a decision over values. `datapath::sock_destroy` lists the
+//! sockets and destroys them.
 
 use std::net::SocketAddr;
 
@@ -9,45 +9,45 @@ use lb_common::socket::UdpConnected;
 
 use crate::maps::{Contents, FamilyContents};
 
-/// Why a socket is stranded.
+/// Why a socket is stale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stranded {
-    /// The backend that it was given when it dialled does not serve any more.
+pub enum Staleness {
+    /// The backend that it was given at connect(2) does not serve any more.
     BackendGone,
-    /// It is connected to a frontend, which was none when it dialled; or no program saw it dial.
+    /// It is connected to a frontend, which was none at connect(2); or no program saw that call.
     AtFrontend,
 }
 
-/// Why a socket that is connected to `peer`, and was given what is `dialled`, is stranded; `None` if it
+/// Why a socket that is connected to `peer`, and was given the backend in `dialled`, is stale; `None` if it
 /// is not.
-pub fn stranded(
+pub fn staleness(
     peer: SocketAddr,
     dialled: Option<&UdpConnected>,
     contents: &Contents,
-) -> Option<Stranded> {
-    among(peer, dialled, &contents.v4).or_else(|| among(peer, dialled, &contents.v6))
+) -> Option<Staleness> {
+    in_family(peer, dialled, &contents.v4).or_else(|| in_family(peer, dialled, &contents.v6))
 }
 
-fn among<A: Address>(
+fn in_family<A: Address>(
     peer: SocketAddr,
     dialled: Option<&UdpConnected>,
     rows: &FamilyContents<A>,
-) -> Option<Stranded> {
+) -> Option<Staleness> {
     let address = A::from_ip(peer.ip())?;
-    // It may have been connected elsewhere since.
-    let here = |dialled: &&UdpConnected| {
+    // It may have been connected to another address since.
+    let is_peer = |dialled: &&UdpConnected| {
         dialled.address == UdpConnected::address(&address) && dialled.port == u32::from(peer.port())
     };
-    // A backend may be a frontend, too, such as a pod of the node's own network at an external IP: what
-    // was dialled comes first.
-    if let Some(dialled) = dialled.filter(here) {
+    // A backend may be a frontend, too, such as a pod of the node's own network at an external IP: the
+    // backend comes first.
+    if let Some(dialled) = dialled.filter(is_peer) {
         let row = rows.backends.get(&dialled.id);
         let serves =
             row.is_some_and(|row| row.generation == dialled.generation && row.is_serving());
-        return (!serves).then_some(Stranded::BackendGone);
+        return (!serves).then_some(Staleness::BackendGone);
     }
     let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
-    rows.frontends.contains_key(&frontend).then_some(Stranded::AtFrontend)
+    rows.frontends.contains_key(&frontend).then_some(Staleness::AtFrontend)
 }
 
 #[cfg(test)]
@@ -82,28 +82,28 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_stranded_once_its_backend_serves_no_more() {
+    fn a_socket_is_stale_once_its_backend_serves_no_more() {
         let serving = contents(Backend::<V4>::SERVING);
         let dialled = dialled(&serving);
-        let is_stranded = |dialled: Option<&UdpConnected>, contents: &Contents| {
-            stranded(POD.into(), dialled, contents) == Some(Stranded::BackendGone)
+        let is_stale = |dialled: Option<&UdpConnected>, contents: &Contents| {
+            staleness(POD.into(), dialled, contents) == Some(Staleness::BackendGone)
         };
-        assert!(!is_stranded(Some(&dialled), &serving));
-        assert!(is_stranded(Some(&dialled), &contents(0)));
-        assert!(is_stranded(Some(&dialled), &Contents::default()));
+        assert!(!is_stale(Some(&dialled), &serving));
+        assert!(is_stale(Some(&dialled), &contents(0)));
+        assert!(is_stale(Some(&dialled), &Contents::default()));
         let mut anew = serving.clone();
         anew.v4.backends.get_mut(&BackendId(7)).unwrap().generation = 4;
-        assert!(is_stranded(Some(&dialled), &anew));
-        // Who has dialled the pod by itself, or another end since, is left alone.
-        assert!(!is_stranded(None, &contents(0)));
-        let elsewhere = UdpConnected { port: 54, ..dialled };
-        assert!(!is_stranded(Some(&elsewhere), &contents(0)));
+        assert!(is_stale(Some(&dialled), &anew));
+        // A process that connected to the pod itself, or to another address since, is left alone.
+        assert!(!is_stale(None, &contents(0)));
+        let other_port = UdpConnected { port: 54, ..dialled };
+        assert!(!is_stale(Some(&other_port), &contents(0)));
     }
 
     #[test]
-    fn a_socket_is_stranded_where_a_service_has_come_to_be_since() {
+    fn a_socket_is_stale_where_a_service_has_come_to_be_since() {
         let mut contents = Contents::default();
-        assert_eq!(stranded(DNS.into(), None, &contents), None);
+        assert_eq!(staleness(DNS.into(), None, &contents), None);
         let row = FrontendRow {
             service: ServiceId(1),
             pools: [Pool::empty(EmptyPoolReason::NoEndpoint); 3],
@@ -111,7 +111,7 @@ mod tests {
             flags: 0,
         };
         contents.v4.frontends.insert(frontend(DNS), row);
-        assert_eq!(stranded(DNS.into(), None, &contents), Some(Stranded::AtFrontend));
+        assert_eq!(staleness(DNS.into(), None, &contents), Some(Staleness::AtFrontend));
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             flags: 0,
         };
         serving.v4.frontends.insert(frontend(POD), row);
-        assert_eq!(stranded(POD.into(), Some(&dialled), &serving), None);
-        assert_eq!(stranded(POD.into(), None, &serving), Some(Stranded::AtFrontend));
+        assert_eq!(staleness(POD.into(), Some(&dialled), &serving), None);
+        assert_eq!(staleness(POD.into(), None, &serving), Some(Staleness::AtFrontend));
     }
 }

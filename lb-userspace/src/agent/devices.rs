@@ -1,0 +1,125 @@
+//! Keeps the programs attached to the node's devices, and those for sockets to the control group.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::error::RunError;
+use super::log;
+use super::socket_lb::SocketLb;
+use super::status::DeviceStatus;
+use crate::config::Config;
+use crate::datapath::attach::{AttachedDevice, Attachments, Tc};
+use crate::host::devices::{Netlink, NetlinkError, Selection, classify};
+use crate::model::{NodeDevice, Sockets};
+use crate::pins::Pins;
+
+/// How soon a reconciliation that left errors is repeated.
+const RETRY_IN: Duration = Duration::from_secs(2);
+
+/// The node's devices and what is attached to them.
+pub struct Devices {
+    netlink: Netlink,
+    selection: Selection,
+    attachments: Attachments,
+    attached: Vec<AttachedDevice>,
+    socket_lb: SocketLb,
+    retry_at: Option<Instant>,
+}
+
+impl Devices {
+    /// Loads the programs onto the maps in `pins`. Nothing is attached yet.
+    ///
+    /// # Errors
+    /// [`RunError`]; what was in the kernel before still is.
+    pub async fn load(config: &Config, pins: &Pins, tc: Tc) -> Result<Self, RunError> {
+        let netlink = Netlink::open()?;
+        let selection =
+            Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
+        check_names(&netlink, &selection).await?;
+        let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        log::loaded(config, tc, attachments.without_xdp());
+        Ok(Self {
+            netlink,
+            selection,
+            attachments,
+            attached: Vec::new(),
+            socket_lb: SocketLb::new(config),
+            retry_at: None,
+        })
+    }
+
+    /// What the plan must know of socket load balancing.
+    pub fn sockets_for_plan(&mut self) -> Sockets {
+        self.socket_lb.for_plan(&mut self.attachments)
+    }
+
+    /// Socket load balancing, as it is attached now.
+    pub const fn socket_lb(&self) -> &SocketLb {
+        &self.socket_lb
+    }
+
+    /// Waits until devices have changed, or what failed is due to be tried again. The future may be
+    /// dropped and made anew; nothing is missed.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Closed`]
+    pub async fn changed(&mut self) -> Result<(), NetlinkError> {
+        let retry = async {
+            match self.retry_at {
+                Some(time) => sleep_until(time).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.netlink.changed() => changed,
+            () = retry => Ok(()),
+        }
+    }
+
+    /// Attaches and detaches what the devices that are there now call for; returns them as the plan sees
+    /// them, or nothing if they could not be listed. What fails is tried again soon.
+    pub async fn reconcile(&mut self) -> Option<Vec<NodeDevice>> {
+        self.retry_at = Some(Instant::now() + RETRY_IN);
+        let links = self.netlink.links().await.inspect_err(|error| warn!("{error}")).ok()?;
+        let attached = self.attachments.reconcile(&classify(&links, &self.selection));
+        let attached = attached.inspect_err(|error| warn!("{error}")).ok()?;
+        self.socket_lb.reconcile(&mut self.attachments);
+        log::device_changes(&self.attached, &attached);
+        self.attached = attached;
+        if self.errors().next().is_none() {
+            self.retry_at = None;
+        }
+        Some(self.attached.iter().filter_map(AttachedDevice::to_node_device).collect())
+    }
+
+    /// Forgets what is known to be attached: the next [`Devices::reconcile`] attaches everything again,
+    /// which mends what others changed.
+    pub fn invalidate(&mut self) {
+        self.attachments.forget();
+        self.socket_lb.invalidate();
+    }
+
+    /// What failed, and what to do.
+    pub fn errors(&self) -> impl Iterator<Item = &String> {
+        self.attached.iter().flat_map(|device| &device.errors).chain(self.socket_lb.error())
+    }
+
+    /// The devices with a role.
+    pub fn status(&self) -> Vec<DeviceStatus> {
+        self.attached.iter().filter_map(DeviceStatus::of).collect()
+    }
+}
+
+/// A device that a flag names in full has to be there; a pattern may fit one that comes later.
+async fn check_names(netlink: &Netlink, selection: &Selection) -> Result<(), RunError> {
+    for (flag, name) in selection.unmatched(&netlink.links().await?) {
+        if !name.contains(['*', '?', '[']) {
+            return Err(RunError::MissingDevice { flag, name });
+        }
+        warn!("{flag}: no device fits {name} yet");
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Writes to the maps, and what the last write failed for.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::maps::kernel::KernelStore;
+use crate::maps::{Contents, MapError, MapStore, Operation};
+
+/// The maps.
+pub struct MapWriter {
+    store: KernelStore,
+    /// What the last write failed for.
+    error: Option<String>,
+    /// Whether that is still to be logged, together with when it is tried again.
+    is_unlogged: bool,
+}
+
+impl MapWriter {
+    pub const fn new(store: KernelStore) -> Self {
+        Self { store, error: None, is_unlogged: false }
+    }
+
+    /// Does these operations up to the first that fails; returns how many are done, and why the next one
+    /// failed.
+    pub fn write(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
+        for (done, operation) in operations.iter().enumerate() {
+            if let Err(error) = self.store.apply(operation) {
+                self.error = Some(error.to_string());
+                self.is_unlogged = true;
+                return (done, Err(error));
+            }
+        }
+        self.error = None;
+        info!(operations = operations.len(), "maps written");
+        (operations.len(), Ok(()))
+    }
+
+    /// Logs what the last write failed for, once.
+    pub fn log_retry(&mut self, retry_in: Duration) {
+        if let Some(error) = self.error.as_ref().filter(|_| self.is_unlogged) {
+            warn!(?retry_in, "{error}");
+            self.is_unlogged = false;
+        }
+    }
+
+    /// What the last write failed for.
+    pub const fn error(&self) -> Option<&String> {
+        self.error.as_ref()
+    }
+
+    /// What the maps hold.
+    ///
+    /// # Errors
+    /// That they cannot be read.
+    pub fn read(&self) -> Result<Contents, MapError> {
+        self.store.read()
+    }
+}
