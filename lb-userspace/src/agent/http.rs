@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::maps::kernel::KernelStore;
 use crate::model::{HealthChecks, Warning};
 use crate::observe::{
-    BindError, HealthCheckServers, Moment, Observer, Server, Tables, health_routes, metrics_routes,
+    BindError, HealthCheckServers, HealthEndpoints, MetricsEndpoints, Moment, Observer, Server,
+    Tables,
 };
 
 /// Starts the servers of health and metrics that `config` asks for; metrics come from `observer` and from
@@ -23,16 +24,17 @@ pub(super) async fn start(
 ) -> Result<(), BindError> {
     let servers = &config.servers;
     if let Some(address) = servers.healthz.0 {
-        let routes = health_routes(observer.health(), observer.metrics().clone(), Moment::now);
-        let server = Server::new("--healthz-bind-address", address, routes);
+        let endpoints =
+            HealthEndpoints::new(observer.health(), observer.metrics().clone(), Moment::now);
+        let server = Server::new("--healthz-bind-address", address, endpoints);
         server.start(servers.must_bind).await?;
     }
     if let Some(address) = servers.metrics.0 {
         let mut registry = observer.metrics().registry();
         let tables = Tables::new(maps, observer.metrics().read_failures.clone());
         registry.register_collector(Box::new(tables));
-        let routes = metrics_routes(registry, config.to_json());
-        let server = Server::new("--metrics-bind-address", address, routes);
+        let endpoints = MetricsEndpoints::new(registry, &config.to_json());
+        let server = Server::new("--metrics-bind-address", address, endpoints);
         server.start(servers.must_bind).await?;
     }
     Ok(())

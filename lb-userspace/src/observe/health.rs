@@ -1,6 +1,6 @@
 //! Whether the agent keeps up, and whether this node is to get traffic from outside: the state
 //! behind `/healthz`, `/livez` and `/readyz`, with kube-proxy's meaning (KEP-3836). It reads no
-//! clock; whoever asks says what time it is.
+//! clock; the caller says what time it is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +18,15 @@ pub struct Moment {
     pub time: SystemTime,
 }
 
-/// How the agent and its node are.
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), time: SystemTime::now() }
+    }
+}
+
+/// The health of the agent and of its node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Health {
     timeout: Duration,
@@ -30,23 +38,23 @@ pub struct Health {
     is_ready: bool,
 }
 
-/// What is known of this node's own Node object.
+/// This node's own Node object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum NodeState {
-    /// Nothing, and the source may have none.
-    Untold,
-    /// It is there.
+    /// Not seen yet, and the source may have none.
+    Optional,
+    /// It exists.
     Known {
         /// It is going away.
         leaving: bool,
     },
-    /// There is none, or none any more.
+    /// It does not exist, or not any more.
     Absent,
 }
 
-/// What an address answers.
+/// What a health endpoint responds.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub struct HealthResponse {
     /// 200 rather than 503.
     pub is_ok: bool,
     /// The body.
@@ -71,7 +79,7 @@ pub struct Report {
     pub status: BTreeMap<&'static str, FamilyReport>,
 }
 
-/// How an address family is.
+/// The health of an address family.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FamilyReport {
@@ -90,7 +98,7 @@ impl Health {
     /// Node object is known; without, also while there is none, as in manifests without Nodes.
     #[must_use]
     pub const fn new(timeout: Duration, needs_node: bool) -> Self {
-        let node = if needs_node { NodeState::Absent } else { NodeState::Untold };
+        let node = if needs_node { NodeState::Absent } else { NodeState::Optional };
         Self { timeout, behind_since: None, applied: None, node, is_ready: false }
     }
 
@@ -99,7 +107,7 @@ impl Health {
         self.behind_since.get_or_insert(now.instant);
     }
 
-    /// A plan is in the kernel, the first one if it was never said before.
+    /// A plan is in the kernel.
     pub const fn applied(&mut self, now: Moment) {
         self.behind_since = None;
         self.applied = Some(now.time);
@@ -110,7 +118,7 @@ impl Health {
     pub const fn node(&mut self, node: Option<&Node>) {
         self.node = match (node, self.node) {
             (Some(node), _) => NodeState::Known { leaving: node.leaving },
-            (None, NodeState::Untold) => NodeState::Untold,
+            (None, NodeState::Optional) => NodeState::Optional,
             (None, NodeState::Known { .. } | NodeState::Absent) => NodeState::Absent,
         };
     }
@@ -123,20 +131,20 @@ impl Health {
 
     /// For load balancers: whether traffic from outside is to come in here.
     #[must_use]
-    pub fn healthz(&self, now: Moment) -> Answer {
+    pub fn healthz(&self, now: Moment) -> HealthResponse {
         let eligible = match self.node {
-            NodeState::Untold => true,
+            NodeState::Optional => true,
             NodeState::Known { leaving } => !leaving,
             NodeState::Absent => false,
         };
-        self.answer(now, Some(eligible))
+        self.response(now, Some(eligible))
     }
 
-    /// For whoever restarts the agent: whether it keeps up. A node that is going away is no reason
+    /// For the livenessProbe: whether the agent keeps up. A node that is going away is no reason
     /// to kill the proxy that still serves its last connections.
     #[must_use]
-    pub fn livez(&self, now: Moment) -> Answer {
-        self.answer(now, None)
+    pub fn livez(&self, now: Moment) -> HealthResponse {
+        self.response(now, None)
     }
 
     /// Whether the agent keeps up: no change has waited too long for the kernel.
@@ -146,7 +154,7 @@ impl Health {
         !self.behind_since.is_some_and(late)
     }
 
-    fn answer(&self, now: Moment, node_eligible: Option<bool>) -> Answer {
+    fn response(&self, now: Moment, node_eligible: Option<bool>) -> HealthResponse {
         let healthy = self.keeps_up(now);
         let is_ok = healthy && node_eligible.unwrap_or(true);
         let applied = self.applied.map_or_else(|| NEVER.to_owned(), rfc3339);
@@ -160,7 +168,7 @@ impl Health {
             healthy,
             status: families.into_iter().flatten().collect(),
         };
-        Answer { is_ok, report }
+        HealthResponse { is_ok, report }
     }
 }
 
@@ -213,11 +221,11 @@ mod tests {
         health.queued(clock.at(10));
         health.queued(clock.at(60));
         assert!(health.livez(clock.at(69)).is_ok);
-        let answer = health.livez(clock.at(70));
-        assert!(!answer.is_ok && !answer.report.healthy);
-        assert_eq!(answer.report.last_updated, "2026-01-31T12:00:05Z");
-        assert_eq!(answer.report.current_time, "2026-01-31T12:01:10Z");
-        assert!(answer.report.status.values().all(|family| !family.healthy));
+        let response = health.livez(clock.at(70));
+        assert!(!response.is_ok && !response.report.healthy);
+        assert_eq!(response.report.last_updated, "2026-01-31T12:00:05Z");
+        assert_eq!(response.report.current_time, "2026-01-31T12:01:10Z");
+        assert!(response.report.status.values().all(|family| !family.healthy));
         health.applied(clock.at(80));
         assert!(health.livez(clock.at(81)).is_ok && health.is_ready());
     }
@@ -226,14 +234,14 @@ mod tests {
     fn a_node_that_is_leaving_or_gone_gets_no_traffic_but_keeps_its_proxy() {
         let clock = Clock::new();
         let mut health = Health::new(TIMEOUT, true);
-        let mut expect = |told: Option<Option<&Node>>, eligible: bool| {
-            if let Some(node) = told {
+        let mut expect = |change: Option<Option<&Node>>, eligible: bool| {
+            if let Some(node) = change {
                 health.node(node);
             }
-            let answer = health.healthz(clock.at(1));
-            assert_eq!(answer.is_ok, eligible);
-            assert_eq!(answer.report.node_eligible, Some(eligible));
-            assert!(answer.report.healthy, "the node says nothing about the agent");
+            let response = health.healthz(clock.at(1));
+            assert_eq!(response.is_ok, eligible);
+            assert_eq!(response.report.node_eligible, Some(eligible));
+            assert!(response.report.healthy, "the node says nothing about the agent");
             assert!(health.livez(clock.at(1)).is_ok);
         };
         expect(None, false);
@@ -244,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_node_is_told_none_is_missed_until_one_was_there() {
+    fn where_the_source_has_no_nodes_none_is_missed_until_one_was_there() {
         let clock = Clock::new();
         let mut health = Health::new(TIMEOUT, false);
         health.node(None);
@@ -258,7 +266,7 @@ mod tests {
     fn the_body_is_kube_proxys() {
         let clock = Clock::new();
         let mut health = Health::new(TIMEOUT, false);
-        let body = |answer: Answer| serde_json::to_string(&answer.report).unwrap();
+        let body = |response: HealthResponse| serde_json::to_string(&response.report).unwrap();
         assert_eq!(
             body(health.livez(clock.at(0))),
             r#"{"lastUpdated":"2026-01-31T12:00:00Z","currentTime":"2026-01-31T12:00:00Z","healthy":true,"status":{}}"#
@@ -280,8 +288,8 @@ mod tests {
         let clock = Clock::new();
         let mut health = Health::new(TIMEOUT, false);
         health.queued(clock.at(0));
-        let answer = health.livez(clock.at(60));
-        assert!(!answer.is_ok);
-        assert_eq!(answer.report.last_updated, NEVER);
+        let response = health.livez(clock.at(60));
+        assert!(!response.is_ok);
+        assert_eq!(response.report.last_updated, NEVER);
     }
 }

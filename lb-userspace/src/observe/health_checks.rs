@@ -1,9 +1,6 @@
 //! The servers behind `spec.healthCheckNodePort`: a load balancer asks each node whether it has
-//! endpoints of a Service and sends to those that say 200. Which servers there are follows what the
-//! agent wants; one that cannot listen is tried again.
-//!
-//! axum's server is not used: it lets connections live on after it has stopped, and what is asked over
-//! one of them after the Service is gone must get no answer, least of all that of before.
+//! endpoints of a Service and sends to those that respond 200. Which servers there are follows the
+//! plan; one that cannot listen is tried again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,35 +9,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::StatusCode;
+use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::health::{Health, Moment};
+use super::http_server::{Handler, Response, response, serve, text};
 use super::metrics::Metrics;
 use crate::model::{HealthCheck, HealthChecks, Name, Warning};
 
 /// How long to wait before an address that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to ask its next question.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// Connections to one server at a time; more wait their turn.
-const CONNECTIONS: usize = 256;
-
-/// Connections of which nobody has heard yet.
+/// Connections that are not accepted yet.
 const BACKLOG: u32 = 128;
 
 /// The servers of a node.
@@ -53,14 +41,14 @@ pub struct HealthCheckServers {
     open: BTreeMap<HealthCheck, Open>,
 }
 
-/// What all of them say of the agent.
+/// The agent's health, which all of them report.
 #[derive(Clone, Debug)]
 struct Proxy {
     health: watch::Receiver<Health>,
     now: fn() -> Moment,
 }
 
-/// A server at work; dropped, it closes.
+/// A server that runs; dropped, it closes.
 #[derive(Debug)]
 struct Open {
     local_endpoints: Arc<AtomicUsize>,
@@ -86,20 +74,20 @@ impl HealthCheckServers {
         Self { retry, ..self }
     }
 
-    /// Follows what is `wanted` until nobody can want anything any more; `unheard` is what cannot be
-    /// listened on, at each time.
+    /// Follows what is `wanted` until its sender is dropped; `failures` gets the ports that cannot be
+    /// listened on, whenever they change.
     pub async fn run(
         mut self,
         mut wanted: watch::Receiver<HealthChecks>,
-        unheard: watch::Sender<Vec<Warning>>,
+        failures: watch::Sender<Vec<Warning>>,
     ) {
         loop {
             let checks = wanted.borrow_and_update().clone();
-            let failures = self.follow(&checks).await;
-            let has_failed = !failures.is_empty();
-            unheard.send_if_modified(|before| {
-                let is_new = *before != failures;
-                *before = failures;
+            let failed = self.follow(&checks).await;
+            let has_failed = !failed.is_empty();
+            failures.send_if_modified(|before| {
+                let is_new = *before != failed;
+                *before = failed;
                 is_new
             });
             tokio::select! {
@@ -166,10 +154,10 @@ impl Open {
         Ok(Self { local_endpoints, serving: tokio::spawn(serve(listener, Arc::new(subject))) })
     }
 
-    /// When this returns, nobody listens any more, and no connection gets another answer.
+    /// When this returns, the port is closed, and no connection gets another response.
     async fn close(mut self) {
         self.serving.abort();
-        // It never ends by itself: this is the end that was just asked for.
+        // It never ends by itself: this is the abort.
         let _: Result<_, _> = (&mut self.serving).await;
     }
 }
@@ -195,34 +183,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Takes connections until it is dropped, and their tasks with it.
-async fn serve(listener: TcpListener, subject: Arc<Subject>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&subject)))),
-                Err(error) => {
-                    // Out of file descriptors, say, of which none becomes free by trying on.
-                    debug!("Service {}: no connection ({error})", subject.service);
-                    sleep(Duration::from_millis(100)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn converse(stream: TcpStream, subject: Arc<Subject>) {
-    let answer = service_fn(async |_| subject.answer());
-    let mut connection = http1::Builder::new();
-    connection.timer(TokioTimer::new()).header_read_timeout(SILENCE);
-    if let Err(error) = connection.serve_connection(TokioIo::new(stream), answer).await {
-        debug!("Service {}: a connection ended ({error})", subject.service);
-    }
-}
-
-/// What one server is asked about.
+/// What one server reports on.
 #[derive(Debug)]
 struct Subject {
     service: Name,
@@ -230,7 +191,7 @@ struct Subject {
     proxy: Proxy,
 }
 
-/// The body of an answer, as kube-proxy writes it.
+/// The body of a response, as kube-proxy writes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -245,9 +206,9 @@ struct BodyService<'a> {
     name: &'a str,
 }
 
-impl Subject {
-    /// The answer to whatever is asked.
-    fn answer(&self) -> Result<Response<Full<Bytes>>, serde_json::Error> {
+impl Handler for Subject {
+    /// The same for every path and method.
+    async fn respond(&self, _: &Parts) -> Response {
         let count = self.local_endpoints.load(Ordering::Relaxed);
         let healthy = self.proxy.health.borrow().keeps_up((self.proxy.now)());
         let body = Body {
@@ -255,15 +216,17 @@ impl Subject {
             local_endpoints: count,
             service_proxy_healthy: healthy,
         };
-        let mut response = Response::new(Full::new(with_tabs(&body)?.into()));
-        if count == 0 || !healthy {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
+        let body = match with_tabs(&body) {
+            Ok(body) => body,
+            Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        };
+        let is_ok = count > 0 && healthy;
+        let status = if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let mut response = response(status, "application/json", body);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert("x-load-balancing-endpoint-weight", count.into());
-        Ok(response)
+        response
     }
 }
 

@@ -1,5 +1,6 @@
-//! The two HTTP servers: health for load balancers and probes, metrics for this node alone. Each is
-//! a task of its own; an address that is taken is tried again until it is free.
+//! The HTTP server of health, metrics and health-check ports. It bounds what clients can take of the
+//! agent: connections at a time, and how long one may wait for a request. Dropped, it closes every
+//! connection: a client that kept one alive gets no more responses.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,25 +8,36 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
-use prometheus_client::registry::Registry;
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{info, warn};
-
-use super::health::{Answer, Health, Moment};
-use super::metrics::{Metrics, exposition};
+use tracing::{debug, info, warn};
 
 /// How long to wait for an address that is taken before it is tried again, as kube-proxy does.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to send its next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections to one server at a time; more wait in the listener's backlog.
+const MOST_CONNECTIONS: usize = 256;
+
+/// A response with its whole body.
+pub type Response = http::Response<Full<Bytes>>;
+
+/// What a server does with requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The response to a request, whose body does not matter.
+    fn respond(&self, request: &Parts) -> impl Future<Output = Response> + Send;
+}
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -39,20 +51,20 @@ pub struct BindError {
     cause: io::Error,
 }
 
-/// A server to be.
+/// A server at an address that a flag sets.
 #[derive(Debug)]
-pub struct Server {
+pub struct Server<H> {
     flag: &'static str,
     address: SocketAddr,
-    routes: Router,
+    handler: H,
     retry: Duration,
 }
 
-impl Server {
-    /// A server of `routes` at `address`, which `flag` sets.
+impl<H: Handler> Server<H> {
+    /// A server at `address`, which `flag` sets.
     #[must_use]
-    pub const fn new(flag: &'static str, address: SocketAddr, routes: Router) -> Self {
-        Self { flag, address, routes, retry: RETRY }
+    pub const fn new(flag: &'static str, address: SocketAddr, handler: H) -> Self {
+        Self { flag, address, handler, retry: RETRY }
     }
 
     /// The same with another time between tries.
@@ -61,7 +73,7 @@ impl Server {
         Self { retry, ..self }
     }
 
-    /// Listens and begins to serve; where that fails, it is said once and tried again until it does
+    /// Listens and starts to serve; where that fails, it is logged once and tried again until it does
     /// not. Ends with the runtime.
     ///
     /// # Errors
@@ -72,7 +84,7 @@ impl Server {
             Err(error) if must_bind => return Err(error),
             Err(error) => {
                 warn!("{error}; it is tried again every {} s", self.retry.as_secs());
-                drop(tokio::spawn(self.insist()));
+                drop(tokio::spawn(self.retry_bind()));
             }
         }
         Ok(())
@@ -86,7 +98,7 @@ impl Server {
         })
     }
 
-    async fn insist(self) {
+    async fn retry_bind(self) {
         loop {
             sleep(self.retry).await;
             if let Ok(listener) = self.bind().await {
@@ -97,85 +109,70 @@ impl Server {
 
     async fn serve(self, listener: TcpListener) {
         info!("{}: listening on {}", self.flag, self.address);
-        // It goes on after errors of single connections, and never ends by itself.
-        if let Err(error) = axum::serve(listener, self.routes).await {
-            warn!("{}: {error}; restart weir", self.flag);
+        serve(listener, Arc::new(self.handler)).await;
+    }
+}
+
+/// Takes connections until it is dropped, and their tasks with it.
+pub(super) async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&handler)))),
+                Err(error) => {
+                    // Out of file descriptors, say, of which none becomes free by trying on.
+                    debug!("no connection accepted: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// What the health server knows.
-#[derive(Clone)]
-struct Probed {
-    health: watch::Receiver<Health>,
-    metrics: Metrics,
-    now: fn() -> Moment,
-}
-
-/// `/healthz`, `/livez` and `/readyz`.
-pub fn health_routes(
-    health: watch::Receiver<Health>,
-    metrics: Metrics,
-    now: fn() -> Moment,
-) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state(Probed { health, metrics, now })
-}
-
-async fn healthz(State(probed): State<Probed>) -> Response {
-    let answer = probed.health.borrow().healthz((probed.now)());
-    let response = respond(answer);
-    probed.metrics.healthz(response.status().as_u16());
-    response
-}
-
-async fn livez(State(probed): State<Probed>) -> Response {
-    let answer = probed.health.borrow().livez((probed.now)());
-    let response = respond(answer);
-    probed.metrics.livez(response.status().as_u16());
-    response
-}
-
-fn respond(answer: Answer) -> Response {
-    let status = if answer.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(X_CONTENT_TYPE_OPTIONS, "nosniff")], Json(answer.report)).into_response()
-}
-
-async fn readyz(State(probed): State<Probed>) -> Response {
-    if probed.health.borrow().is_ready() {
-        "ok".into_response()
-    } else {
-        let reason = "the first complete plan is not in the kernel yet\n";
-        (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+async fn converse<H: Handler>(stream: TcpStream, handler: Arc<H>) {
+    let respond = service_fn(async |request: hyper::Request<Incoming>| {
+        let (request, _) = request.into_parts();
+        Ok::<_, Infallible>(handler.respond(&request).await)
+    });
+    let mut connection = http1::Builder::new();
+    connection.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
+    if let Err(error) = connection.serve_connection(TokioIo::new(stream), respond).await {
+        debug!("a connection ended: {error}");
     }
 }
 
-/// `/metrics` of `registry`, `/proxyMode`, `/healthz` and `/configz` with these settings.
-pub fn metrics_routes(registry: Registry, settings: Value) -> Router {
-    let registry = Arc::new(registry);
-    Router::new()
-        .route("/metrics", get(move |headers| scrape(Arc::clone(&registry), headers)))
-        .route("/proxyMode", get(async || "weir"))
-        .route("/healthz", get(async || "ok"))
-        .route("/configz", get(async move || Ok::<_, Infallible>(Json(settings.clone()))))
+/// Whether a request only reads.
+pub(super) fn is_read(request: &Parts) -> bool {
+    request.method == Method::GET || request.method == Method::HEAD
 }
 
-/// The maps are read on a thread of its own: a large cluster's take longer than the agent's loop may
-/// stand still.
-async fn scrape(registry: Arc<Registry>, headers: HeaderMap) -> Response {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let accept = accept.to_owned();
-    match spawn_blocking(move || exposition(&registry, &accept)).await {
-        Ok(Ok((content_type, text))) => ([(CONTENT_TYPE, content_type)], text).into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
-    }
+/// A response of this status, content type and body.
+pub(super) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
-    let reason = format!("metrics cannot be written ({error}): report this\n");
-    (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+/// A response of plain text.
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    response(status, "text/plain; charset=utf-8", body)
+}
+
+/// No such path.
+pub(super) fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "not found\n")
+}
+
+/// The path can only be read.
+pub(super) fn read_only() -> Response {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
 }

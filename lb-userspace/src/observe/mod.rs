@@ -2,167 +2,20 @@
 //! and meanings. The agent reports what happens to an [`Observer`]; the servers are tasks of their own
 //! that read it, and the maps.
 
+mod endpoints;
+mod exposition;
 mod health;
 mod health_checks;
+mod http_server;
 mod metrics;
-mod server;
+mod observer;
 mod tables;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{collections::BTreeSet, mem};
-
-use tokio::sync::watch;
-
-use crate::maps::MapError;
-use crate::maps::conntrack_gc::Sweep;
-use crate::model::{Change, Name, Node};
-
-pub use health::{Answer, FamilyReport, Health, Moment, Report};
+pub use endpoints::{HealthEndpoints, MetricsEndpoints};
+pub use exposition::exposition;
+pub use health::{FamilyReport, Health, HealthResponse, Moment, Report};
 pub use health_checks::HealthCheckServers;
-pub use metrics::{Metrics, exposition};
-pub use server::{BindError, Server, health_routes, metrics_routes};
+pub use http_server::{BindError, Handler, Response, Server};
+pub use metrics::Metrics;
+pub use observer::Observer;
 pub use tables::{BackendTraffic, NoLocal, Reader, Reading, Tables};
-
-impl Moment {
-    /// This moment.
-    #[must_use]
-    pub fn now() -> Self {
-        Self { instant: Instant::now(), time: SystemTime::now() }
-    }
-}
-
-/// What the agent reports of itself.
-#[derive(Debug)]
-pub struct Observer {
-    metrics: Metrics,
-    health: watch::Sender<Health>,
-    /// When it began to watch: what the cluster did before is not its slowness.
-    started: SystemTime,
-    /// What changed since the last plan was in the kernel.
-    pending: Pending,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    services: BTreeSet<Name>,
-    slices: BTreeSet<Name>,
-    /// When what the slices follow happened, since 1970.
-    triggers: Vec<Duration>,
-}
-
-impl Observer {
-    /// Of an agent that starts `now`, and is like `health`.
-    #[must_use]
-    pub fn new(health: Health, now: Moment) -> Self {
-        Self {
-            metrics: Metrics::default(),
-            health: watch::Sender::new(health),
-            started: now.time,
-            pending: Pending::default(),
-        }
-    }
-
-    /// The agent's own numbers.
-    #[must_use]
-    pub const fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Its health from now on.
-    #[must_use]
-    pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
-    }
-
-    /// The cluster changed.
-    pub fn changed(&mut self, change: &Change, now: Moment) {
-        self.metrics.queued.set(metrics::seconds(now.time));
-        match change {
-            Change::Service(service) => self.service(&service.name),
-            Change::ServiceGone(name) => self.service(name),
-            Change::Slice(slice) => {
-                let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-                let triggered = slice.triggered.filter(|triggered| *triggered > started);
-                self.pending.triggers.extend(triggered);
-                self.slice(&slice.name);
-            }
-            Change::SliceGone(name) => self.slice(name),
-            Change::Node(_)
-            | Change::NodeGone(_)
-            | Change::ServiceCidr(..)
-            | Change::ServiceCidrGone(_)
-            | Change::Synced => {}
-        }
-    }
-
-    fn service(&mut self, name: &Name) {
-        self.metrics.services.inc();
-        self.pending.services.insert(name.clone());
-        self.set_pending();
-    }
-
-    fn slice(&mut self, name: &Name) {
-        self.metrics.slices.inc();
-        self.pending.slices.insert(name.clone());
-        self.set_pending();
-    }
-
-    fn set_pending(&self) {
-        let number = |names: &BTreeSet<Name>| i64::try_from(names.len()).unwrap_or(i64::MAX);
-        self.metrics.services_pending.set(number(&self.pending.services));
-        self.metrics.slices_pending.set(number(&self.pending.slices));
-    }
-
-    /// Something is known that is not in the kernel.
-    pub fn behind(&self, now: Moment) {
-        self.health.send_modify(|health| health.queued(now));
-    }
-
-    /// Planning and writing took this long, whether or not all was written.
-    pub fn planned(&self, time: Duration) {
-        self.metrics.sync_duration.observe(time.as_secs_f64());
-    }
-
-    /// A plan is in the kernel with all changes so far.
-    pub fn applied(&mut self, now: Moment) {
-        let pending = mem::take(&mut self.pending);
-        self.set_pending();
-        let since_1970 = now.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        for triggered in pending.triggers {
-            // The cluster's clock may be ahead of ours.
-            let took = since_1970.saturating_sub(triggered);
-            self.metrics.programming_duration.observe(took.as_secs_f64());
-        }
-        self.metrics.synced.set(metrics::seconds(now.time));
-        self.metrics.ready.set(1);
-        self.health.send_modify(|health| health.applied(now));
-    }
-
-    /// A write failed.
-    pub fn failed(&self, error: &MapError) {
-        self.metrics.write_failed(error.map());
-    }
-
-    /// A conntrack garbage collection has finished.
-    pub fn gc_finished(&self, sweep: &Sweep) {
-        self.metrics.connections_expired.inc_by(sweep.removed);
-        for fill in &sweep.tables {
-            self.metrics.connections(fill);
-        }
-    }
-
-    /// This node's Node object is now so.
-    pub fn node(&self, node: Option<&Node>) {
-        self.health.send_modify(|health| health.node(node));
-    }
-
-    /// So many warnings and errors hold.
-    pub fn counts(&self, warnings: usize, errors: usize) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.object_warnings.set(number(warnings));
-        self.metrics.node_errors.set(number(errors));
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -11,15 +11,15 @@ use super::*;
 /// How long anything here may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Servers, and what they look at.
-struct Stage {
+/// Servers, and what they read.
+struct Fixture {
     servers: HealthCheckServers,
     health: watch::Sender<Health>,
     metrics: Metrics,
 }
 
-impl Stage {
-    fn set() -> Self {
+impl Fixture {
+    fn new() -> Self {
         let health = watch::Sender::new(Health::new(Duration::from_secs(60), false));
         let metrics = Metrics::default();
         let servers =
@@ -42,7 +42,7 @@ fn checks(checks: &[(&str, SocketAddr, usize)]) -> HealthChecks {
     checks.iter().map(check).collect()
 }
 
-/// An address that nobody listens on, and somebody who does.
+/// An address, and a listener there.
 fn taken() -> (SocketAddr, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     (listener.local_addr().unwrap(), listener)
@@ -52,8 +52,8 @@ fn free() -> SocketAddr {
     taken().0
 }
 
-/// Head and body of the answer to `request`.
-async fn ask(address: SocketAddr, request: &'static str) -> (String, String) {
+/// Head and body of the response to `request`.
+async fn send(address: SocketAddr, request: &'static str) -> (String, String) {
     spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -68,11 +68,11 @@ async fn ask(address: SocketAddr, request: &'static str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn the_answer_is_kube_proxys_to_every_path_and_method() {
-    let (mut stage, address) = (Stage::set(), free());
-    stage.follow(&[("web", address, 2)]).await;
+async fn the_response_is_kube_proxys_to_every_path_and_method() {
+    let (mut fixture, address) = (Fixture::new(), free());
+    fixture.follow(&[("web", address, 2)]).await;
     for request in ["GET /", "GET /healthz?a=b", "POST /any/thing", "DELETE *", "PATCH /"] {
-        let (head, body) = ask(address, request).await;
+        let (head, body) = send(address, request).await;
         assert!(head.starts_with("http/1.1 200 "), "{request}: {head}");
         for header in [
             "content-type: application/json",
@@ -91,26 +91,26 @@ async fn the_answer_is_kube_proxys_to_every_path_and_method() {
 }";
         assert_eq!(body, expected, "{request}");
     }
-    let (head, body) = ask(address, "HEAD /").await;
+    let (head, body) = send(address, "HEAD /").await;
     assert!(head.starts_with("http/1.1 200 ") && body.is_empty(), "{head} {body}");
 }
 
 #[tokio::test]
-async fn without_endpoints_here_or_with_an_agent_that_is_late_it_is_503() {
-    let (mut stage, address) = (Stage::set(), free());
-    stage.follow(&[("web", address, 0)]).await;
-    let (head, body) = ask(address, "GET /").await;
+async fn without_local_endpoints_or_with_an_agent_that_is_late_it_is_503() {
+    let (mut fixture, address) = (Fixture::new(), free());
+    fixture.follow(&[("web", address, 0)]).await;
+    let (head, body) = send(address, "GET /").await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert!(head.contains("x-load-balancing-endpoint-weight: 0"), "{head}");
     assert!(body.contains("\"localEndpoints\": 0"), "{body}");
 
-    stage.follow(&[("web", address, 1)]).await;
-    assert!(ask(address, "GET /").await.0.starts_with("http/1.1 200 "));
+    fixture.follow(&[("web", address, 1)]).await;
+    assert!(send(address, "GET /").await.0.starts_with("http/1.1 200 "));
 
     let now = Moment::now();
     let long_ago = Moment { instant: now.instant - Duration::from_secs(60), ..now };
-    stage.health.send_modify(|health| health.queued(long_ago));
-    let (head, body) = ask(address, "GET /").await;
+    fixture.health.send_modify(|health| health.queued(long_ago));
+    let (head, body) = send(address, "GET /").await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert!(head.contains("x-load-balancing-endpoint-weight: 1"), "{head}");
     assert!(body.contains("\"serviceProxyHealthy\": false"), "{body}");
@@ -118,35 +118,35 @@ async fn without_endpoints_here_or_with_an_agent_that_is_late_it_is_503() {
 
 #[tokio::test]
 async fn what_is_no_longer_wanted_is_closed_with_every_connection_to_it() {
-    let (mut stage, address) = (Stage::set(), free());
-    stage.follow(&[("web", address, 1)]).await;
-    let (asked, mut silent) = spawn_blocking(move || {
-        let mut asked = TcpStream::connect(address).unwrap();
-        asked.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(asked, "GET / HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
+    let (mut fixture, address) = (Fixture::new(), free());
+    fixture.follow(&[("web", address, 1)]).await;
+    let (used, mut silent) = spawn_blocking(move || {
+        let mut used = TcpStream::connect(address).unwrap();
+        used.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(used, "GET / HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
         let mut first = [0; 15];
-        asked.read_exact(&mut first).unwrap();
+        used.read_exact(&mut first).unwrap();
         assert_eq!(&first, b"HTTP/1.1 200 OK");
         let mut silent = TcpStream::connect(address).unwrap();
         silent.set_read_timeout(Some(DEADLINE)).unwrap();
         write!(silent, "GET / HTTP/1.1\r\n").unwrap();
-        (asked, silent)
+        (used, silent)
     })
     .await
     .unwrap();
-    stage.follow(&[]).await;
+    fixture.follow(&[]).await;
     spawn_blocking(move || {
         let refused = TcpStream::connect(address).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        // A question that was under way gets no answer at all.
+        // A request that was under way gets no response at all.
         let _: io::Result<_> = write!(silent, "Host: node\r\n\r\n");
         let mut text = Vec::new();
         let _: io::Result<_> = silent.read_to_end(&mut text);
         assert_eq!(text, b"");
         let mut rest = Vec::new();
-        let mut asked = asked;
-        let _: io::Result<_> = asked.read_to_end(&mut rest);
-        assert!(!rest.windows(4).any(|bytes| bytes == b"HTTP"), "a second answer");
+        let mut used = used;
+        let _: io::Result<_> = used.read_to_end(&mut rest);
+        assert!(!rest.windows(4).any(|bytes| bytes == b"HTTP"), "a second response");
     })
     .await
     .unwrap();
@@ -154,30 +154,30 @@ async fn what_is_no_longer_wanted_is_closed_with_every_connection_to_it() {
 
 #[tokio::test]
 async fn a_port_passes_from_one_service_to_another_at_once() {
-    let (mut stage, address) = (Stage::set(), free());
-    stage.follow(&[("web", address, 1)]).await;
-    stage.follow(&[("another", address, 3)]).await;
-    assert!(ask(address, "GET /").await.1.contains("\"name\": \"another\""));
-    assert_eq!(stage.metrics.health_check_failures.get(), 0);
+    let (mut fixture, address) = (Fixture::new(), free());
+    fixture.follow(&[("web", address, 1)]).await;
+    fixture.follow(&[("another", address, 3)]).await;
+    assert!(send(address, "GET /").await.1.contains("\"name\": \"another\""));
+    assert_eq!(fixture.metrics.health_check_failures.get(), 0);
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told_and_tried_until_it_is_free() {
-    let (stage, (address, listener), other) = (Stage::set(), taken(), free());
+async fn a_port_that_is_taken_is_warned_of_and_tried_until_it_is_free() {
+    let (fixture, (address, listener), other) = (Fixture::new(), taken(), free());
     let (_wanted, follow) = watch::channel(checks(&[("other", other, 1), ("web", address, 1)]));
-    let (failed, mut unheard) = watch::channel(Vec::new());
-    let servers = stage.servers.retrying_every(Duration::from_millis(20));
-    tokio::spawn(servers.run(follow, failed));
-    let told = timeout(DEADLINE, unheard.wait_for(|warnings| !warnings.is_empty())).await;
-    let warning = told.unwrap().unwrap()[0].to_string();
+    let (sender, mut failures) = watch::channel(Vec::new());
+    let servers = fixture.servers.retrying_every(Duration::from_millis(20));
+    tokio::spawn(servers.run(follow, sender));
+    let failed = timeout(DEADLINE, failures.wait_for(|warnings| !warnings.is_empty())).await;
+    let warning = failed.unwrap().unwrap()[0].to_string();
     let start = format!("Service default/web: node node-1 cannot listen on {address} (");
     assert!(
         warning.starts_with(&start) && warning.contains("another healthCheckNodePort"),
         "{warning}"
     );
-    assert!(ask(other, "GET /").await.0.starts_with("http/1.1 200 "), "the other does not suffer");
+    assert!(send(other, "GET /").await.0.starts_with("http/1.1 200 "), "the other does not suffer");
     drop(listener);
-    timeout(DEADLINE, unheard.wait_for(Vec::is_empty)).await.unwrap().unwrap();
-    assert!(ask(address, "GET /").await.0.starts_with("http/1.1 200 "));
-    assert!(stage.metrics.health_check_failures.get() > 0);
+    timeout(DEADLINE, failures.wait_for(Vec::is_empty)).await.unwrap().unwrap();
+    assert!(send(address, "GET /").await.0.starts_with("http/1.1 200 "));
+    assert!(fixture.metrics.health_check_failures.get() > 0);
 }

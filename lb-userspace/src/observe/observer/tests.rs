@@ -1,25 +1,17 @@
-//! The observer, and both servers over real sockets.
+//! The observer's metrics.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::Instant;
-
-use axum::Router;
 use lb_common::address::Family;
 use lb_common::backend::{BackendId, Traffic};
 use lb_common::outcome::Outcome;
-use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
 use super::*;
 use crate::maps::conntrack_gc::Fill;
 use crate::model::EndpointSlice;
-
-/// How long anything here may take before the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::observe::exposition::exposition;
+use crate::observe::tables::{BackendTraffic, NoLocal, Reader, Reading, Tables};
 
 #[derive(Debug)]
-struct Maps(Reading);
+pub struct Maps(pub Reading);
 
 impl Reader for Maps {
     fn read(&self) -> Result<Reading, MapError> {
@@ -36,7 +28,7 @@ fn backend(id: u32, generation: u32, packets: u64) -> BackendTraffic {
     }
 }
 
-fn reading() -> Reading {
+pub fn reading() -> Reading {
     Reading {
         packets: Outcome::ALL.iter().map(|outcome| (*outcome, 3)).collect(),
         fill: vec![Fill { map: "BACKENDS_V4", entries: 2, capacity: 10 }],
@@ -57,12 +49,12 @@ fn slice(triggered: Option<Duration>) -> Change {
     })
 }
 
-fn observer() -> Observer {
+pub fn observer() -> Observer {
     Observer::new(Health::new(Duration::from_secs(60), false), Moment::now())
 }
 
 /// The text that a scrape gets.
-fn scraped(observer: &Observer, maps: Reading) -> String {
+pub fn scraped(observer: &Observer, maps: Reading) -> String {
     let mut registry = observer.metrics().registry();
     let tables = Tables::new(Maps(maps), observer.metrics().read_failures.clone());
     registry.register_collector(Box::new(tables));
@@ -70,7 +62,7 @@ fn scraped(observer: &Observer, maps: Reading) -> String {
 }
 
 #[track_caller]
-fn expect_lines(text: &str, lines: &[&str]) {
+pub fn expect_lines(text: &str, lines: &[&str]) {
     for line in lines {
         assert!(text.lines().any(|found| found == *line), "no line {line} in\n{text}");
     }
@@ -105,7 +97,7 @@ fn changes_are_pending_until_a_plan_is_in_the_kernel() {
 }
 
 #[test]
-fn the_way_into_the_kernel_is_timed_from_the_clusters_change_and_only_once() {
+fn programming_the_kernel_is_timed_from_the_clusters_change_and_only_once() {
     let mut observer = observer();
     let start = Moment::now();
     let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap();
@@ -208,7 +200,7 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .map(|rest| rest.split_once(' ').unwrap())
         .collect();
-    let page = include_str!("../../../docs/metrics.md");
+    let page = include_str!("../../../../docs/metrics.md");
     let listed: BTreeSet<(&str, &str)> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
@@ -222,152 +214,4 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
         missing.is_empty() && surplus.is_empty(),
         "add to docs/metrics.md: {missing:?}; remove from it: {surplus:?}"
     );
-}
-
-/// An HTTP answer.
-struct Heard {
-    status: u16,
-    headers: String,
-    body: String,
-}
-
-impl Heard {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Asks until somebody answers.
-async fn ask(address: SocketAddr, path: &'static str) -> Heard {
-    let blocking = spawn_blocking(move || {
-        let started = Instant::now();
-        let mut stream = loop {
-            match TcpStream::connect(address) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(started.elapsed() < DEADLINE, "{address}: {error}"),
-            }
-            std::thread::yield_now();
-        };
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    });
-    let text = blocking.await.unwrap();
-    let (headers, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = headers.split(' ').nth(1).unwrap().parse().unwrap();
-    Heard { status, headers: headers.to_lowercase(), body: body.into() }
-}
-
-async fn serving(routes: Router) -> SocketAddr {
-    let address = free_address();
-    Server::new("--test", address, routes).start(true).await.unwrap();
-    address
-}
-
-fn health_of(observer: &Observer, now: fn() -> Moment) -> Router {
-    health_routes(observer.health(), observer.metrics().clone(), now)
-}
-
-#[tokio::test]
-async fn health_is_answered_as_kube_proxy_does() {
-    let mut observer = observer();
-    let address = serving(health_of(&observer, Moment::now)).await;
-
-    assert_eq!(ask(address, "/readyz").await.status, 503);
-    let heard = ask(address, "/healthz").await;
-    assert_eq!(heard.status, 200);
-    assert!(heard.headers.contains("content-type: application/json"), "{}", heard.headers);
-    assert!(heard.headers.contains("x-content-type-options: nosniff"), "{}", heard.headers);
-    assert_eq!(heard.json()["nodeEligible"], json!(true));
-
-    observer.applied(Moment::now());
-    assert_eq!(ask(address, "/readyz").await.status, 200);
-
-    let mut node = Node { name: "n".into(), addresses: Vec::new(), zone: None, leaving: true };
-    observer.node(Some(&node));
-    let heard = ask(address, "/healthz").await;
-    assert_eq!((heard.status, &heard.json()["healthy"]), (503, &json!(true)));
-    assert_eq!(heard.json()["nodeEligible"], json!(false));
-    let heard = ask(address, "/livez").await;
-    assert_eq!((heard.status, heard.json().get("nodeEligible")), (200, None));
-
-    node.leaving = false;
-    observer.node(Some(&node));
-    assert_eq!(ask(address, "/healthz").await.status, 200);
-    assert_eq!(ask(address, "/elsewhere").await.status, 404);
-    expect_lines(
-        &scraped(&observer, reading()),
-        &[
-            "kubeproxy_proxy_healthz_total{code=\"200\"} 2",
-            "kubeproxy_proxy_healthz_total{code=\"503\"} 1",
-            "kubeproxy_proxy_livez_total{code=\"200\"} 1",
-        ],
-    );
-}
-
-#[tokio::test]
-async fn an_agent_that_does_not_keep_up_is_unhealthy_on_both() {
-    fn late() -> Moment {
-        let now = Moment::now();
-        Moment { instant: now.instant + Duration::from_secs(61), ..now }
-    }
-    let observer = observer();
-    observer.behind(Moment::now());
-    let address = serving(health_of(&observer, late)).await;
-    for path in ["/healthz", "/livez"] {
-        let heard = ask(address, path).await;
-        assert_eq!((heard.status, &heard.json()["healthy"]), (503, &json!(false)));
-    }
-}
-
-#[tokio::test]
-async fn metrics_mode_and_settings_are_where_kube_proxy_has_them() {
-    let observer = observer();
-    let mut registry = observer.metrics().registry();
-    let tables = Tables::new(Maps(reading()), observer.metrics().read_failures.clone());
-    registry.register_collector(Box::new(tables));
-    let address = serving(metrics_routes(registry, json!({"weir": {"xdp": "auto"}}))).await;
-
-    let heard = ask(address, "/metrics").await;
-    assert!(heard.headers.contains("content-type: text/plain; version=0.0.4"), "{}", heard.headers);
-    expect_lines(
-        &heard.body,
-        &[
-            "weir_packets_total{outcome=\"dropped-conntrack-full\"} 3",
-            "weir_map_entries{map=\"BACKENDS_V4\"} 2",
-            "weir_map_capacity{map=\"BACKENDS_V4\"} 10",
-            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"} 2",
-            "weir_service_packets_total{namespace=\"default\",service=\"web\"} 10",
-        ],
-    );
-    let mode = ask(address, "/proxyMode").await;
-    assert_eq!((mode.status, mode.body.as_str()), (200, "weir"));
-    assert!(mode.headers.contains("content-type: text/plain"), "{}", mode.headers);
-    assert_eq!(ask(address, "/healthz").await.body, "ok");
-    assert_eq!(ask(address, "/configz").await.json(), json!({"weir": {"xdp": "auto"}}));
-}
-
-#[tokio::test]
-async fn an_address_that_is_taken_is_served_once_it_is_free() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let observer = observer();
-    let server = |routes| {
-        Server::new("--healthz-bind-address", address, routes)
-            .retrying_every(Duration::from_millis(5))
-    };
-    let routes = || health_of(&observer, Moment::now);
-    let error = server(routes()).start(true).await.unwrap_err().to_string();
-    assert!(error.contains(&address.to_string()), "{error}");
-    assert!(error.contains("kube-proxy") && error.contains("--healthz-bind-address"), "{error}");
-
-    server(routes()).start(false).await.unwrap();
-    drop(taken);
-    assert_eq!(ask(address, "/livez").await.status, 200);
 }
