@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lb_common::address::{Family, Protocol};
 
-use super::Name;
+use super::name::Name;
 
 /// A Kubernetes EndpointSlice of one address family.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::Name;
+use super::name::Name;
 
 /// A place on this node that answers for one Service: `spec.healthCheckNodePort` in one family.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

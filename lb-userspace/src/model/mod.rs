@@ -1,138 +1,20 @@
 //! Services, endpoints and the node as plain values: what Kubernetes' objects mean to a proxy, and
 //! nothing of how they are written. `source` fills them, `plan` reads them; nothing here does I/O.
 
+mod cluster;
 mod endpoint;
 mod health_check;
 mod local_node;
+mod name;
 mod node;
 mod service;
+mod warning;
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use ipnet::IpNet;
-
+pub use cluster::{Change, Cluster};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
 pub use local_node::{DeviceRole, NodeDevice, Sockets, SourcePorts, ThisNode};
+pub use name::Name;
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
-
-/// Namespace and name of a Service, an EndpointSlice or a Pod.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Name {
-    /// The namespace.
-    pub namespace: String,
-    /// The name within it.
-    pub name: String,
-}
-
-impl Name {
-    /// The name `namespace/name`.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// Something that happened in the cluster. A source yields these in any order; the same change
-/// twice, or the removal of what is not there, means nothing.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Change {
-    /// This Service exists now, and is so.
-    Service(Service),
-    /// This Service is gone.
-    ServiceGone(Name),
-    /// This EndpointSlice exists now, and is so.
-    Slice(EndpointSlice),
-    /// This EndpointSlice is gone.
-    SliceGone(Name),
-    /// This Node exists now, and is so. Nodes other than our own are ignored.
-    Node(Node),
-    /// This Node (by its name) is gone.
-    NodeGone(String),
-    /// The ServiceCIDR of this name exists now, and has these ranges.
-    ServiceCidr(String, Vec<IpNet>),
-    /// The ServiceCIDR of this name is gone.
-    ServiceCidrGone(String),
-    /// All that there was at the start has been told. Nothing is programmed before.
-    Synced,
-}
-
-/// Everything known of the cluster.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct Cluster {
-    /// Services by name.
-    pub services: BTreeMap<Name, Service>,
-    /// EndpointSlices by their own name (not their Service's).
-    pub slices: BTreeMap<Name, EndpointSlice>,
-    /// Nodes by name.
-    pub nodes: BTreeMap<String, Node>,
-    /// The ranges that cluster IPs are given out of, by the name of their ServiceCIDR; none where the
-    /// API server has no such objects (before Kubernetes 1.33).
-    pub service_cidrs: BTreeMap<String, Vec<IpNet>>,
-    /// Whether everything has been told once.
-    pub synced: bool,
-}
-
-impl Cluster {
-    /// Whether this change would change nothing.
-    #[must_use]
-    pub fn knows(&self, change: &Change) -> bool {
-        match change {
-            Change::Service(service) => self.services.get(&service.name) == Some(service),
-            Change::ServiceGone(name) => !self.services.contains_key(name),
-            Change::Slice(slice) => self.slices.get(&slice.name) == Some(slice),
-            Change::SliceGone(name) => !self.slices.contains_key(name),
-            Change::Node(node) => self.nodes.get(&node.name) == Some(node),
-            Change::NodeGone(name) => !self.nodes.contains_key(name),
-            Change::ServiceCidr(name, ranges) => self.service_cidrs.get(name) == Some(ranges),
-            Change::ServiceCidrGone(name) => !self.service_cidrs.contains_key(name),
-            Change::Synced => self.synced,
-        }
-    }
-
-    /// Takes a change in; returns whether it changed anything.
-    pub fn apply(&mut self, change: Change) -> bool {
-        match change {
-            Change::Service(service) => replace(&mut self.services, service.name.clone(), service),
-            Change::ServiceGone(name) => self.services.remove(&name).is_some(),
-            Change::Slice(slice) => replace(&mut self.slices, slice.name.clone(), slice),
-            Change::SliceGone(name) => self.slices.remove(&name).is_some(),
-            Change::Node(node) => replace(&mut self.nodes, node.name.clone(), node),
-            Change::NodeGone(name) => self.nodes.remove(&name).is_some(),
-            Change::ServiceCidr(name, ranges) => replace(&mut self.service_cidrs, name, ranges),
-            Change::ServiceCidrGone(name) => self.service_cidrs.remove(&name).is_some(),
-            Change::Synced => !std::mem::replace(&mut self.synced, true),
-        }
-    }
-}
-
-fn replace<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
-    if map.get(&key) == Some(&value) {
-        return false;
-    }
-    map.insert(key, value);
-    true
-}
-
-/// What could not be honoured in one of the cluster's objects, and why. Told once per appearance:
-/// logged, counted, shown by `weir show services`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Warning {
-    /// The object, such as `Service default/web`.
-    pub about: String,
-    /// What is not done, and why: a sentence that ends with what to do where something can be done.
-    pub text: String,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.about, self.text)
-    }
-}
+pub use warning::Warning;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 
-use super::Name;
+use super::name::Name;
 
 /// A Kubernetes Service. Addresses are parsed and normalised; entries that could not be parsed are
 /// left out by the source, which says so.

@@ -39,7 +39,7 @@ impl fmt::Display for FilePosition {
 /// Something of the cluster that is not balanced as it is written, or not known.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SourceWarning {
-    /// What stands here cannot be read; what was last read from here stays in force.
+    /// What stands there cannot be read; what was last read from there stays in force.
     Unreadable {
         /// Where.
         position: FilePosition,
@@ -69,7 +69,7 @@ pub enum SourceWarning {
         /// Why: a sentence that ends with what to do.
         reason: String,
     },
-    /// The API server gives no answer; what was last known stays in force.
+    /// The API server does not respond; what was last listed stays in force.
     Server {
         /// Where it is.
         server: String,

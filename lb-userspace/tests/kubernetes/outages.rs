@@ -28,9 +28,7 @@ async fn nothing_is_removed_while_the_server_is_away_and_what_it_missed_is_told_
     api.stop();
     told.until("the outage is a warning", |told| told.warnings.len() == 1).await;
     let complaint = told.warnings[0].to_string();
-    for part in
-        ["given no answer since", "Weir asks again by itself", "what is in the kernel stays"]
-    {
+    for part in ["no response since", "Weir tries again by itself", "what is in the kernel stays"] {
         assert!(complaint.contains(part), "{part} in {complaint}");
     }
     api.change(|state| {
@@ -126,7 +124,7 @@ async fn nothing_is_synced_before_every_kind_has_been_listed() {
     told.until("the Service is told and the trouble too", |told| {
         told.cluster.services.len() == 1
             && told.cluster.nodes.len() == 1
-            && told.has_complained("no answer about EndpointSlices since")
+            && told.has_complained("no response about EndpointSlices since")
     })
     .await;
     assert!(!told.changes.contains(&Change::Synced));

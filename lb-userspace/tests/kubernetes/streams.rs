@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use lb_userspace::source::Patience;
+use lb_userspace::source::Timeouts;
 use serde_json::json;
 
 use crate::api::Api;
 use crate::faults::{Manner, Refusal, Verb};
 use crate::store::{SERVICES, service};
-use crate::told::{Told, eventually, impatience};
+use crate::told::{Told, eventually, short_timeouts};
 
 async fn watching() -> (Api, Told) {
     let api = Api::start();
@@ -61,8 +61,8 @@ fn churn_again(api: &Api) {
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_given_up_and_opened_again() {
     let api = Api::start();
-    let patience = Patience { silence: Duration::from_millis(300), ..impatience() };
-    let mut told = Told::with(&api, patience).await;
+    let timeouts = Timeouts { idle: Duration::from_millis(300), ..short_timeouts() };
+    let mut told = Told::with(&api, timeouts).await;
     told.until_true(&api).await;
     api.change(|state| state.faults.manner = Manner::Never);
     api.change(|state| state.store.put(SERVICES, service("a", "10.96.0.1")));
@@ -76,8 +76,8 @@ async fn a_stream_that_falls_silent_is_given_up_and_opened_again() {
 #[tokio::test]
 async fn watches_that_end_in_their_time_are_opened_again_without_a_list() {
     let api = Api::start();
-    let patience = Patience { watch: Duration::from_secs(1), ..impatience() };
-    let mut told = Told::with(&api, patience).await;
+    let timeouts = Timeouts { watch: Duration::from_secs(1), ..short_timeouts() };
+    let mut told = Told::with(&api, timeouts).await;
     told.until_true(&api).await;
     eventually("each watch ended and began again", || api.state().count("watch=true") >= 8).await;
     let lists = api.state().requests.iter().filter(|r| !r.contains("watch=true")).count();

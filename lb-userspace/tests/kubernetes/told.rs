@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lb_userspace::model::{Change, Cluster};
 use lb_userspace::source::{
-    Access, Kubernetes, Manifests, Patience, Reporter, Source, SourceEvent, SourceWarning,
+    Access, Kubernetes, Manifests, Reporter, Source, SourceEvent, SourceWarning, Timeouts,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -29,28 +29,28 @@ pub struct Told {
 }
 
 /// Short times, so that tests are.
-pub fn impatience() -> Patience {
-    Patience {
-        answer: Duration::from_secs(5),
+pub fn short_timeouts() -> Timeouts {
+    Timeouts {
+        response: Duration::from_secs(5),
         watch: Duration::from_secs(20),
-        silence: Duration::from_secs(10),
-        first_wait: Duration::from_millis(10),
-        longest_wait: Duration::from_millis(200),
+        idle: Duration::from_secs(10),
+        first_backoff: Duration::from_millis(10),
+        longest_backoff: Duration::from_millis(200),
     }
 }
 
 impl Told {
     pub async fn by(api: &Api) -> Self {
-        Self::with(api, impatience()).await
+        Self::with(api, short_timeouts()).await
     }
 
-    pub async fn with(api: &Api, patience: Patience) -> Self {
+    pub async fn with(api: &Api, timeouts: Timeouts) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_kubeconfig(&directory, api, "first");
         let path = directory.path().join("kubeconfig");
         let access = Access { kubeconfig: Some(path), server: None };
         let kubernetes = Kubernetes::open(access, "node-1").await.unwrap();
-        let source = Source::Kubernetes(kubernetes.with_patience(patience));
+        let source = Source::Kubernetes(kubernetes.with_timeouts(timeouts));
         let reporter = source.reporter().unwrap();
         let (sender, events) = mpsc::channel(64);
         tokio::spawn(source.run(sender));

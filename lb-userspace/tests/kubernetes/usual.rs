@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use lb_userspace::model::Change;
-use lb_userspace::source::Patience;
+use lb_userspace::source::Timeouts;
 
 use crate::api::Api;
 use crate::faults::{Refusal, Verb};
 use crate::store::{NODES, RANGES, SERVICES, SLICES, labelled, node, range, service, slice};
-use crate::told::{Told, impatience};
+use crate::told::{Told, short_timeouts};
 
 #[tokio::test]
 async fn everything_is_told_in_pages_and_synced_comes_last() {
@@ -120,8 +120,8 @@ async fn a_server_that_has_no_service_cidrs_yet_is_not_asked_for_them_again_and_
 #[tokio::test]
 async fn a_server_that_has_service_cidrs_one_day_is_noticed() {
     let api = without_ranges(404);
-    let patience = Patience { watch: Duration::from_secs(1), ..impatience() };
-    let mut told = Told::with(&api, patience).await;
+    let timeouts = Timeouts { watch: Duration::from_secs(1), ..short_timeouts() };
+    let mut told = Told::with(&api, timeouts).await;
     told.until_true(&api).await;
     api.change(|state| {
         state.faults.refusals.clear();
@@ -155,7 +155,7 @@ async fn service_cidrs_that_weir_may_not_see_hold_nothing_up_but_are_a_warning()
     told.until("all else is told", |told| told.cluster.synced).await;
     assert_eq!(told.cluster.services.len(), 1);
     told.until("the refusal is told", |told| {
-        told.has_complained("no answer about ServiceCIDRs since")
+        told.has_complained("no response about ServiceCIDRs since")
     })
     .await;
     api.change(|state| {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Warnings;
+use super::warnings::Warnings;
 
 /// Reads an address as `ParseIPSloppy` of `k8s.io/utils/net` does: leading zeros of a decimal byte
 /// mean nothing, and an IPv4 address mapped into IPv6 is that IPv4 address. `None` if it is none.

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{Warnings, address, label_value};
+use super::address;
+use super::metadata::label_value;
+use super::warnings::Warnings;
 use crate::model::{Node, Warning};
 
 /// The Node that `object` describes, and what of it is not honoured.

@@ -2,7 +2,7 @@
 
 use lb_common::address::Protocol;
 
-use super::Warnings;
+use super::warnings::Warnings;
 
 /// The port `value` of `field`, or a warning why there is none.
 pub(crate) fn number(field: &str, value: i32, warnings: &mut Warnings) -> Option<u16> {

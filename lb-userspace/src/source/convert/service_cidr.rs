@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1 as networking;
 
-use super::{Warnings, address};
+use super::address;
+use super::warnings::Warnings;
 use crate::model::Warning;
 
 /// The ranges of `object`, and what of it is not honoured. As for kube-proxy, its conditions do not

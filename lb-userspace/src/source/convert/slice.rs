@@ -6,7 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1 as discovery;
 use lb_common::address::Family;
 
-use super::{Warnings, address, has_label, label_value, name, port};
+use super::metadata::{has_label, label_value, name};
+use super::warnings::Warnings;
+use super::{address, port};
 use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Warning};
 
 /// The label that names a slice's Service.

@@ -1,4 +1,4 @@
-//! Puts what the watches have to say together: changes in their order, [`Change::Synced`] once all
+//! Puts together what the watches report: changes in their order, [`Change::Synced`] once all
 //! have listed, and all warnings that hold.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,73 +7,30 @@ use k8s_openapi::jiff::Timestamp;
 use tracing::info;
 
 use super::kind::Kind;
+use super::update::{WatchState, WatchUpdate};
 use crate::model::{Change, Name, Warning};
-use crate::source::{SourceEvent, SourceWarning};
+use crate::source::event::SourceEvent;
+use crate::source::warning::SourceWarning;
 
-/// What a watch has to say.
+/// Everything the watches have reported, as far as it matters later.
 #[derive(Debug)]
-pub(super) struct News {
-    kind: Kind,
-    pub(super) changes: Vec<Change>,
-    /// The warnings about an object; they take the place of those before.
-    pub(super) warnings: Vec<(Name, Vec<Warning>)>,
-    pub(super) state: Option<State>,
-}
-
-/// How it goes between a watch and the server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    /// It answers.
-    Answers,
-    /// It answers, and everything has been told once.
-    Listed,
-    /// It does not answer, or does not answer what was asked.
-    Unanswered {
-        /// Why not.
-        reason: String,
-        /// Whether all watches meet the same.
-        concerns_all: bool,
-    },
-}
-
-impl News {
-    pub(super) fn of(kind: Kind) -> Self {
-        Self { kind, changes: Vec::new(), warnings: Vec::new(), state: None }
-    }
-
-    pub(super) fn state(kind: Kind, state: State) -> Self {
-        Self { state: Some(state), ..Self::of(kind) }
-    }
-
-    /// Nothing is to be warned about this object any more.
-    pub(super) fn forget(&mut self, name: &Name) {
-        self.warnings.push((name.clone(), Vec::new()));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.warnings.is_empty() && self.state.is_none()
-    }
-}
-
-/// Everything the watches have said, as far as it matters later.
-#[derive(Debug)]
-pub(super) struct Telling {
+pub(super) struct Aggregator {
     server: String,
     listed: BTreeSet<Kind>,
     warnings: BTreeMap<(Kind, Name), Vec<Warning>>,
-    /// The server as a whole does not answer.
+    /// The server as a whole does not respond.
     outage: Option<Outage>,
     /// The watches that noticed it.
     cut_off: BTreeSet<Kind>,
-    /// Since when, and why, one watch alone has no answer.
-    unanswered: BTreeMap<Kind, (Timestamp, String)>,
-    /// What was told last.
-    told: Vec<SourceWarning>,
+    /// Since when, and why, one watch alone fails.
+    failing: BTreeMap<Kind, (Timestamp, String)>,
+    /// The warnings sent last.
+    sent: Vec<SourceWarning>,
     is_stale: bool,
 }
 
 /// All watches fail together, but not at the same moment and not in the same words: the first to
-/// notice speaks for all, so that an outage is one warning from its beginning to its end.
+/// notice counts for all, so that an outage is one warning from its beginning to its end.
 #[derive(Debug)]
 struct Outage {
     since: Timestamp,
@@ -81,7 +38,7 @@ struct Outage {
     reason: String,
 }
 
-impl Telling {
+impl Aggregator {
     pub(super) fn about(server: &str) -> Self {
         Self {
             server: server.into(),
@@ -89,16 +46,16 @@ impl Telling {
             warnings: BTreeMap::new(),
             outage: None,
             cut_off: BTreeSet::new(),
-            unanswered: BTreeMap::new(),
-            told: Vec::new(),
+            failing: BTreeMap::new(),
+            sent: Vec::new(),
             is_stale: false,
         }
     }
 
-    /// Takes news in; answers with the changes to tell.
-    pub(super) fn changes(&mut self, news: News, now: Timestamp) -> Option<SourceEvent> {
-        for (name, warnings) in news.warnings {
-            let key = (news.kind, name);
+    /// Takes an update in; returns the changes to send.
+    pub(super) fn changes(&mut self, update: WatchUpdate, now: Timestamp) -> Option<SourceEvent> {
+        for (name, warnings) in update.warnings {
+            let key = (update.kind, name);
             let before = if warnings.is_empty() {
                 self.warnings.remove(&key)
             } else {
@@ -106,30 +63,30 @@ impl Telling {
             };
             self.is_stale |= before.as_ref() != self.warnings.get(&key);
         }
-        let mut changes = news.changes;
-        match news.state {
-            Some(State::Unanswered { reason, concerns_all: true }) => {
-                self.unanswered.remove(&news.kind);
-                self.cut_off(news.kind, now, reason);
+        let mut changes = update.changes;
+        match update.state {
+            Some(WatchState::Failed { reason, concerns_all: true }) => {
+                self.failing.remove(&update.kind);
+                self.cut_off(update.kind, now, reason);
             }
-            Some(State::Unanswered { reason, concerns_all: false }) => {
-                self.reached(news.kind);
-                self.unanswered(news.kind, now, reason);
-                if news.kind.is_optional() {
-                    changes.extend(self.listed(news.kind));
+            Some(WatchState::Failed { reason, concerns_all: false }) => {
+                self.reconnected(update.kind);
+                self.failed(update.kind, now, reason);
+                if update.kind.is_optional() {
+                    changes.extend(self.listed(update.kind));
                 }
             }
-            Some(State::Answers) => self.answers(news.kind),
-            Some(State::Listed) => {
-                self.answers(news.kind);
-                changes.extend(self.listed(news.kind));
+            Some(WatchState::Reached) => self.reached(update.kind),
+            Some(WatchState::Listed) => {
+                self.reached(update.kind);
+                changes.extend(self.listed(update.kind));
             }
             None => {}
         }
         (!changes.is_empty()).then_some(SourceEvent::Changes(changes))
     }
 
-    /// The warnings that hold, if they are not those told last.
+    /// The warnings that hold, if they are not those sent last.
     pub(super) fn warnings(&mut self) -> Option<SourceEvent> {
         if !std::mem::take(&mut self.is_stale) {
             return None;
@@ -137,12 +94,12 @@ impl Telling {
         let warnings = self.warnings.values().flatten().cloned();
         let warnings = warnings.map(|warning| SourceWarning::Object { position: None, warning });
         let warnings: Vec<SourceWarning> = self.of_server().into_iter().chain(warnings).collect();
-        let is_new = warnings != self.told;
-        self.told.clone_from(&warnings);
+        let is_new = warnings != self.sent;
+        self.sent.clone_from(&warnings);
         is_new.then_some(SourceEvent::Warnings(warnings))
     }
 
-    /// All there is of `kind` has been told, or will not be.
+    /// Everything of `kind` has been listed, or will not be.
     fn listed(&mut self, kind: Kind) -> Option<Change> {
         let is_new = self.listed.insert(kind);
         (is_new && self.listed.len() == Kind::ALL.len()).then_some(Change::Synced)
@@ -161,8 +118,8 @@ impl Telling {
         }
     }
 
-    /// The server as a whole answers this watch; whether it did not before.
-    fn reached(&mut self, kind: Kind) -> bool {
+    /// The server as a whole responds to this watch; returns whether it did not before.
+    fn reconnected(&mut self, kind: Kind) -> bool {
         let was_cut_off = self.cut_off.remove(&kind);
         if was_cut_off && self.cut_off.is_empty() {
             self.outage = None;
@@ -171,18 +128,18 @@ impl Telling {
         was_cut_off
     }
 
-    fn unanswered(&mut self, kind: Kind, now: Timestamp, reason: String) {
-        let entry = self.unanswered.entry(kind).or_insert_with(|| (now, String::new()));
+    fn failed(&mut self, kind: Kind, now: Timestamp, reason: String) {
+        let entry = self.failing.entry(kind).or_insert_with(|| (now, String::new()));
         self.is_stale |= entry.1 != reason;
         entry.1 = reason;
     }
 
-    fn answers(&mut self, kind: Kind) {
-        let was_unanswered = self.unanswered.remove(&kind).is_some();
-        self.is_stale |= was_unanswered;
-        let is_back = self.reached(kind) || was_unanswered;
-        if is_back && self.cut_off.is_empty() && self.unanswered.is_empty() {
-            info!("the API server {} answers again", self.server);
+    fn reached(&mut self, kind: Kind) {
+        let was_failing = self.failing.remove(&kind).is_some();
+        self.is_stale |= was_failing;
+        let is_back = self.reconnected(kind) || was_failing;
+        if is_back && self.cut_off.is_empty() && self.failing.is_empty() {
+            info!("the API server {} responds again", self.server);
         }
     }
 
@@ -192,7 +149,7 @@ impl Telling {
                           this node without any Service (--master)";
             self.warning("", outage.since, &outage.reason, advice)
         });
-        let alone = self.unanswered.iter().map(|(kind, (since, reason))| {
+        let alone = self.failing.iter().map(|(kind, (since, reason))| {
             let advice = "check the server's load and Weir's rights";
             self.warning(&format!(" about {kind}"), *since, reason, advice)
         });
@@ -203,12 +160,12 @@ impl Telling {
         let effect = if self.listed.len() == Kind::ALL.len() {
             "what is in the kernel stays, and changes are not seen"
         } else {
-            "nothing is changed in the kernel before it answers"
+            "nothing is changed in the kernel before it responds"
         };
         let since = since.strftime("%Y-%m-%d %H:%M:%S UTC");
         let reason = format!(
-            "has given no answer{about} since {since}: {reason}; {effect}. Weir asks again by \
-             itself: {advice}"
+            "no response{about} since {since}: {reason}; {effect}. Weir tries again by itself: \
+             {advice}"
         );
         SourceWarning::Server { server: self.server.clone(), reason }
     }
@@ -222,12 +179,12 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn unanswered(kind: Kind, reason: &str, concerns_all: bool) -> News {
-        News::state(kind, State::Unanswered { reason: reason.into(), concerns_all })
+    fn failure(kind: Kind, reason: &str, concerns_all: bool) -> WatchUpdate {
+        WatchUpdate::state(kind, WatchState::Failed { reason: reason.into(), concerns_all })
     }
 
-    fn warnings(telling: &mut Telling) -> Option<Vec<String>> {
-        let SourceEvent::Warnings(warnings) = telling.warnings()? else {
+    fn warnings(aggregator: &mut Aggregator) -> Option<Vec<String>> {
+        let SourceEvent::Warnings(warnings) = aggregator.warnings()? else {
             panic!("only warnings");
         };
         Some(warnings.iter().map(ToString::to_string).collect())
@@ -235,78 +192,81 @@ mod tests {
 
     #[test]
     fn synced_comes_once_after_every_watch_has_listed() {
-        let mut telling = Telling::about("https://10.0.0.1");
+        let mut aggregator = Aggregator::about("https://10.0.0.1");
         let mut synced = 0;
         for kind in Kind::ALL.into_iter().chain(Kind::ALL).flat_map(|kind| [kind, kind]) {
-            let told = telling.changes(News::state(kind, State::Listed), at(0));
-            synced += usize::from(told == Some(SourceEvent::Changes(vec![Change::Synced])));
-            assert_eq!(synced == 1, telling.listed.len() == Kind::ALL.len());
+            let found = aggregator.changes(WatchUpdate::state(kind, WatchState::Listed), at(0));
+            synced += usize::from(found == Some(SourceEvent::Changes(vec![Change::Synced])));
+            assert_eq!(synced == 1, aggregator.listed.len() == Kind::ALL.len());
         }
         assert_eq!(synced, 1);
     }
 
     #[test]
     fn what_all_works_without_is_not_waited_for_once_the_server_refuses_it() {
-        let mut telling = Telling::about("https://10.0.0.1");
+        let mut aggregator = Aggregator::about("https://10.0.0.1");
         for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_optional()) {
-            assert_eq!(telling.changes(News::state(kind, State::Listed), at(0)), None);
+            assert_eq!(
+                aggregator.changes(WatchUpdate::state(kind, WatchState::Listed), at(0)),
+                None
+            );
         }
-        assert_eq!(telling.changes(unanswered(Kind::ServiceCidr, "refused", true), at(1)), None);
-        let told = telling.changes(unanswered(Kind::ServiceCidr, "it refuses", false), at(2));
-        assert_eq!(told, Some(SourceEvent::Changes(vec![Change::Synced])));
-        let told = warnings(&mut telling).unwrap();
-        assert!(told[0].contains("no answer about ServiceCIDRs since"), "{told:?}");
+        assert_eq!(aggregator.changes(failure(Kind::ServiceCidr, "refused", true), at(1)), None);
+        let found = aggregator.changes(failure(Kind::ServiceCidr, "it refuses", false), at(2));
+        assert_eq!(found, Some(SourceEvent::Changes(vec![Change::Synced])));
+        let found = warnings(&mut aggregator).unwrap();
+        assert!(found[0].contains("no response about ServiceCIDRs since"), "{found:?}");
     }
 
     #[test]
     fn an_outage_is_one_warning_from_its_beginning_to_its_end() {
-        let mut telling = Telling::about("https://10.0.0.1");
-        assert_eq!(warnings(&mut telling), None);
+        let mut aggregator = Aggregator::about("https://10.0.0.1");
+        assert_eq!(warnings(&mut aggregator), None);
         for (second, kind, reason) in
             [(0, Kind::Slice, "refused"), (1, Kind::Service, "reset"), (2, Kind::Node, "refused")]
         {
-            telling.changes(unanswered(kind, reason, true), at(second));
+            aggregator.changes(failure(kind, reason, true), at(second));
         }
-        let told = warnings(&mut telling).unwrap();
-        assert_eq!(told.len(), 1);
-        let start = "API server https://10.0.0.1: has given no answer since 1970-01-01 00:00:00 \
+        let found = warnings(&mut aggregator).unwrap();
+        assert_eq!(found.len(), 1);
+        let start = "API server https://10.0.0.1: no response since 1970-01-01 00:00:00 \
                      UTC: refused; nothing is changed";
-        assert!(told[0].starts_with(start), "{}", told[0]);
-        telling.changes(unanswered(Kind::Service, "late", true), at(9));
-        telling.changes(News::state(Kind::Slice, State::Answers), at(10));
-        telling.changes(News::state(Kind::Node, State::Answers), at(10));
-        assert_eq!(warnings(&mut telling), None);
-        telling.changes(News::state(Kind::Service, State::Answers), at(11));
-        assert_eq!(warnings(&mut telling).unwrap(), [""; 0]);
+        assert!(found[0].starts_with(start), "{}", found[0]);
+        aggregator.changes(failure(Kind::Service, "late", true), at(9));
+        aggregator.changes(WatchUpdate::state(Kind::Slice, WatchState::Reached), at(10));
+        aggregator.changes(WatchUpdate::state(Kind::Node, WatchState::Reached), at(10));
+        assert_eq!(warnings(&mut aggregator), None);
+        aggregator.changes(WatchUpdate::state(Kind::Service, WatchState::Reached), at(11));
+        assert_eq!(warnings(&mut aggregator).unwrap(), [""; 0]);
     }
 
     #[test]
     fn what_one_watch_alone_meets_is_a_warning_of_its_own() {
-        let mut telling = Telling::about("https://10.0.0.1");
-        telling.changes(unanswered(Kind::Slice, "it refuses", false), at(0));
-        let told = warnings(&mut telling).unwrap();
-        assert!(told[0].contains("no answer about EndpointSlices since"), "{told:?}");
-        telling.changes(unanswered(Kind::Slice, "refused", true), at(1));
-        let told = warnings(&mut telling).unwrap();
-        assert!(told.len() == 1 && told[0].contains("no answer since"), "{told:?}");
+        let mut aggregator = Aggregator::about("https://10.0.0.1");
+        aggregator.changes(failure(Kind::Slice, "it refuses", false), at(0));
+        let found = warnings(&mut aggregator).unwrap();
+        assert!(found[0].contains("no response about EndpointSlices since"), "{found:?}");
+        aggregator.changes(failure(Kind::Slice, "refused", true), at(1));
+        let found = warnings(&mut aggregator).unwrap();
+        assert!(found.len() == 1 && found[0].contains("no response since"), "{found:?}");
     }
 
     #[test]
     fn a_warning_holds_until_its_object_is_other_or_gone() {
-        let mut telling = Telling::about("https://10.0.0.1");
+        let mut aggregator = Aggregator::about("https://10.0.0.1");
         let name = Name::new("default", "web");
-        let mut news = News::of(Kind::Service);
+        let mut update = WatchUpdate::of(Kind::Service);
         let warning = Warning { about: "Service default/web".into(), text: "do this".into() };
-        news.warnings.push((name.clone(), vec![warning]));
-        telling.changes(news, at(0));
-        assert_eq!(warnings(&mut telling).unwrap(), ["Service default/web: do this"]);
-        let mut news = News::of(Kind::Slice);
-        news.forget(&name);
-        telling.changes(news, at(0));
-        assert_eq!(warnings(&mut telling), None);
-        let mut news = News::of(Kind::Service);
-        news.forget(&name);
-        telling.changes(news, at(0));
-        assert_eq!(warnings(&mut telling).unwrap(), [""; 0]);
+        update.warnings.push((name.clone(), vec![warning]));
+        aggregator.changes(update, at(0));
+        assert_eq!(warnings(&mut aggregator).unwrap(), ["Service default/web: do this"]);
+        let mut update = WatchUpdate::of(Kind::Slice);
+        update.forget(&name);
+        aggregator.changes(update, at(0));
+        assert_eq!(warnings(&mut aggregator), None);
+        let mut update = WatchUpdate::of(Kind::Service);
+        update.forget(&name);
+        aggregator.changes(update, at(0));
+        assert_eq!(warnings(&mut aggregator).unwrap(), [""; 0]);
     }
 }

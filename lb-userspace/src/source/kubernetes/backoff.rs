@@ -1,33 +1,33 @@
-//! How long the API server is waited for, and how long it is left alone after a failure.
+//! How long a request to the API server may take, and how long to wait after a failure.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// The times that a watch keeps. The defaults suit a cluster; tests make them short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
-    /// An answer, or one page of a list, takes no longer than this.
-    pub answer: Duration,
-    /// A watch is asked to end after this time, in whole seconds, so that watches spread over
+pub struct Timeouts {
+    /// A response, or one page of a list, takes no longer than this.
+    pub response: Duration,
+    /// A watch is requested to end after this time, in whole seconds, so that watches spread over
     /// servers again.
     pub watch: Duration,
-    /// A watch that says nothing for this time is taken for dead: API servers send a bookmark about
+    /// A watch without a line for this time is taken for dead: API servers send a bookmark about
     /// once a minute.
-    pub silence: Duration,
+    pub idle: Duration,
     /// The wait after the first failure; twice as long after each further one.
-    pub first_wait: Duration,
+    pub first_backoff: Duration,
     /// The longest wait.
-    pub longest_wait: Duration,
+    pub longest_backoff: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            answer: Duration::from_secs(30),
+            response: Duration::from_secs(30),
             watch: Duration::from_secs(290),
-            silence: Duration::from_secs(120),
-            first_wait: Duration::from_millis(400),
-            longest_wait: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
+            first_backoff: Duration::from_millis(400),
+            longest_backoff: Duration::from_secs(30),
         }
     }
 }
@@ -36,16 +36,16 @@ impl Default for Patience {
 /// and must not all come back at the same moment.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    patience: Patience,
+    timeouts: Timeouts,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, failures: 0 }
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        Self { timeouts, failures: 0 }
     }
 
-    /// All is well: the next failure is the first again.
+    /// A success: the next failure is the first again.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
@@ -55,8 +55,8 @@ impl Backoff {
     pub(super) fn after_failure(&mut self, asked_for: Option<Duration>) -> Duration {
         let factor = 2u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        let longest = self.patience.longest_wait;
-        let wait = self.patience.first_wait.saturating_mul(factor).min(longest);
+        let longest = self.timeouts.longest_backoff;
+        let wait = self.timeouts.first_backoff.saturating_mul(factor).min(longest);
         let asked_for = asked_for.unwrap_or_default().min(longest.saturating_mul(10));
         asked_for + wait.mul_f64(0.5 + fraction() / 2.0)
     }
@@ -74,22 +74,22 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_never_alike() {
-        let patience = Patience::default();
-        let mut backoff = Backoff::new(patience);
+        let timeouts = Timeouts::default();
+        let mut backoff = Backoff::new(timeouts);
         for failure in 0..40 {
-            let whole = patience.first_wait.saturating_mul(2u32.saturating_pow(failure));
-            let whole = whole.min(patience.longest_wait);
+            let whole = timeouts.first_backoff.saturating_mul(2u32.saturating_pow(failure));
+            let whole = whole.min(timeouts.longest_backoff);
             let wait = backoff.after_failure(None);
             assert!(wait >= whole / 2 && wait <= whole, "{failure}: {wait:?}");
         }
         assert_ne!(backoff.after_failure(None), backoff.after_failure(None));
         backoff.reset();
-        assert!(backoff.after_failure(None) <= patience.first_wait);
+        assert!(backoff.after_failure(None) <= timeouts.first_backoff);
     }
 
     #[test]
     fn a_wait_is_no_shorter_than_the_server_asks_for_within_reason() {
-        let mut backoff = Backoff::new(Patience::default());
+        let mut backoff = Backoff::new(Timeouts::default());
         assert!(backoff.after_failure(Some(Duration::from_secs(7))) >= Duration::from_secs(7));
         let day = Duration::from_secs(86_400);
         assert!(backoff.after_failure(Some(day)) <= Duration::from_secs(301));

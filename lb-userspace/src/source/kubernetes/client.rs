@@ -1,5 +1,5 @@
-//! One question to the API server and its answer: a page of a list, or a watch as a stream of
-//! lines. Every way it can fail is a [`Failure`].
+//! One request to the API server and its response: a page of a list, or a watch as a stream of
+//! lines. Every error is a [`Failure`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::backoff::Patience;
+use super::backoff::Timeouts;
 
 type Request = http::Request<Vec<u8>>;
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// 410: that version, or that page, is no longer there.
-    #[error("the history asked for is gone")]
+    #[error("the history requested is gone")]
     Expired,
     /// 401: the token or certificate no longer counts.
     #[error(
@@ -32,23 +32,23 @@ pub(super) enum Failure {
     #[error("it refuses ({0}): grant what Weir's ClusterRole grants")]
     Forbidden(String),
     /// Another status that is no success.
-    #[error("it answers {status} ({message})")]
+    #[error("it responds {status} ({message})")]
     Status {
         /// HTTP status.
         status: u16,
         /// What the server says of it.
         message: String,
-        /// How long it wants to be left alone.
+        /// How long it wants to have no request.
         retry_after: Option<Duration>,
     },
-    /// No connection, or one that broke before the answer was complete.
+    /// No connection, or one that broke before the response was complete.
     #[error("{0}")]
     Unreachable(String),
-    /// It did not answer in time.
-    #[error("it did not answer within {} s", .0.as_secs_f32())]
+    /// It did not respond in time.
+    #[error("it did not respond within {} s", .0.as_secs_f32())]
     Late(Duration),
-    /// What it answers is not what Kubernetes answers.
-    #[error("its answer cannot be read ({0}): is it an API server?")]
+    /// The response is not one of Kubernetes.
+    #[error("its response cannot be read ({0}): is it an API server?")]
     Unreadable(String),
     /// The credentials cannot be read.
     #[error("{0}")]
@@ -56,7 +56,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// How long the server wants to be left alone.
+    /// How long the server wants to have no request.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
     }
@@ -66,12 +66,12 @@ impl Failure {
         matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
     }
 
-    /// Whether the server knows nothing of what was asked for.
+    /// Whether the server does not know what was requested.
     pub(super) fn is_unknown(&self) -> bool {
         matches!(self, Self::Status { status: 404, .. })
     }
 
-    /// Whether every question would meet the same.
+    /// Whether every request would fail alike.
     pub(super) fn concerns_all(&self) -> bool {
         match self {
             Self::Unauthorized(_) | Self::Unreachable(_) | Self::Late(_) | Self::Credentials(_) => {
@@ -84,13 +84,13 @@ impl Failure {
     pub(super) fn of_status(status: &Status, header: Option<Duration>) -> Self {
         let message = if status.message.is_empty() { &status.reason } else { &status.message };
         let message = first_line(message);
-        let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-        let asked = (asked > 0).then(|| Duration::from_secs(asked.into()));
+        let requested = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let requested = (requested > 0).then(|| Duration::from_secs(requested.into()));
         match status.code {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden(message),
             410 => Self::Expired,
-            status => Self::Status { status, message, retry_after: header.or(asked) },
+            status => Self::Status { status, message, retry_after: header.or(requested) },
         }
     }
 }
@@ -126,18 +126,18 @@ pub(super) struct Page<K> {
     pub(super) items: Vec<Read<K>>,
 }
 
-/// Asks for a page.
+/// Requests a page.
 pub(super) async fn page<K: DeserializeOwned + Clone>(
     client: &Client,
     request: Request,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Page<K>, Failure> {
-    let answer = async {
-        let body = ask(client, request).await?;
+    let response = async {
+        let body = send(client, request).await?;
         body.collect_bytes().await.map_err(|error| unreachable(&error))
     };
-    let late = |_| Failure::Late(patience.answer);
-    let bytes = timeout(patience.answer, answer).await.map_err(late)??;
+    let late = |_| Failure::Late(timeouts.response);
+    let bytes = timeout(timeouts.response, response).await.map_err(late)??;
     if let Ok(list) = serde_json::from_slice::<ObjectList<K>>(&bytes) {
         let items = list.items.into_iter().map(Read::Object).collect();
         return Ok(Page { metadata: list.metadata, items });
@@ -153,44 +153,44 @@ pub(super) async fn page<K: DeserializeOwned + Clone>(
 pub(super) async fn create(
     client: &Client,
     request: Request,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<(), Failure> {
-    let answer = async {
-        ask(client, request).await?.collect_bytes().await.map_err(|error| unreachable(&error))
+    let response = async {
+        send(client, request).await?.collect_bytes().await.map_err(|error| unreachable(&error))
     };
-    let late = |_| Failure::Late(patience.answer);
-    timeout(patience.answer, answer).await.map_err(late)?.map(drop)
+    let late = |_| Failure::Late(timeouts.response);
+    timeout(timeouts.response, response).await.map_err(late)?.map(drop)
 }
 
 /// Opens a watch.
 pub(super) async fn watch(
     client: &Client,
     mut request: Request,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Lines, Failure> {
     // Decoders of compressed streams may hold lines back.
     let identity = http::HeaderValue::from_static("identity");
     request.headers_mut().insert(http::header::ACCEPT_ENCODING, identity);
-    let late = |_| Failure::Late(patience.answer);
-    let body = timeout(patience.answer, ask(client, request)).await.map_err(late)??;
-    Ok(Lines { body, rest: Vec::new(), silence: patience.silence })
+    let late = |_| Failure::Late(timeouts.response);
+    let body = timeout(timeouts.response, send(client, request)).await.map_err(late)??;
+    Ok(Lines { body, rest: Vec::new(), idle: timeouts.idle })
 }
 
-async fn ask(client: &Client, request: Request) -> Result<Body, Failure> {
-    let answer = client.send(request.map(Body::from)).await;
-    let answer = answer.map_err(|error| unreachable(&error))?;
-    let status = answer.status();
+async fn send(client: &Client, request: Request) -> Result<Body, Failure> {
+    let response = client.send(request.map(Body::from)).await;
+    let response = response.map_err(|error| unreachable(&error))?;
+    let status = response.status();
     if status.is_success() {
-        return Ok(answer.into_body());
+        return Ok(response.into_body());
     }
-    let header = answer.headers().get(http::header::RETRY_AFTER);
+    let header = response.headers().get(http::header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let bytes = answer.into_body().collect_bytes().await.unwrap_or_default();
-    // Proxies, and the API server when it is overloaded, answer in plain text.
-    let mut told: Status = serde_json::from_slice(&bytes)
+    let bytes = response.into_body().collect_bytes().await.unwrap_or_default();
+    // Proxies, and the API server when it is overloaded, respond in plain text.
+    let mut failure: Status = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&bytes), status.as_str()));
-    told.code = status.as_u16();
-    Err(Failure::of_status(&told, seconds.map(Duration::from_secs)))
+    failure.code = status.as_u16();
+    Err(Failure::of_status(&failure, seconds.map(Duration::from_secs)))
 }
 
 /// The innermost cause says most: "connection refused", "certificate expired".
@@ -207,10 +207,10 @@ pub(super) struct Lines {
     body: Body,
     /// The beginning of a line.
     rest: Vec<u8>,
-    silence: Duration,
+    idle: Duration,
 }
 
-/// What became of a stream when no line is complete.
+/// How a stream ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// The server ended it.
@@ -225,7 +225,7 @@ impl Lines {
     /// The lines that have come since, at least one; those that come together come together. A line
     /// that is cut off is no line.
     pub(super) async fn next(&mut self) -> Result<VecDeque<Vec<u8>>, End> {
-        let deadline = Instant::now() + self.silence;
+        let deadline = Instant::now() + self.idle;
         loop {
             let frame = timeout_at(deadline, self.body.frame()).await.map_err(|_| End::Silent)?;
             let Ok(data) = frame.ok_or(End::Closed)?.map_err(|_| End::Cut)?.into_data() else {
@@ -245,9 +245,9 @@ impl Lines {
 /// A line of a watch.
 #[derive(Debug)]
 pub(super) enum Line<K> {
-    /// This exists now, and is so.
+    /// This object exists now, and is so.
     Exists(Read<K>, Option<String>),
-    /// This is gone.
+    /// This object is gone.
     Gone(Read<K>, Option<String>),
     /// Nothing up to this version concerns this watch.
     Bookmark(String),

@@ -54,7 +54,7 @@ async fn from_kubeconfig(path: &Path) -> Result<(Config, Files), AccessError> {
     let wrong =
         |cause: kube::config::KubeconfigError| AccessError::Kubeconfig { path: path.into(), cause };
     let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
-    // Those of other contexts count too: a look too many harms nobody.
+    // Those of other contexts count too: one check too many does no harm.
     let users = kubeconfig.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
     let of_users =
         users.flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file]);
@@ -154,65 +154,65 @@ pub enum AccessError {
     Reading(tokio::task::JoinError),
 }
 
-/// The way to the API server: the access, and the client made of it.
+/// The client of the API server, and how it is made anew.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct ApiClient {
     access: Access,
-    /// Where the server is, for people.
+    /// The server's address, for log lines.
     pub(super) server: String,
-    current: Mutex<Key>,
+    current: Mutex<CredentialVersion>,
 }
 
-/// A client, and how many there were before it.
+/// A client with the credentials of one moment, and how many there were before it.
 #[derive(Clone)]
-pub(super) struct Key {
+pub(super) struct CredentialVersion {
     number: u64,
     pub(super) client: Client,
     /// Where its credentials are from.
     files: Arc<Files>,
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for CredentialVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("CredentialVersion").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-impl Door {
-    /// Reads the credentials; nothing is asked of the server yet.
+impl ApiClient {
+    /// Reads the credentials; no request is made yet.
     pub(super) async fn open(access: Access) -> Result<Self, AccessError> {
         let (server, client, files) = connect(&access).await?;
-        let key = Key { number: 0, client, files: Arc::new(files) };
-        Ok(Self { access, server, current: Mutex::new(key) })
+        let version = CredentialVersion { number: 0, client, files: Arc::new(files) };
+        Ok(Self { access, server, current: Mutex::new(version) })
     }
 
-    /// The client of the moment, after a look at the files: what has been renewed is used before the
-    /// old is refused.
-    pub(super) async fn newest_key(&self) -> Key {
-        let key = self.key();
-        if key.files.have_changed()
-            && let Err(error) = self.renew(&key).await
+    /// The current client, after a check of the files: renewed credentials are used before the old ones
+    /// are refused.
+    pub(super) async fn newest(&self) -> CredentialVersion {
+        let version = self.current();
+        if version.files.have_changed()
+            && let Err(error) = self.renew(&version).await
         {
             debug!("credentials have changed and cannot be read yet: {error}");
         }
-        self.key()
+        self.current()
     }
 
-    /// The client of the moment.
-    pub(super) fn key(&self) -> Key {
+    /// The current client.
+    pub(super) fn current(&self) -> CredentialVersion {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the credentials anew, for those of `old` no longer do. What cannot be read changes
+    /// Reads the credentials anew, for those of `old` are refused. What cannot be read changes
     /// nothing; it may be half written.
-    pub(super) async fn renew(&self, old: &Key) -> Result<(), AccessError> {
-        if self.key().number != old.number {
+    pub(super) async fn renew(&self, old: &CredentialVersion) -> Result<(), AccessError> {
+        if self.current().number != old.number {
             return Ok(());
         }
         let (_, client, files) = connect(&self.access).await?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.number == old.number {
-            *current = Key { number: old.number + 1, client, files: Arc::new(files) };
+            *current = CredentialVersion { number: old.number + 1, client, files: Arc::new(files) };
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_kubeconfig_that_is_not_there_is_refused_by_its_name() {
         let access = Access { kubeconfig: Some("/none/config".into()), server: None };
-        let error = Door::open(access).await.unwrap_err().to_string();
+        let error = ApiClient::open(access).await.unwrap_err().to_string();
         assert!(error.contains("/none/config") && error.contains("--kubeconfig"), "{error}");
     }
 
@@ -264,8 +264,8 @@ current-context: c
 ";
         fs::write(file.path(), text).unwrap();
         let mut access = Access { kubeconfig: Some(file.path().into()), server: None };
-        assert_eq!(Door::open(access.clone()).await.unwrap().server, "http://127.0.0.1:1");
+        assert_eq!(ApiClient::open(access.clone()).await.unwrap().server, "http://127.0.0.1:1");
         access.server = Some("http://192.0.2.1:6443".into());
-        assert_eq!(Door::open(access).await.unwrap().server, "http://192.0.2.1:6443");
+        assert_eq!(ApiClient::open(access).await.unwrap().server, "http://192.0.2.1:6443");
     }
 }

@@ -20,15 +20,15 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use super::backoff::Patience;
+use super::backoff::Timeouts;
 use super::client::{self, Failure, Read};
-use super::credentials::Door;
+use super::credentials::ApiClient;
 use crate::model::{Name, Warning};
 
 /// Time between two Events.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Warnings that wait their turn.
+/// Warnings that wait for their Event.
 const WAITING: usize = 256;
 
 /// The API takes a kilobyte of text at most.
@@ -39,7 +39,7 @@ const LONGEST_NOTE: usize = 1024;
 pub struct EventCounts {
     /// Written, or found written already.
     pub written: u64,
-    /// Refused by the server, or not answered.
+    /// Refused by the server, or without a response.
     pub failed: u64,
     /// Not tried, for too many were waiting.
     pub dropped: u64,
@@ -102,11 +102,11 @@ struct Counts {
 }
 
 impl Reporter {
-    pub(super) fn start(door: Arc<Door>, node: &str, patience: Patience) -> Self {
+    pub(super) fn start(api: Arc<ApiClient>, node: &str, timeouts: Timeouts) -> Self {
         let (queue, warnings) = mpsc::channel(WAITING);
         let counts = Arc::new(Counts::default());
         let writer =
-            Writer { door, node: node.into(), patience, counts: Arc::clone(&counts), fails: false };
+            Writer { api, node: node.into(), timeouts, counts: Arc::clone(&counts), fails: false };
         tokio::spawn(writer.run(warnings));
         Self { queue, counts }
     }
@@ -147,9 +147,9 @@ fn service_of(warning: &Warning) -> Option<Name> {
 }
 
 struct Writer {
-    door: Arc<Door>,
+    api: Arc<ApiClient>,
     node: String,
-    patience: Patience,
+    timeouts: Timeouts,
     counts: Arc<Counts>,
     /// Whether the last Event could not be written.
     fails: bool,
@@ -184,7 +184,7 @@ impl Writer {
     }
 
     async fn write(&self, report: &Report) -> Result<(), Failure> {
-        let client = self.door.key().client;
+        let client = self.api.current().client;
         let service = &report.service;
         // `kubectl describe` finds Events by the object's uid.
         let Some(uid) = self.uid(service).await? else {
@@ -195,7 +195,7 @@ impl Writer {
         let request = Request::new(Event::url_path(&(), Some(&service.namespace)))
             .create(&PostParams::default(), body)
             .map_err(|error| Failure::Unreadable(error.to_string()))?;
-        match client::create(&client, request, self.patience).await {
+        match client::create(&client, request, self.timeouts).await {
             Err(Failure::Status { status: 409, .. }) => Ok(()),
             result => result,
         }
@@ -206,8 +206,8 @@ impl Writer {
         let params = ListParams::default().fields(&format!("metadata.name={}", service.name));
         let request = Request::new(Service::url_path(&(), Some(&service.namespace))).list(&params);
         let request = request.map_err(|error| Failure::Unreadable(error.to_string()))?;
-        let client = self.door.key().client;
-        let page = client::page::<Service>(&client, request, self.patience).await?;
+        let client = self.api.current().client;
+        let page = client::page::<Service>(&client, request, self.timeouts).await?;
         Ok(page.items.into_iter().find_map(|read| match read {
             Read::Object(service) => service.metadata.uid,
             Read::Unreadable { .. } => None,
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_s_name_follows_from_what_it_says_whoever_says_it() {
+    fn an_event_s_name_follows_from_its_text_on_every_node() {
         let (early, late) =
             (Timestamp::from_second(0).unwrap(), Timestamp::from_second(9).unwrap());
         let name = |uid, text, node, now| event(&report(text), uid, node, now).metadata.name;

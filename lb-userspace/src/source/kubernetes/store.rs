@@ -1,72 +1,72 @@
-//! Which objects of one kind have been told. After a list it says what is gone: that is all the
-//! memory a watch needs, since the model itself notices what has not changed.
+//! Which objects of one kind exist. After a list it finds what is gone: that is all a watch has to
+//! remember, since the model itself notices what has not changed.
 
 use std::collections::BTreeSet;
 
-use super::aggregate::News;
 use super::client::Read;
 use super::kind::Watched;
+use super::update::WatchUpdate;
 use crate::model::{Name, Warning};
 
-/// The names that have been told.
+/// The names of the objects that exist.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Store {
     names: BTreeSet<Name>,
     /// Those of the list under way.
     listed: BTreeSet<Name>,
 }
 
-impl Known {
+impl Store {
     /// A list begins.
     pub(super) fn begin_list(&mut self) {
         self.listed.clear();
     }
 
     /// A list has ended: what it did not show is gone.
-    pub(super) fn end_list<K: Watched>(&mut self) -> News {
+    pub(super) fn end_list<K: Watched>(&mut self) -> WatchUpdate {
         let listed = std::mem::take(&mut self.listed);
         let before = std::mem::replace(&mut self.names, listed);
         let gone = before.into_iter().filter(|name| !self.names.contains(name));
-        let mut news = News::of(K::KIND);
+        let mut update = WatchUpdate::of(K::KIND);
         for name in gone {
-            news.forget(&name);
-            news.changes.push(K::gone(name));
+            update.forget(&name);
+            update.changes.push(K::gone(name));
         }
-        news
+        update
     }
 
     /// A page of the list under way.
-    pub(super) fn page<K: Watched>(&mut self, items: Vec<Read<K>>) -> News {
-        let mut news = News::of(K::KIND);
+    pub(super) fn page<K: Watched>(&mut self, items: Vec<Read<K>>) -> WatchUpdate {
+        let mut update = WatchUpdate::of(K::KIND);
         for item in items {
-            let name = self.take(item, &mut news);
+            let name = self.insert(item, &mut update);
             self.listed.insert(name);
         }
-        news
+        update
     }
 
     /// An object exists, and is so.
-    pub(super) fn exists<K: Watched>(&mut self, read: Read<K>, news: &mut News) {
-        self.take(read, news);
+    pub(super) fn exists<K: Watched>(&mut self, read: Read<K>, update: &mut WatchUpdate) {
+        self.insert(read, update);
     }
 
     /// An object is gone.
-    pub(super) fn gone<K: Watched>(&mut self, read: Read<K>, news: &mut News) {
+    pub(super) fn gone<K: Watched>(&mut self, read: Read<K>, update: &mut WatchUpdate) {
         let name = match read {
             Read::Object(object) => object.name(),
             Read::Unreadable { namespace, name, .. } => Name::new(namespace, name),
         };
         self.names.remove(&name);
-        news.forget(&name);
-        news.changes.push(K::gone(name));
+        update.forget(&name);
+        update.changes.push(K::gone(name));
     }
 
-    /// What cannot be read stays as it was, and stays known.
-    fn take<K: Watched>(&mut self, read: Read<K>, news: &mut News) -> Name {
+    /// What cannot be read stays as it was.
+    fn insert<K: Watched>(&mut self, read: Read<K>, update: &mut WatchUpdate) -> Name {
         let (name, warnings) = match read {
             Read::Object(object) => {
                 let (change, warnings) = object.convert();
-                news.changes.push(change);
+                update.changes.push(change);
                 (object.name(), warnings)
             }
             Read::Unreadable { namespace, name, reason } => {
@@ -74,7 +74,7 @@ impl Known {
                 (name.clone(), vec![unreadable::<K>(&name, &reason)])
             }
         };
-        news.warnings.push((name.clone(), warnings));
+        update.warnings.push((name.clone(), warnings));
         self.names.insert(name.clone());
         name
     }
@@ -85,7 +85,7 @@ fn unreadable<K: Watched>(name: &Name, reason: &str) -> Warning {
     Warning {
         about: format!("{} {about}", K::KIND.word()),
         text: format!(
-            "it cannot be read ({reason}) and stays as it was last known: correct it, or report this \
+            "it cannot be read ({reason}) and stays as it was last read: correct it, or report this \
              if kubectl accepts it"
         ),
     }
@@ -105,8 +105,8 @@ mod tests {
         Read::Object(service)
     }
 
-    fn gone(news: &News) -> Vec<&str> {
-        let names = news.changes.iter().filter_map(|change| {
+    fn gone(update: &WatchUpdate) -> Vec<&str> {
+        let names = update.changes.iter().filter_map(|change| {
             if let Change::ServiceGone(name) = change { Some(name.name.as_str()) } else { None }
         });
         names.collect()
@@ -114,45 +114,45 @@ mod tests {
 
     #[test]
     fn what_a_later_list_does_not_show_is_gone() {
-        let mut known = Known::default();
-        known.begin_list();
-        known.page(vec![service("a"), service("b")]);
-        assert_eq!(gone(&known.end_list::<Service>()), [""; 0]);
-        known.begin_list();
-        known.page(vec![service("b"), service("c")]);
-        assert_eq!(gone(&known.end_list::<Service>()), ["a"]);
+        let mut store = Store::default();
+        store.begin_list();
+        store.page(vec![service("a"), service("b")]);
+        assert_eq!(gone(&store.end_list::<Service>()), [""; 0]);
+        store.begin_list();
+        store.page(vec![service("b"), service("c")]);
+        assert_eq!(gone(&store.end_list::<Service>()), ["a"]);
     }
 
     #[test]
     fn a_list_that_breaks_off_removes_nothing_and_forgets_nothing() {
-        let mut known = Known::default();
-        known.begin_list();
-        known.page(vec![service("a"), service("b")]);
-        known.end_list::<Service>();
-        known.begin_list();
-        known.page(vec![service("c")]);
-        known.begin_list();
-        known.page(vec![service("a")]);
-        assert_eq!(gone(&known.end_list::<Service>()), ["b", "c"]);
+        let mut store = Store::default();
+        store.begin_list();
+        store.page(vec![service("a"), service("b")]);
+        store.end_list::<Service>();
+        store.begin_list();
+        store.page(vec![service("c")]);
+        store.begin_list();
+        store.page(vec![service("a")]);
+        assert_eq!(gone(&store.end_list::<Service>()), ["b", "c"]);
     }
 
     #[test]
     fn an_object_that_cannot_be_read_stays_as_it_was_with_a_warning() {
-        let mut known = Known::default();
-        known.begin_list();
-        known.page(vec![service("a")]);
-        known.end_list::<Service>();
-        known.begin_list();
+        let mut store = Store::default();
+        store.begin_list();
+        store.page(vec![service("a")]);
+        store.end_list::<Service>();
+        store.begin_list();
         let unreadable = Read::<Service>::Unreadable {
             namespace: "default".into(),
             name: "a".into(),
             reason: "a string where a number belongs".into(),
         };
-        let news = known.page(vec![unreadable]);
-        assert_eq!(news.changes, []);
-        let warning = &news.warnings[0].1[0];
+        let update = store.page(vec![unreadable]);
+        assert_eq!(update.changes, []);
+        let warning = &update.warnings[0].1[0];
         assert_eq!(warning.about, "Service default/a");
         assert!(warning.text.contains("a string where a number belongs"), "{warning}");
-        assert_eq!(gone(&known.end_list::<Service>()), [""; 0]);
+        assert_eq!(gone(&store.end_list::<Service>()), [""; 0]);
     }
 }

@@ -12,7 +12,8 @@ use super::document::Contents;
 use super::object::{Kind, Object};
 use super::pods;
 use crate::model::{Change, Cluster, Name, Service, Warning};
-use crate::source::{FilePosition, SourceWarning, convert};
+use crate::source::convert;
+use crate::source::warning::{FilePosition, SourceWarning};
 
 /// The cluster that these files describe, and what of it cannot be honoured. Of two objects of the
 /// same kind and name the first counts.

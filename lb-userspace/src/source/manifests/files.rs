@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::document::{self, Contents, Mistake};
 use super::snapshot::{FileKey, Given, Snapshot};
-use crate::source::{FilePosition, SourceWarning};
+use crate::source::warning::{FilePosition, SourceWarning};
 
 /// Every file by its place in the order.
 #[derive(Debug, Default)]

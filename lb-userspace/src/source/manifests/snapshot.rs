@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::source::SourceError;
+use crate::source::error::SourceError;
 
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::snapshot;
-use crate::source::{FilePosition, SourceWarning};
+use crate::source::warning::{FilePosition, SourceWarning};
 
 /// Files are read again after this long even if nothing was noticed: network file systems tell
 /// nothing.

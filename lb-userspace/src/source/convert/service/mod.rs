@@ -6,8 +6,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use lb_common::address::Family;
 
+use super::metadata::{has_label, name};
 use super::service_cidr::range;
-use super::{Warnings, address, has_label, name, port};
+use super::warnings::Warnings;
+use super::{address, port};
 use crate::model::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy, Warning};
 
 /// The label by which another proxy claims a Service, whatever its value.
