@@ -34,13 +34,13 @@ pub enum RunError {
     /// The pins could not be used.
     #[error(transparent)]
     Pins(#[from] PinError),
-    /// The kernel could not be asked for its devices.
+    /// The kernel did not list its devices.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// The source is lost.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// An address cannot be listened on, and it was asked to be.
+    /// An address cannot be listened on, and must be.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A flag names a device that is not there.

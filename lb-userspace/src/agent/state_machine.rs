@@ -55,7 +55,7 @@ pub enum Effect {
     /// Send [`Event::Tick`] after this time; replaces an earlier one that is not due yet.
     WakeIn(Duration),
     /// Do these operations in their order up to the first that fails, then send
-    /// [`Event::Written`]. No other write is asked for in between.
+    /// [`Event::Written`]. No other write is requested in between.
     Write(Arc<[Operation]>),
     /// The first complete plan is in the kernel. Returned once.
     Ready,

@@ -1,6 +1,6 @@
 //! `--config`: kube-proxy's configuration file (KubeProxyConfiguration, v1alpha1), so that a node's
 //! proxy can be changed without its configuration. What means something to Weir is taken; what else
-//! it sets is named, and stops nobody.
+//! it sets is named in a warning.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -23,7 +23,7 @@ pub use kube_proxy::{KubeProxyError, KubeProxyFile};
 pub use listen::{Listen, ListenError, Servers};
 pub use node_ports::NodePortAddressesError;
 
-/// Everything `weir run` was told, or decided for itself where it was told nothing.
+/// The settings of `weir run`: flags and files, else defaults.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Where the cluster's objects come from.
@@ -42,9 +42,9 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Where this build's pins live: `weir/v<layout version>` within a bpffs mount.
     pub pin_directory: PathBuf,
-    /// Addresses of this node at which node ports answer.
+    /// Addresses of this node that serve node ports.
     pub nodeport_addresses: NodePortAddresses,
-    /// Whether Services answer at their external IPs.
+    /// Whether externalIPs are served.
     pub external_ips: ExternalIps,
     /// How many entries each map has.
     pub capacities: Capacities,
@@ -106,14 +106,14 @@ impl Origin {
     }
 }
 
-/// What becomes of `spec.externalIPs`. Whoever may write a Service can draw any address's traffic to
-/// his own pods by it (CVE-2020-8554), and Kubernetes is about to give it up (KEP-5707).
+/// What becomes of `spec.externalIPs`. Anyone who can edit Services can hijack traffic with them
+/// (CVE-2020-8554), and Kubernetes is about to drop them (KEP-5707).
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ExternalIps {
-    /// Services answer there
+    /// Serve them
     #[default]
     Honour,
-    /// They do not, and a warning says so
+    /// Do not serve them; each is a warning
     Ignore,
 }
 
@@ -126,7 +126,7 @@ pub enum SocketBalancing {
     /// Those of pods too: no packet of theirs is translated then, but proxies in pods that divert
     /// connections see backends' addresses
     All,
-    /// Nobody's: the node's own processes reach no Service
+    /// None: the node's own processes reach no Service
     Off,
 }
 

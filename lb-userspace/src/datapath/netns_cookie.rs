@@ -1,4 +1,4 @@
-//! The cookie of our network namespace, by which the socket programs tell whose socket they see.
+//! The cookie of our network namespace, by which the socket programs know whose socket they see.
 
 use std::fs::File;
 use std::io;
@@ -35,15 +35,15 @@ fn read_by_program(ebpf: &mut Ebpf, cgroup: &Path) -> io::Result<u64> {
         .attach(File::open(cgroup)?, CgroupAttachMode::Single)
         .and_then(|link| program.take_link(link))
         .map_err(io::Error::other)?;
-    let map = ebpf.map_mut("NAMESPACE").ok_or_else(|| io::Error::other("no map NAMESPACE"))?;
-    let mut question: Array<_, [u64; 2]> = map.try_into().map_err(io::Error::other)?;
+    let found = ebpf.map_mut("NAMESPACE").ok_or_else(|| io::Error::other("no map NAMESPACE"))?;
+    let mut map: Array<_, [u64; 2]> = found.try_into().map_err(io::Error::other)?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let asked = NamespaceQuestion { socket: syscall::socket_cookie(&socket)?, namespace: 0 };
-    question.set(0, bytemuck::cast::<_, [u64; 2]>(asked), 0).map_err(io::Error::other)?;
+    let request = NamespaceQuestion { socket: syscall::socket_cookie(&socket)?, namespace: 0 };
+    map.set(0, bytemuck::cast::<_, [u64; 2]>(request), 0).map_err(io::Error::other)?;
     // Nothing is sent. Programs of others may refuse the call once ours has run.
     let _refused = socket.connect((Ipv4Addr::LOCALHOST, 9));
     drop(link);
-    let read: NamespaceQuestion = bytemuck::cast(question.get(&0, 0).map_err(io::Error::other)?);
+    let read: NamespaceQuestion = bytemuck::cast(map.get(&0, 0).map_err(io::Error::other)?);
     match read.namespace {
         0 => Err(io::Error::other(format!(
             "this kernel has no SO_NETNS_COOKIE (Linux 5.14), and this process is in no \

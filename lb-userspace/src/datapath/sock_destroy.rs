@@ -33,7 +33,7 @@ const REQUEST: usize = 8;
 /// The map of backends that connected UDP sockets were given.
 #[derive(Debug)]
 pub struct UdpSockets {
-    dialled: MapData,
+    map: MapData,
 }
 
 impl UdpSockets {
@@ -44,7 +44,7 @@ impl UdpSockets {
     pub fn open(pins: &Pins) -> Result<Self, PinError> {
         let path = pins.map(&UDP_CONNECTED);
         match MapData::from_pin(&path) {
-            Ok(dialled) => Ok(Self { dialled }),
+            Ok(map) => Ok(Self { map }),
             Err(error) => Err(PinError::Map { path, error }),
         }
     }
@@ -62,9 +62,9 @@ impl UdpSockets {
     ) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             for socket in list(family as u8)? {
-                let dialled = self.dialled(socket.cookie)?;
-                if !is_stale(&socket, dialled.as_ref()) {
-                    self.mark_used(socket.cookie, dialled.as_ref());
+                let entry = self.entry(socket.cookie)?;
+                if !is_stale(&socket, entry.as_ref()) {
+                    self.mark_used(socket.cookie, entry.as_ref());
                 } else if destroy(family as u8, &socket.id)? {
                     *destroyed += 1;
                 }
@@ -74,15 +74,15 @@ impl UdpSockets {
     }
 
     /// An entry that is written again counts as used; one that is gone meanwhile stays gone.
-    fn mark_used(&self, cookie: u64, dialled: Option<&UdpConnected>) {
-        if let Some(dialled) = dialled {
-            let _gone = syscall::replace(self.dialled.fd().as_fd(), &cookie, dialled);
+    fn mark_used(&self, cookie: u64, entry: Option<&UdpConnected>) {
+        if let Some(entry) = entry {
+            let _gone = syscall::replace(self.map.fd().as_fd(), &cookie, entry);
         }
     }
 
-    fn dialled(&self, cookie: u64) -> io::Result<Option<UdpConnected>> {
-        match syscall::lookup(self.dialled.fd().as_fd(), &cookie) {
-            Ok(dialled) => Ok(Some(dialled)),
+    fn entry(&self, cookie: u64) -> io::Result<Option<UdpConnected>> {
+        match syscall::lookup(self.map.fd().as_fd(), &cookie) {
+            Ok(entry) => Ok(Some(entry)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }

@@ -45,7 +45,7 @@ pub struct Cluster {
     /// The ranges that cluster IPs are given out of, by the name of their ServiceCIDR; none where the
     /// API server has no such objects (before Kubernetes 1.33).
     pub service_cidrs: BTreeMap<String, Vec<IpNet>>,
-    /// Whether everything has been told once.
+    /// Whether everything has been listed once.
     pub synced: bool,
 }
 

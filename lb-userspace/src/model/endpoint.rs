@@ -48,7 +48,7 @@ pub struct Endpoint {
     pub ready: bool,
     /// Could still take flows, ready or not.
     pub serving: bool,
-    /// Is on its way out.
+    /// It is terminating.
     pub terminating: bool,
     /// Name of the node it is on, if known.
     pub node: Option<String>,

@@ -1,16 +1,16 @@
-//! Where a load balancer asks whether this node has endpoints of a Service.
+//! The ports at which load balancers check whether this node has endpoints of a Service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::name::Name;
 
-/// A place on this node that answers for one Service: `spec.healthCheckNodePort` in one family.
+/// A port of this node that reports on one Service: `spec.healthCheckNodePort` in one family.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct HealthCheck {
     /// The Service.
     pub service: Name,
-    /// Where it is asked for; the unspecified address stands for all of this node's of its family.
+    /// Where it listens; the unspecified address stands for all of this node's of its family.
     pub address: SocketAddr,
 }
 

@@ -1,4 +1,4 @@
-//! This node as its devices show it; what the cluster says of it stands in [`super::Node`].
+//! This node as its devices show it; its Node object is [`super::Node`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 pub struct ThisNode {
     /// The name under which the cluster knows it: endpoints that bear it are local.
     pub name: String,
-    /// Its devices that carry balanced traffic, ordered by interface index.
+    /// Its devices with a role, ordered by interface index.
     pub devices: Vec<NodeDevice>,
 }
 
@@ -25,7 +25,7 @@ pub struct SourcePorts {
 /// Whose sockets are balanced.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sockets {
-    /// Cookie of this node's network namespace; 0 for nobody's.
+    /// Cookie of this node's network namespace; 0 if it is not known.
     pub namespace: u64,
     /// Those of pods too.
     pub of_pods: bool,

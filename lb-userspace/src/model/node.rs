@@ -13,6 +13,6 @@ pub struct Node {
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
     /// It is going away: `metadata.deletionTimestamp` is set, or the cluster autoscaler has put its
-    /// taint `ToBeDeletedByClusterAutoscaler` on it. New traffic is to come in elsewhere (KEP-3836).
+    /// taint `ToBeDeletedByClusterAutoscaler` on it. New traffic is to come in at other nodes (KEP-3836).
     pub leaving: bool,
 }

@@ -9,7 +9,7 @@ use lb_common::address::Protocol;
 use super::name::Name;
 
 /// A Kubernetes Service. Addresses are parsed and normalised; entries that could not be parsed are
-/// left out by the source, which says so.
+/// left out by the source with a warning.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Service {
     /// Namespace and name.
@@ -29,8 +29,8 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose `ipMode` is `VIP` or absent.
     pub load_balancer_ips: Vec<IpAddr>,
-    /// `spec.loadBalancerSourceRanges`; `None` without any. If none of them could be parsed, there
-    /// are none here, and nobody is within them.
+    /// `spec.loadBalancerSourceRanges`; `None` without any. If none of them could be parsed, the list
+    /// is empty, and no client is within it.
     pub source_ranges: Option<Vec<IpNet>>,
     /// `spec.internalTrafficPolicy`
     pub internal_policy: TrafficPolicy,
@@ -66,9 +66,9 @@ pub struct ServicePort {
     pub name: String,
     /// Protocol: TCP, UDP or SCTP.
     pub protocol: Protocol,
-    /// The port that clients dial on the Service's addresses, 1 to 65535.
+    /// The port that clients connect to at the Service's addresses, 1 to 65535.
     pub port: u16,
-    /// The port that clients dial on nodes' addresses, if any.
+    /// The port that clients connect to at nodes' addresses, if any.
     pub node_port: Option<u16>,
 }
 

@@ -1,4 +1,4 @@
-//! The servers behind `spec.healthCheckNodePort`: a load balancer asks each node whether it has
+//! The servers behind `spec.healthCheckNodePort`: a load balancer checks whether each node has
 //! endpoints of a Service and sends to those that respond 200. Which servers there are follows the
 //! plan; one that cannot listen is tried again.
 

@@ -1,5 +1,5 @@
 //! What the agent counts of itself, under kube-proxy's names where the meaning is the same and
-//! under `weir_` where it is Weir's own. What the kernel counts is read when somebody asks
+//! under `weir_` where it is Weir's own. What the kernel counts is read at each scrape
 //! ([`super::tables`]). docs/metrics.md lists both; a test holds the page to it.
 
 use std::sync::atomic::AtomicU64;
@@ -29,15 +29,15 @@ pub struct Metrics {
     pub programming_duration: Histogram,
     /// When a plan last got into the kernel.
     pub synced: Float,
-    /// When something was last heard that has to get there.
+    /// When a change that has to get there last came.
     pub queued: Float,
     /// Changed Services that are not in the kernel yet.
     pub services_pending: Gauge,
-    /// Changes of Services heard.
+    /// Changes of Services.
     pub services: Counter,
     /// Changed EndpointSlices that are not in the kernel yet.
     pub slices_pending: Gauge,
-    /// Changes of EndpointSlices heard.
+    /// Changes of EndpointSlices.
     pub slices: Counter,
     healthz: Family<Label<u16>, Counter>,
     livez: Family<Label<u16>, Counter>,
@@ -47,7 +47,7 @@ pub struct Metrics {
     pub object_warnings: Gauge,
     /// Errors of this node that hold.
     pub node_errors: Gauge,
-    /// Addresses at which load balancers can ask about a Service.
+    /// Addresses of health-check ports.
     pub health_checks: Gauge,
     /// Times that one could not be listened on.
     pub health_check_failures: Counter,
@@ -217,7 +217,7 @@ impl Metrics {
         );
         registry.register(
             "health_check_listeners",
-            "Addresses with a port at which load balancers can ask about a Service",
+            "Addresses with a health-check port of a Service (healthCheckNodePort)",
             self.health_checks.clone(),
         );
         registry.register(

@@ -1,4 +1,4 @@
-//! What the kernel counts and holds, read from the maps at the moment somebody asks.
+//! What the kernel counts and holds, read from the maps at each scrape.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::model::Name;
 /// What the maps hold and have counted.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Reading {
-    /// How often packets ended in each way.
+    /// How many packets ended with each outcome.
     pub packets: Vec<(Outcome, u64)>,
     /// How full each map is; connection tables are counted when they are swept.
     pub fill: Vec<Fill>,
@@ -216,7 +216,7 @@ impl<R: Reader> Collector for Tables<R> {
         let NoLocal { internal, external } = reading.no_local;
         metrics.gauge(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-            "Service ports whose traffic policy is Local and that have endpoints, but none here",
+            "Service ports whose traffic policy is Local and that have endpoints, but no local one",
             [("internal", internal), ("external", external)]
                 .map(|(policy, count)| ([("traffic_policy", policy)], count)),
         )?;
@@ -253,12 +253,12 @@ fn services(metrics: &mut Families<'_, '_>, services: &BTreeMap<Name, Traffic>) 
     )?;
     metrics.counter(
         "weir_service_reply_packets",
-        "Packets that a Service's backends answered with",
+        "Packets that a Service's backends replied with",
         each(|traffic| traffic.reply_packets),
     )?;
     metrics.counter(
         "weir_service_reply_bytes",
-        "Bytes that a Service's backends answered with, link headers included",
+        "Bytes that a Service's backends replied with, link headers included",
         each(|traffic| traffic.reply_bytes),
     )
 }

@@ -40,7 +40,7 @@ pub enum PinError {
         version = layout::VERSION
     )]
     OtherVersion(PathBuf),
-    /// No agent has been here.
+    /// No agent has pinned anything there.
     #[error(
         "nothing of weir's is pinned at {0}: start `weir run` first, or name the BPF file system \
          that it uses with --bpffs"

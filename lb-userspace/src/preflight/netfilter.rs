@@ -1,6 +1,6 @@
 //! Which chains and tables the kernel's packet filters hold, by name: those of nftables, where
-//! `iptables-nft` writes too, and those of the older iptables. The kernel is asked as `nft` and
-//! `iptables` ask it, so neither has to be there. Which rules they hold is nobody's question here.
+//! `iptables-nft` writes too, and those of the older iptables. The kernel is queried as `nft` and
+//! `iptables` query it, so neither has to be there. What rules they hold does not matter.
 
 use std::fmt;
 use std::fs;
@@ -19,7 +19,7 @@ const NFTABLES: u16 = 10 << 8;
 /// Bytes of `struct nfgenmsg`, before the attributes (`include/uapi/linux/netfilter/nfnetlink.h`).
 const GENERAL: usize = 4;
 
-/// What nftables can be asked to list.
+/// What nftables can list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Tables.
@@ -60,8 +60,8 @@ pub fn nftables(kind: Kind) -> io::Result<Vec<Found>> {
     // `NFT_MSG_GETTABLE` or `NFT_MSG_GETCHAIN`, of all families.
     let message = NFTABLES | if kind == Kind::Table { 1 } else { 4 };
     let mut found = Vec::new();
-    let hear = |payload: &[u8]| found.extend(one(kind, payload));
-    match netlink::request(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], hear) {
+    let read = |payload: &[u8]| found.extend(one(kind, payload));
+    match netlink::request(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], read) {
         // Nobody has registered for the messages.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -99,7 +99,7 @@ fn family(number: u8) -> &'static str {
 ///
 /// # Errors
 /// The kernel's, such as `EPERM` for who lacks `CAP_NET_ADMIN`. A kernel without iptables, or one
-/// that nobody used it in, has none, which is no error.
+/// that no process used it in, has none, which is no error.
 pub fn iptables(name: &str) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for (family, tables, word) in [

@@ -122,7 +122,7 @@ impl Node {
                 "no cgroup v2 hierarchy is mounted",
                 "programs for the node's own processes attach to one, and without it everything else \
                  is balanced: boot with systemd.unified_cgroup_hierarchy=1, or mount one (mount -t \
-                 cgroup2 cgroup2 DIR) and name it with --cgroup DIR, or say --socket-balancing off",
+                 cgroup2 cgroup2 DIR) and name it with --cgroup DIR, or set --socket-balancing off",
             ),
             Some(Hierarchy { mount, is_part: false }) => Finding::ok(
                 about,

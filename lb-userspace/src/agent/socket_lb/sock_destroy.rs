@@ -41,8 +41,8 @@ impl StaleUdpSockets {
     pub fn destroy(&mut self, contents: &Contents) -> u64 {
         let mut destroyed = 0;
         let at_frontend = &mut self.destroyed_at_frontend;
-        let is_stale = |socket: &Connected, dialled: Option<&UdpConnected>| {
-            match staleness(socket.peer, dialled, contents) {
+        let is_stale = |socket: &Connected, entry: Option<&UdpConnected>| {
+            match staleness(socket.peer, entry, contents) {
                 Some(Staleness::BackendGone) => true,
                 // One whose connect no program sees would be at the frontend again at once.
                 Some(Staleness::AtFrontend) => at_frontend.insert(socket.cookie),

@@ -18,32 +18,31 @@ pub enum Staleness {
     AtFrontend,
 }
 
-/// Why a socket that is connected to `peer`, and was given the backend in `dialled`, is stale; `None` if it
+/// Why a socket that is connected to `peer`, and was given the backend in `entry`, is stale; `None` if it
 /// is not.
 pub fn staleness(
     peer: SocketAddr,
-    dialled: Option<&UdpConnected>,
+    entry: Option<&UdpConnected>,
     contents: &Contents,
 ) -> Option<Staleness> {
-    in_family(peer, dialled, &contents.v4).or_else(|| in_family(peer, dialled, &contents.v6))
+    in_family(peer, entry, &contents.v4).or_else(|| in_family(peer, entry, &contents.v6))
 }
 
 fn in_family<A: Address>(
     peer: SocketAddr,
-    dialled: Option<&UdpConnected>,
+    entry: Option<&UdpConnected>,
     rows: &FamilyContents<A>,
 ) -> Option<Staleness> {
     let address = A::from_ip(peer.ip())?;
     // It may have been connected to another address since.
-    let is_peer = |dialled: &&UdpConnected| {
-        dialled.address == UdpConnected::address(&address) && dialled.port == u32::from(peer.port())
+    let is_peer = |entry: &&UdpConnected| {
+        entry.address == UdpConnected::address(&address) && entry.port == u32::from(peer.port())
     };
     // A backend may be a frontend, too, such as a pod of the node's own network at an external IP: the
     // backend comes first.
-    if let Some(dialled) = dialled.filter(is_peer) {
-        let row = rows.backends.get(&dialled.id);
-        let serves =
-            row.is_some_and(|row| row.generation == dialled.generation && row.is_serving());
+    if let Some(entry) = entry.filter(is_peer) {
+        let row = rows.backends.get(&entry.id);
+        let serves = row.is_some_and(|row| row.generation == entry.generation && row.is_serving());
         return (!serves).then_some(Staleness::BackendGone);
     }
     let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
@@ -76,7 +75,7 @@ mod tests {
         contents
     }
 
-    fn dialled(contents: &Contents) -> UdpConnected {
+    fn entry(contents: &Contents) -> UdpConnected {
         let row = contents.v4.backends[&BackendId(7)];
         UdpConnected::of(SocketRevNat::new().remember(&frontend(DNS), BackendId(7), &row))
     }
@@ -84,19 +83,19 @@ mod tests {
     #[test]
     fn a_socket_is_stale_once_its_backend_serves_no_more() {
         let serving = contents(Backend::<V4>::SERVING);
-        let dialled = dialled(&serving);
-        let is_stale = |dialled: Option<&UdpConnected>, contents: &Contents| {
-            staleness(POD.into(), dialled, contents) == Some(Staleness::BackendGone)
+        let entry = entry(&serving);
+        let is_stale = |entry: Option<&UdpConnected>, contents: &Contents| {
+            staleness(POD.into(), entry, contents) == Some(Staleness::BackendGone)
         };
-        assert!(!is_stale(Some(&dialled), &serving));
-        assert!(is_stale(Some(&dialled), &contents(0)));
-        assert!(is_stale(Some(&dialled), &Contents::default()));
+        assert!(!is_stale(Some(&entry), &serving));
+        assert!(is_stale(Some(&entry), &contents(0)));
+        assert!(is_stale(Some(&entry), &Contents::default()));
         let mut anew = serving.clone();
         anew.v4.backends.get_mut(&BackendId(7)).unwrap().generation = 4;
-        assert!(is_stale(Some(&dialled), &anew));
+        assert!(is_stale(Some(&entry), &anew));
         // A process that connected to the pod itself, or to another address since, is left alone.
         assert!(!is_stale(None, &contents(0)));
-        let other_port = UdpConnected { port: 54, ..dialled };
+        let other_port = UdpConnected { port: 54, ..entry };
         assert!(!is_stale(Some(&other_port), &contents(0)));
     }
 
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn a_backend_that_is_a_frontend_too_is_no_reason_while_it_serves() {
         let mut serving = contents(Backend::<V4>::SERVING);
-        let dialled = dialled(&serving);
+        let entry = entry(&serving);
         let row = FrontendRow {
             service: ServiceId(2),
             pools: [Pool::empty(EmptyPoolReason::NoEndpoint); 3],
@@ -125,7 +124,7 @@ mod tests {
             flags: 0,
         };
         serving.v4.frontends.insert(frontend(POD), row);
-        assert_eq!(staleness(POD.into(), Some(&dialled), &serving), None);
+        assert_eq!(staleness(POD.into(), Some(&entry), &serving), None);
         assert_eq!(staleness(POD.into(), None, &serving), Some(Staleness::AtFrontend));
     }
 }

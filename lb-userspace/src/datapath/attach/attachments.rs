@@ -215,7 +215,7 @@ impl Attachments {
             Some(_) | None => format!("{name} did not take XDP: {}; TC alone", causes(error)),
         };
         if self.xdp != XdpMode::Auto {
-            attached.errors.push(format!("{reason}; --xdp auto or off asks for no more than that"));
+            attached.errors.push(format!("{reason}; with --xdp auto or off that is no error"));
         }
         self.xdp_refused.insert(attached.device.link.index, reason.clone());
         attached.without_xdp = Some(reason);

@@ -14,7 +14,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use crate::datapath::programs::Program;
 use crate::host::netlink;
 
-/// Our filters' handle: one that nobody is given by the kernel, which counts from 1.
+/// Our filters' handle: one that the kernel, which counts from 1, gives to no filter.
 const HANDLE: TcHandle = TcHandle::new(0, 0x7765);
 
 /// Filters run in the order of their priority. Those that name none get 49152 and below.
@@ -75,7 +75,7 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
 }
 
 /// Removes the clsact qdisc of the device called `name` if no filter is left in it. That it was made by
-/// somebody else who has not filled it yet cannot be seen, nor can a filter that is added in the same
+/// another program that has not filled it yet cannot be seen, nor can a filter that is added in the same
 /// moment.
 fn remove_empty_qdisc(name: &str) -> io::Result<()> {
     // `RTM_GETTFILTER` and `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); the parents of clsact's
@@ -91,17 +91,17 @@ fn remove_empty_qdisc(name: &str) -> io::Result<()> {
     };
     // `struct tcmsg`: family and padding, device, handle, parent, info.
     let request = |handle: u32, parent: u32| [0, device, handle, parent, 0].map(u32::to_ne_bytes);
-    let ask = |kind, flags, request: [[u8; 4]; 5], read: &mut dyn FnMut(&[u8])| {
+    let send = |kind, flags, request: [[u8; 4]; 5], read: &mut dyn FnMut(&[u8])| {
         netlink::request(NETLINK_ROUTE, kind, flags, request.as_flattened(), read)
     };
     let mut filters = 0;
     for side in SIDES {
-        ask(LIST_FILTERS, libc::NLM_F_DUMP, request(0, side), &mut |_| filters += 1)?;
+        send(LIST_FILTERS, libc::NLM_F_DUMP, request(0, side), &mut |_| filters += 1)?;
     }
     if filters > 0 {
         return Ok(());
     }
-    match ask(DELETE_QDISC, libc::NLM_F_ACK, request(HANDLE, CLSACT), &mut |_| ()) {
+    match send(DELETE_QDISC, libc::NLM_F_ACK, request(HANDLE, CLSACT), &mut |_| ()) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
             Err(error)
         }

@@ -1,5 +1,5 @@
-//! One program at one attach point by a pinned link. The pin keeps the link attached when nobody holds it;
-//! whoever opens the pin may replace the link's program in one step.
+//! One program at one attach point by a pinned link. The pin keeps the link attached when no process holds it;
+//! a process that opens the pin may replace the link's program in one step.
 
 use std::fs;
 use std::io;

@@ -14,7 +14,7 @@ pub enum Tc {
 }
 
 impl Tc {
-    /// What this kernel has, found out by asking it.
+    /// What this kernel has, found out by probing it.
     #[must_use]
     pub fn of_this_kernel() -> Self {
         if syscall::has_tcx() { Self::Tcx } else { Self::Clsact }

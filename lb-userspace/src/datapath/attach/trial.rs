@@ -10,7 +10,7 @@ use crate::host::devices::Link;
 use crate::pins::AttachPoint;
 
 /// Attaches programs at each kind of attach point of the device called `name`, and detaches those again that
-/// are attached by links: the device is to be nobody else's, and to go. Native XDP is left out, which is a
+/// are attached by links: the device must be ours alone, and go afterwards. Native XDP is left out, which is a
 /// matter of a device's driver, and so are programs that are not loaded.
 pub fn try_attach(
     ebpf: &mut Ebpf,

@@ -113,7 +113,7 @@ fn named(link: &Link, selection: &Selection) -> Option<Decision> {
     })
 }
 
-/// What a device is by its looks; `ports` says of each port of a bridge whether it faces a pod.
+/// What a device leads to by its kind; `ports` says of each port of a bridge whether it faces a pod.
 fn found(link: &Link, ports: &[bool]) -> Decision {
     if link.is_loopback {
         return (None, "the loopback device: its packets never leave the node");

@@ -35,14 +35,14 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
 const TEMPORARY: AddressFlags = AddressFlags::Secondary;
 
-/// Why the kernel could not be asked.
+/// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket could not be opened.
     #[error("no netlink socket could be opened: {0}; `weir check` says what is missing")]
     Open(io::Error),
     /// A request failed.
-    #[error("the kernel did not list its {what}: {error}; it is asked again")]
+    #[error("the kernel did not list its {what}: {error}; it is tried again")]
     Request {
         /// What was requested.
         what: &'static str,

@@ -27,7 +27,7 @@ pub(super) enum Command {
 /// # Safety
 /// The pointers in `attribute` must be good for what `command` reads and writes through them.
 pub(super) unsafe fn bpf<A>(command: Command, attribute: &mut A) -> io::Result<i32> {
-    // SAFETY: `attribute` is as long as we say, and the caller answers for what it points to.
+    // SAFETY: `attribute` is as long as we say, and the caller guarantees what it points to.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -1,4 +1,4 @@
-//! Links that are pinned: detached at once, given another program, asked for their control group.
+//! Links that are pinned: detached at once, given another program, queried for their control group.
 
 use std::ffi::CString;
 use std::io;

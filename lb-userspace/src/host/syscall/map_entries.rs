@@ -22,7 +22,7 @@ struct EntryAttribute {
     flags: u64,
 }
 
-/// The `batch` member of `union bpf_attr`: three pointers, the place to go on at, and counts.
+/// The `batch` member of `union bpf_attr`: three pointers, the position to go on from, and counts.
 #[derive(Default)]
 #[repr(C)]
 struct BatchAttribute {

@@ -1,4 +1,4 @@
-//! The one place where Kubernetes' types become the model. Defaults are filled in as the API server
+//! Kubernetes' types become the model in this folder alone. Defaults are filled in as the API server
 //! does, addresses are normalised, and what it would refuse is left out with a warning: manifests
 //! come without an API server in between, and its own stores hold objects older than its checks.
 

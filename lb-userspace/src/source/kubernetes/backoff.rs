@@ -50,15 +50,15 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure; no less than the server asks for, if it does. A
-    /// server that asks for more than the longest wait gets it, up to ten times as much.
-    pub(super) fn after_failure(&mut self, asked_for: Option<Duration>) -> Duration {
+    /// How long to wait after one more failure; no less than the server requests, if it does. A
+    /// server that requests more than the longest wait gets it, up to ten times as much.
+    pub(super) fn after_failure(&mut self, requested: Option<Duration>) -> Duration {
         let factor = 2u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
         let longest = self.timeouts.longest_backoff;
         let wait = self.timeouts.first_backoff.saturating_mul(factor).min(longest);
-        let asked_for = asked_for.unwrap_or_default().min(longest.saturating_mul(10));
-        asked_for + wait.mul_f64(0.5 + fraction() / 2.0)
+        let requested = requested.unwrap_or_default().min(longest.saturating_mul(10));
+        requested + wait.mul_f64(0.5 + fraction() / 2.0)
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_no_shorter_than_the_server_asks_for_within_reason() {
+    fn a_wait_is_no_shorter_than_the_server_requests_within_reason() {
         let mut backoff = Backoff::new(Timeouts::default());
         assert!(backoff.after_failure(Some(Duration::from_secs(7))) >= Duration::from_secs(7));
         let day = Duration::from_secs(86_400);

@@ -1,7 +1,7 @@
 //! What cannot be honoured in a Service, written as an Event on it, where `kubectl describe` shows
 //! it. Best effort: one a second, the rest of a flood is dropped, and failures are counted.
 //!
-//! An Event's name follows from what it says, so that all nodes of a cluster, and an agent that
+//! An Event's name follows from its text, so that all nodes of a cluster, and an agent that
 //! starts again, write the same one: the server refuses the second.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -178,7 +178,7 @@ impl Writer {
         } else {
             warn!(
                 "no Event can be written on Service {service}: {failure}; `weir show services` has \
-                 what it would say, and more that fail are counted, not logged"
+                 its text, and more that fail are counted, not logged"
             );
         }
     }

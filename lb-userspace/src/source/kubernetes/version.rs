@@ -1,4 +1,4 @@
-//! Resource versions. They are numbers that grow with the store (KEP-5504), which is what tells a
+//! Resource versions. They are numbers that grow with the store (KEP-5504), which distinguishes a
 //! store that was restored to an older state from one that went on.
 
 use std::fmt;
@@ -26,7 +26,7 @@ impl Version {
         number(self).zip(number(other)).is_some_and(|(this, other)| this < other)
     }
 
-    /// Takes the version of the next event. The same one again says nothing new; an older one cannot
+    /// Takes the version of the next event. The same one again means no change; an older one cannot
     /// be, unless the history is not the one that was listened to so far.
     pub(super) fn advance(&mut self, next: Option<String>) -> Result<(), Failure> {
         let next = Self::of(next)?;

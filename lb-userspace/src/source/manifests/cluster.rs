@@ -1,5 +1,5 @@
 //! From the objects of all files to the cluster they describe, and from one such cluster to the
-//! next. Pure: reading, watching and remembering happen elsewhere.
+//! next. Pure: reading and watching files is done by `reader`.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn pods_of_other_namespaces_are_not_selected() {
-        let elsewhere = POD.replace("name: web-1", "name: web-1, namespace: shop");
-        assert!(read(&[("a.yaml", SERVICE), ("b.yaml", &elsewhere)]).0.slices.is_empty());
+        let other_namespace = POD.replace("name: web-1", "name: web-1, namespace: shop");
+        assert!(read(&[("a.yaml", SERVICE), ("b.yaml", &other_namespace)]).0.slices.is_empty());
     }
 
     #[test]

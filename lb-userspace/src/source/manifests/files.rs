@@ -1,5 +1,5 @@
 //! The last good state of every file. A file that cannot be read keeps what it held before, and
-//! says why; it heals when it can be read again.
+//! says why; the error goes when it can be read again.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use super::document::{self, Contents, Mistake};
 use super::snapshot::{FileKey, Given, Snapshot};
 use crate::source::warning::{FilePosition, SourceWarning};
 
-/// Every file by its place in the order.
+/// Every file by its position in the order.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     files: BTreeMap<FileKey, File>,

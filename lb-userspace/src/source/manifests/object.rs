@@ -41,7 +41,7 @@ impl Kind {
             (None | Some("v1"), "Pod") => Self::Pod,
             (None | Some("discovery.k8s.io/v1"), "EndpointSlice") => Self::Slice,
             (None | Some("networking.k8s.io/v1"), "ServiceCIDR") => Self::ServiceCidr,
-            // The version tells why an object of a familiar kind is not read.
+            // The version shows why an object of a familiar kind is not read.
             (Some(version), "Service" | "Node" | "Pod" | "EndpointSlice" | "ServiceCIDR") => {
                 Self::Other(format!("{kind} ({version})"))
             }
@@ -92,7 +92,7 @@ impl Object {
         }
     }
 
-    /// Whether it has a name; without one it cannot be told from others.
+    /// Whether it has a name; without one it cannot be distinguished from others.
     pub(super) fn is_named(&self) -> bool {
         self.metadata().name.as_ref().is_some_and(|name| !name.is_empty())
     }

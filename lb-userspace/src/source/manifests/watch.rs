@@ -1,5 +1,5 @@
 //! Tells when files may have changed. Directories are watched, never files, because editors and
-//! ConfigMap volumes put a new file in the old one's place.
+//! ConfigMap volumes replace the old file by a new one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::snapshot;
 use crate::source::warning::{FilePosition, SourceWarning};
 
-/// Files are read again after this long even if nothing was noticed: network file systems tell
-/// nothing.
+/// Files are read again after this long even if nothing was noticed: network file systems
+/// send no events.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// After a change, this long without another means that whoever writes is done.
+/// After a change, this long without another means that the writer is done.
 const QUIET: Duration = Duration::from_millis(50);
 
 /// Changes are waited out for no longer than this.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Watches directories.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// `None` where the kernel gives no watch: then only time tells.
+    /// `None` where the kernel gives no watch: then files are read again by time alone.
     watcher: Option<RecommendedWatcher>,
     noticed: Arc<Noticed>,
     watched: BTreeSet<PathBuf>,
@@ -55,8 +55,8 @@ impl Watch {
         Self { watcher, noticed, watched: BTreeSet::new(), warnings }
     }
 
-    /// Watches `directories` and no others from now on. Those already watched are asked for again:
-    /// another directory may have taken one's place.
+    /// Watches `directories` and no others from now on. Those already watched are watched again:
+    /// another directory may have replaced one.
     pub(super) fn follow(&mut self, directories: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;

@@ -132,7 +132,7 @@ fn ports(spec: &core::ServiceSpec, warnings: &mut Warnings) -> Vec<ServicePort> 
     ports
 }
 
-/// Those of `status.loadBalancer.ingress` that packets come here for. With `ipMode: Proxy` they
+/// Those of `status.loadBalancer.ingress` whose packets this node gets. With `ipMode: Proxy` they
 /// must really go out to the load balancer (KEP-1860); a hostname is no address.
 fn load_balancer_ips(object: &core::Service, warnings: &mut Warnings) -> Vec<IpAddr> {
     let balancer = object.status.as_ref().and_then(|status| status.load_balancer.as_ref());
@@ -146,7 +146,7 @@ fn load_balancer_ips(object: &core::Service, warnings: &mut Warnings) -> Vec<IpA
 }
 
 /// The ranges that clients of the load balancer's addresses must come from. One that cannot be read
-/// lets nobody in, even if it is the only one: a mistake must not open what was to be closed.
+/// lets no client in, even if it is the only one: a mistake must not open what was to be closed.
 fn source_ranges(spec: &core::ServiceSpec, warnings: &mut Warnings) -> Option<Vec<IpNet>> {
     let written = spec.load_balancer_source_ranges.as_ref().filter(|list| !list.is_empty())?;
     let mut ranges = Vec::new();
@@ -154,7 +154,7 @@ fn source_ranges(spec: &core::ServiceSpec, warnings: &mut Warnings) -> Option<Ve
         match range(text.trim()) {
             Some(range) => ranges.push(range),
             None => warnings.add(format!(
-                "spec.loadBalancerSourceRanges {text:?} is no range and lets nobody in: write \
+                "spec.loadBalancerSourceRanges {text:?} is no range and lets no client in: write \
                  ADDRESS/LENGTH, as in 192.0.2.0/24 or 2001:db8::/32"
             )),
         }

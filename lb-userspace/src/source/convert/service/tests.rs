@@ -160,7 +160,7 @@ fn source_ranges_are_read_with_blanks_around_them_and_host_bits_in_them() {
 fn a_source_range_that_is_none_leaves_the_service_closed() {
     let (service, warnings) = of_spec("  loadBalancerSourceRanges: [192.0.2.1]\n");
     assert_eq!(service.source_ranges, Some(Vec::new()));
-    assert!(warnings[0].contains("lets nobody in"), "{warnings:?}");
+    assert!(warnings[0].contains("lets no client in"), "{warnings:?}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_port_for_health_checks_is_a_port_or_none() {
     for (written, port, warnings) in
         [("32000", Some(32_000), 0), ("0", None, 0), ("65536", None, 1), ("-1", None, 1)]
     {
-        let (service, told) = of_spec(&format!("  healthCheckNodePort: {written}\n"));
-        assert_eq!((service.health_check_port, told.len()), (port, warnings), "{written}");
+        let (service, found) = of_spec(&format!("  healthCheckNodePort: {written}\n"));
+        assert_eq!((service.health_check_port, found.len()), (port, warnings), "{written}");
     }
 }

@@ -3,7 +3,7 @@
 //! serves the Service, as in hand-written manifests.
 //!
 //! One difference: a Pod without any `status.conditions` whose phase is Running or absent counts as
-//! ready, since nobody writes conditions by hand.
+//! ready, since manifests written by hand have no conditions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ pub(super) fn slices<'a>(
             grouped.entry((family, ports.clone())).or_default().push(endpoint);
         }
     }
-    unresolved.tell(&mut warnings);
+    unresolved.warn(&mut warnings);
     let slices = grouped.into_iter().map(|((family, ports), endpoints)| EndpointSlice {
         name: slice_name(&service.name, family, &ports),
         service: service.name.clone(),
@@ -157,7 +157,7 @@ fn is_ready(pod: &core::Pod) -> bool {
 struct Unresolved(BTreeMap<(String, String), Vec<String>>);
 
 impl Unresolved {
-    fn tell(self, warnings: &mut Warnings) {
+    fn warn(self, warnings: &mut Warnings) {
         for ((port, target), pods) in self.0 {
             let (count, first) = (pods.len(), pods.first().map_or("", String::as_str));
             warnings.add(format!(

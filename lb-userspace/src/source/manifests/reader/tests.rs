@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// What the source has told so far.
+/// What the source has sent so far.
 struct Listener {
     events: Receiver<SourceEvent>,
     cluster: Cluster,
@@ -28,7 +28,7 @@ impl Listener {
         Self { events, cluster: Cluster::default(), warnings: Vec::new() }
     }
 
-    /// Listens until what was told is as it should be.
+    /// Receives until what was sent is as it should be.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
             match timeout(Duration::from_secs(20), self.events.recv()).await {
@@ -69,7 +69,7 @@ fn directory_with(files: &[(&str, &str)]) -> TempDir {
     directory
 }
 
-/// As editors save: a new file in the old one's place.
+/// As editors save: a new file replaces the old one.
 fn save(path: &Path, text: &str) {
     let hidden = path.with_file_name(".being-saved");
     fs::write(&hidden, text).unwrap();
@@ -81,7 +81,7 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
     let directory = directory_with(&[("a.yaml", &service("a"))]);
     let (a, b) = (directory.path().join("a.yaml"), directory.path().join("b.yaml"));
     let mut listener = Listener::to(&[directory.path()]);
-    listener.until("told at the start", |it| it.has(&["a"])).await;
+    listener.until("sent at the start", |it| it.has(&["a"])).await;
     assert_eq!(listener.warnings, [""; 0]);
 
     fs::write(&b, service("b")).unwrap();
@@ -106,7 +106,7 @@ async fn files_are_followed_as_they_come_change_break_heal_and_go() {
 async fn a_broken_file_at_the_start_holds_everything_until_it_is_mended() {
     let directory = directory_with(&[("a.yaml", "kind: ["), ("b.yaml", &service("b"))]);
     let mut listener = Listener::to(&[directory.path()]);
-    listener.until("told at the start", |it| it.names() == ["b"]).await;
+    listener.until("sent at the start", |it| it.names() == ["b"]).await;
     assert!(!listener.cluster.synced, "what the kernel holds of a.yaml would be taken for gone");
     assert!(listener.warnings[0].contains("a.yaml:1"), "{:?}", listener.warnings);
     save(&directory.path().join("a.yaml"), &service("a"));
@@ -118,7 +118,7 @@ async fn a_file_given_by_name_is_followed_through_replacement_and_absence() {
     let directory = directory_with(&[("services", &service("a"))]);
     let path = directory.path().join("services");
     let mut listener = Listener::to(&[&path]);
-    listener.until("told at the start", |it| it.has(&["a"])).await;
+    listener.until("sent at the start", |it| it.has(&["a"])).await;
     save(&path, &service("b"));
     listener.until("replaced", |it| it.has(&["b"])).await;
     fs::remove_file(&path).unwrap();
@@ -142,8 +142,8 @@ async fn a_config_map_volume_is_followed_through_its_swaps() {
     symlink("..data/a.yaml", volume.path().join("a.yaml")).unwrap();
     let mut directory = Listener::to(&[volume.path()]);
     let mut file = Listener::to(&[&volume.path().join("a.yaml")]);
-    directory.until("told at the start", |it| it.has(&["a"])).await;
-    file.until("told at the start", |it| it.has(&["a"])).await;
+    directory.until("sent at the start", |it| it.has(&["a"])).await;
+    file.until("sent at the start", |it| it.has(&["a"])).await;
     for (version, name) in [("..2", "b"), ("..3", "c")] {
         publish(version, &service(name));
         directory.until("swapped", |it| it.has(&[name])).await;
@@ -154,17 +154,17 @@ async fn a_config_map_volume_is_followed_through_its_swaps() {
 #[tokio::test]
 async fn a_directory_that_is_gone_for_a_while_keeps_its_objects() {
     let above = tempfile::tempdir().unwrap();
-    let (here, away) = (above.path().join("manifests"), above.path().join("away"));
-    fs::create_dir(&here).unwrap();
-    fs::write(here.join("a.yaml"), service("a")).unwrap();
-    let mut listener = Listener::to(&[&here]);
-    listener.until("told at the start", |it| it.has(&["a"])).await;
-    fs::rename(&here, &away).unwrap();
+    let (present, away) = (above.path().join("manifests"), above.path().join("away"));
+    fs::create_dir(&present).unwrap();
+    fs::write(present.join("a.yaml"), service("a")).unwrap();
+    let mut listener = Listener::to(&[&present]);
+    listener.until("sent at the start", |it| it.has(&["a"])).await;
+    fs::rename(&present, &away).unwrap();
     listener.until("away", |it| it.warnings.len() == 1).await;
     assert!(listener.has(&["a"]));
-    fs::rename(&away, &here).unwrap();
+    fs::rename(&away, &present).unwrap();
     listener.until("back", |it| it.warnings.is_empty()).await;
-    save(&here.join("a.yaml"), &service("b"));
+    save(&present.join("a.yaml"), &service("b"));
     listener.until("edited", |it| it.has(&["b"])).await;
 }
 
@@ -173,7 +173,7 @@ async fn a_file_written_piece_by_piece_is_taken_when_it_is_whole() {
     let both = format!("{}---\n{}", service("a"), service("b"));
     let directory = directory_with(&[("a.yaml", &both)]);
     let mut listener = Listener::to(&[directory.path()]);
-    listener.until("told at the start", |it| it.has(&["a", "b"])).await;
+    listener.until("sent at the start", |it| it.has(&["a", "b"])).await;
     let mut file = fs::File::create(directory.path().join("a.yaml")).unwrap();
     for piece in [service("a").as_str(), "---\n", &service("c")] {
         file.write_all(piece.as_bytes()).unwrap();
