@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
-use crate::model::{Change, Cluster, HealthChecks, NodeDevice, ThisNode, Warning};
+use crate::model::{Change, Cluster, HealthChecks, LocalNode, NodeDevice, Warning};
 use crate::plan::{Settings, health_checks, plan};
 
 /// Changes that come within this time of the first are planned together: a deployment changes many
@@ -67,7 +67,7 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Agent {
     cluster: Cluster,
-    node: ThisNode,
+    node: LocalNode,
     /// Whether the devices in `node` are known.
     knows_devices: bool,
     settings: Settings,
@@ -105,7 +105,7 @@ impl Agent {
     pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
         Self {
             cluster: Cluster::default(),
-            node: ThisNode { name: name.into(), devices: Vec::new() },
+            node: LocalNode { name: name.into(), devices: Vec::new() },
             knows_devices: false,
             settings,
             contents,

@@ -10,8 +10,8 @@ use lb_common::maps::Capacities;
 use crate::agent::status::{DeviceStatus, Status, WarningText};
 use crate::maps::{BackendSet, Contents};
 use crate::model::{
-    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
+    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
+    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
 };
 use crate::plan::{NodePortAddresses, Settings, plan};
 
@@ -123,7 +123,7 @@ fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> S
     }
 }
 
-fn here() -> ThisNode {
+fn here() -> LocalNode {
     let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
         index,
         name: name.into(),
@@ -133,7 +133,7 @@ fn here() -> ThisNode {
         xdp_sends: false,
     };
     let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);
-    ThisNode { name: "here".into(), devices: vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])] }
+    LocalNode { name: "here".into(), devices: vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])] }
 }
 
 fn settings() -> Settings {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// This node.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct ThisNode {
+pub struct LocalNode {
     /// The name under which the cluster knows it: endpoints that bear it are local.
     pub name: String,
     /// Its devices with a role, ordered by interface index.

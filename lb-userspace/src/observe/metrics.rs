@@ -225,6 +225,15 @@ impl Metrics {
             "Times that such an address could not be listened on; each is tried again",
             self.health_check_failures.clone(),
         );
+        self.register_tables(registry);
+        registry.register(
+            "kubernetes_events",
+            "Events about warnings, by result: written, failed, dropped",
+            self.events.clone(),
+        );
+    }
+
+    fn register_tables(&self, registry: &mut Registry) {
         registry.register(
             "map_write_failures",
             "Writes to a map that failed; each is tried again",
@@ -254,11 +263,6 @@ impl Metrics {
             "udp_sockets_destroyed",
             "Connected UDP sockets of the node's processes destroyed because their backend was removed",
             self.udp_sockets_destroyed.clone(),
-        );
-        registry.register(
-            "kubernetes_events",
-            "Events about warnings, by result: written, failed, dropped",
-            self.events.clone(),
         );
     }
 }

@@ -11,13 +11,13 @@ use lb_common::settings::{Prefix, Settings};
 use super::eligible::Reach;
 use super::frontends::Claims;
 use super::node;
-use crate::model::{Cluster, Service, ServiceType, ThisNode};
+use crate::model::{Cluster, LocalNode, Service, ServiceType};
 
 /// The row of each address of family `A`. One that a device of this node has is never closed, nor
 /// answered in its place: the node's own stack does that.
 pub(super) fn rows<A: Address>(
     cluster: &Cluster,
-    here: &ThisNode,
+    here: &LocalNode,
     claims: &Claims<A>,
 ) -> BTreeMap<A, IpPolicy> {
     let of_services = cluster.services.values().flat_map(|service| {
@@ -71,7 +71,7 @@ pub(super) fn fit<A: Address>(
 }
 
 /// The row of `SETTINGS`.
-pub(super) fn settings(cluster: &Cluster, here: &ThisNode, given: &super::Settings) -> Settings {
+pub(super) fn settings(cluster: &Cluster, here: &LocalNode, given: &super::Settings) -> Settings {
     let (ports, sockets) = (given.snat_ports, given.sockets);
     let settings = Settings {
         first_snat_port: ports.first,

@@ -9,7 +9,7 @@ use lb_common::address::Family;
 
 use super::NodePortAddresses;
 use crate::model::{
-    Cluster, EndpointSlice, HealthCheck, HealthChecks, Name, Service, ServiceType, ThisNode,
+    Cluster, EndpointSlice, HealthCheck, HealthChecks, LocalNode, Name, Service, ServiceType,
     TrafficPolicy,
 };
 
@@ -19,7 +19,7 @@ use crate::model::{
 #[must_use]
 pub fn health_checks(
     cluster: &Cluster,
-    here: &ThisNode,
+    here: &LocalNode,
     which: &NodePortAddresses,
 ) -> HealthChecks {
     let services: Vec<(&Service, u16)> = cluster.services.values().filter_map(checked).collect();
@@ -56,7 +56,7 @@ fn checked(service: &Service) -> Option<(&Service, u16)> {
 /// endpoints stay.
 fn local_endpoints<'a>(
     cluster: &'a Cluster,
-    here: &ThisNode,
+    here: &LocalNode,
     services: &[(&'a Service, u16)],
 ) -> BTreeMap<(&'a Name, Family), BTreeSet<IpAddr>> {
     let services: BTreeMap<&Name, &Service> =
@@ -81,7 +81,7 @@ fn shares_a_port(service: &Service, slice: &EndpointSlice) -> bool {
     })
 }
 
-fn addresses(family: Family, here: &ThisNode, which: &NodePortAddresses) -> Vec<IpAddr> {
+fn addresses(family: Family, here: &LocalNode, which: &NodePortAddresses) -> Vec<IpAddr> {
     let ranges: Vec<&IpNet> = match which {
         NodePortAddresses::Primary => Vec::new(),
         NodePortAddresses::Within(ranges) => {
@@ -172,7 +172,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
         lines.into_iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
-    fn here() -> ThisNode {
+    fn here() -> LocalNode {
         let addresses = ["192.0.2.1", "10.0.0.7", "2001:db8::1"].map(|ip| ip.parse().unwrap());
         let device = crate::model::NodeDevice {
             index: 1,
@@ -182,7 +182,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
             mtu: 0,
             xdp_sends: false,
         };
-        ThisNode { name: "here".into(), devices: vec![device] }
+        LocalNode { name: "here".into(), devices: vec![device] }
     }
 
     #[track_caller]

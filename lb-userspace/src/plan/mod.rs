@@ -30,7 +30,7 @@ use self::pools::Pools;
 use self::ports::{Endpoints, Port};
 use crate::maps::contents::InContents;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
-use crate::model::{Cluster, Sockets, SourcePorts, ThisNode, Warning};
+use crate::model::{Cluster, LocalNode, Sockets, SourcePorts, Warning};
 
 pub use self::health_checks::health_checks;
 
@@ -78,7 +78,7 @@ pub struct Plan {
 #[must_use]
 pub fn plan(
     cluster: &Cluster,
-    here: &ThisNode,
+    here: &LocalNode,
     settings: &Settings,
     before: &Contents,
     unreferenced: &BackendSet,
@@ -121,7 +121,7 @@ pub fn plan(
 #[derive(Clone, Copy)]
 struct Given<'a> {
     cluster: &'a Cluster,
-    here: &'a ThisNode,
+    here: &'a LocalNode,
     settings: &'a Settings,
     before: &'a Contents,
 }

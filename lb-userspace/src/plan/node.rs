@@ -9,12 +9,12 @@ use lb_common::device::Device;
 
 use super::NodePortAddresses;
 use super::eligible::Place;
-use crate::model::{Cluster, DeviceRole, NodeDevice, ThisNode};
+use crate::model::{Cluster, DeviceRole, LocalNode, NodeDevice};
 
 /// This node's addresses of family `A` that answer on node ports, each once.
 pub(super) fn nodeport_addresses<A: Address>(
     cluster: &Cluster,
-    here: &ThisNode,
+    here: &LocalNode,
     which: &NodePortAddresses,
 ) -> Vec<A> {
     let mut addresses = match which {
@@ -29,7 +29,7 @@ pub(super) fn nodeport_addresses<A: Address>(
 
 /// The rows of the node's devices, `room` at most, network devices before pods'. One without an address of its own sends from the node's primary one, as
 /// the kernel would.
-pub(super) fn devices(cluster: &Cluster, here: &ThisNode, room: usize) -> BTreeMap<u32, Device> {
+pub(super) fn devices(cluster: &Cluster, here: &LocalNode, room: usize) -> BTreeMap<u32, Device> {
     let (v4, v6) = (primary::<V4>(cluster, here), primary::<V6>(cluster, here));
     let row = |device: &NodeDevice| Device {
         v4: first(device).or(v4).unwrap_or(V4([0; 4])),
@@ -43,13 +43,13 @@ pub(super) fn devices(cluster: &Cluster, here: &ThisNode, room: usize) -> BTreeM
 }
 
 /// Where this node is, as far as topology goes.
-pub(super) fn place<'a>(cluster: &'a Cluster, here: &'a ThisNode) -> Place<'a> {
+pub(super) fn place<'a>(cluster: &'a Cluster, here: &'a LocalNode) -> Place<'a> {
     let node = cluster.nodes.get(&here.name);
     Place { node: &here.name, zone: node.and_then(|node| node.zone.as_deref()) }
 }
 
 /// This node's primary address of family `A`.
-pub(super) fn primary<A: Address>(cluster: &Cluster, here: &ThisNode) -> Option<A> {
+pub(super) fn primary<A: Address>(cluster: &Cluster, here: &LocalNode) -> Option<A> {
     let node = cluster.nodes.get(&here.name);
     let told = node.and_then(|node| node.addresses.iter().find_map(|ip| A::from_ip(*ip)));
     told.or_else(|| here.devices.iter().filter(is_network).find_map(first))
@@ -63,7 +63,7 @@ fn first<A: Address>(device: &NodeDevice) -> Option<A> {
     device.addresses.iter().find_map(|ip| A::from_ip(*ip))
 }
 
-fn within<A: Address>(here: &ThisNode, ranges: &[IpNet]) -> Vec<A> {
+fn within<A: Address>(here: &LocalNode, ranges: &[IpNet]) -> Vec<A> {
     let family = |range: &&IpNet| Family::of(&range.addr()) == A::FAMILY;
     let ranges: Vec<&IpNet> = ranges.iter().filter(family).collect();
     let all = here.devices.iter().flat_map(|device| &device.addresses);

@@ -12,8 +12,8 @@ use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_ebpf::in_memory::{FamilyRows, Rows};
 use lb_userspace::maps::{BackendSet, Contents};
 use lb_userspace::model::{
-    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, NodeDevice,
-    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
+    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name,
+    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings, plan};
 
@@ -168,7 +168,7 @@ pub fn contents(device: u32) -> Contents {
         mtu: 0,
         xdp_sends: true,
     };
-    let here = ThisNode { name: "here".to_owned(), devices: vec![net0] };
+    let here = LocalNode { name: "here".to_owned(), devices: vec![net0] };
     plan(&cluster, &here, &settings(), &Contents::default(), &BackendSet::default()).contents
 }
 

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
-    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Name, Node, NodeDevice,
-    Service, ServicePort, ServiceType, Sockets, SourcePorts, ThisNode, TrafficPolicy,
+    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
+    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 /// The node all properties are about.
 pub const HERE: &str = "here";
 
-pub fn here() -> ThisNode {
+pub fn here() -> LocalNode {
     let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
         index,
         name: name.to_owned(),
@@ -25,7 +25,7 @@ pub fn here() -> ThisNode {
         mtu: 0,
         xdp_sends: false,
     };
-    ThisNode {
+    LocalNode {
         name: HERE.to_owned(),
         devices: vec![
             device(1, "eth0", DeviceRole::Network, &["192.0.2.1", "2001:db8::1"]),

@@ -1,5 +1,5 @@
-//! From the objects of all files to the cluster they describe, and from one such cluster to the
-//! next. Pure: reading and watching files is done by `reader`.
+//! From the objects of all files to the cluster they describe. Pure: reading and watching files is
+//! done by `reader`.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::document::Contents;
 use super::object::{Kind, Object};
 use super::pods;
-use crate::model::{Change, Cluster, Name, Service, Warning};
+use crate::model::{Cluster, Name, Service, Warning};
 use crate::source::convert;
 use crate::source::warning::{FilePosition, SourceWarning};
 
@@ -29,37 +29,6 @@ pub(super) fn cluster<'a>(
     }
     reading.slices_of_pods();
     (reading.cluster, reading.warnings)
-}
-
-/// What changed from one cluster to the next.
-pub(super) fn changes(before: &Cluster, after: &Cluster) -> Vec<Change> {
-    let mut changes = Vec::new();
-    changes.extend(new(&before.services, &after.services).map(|(_, new)| Change::Service(new)));
-    changes.extend(new(&before.slices, &after.slices).map(|(_, new)| Change::Slice(new)));
-    changes.extend(new(&before.nodes, &after.nodes).map(|(_, new)| Change::Node(new)));
-    let ranges = new(&before.service_cidrs, &after.service_cidrs);
-    changes.extend(ranges.map(|(name, new)| Change::ServiceCidr(name, new)));
-    changes.extend(gone(&before.services, &after.services).map(Change::ServiceGone));
-    changes.extend(gone(&before.slices, &after.slices).map(Change::SliceGone));
-    changes.extend(gone(&before.nodes, &after.nodes).map(Change::NodeGone));
-    let ranges = gone(&before.service_cidrs, &after.service_cidrs);
-    changes.extend(ranges.map(Change::ServiceCidrGone));
-    changes
-}
-
-fn new<'a, K: Ord + Clone, V: PartialEq + Clone>(
-    before: &'a BTreeMap<K, V>,
-    after: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (K, V)> {
-    let is_new = |(key, value): &(&K, &V)| before.get(key) != Some(value);
-    after.iter().filter(is_new).map(|(key, value)| (key.clone(), value.clone()))
-}
-
-fn gone<'a, K: Ord + Clone, V>(
-    before: &'a BTreeMap<K, V>,
-    after: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = K> {
-    before.keys().filter(|key| !after.contains_key(key)).cloned()
 }
 
 /// The cluster as far as it is read.
@@ -176,6 +145,7 @@ fn about(object: &Object, name: &Name) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::manifests::changes::changes;
     use crate::source::manifests::document;
 
     fn read(files: &[(&str, &str)]) -> (Cluster, Vec<String>) {
@@ -267,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_read_are_told_once_for_each_file() {
+    fn kinds_that_are_not_read_are_warned_of_once_for_each_file() {
         let text = "kind: Deployment\n---\nkind: Ingress\n---\nkind: Deployment\n";
         assert_eq!(
             read(&[("a.yaml", text)]).1,

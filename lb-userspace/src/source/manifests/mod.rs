@@ -5,6 +5,7 @@
 //! cluster they describe, and how it differs from before. `document` reads one file's text, `pods` stands
 //! in for the EndpointSlice controller, `watch` says when to read again.
 
+mod changes;
 mod cluster;
 mod document;
 mod files;

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 use super::files::Files;
 use super::snapshot::{Given, Snapshot};
 use super::watch::Watch;
-use super::{cluster, snapshot};
+use super::{changes, cluster, snapshot};
 use crate::model::{Change, Cluster};
 use crate::source::error::SourceError;
 use crate::source::event::SourceEvent;
@@ -70,7 +70,7 @@ impl Manifests {
         if warnings != warnings_before {
             events.push(SourceEvent::Warnings(warnings.clone()));
         }
-        let mut changes = cluster::changes(&cluster_before, &cluster);
+        let mut changes = changes::changes(&cluster_before, &cluster);
         let is_readable = |warnings: &[SourceWarning]| {
             !warnings.iter().any(|warning| matches!(warning, SourceWarning::Unreadable { .. }))
         };
