@@ -1,4 +1,4 @@
-//! The binary `weir`: reads the command line, sets up the log, and tells the shell how it went.
+//! The binary `weir`: reads the command line, sets up the log, and returns the exit status.
 
 use std::env;
 use std::io::{self, IsTerminal};

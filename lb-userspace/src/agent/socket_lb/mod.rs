@@ -2,8 +2,8 @@
 //! program sees.
 
 mod programs;
-mod sock_destroy;
 mod stale_udp;
+mod udp_sockets;
 
 pub(super) use programs::SocketLb;
-pub(super) use sock_destroy::StaleUdpSockets;
+pub(super) use udp_sockets::StaleUdpSockets;

@@ -1,9 +1,9 @@
-//! The node's devices: what the kernel says of them by `netlink`, and what they lead to by `classify`.
+//! The node's devices: what the kernel says of them by `rtnetlink`, and what they lead to by `classify`.
 
 mod classify;
 mod link;
-mod netlink;
+mod rtnetlink;
 
 pub use classify::{Device, Selection, classify};
 pub use link::Link;
-pub use netlink::{Netlink, NetlinkError, RouteTarget};
+pub use rtnetlink::{Netlink, NetlinkError, RouteTarget};
