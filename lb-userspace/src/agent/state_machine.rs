@@ -135,9 +135,7 @@ impl Agent {
                 self.node.devices = devices;
                 self.wake()
             }
-            Event::Source(warnings) => {
-                self.replace_warnings(warnings, |agent| &mut agent.from_source)
-            }
+            Event::Source(warnings) => self.set_warnings(warnings, |agent| &mut agent.from_source),
             Event::Tick => {
                 self.is_tick_requested = false;
                 self.plan()
@@ -216,7 +214,7 @@ impl Agent {
         let unreferenced = std::mem::take(&mut self.unreferenced);
         let plan = plan(&self.cluster, &self.node, &self.settings, &self.contents, &unreferenced);
         let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
-        let mut effects = self.replace_warnings(plan.warnings, |agent| &mut agent.from_plan);
+        let mut effects = self.set_warnings(plan.warnings, |agent| &mut agent.from_plan);
         if operations.is_empty() {
             effects.extend(self.settled());
         } else {
@@ -274,8 +272,7 @@ impl Agent {
         self.wake()
     }
 
-    /// Another process may have written to the maps. What was read while we write ourselves is neither
-    /// before nor after, and does not count.
+    /// Another process may have written to the maps. What was read during our own write does not count.
     fn reread(&mut self, contents: Contents) -> Vec<Effect> {
         if self.writing.is_some() || contents == self.contents {
             return Vec::new();
@@ -287,7 +284,7 @@ impl Agent {
         self.wake()
     }
 
-    fn replace_warnings(
+    fn set_warnings(
         &mut self,
         mut warnings: Vec<Warning>,
         list: fn(&mut Self) -> &mut Vec<Warning>,

@@ -2,8 +2,8 @@
 //! program sees.
 
 mod programs;
+mod stale_sockets;
 mod stale_udp;
-mod udp_sockets;
 
 pub(super) use programs::SocketLb;
-pub(super) use udp_sockets::StaleUdpSockets;
+pub(super) use stale_sockets::StaleUdpSockets;

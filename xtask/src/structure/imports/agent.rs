@@ -39,13 +39,11 @@ pub const RULES: &[Rule] = &[
         files: &[AGENT],
         except: &[
             "lb-userspace/src/maps/kernel",
-            "lb-userspace/src/maps/batch",
             "lb-userspace/src/maps/bpf_map",
             "lb-userspace/src/datapath/",
             "lb-userspace/src/host/processors.rs",
             "lb-userspace/src/pins/",
             "lb-userspace/src/preflight/trial",
-            "lb-userspace/src/programs/",
         ],
         names: &["aya", "aya_obj", "aya_log"],
         but: &[],
@@ -99,12 +97,10 @@ pub const RULES: &[Rule] = &[
         files: &["lb-userspace/src/plan/"],
         except: &[],
         names: &[
-            "crate::maps::batch",
             "crate::maps::bpf_map",
             "crate::maps::diff",
             "crate::maps::in_memory",
             "crate::maps::kernel",
-            "crate::maps::memory",
             "crate::maps::MapStore",
         ],
         but: &[],
@@ -114,13 +110,7 @@ pub const RULES: &[Rule] = &[
         files: &["lb-userspace/src/maps/"],
         except: &[],
         names: &["crate"],
-        but: &[
-            "crate::maps",
-            "crate::host::syscall",
-            "crate::pins",
-            "crate::syscall",
-            "crate::programs::pins",
-        ],
+        but: &["crate::maps", "crate::host::syscall", "crate::pins"],
         instead: "`maps` knows lb-common, system calls and where pins are; what is to be written comes \
             as Operations.",
     },
@@ -159,14 +149,6 @@ pub const RULES: &[Rule] = &[
         names: &["crate"],
         but: &["crate::datapath", "crate::config", "crate::host", "crate::model", "crate::pins"],
         instead: "`datapath` loads and attaches what settings say; what is in the maps is `maps`' \
-            affair, and when to do what is `agent`'s.",
-    },
-    Rule {
-        files: &["lb-userspace/src/programs/"],
-        except: &[],
-        names: &["crate"],
-        but: &["crate::programs", "crate::config", "crate::model", "crate::syscall"],
-        instead: "`programs` loads and attaches what settings say; what is in the maps is `maps`' \
             affair, and when to do what is `agent`'s.",
     },
     Rule {
