@@ -2,6 +2,8 @@
 //! proxy can be changed without its configuration. What means something to Weir is taken; what else
 //! it sets is named in a warning.
 
+mod ignored;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -13,6 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::{Spanned, UserMessageFormatter};
 
+use self::ignored::ignored;
 use super::listen::{HEALTHZ_PORT, Listen, ListenError, METRICS_PORT};
 use crate::plan::NodePortAddresses;
 
@@ -132,21 +135,6 @@ struct Keys {
     nftables: Option<Rules>,
     node_port_addresses: Option<Vec<Spanned<String>>>,
 }
-
-/// Those of them that are within others, as [`ignored`] has to know them.
-const NESTED: [&str; 3] = ["clientConnection.kubeconfig", "conntrack.maxPerCore", "conntrack.min"];
-
-/// Those of them that stand by themselves.
-const KNOWN: [&str; 8] = [
-    "apiVersion",
-    "kind",
-    "bindAddress",
-    "bindAddressHardFail",
-    "healthzBindAddress",
-    "hostnameOverride",
-    "metricsBindAddress",
-    "nodePortAddresses",
-];
 
 #[derive(Deserialize)]
 struct ClientConnection {
@@ -269,36 +257,6 @@ fn sync_period(
         text.parse().ok().and_then(positive).ok_or("write a duration, as in 30s or 1m30s")
     };
     Ok(value(&written, parse)?.filter(|period| !period.is_zero()))
-}
-
-/// The keys that are set to something and not read, with the path to them. kubeadm writes out every
-/// key there is, most of them empty.
-fn ignored(all: &BTreeMap<String, Value>, mode: Option<&str>) -> Vec<String> {
-    let rules = if mode == Some("nftables") { "nftables" } else { "iptables" };
-    let mut keys = Vec::new();
-    for (key, value) in all.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str())) {
-        if let Value::Object(inner) = value {
-            let inner = inner.iter().filter(|(_, value)| is_set(value));
-            keys.extend(inner.map(|(name, _)| format!("{key}.{name}")));
-        } else if is_set(value) {
-            keys.push(key.clone());
-        }
-    }
-    let read =
-        |key: &String| NESTED.contains(&key.as_str()) || *key == format!("{rules}.syncPeriod");
-    keys.retain(|key| !read(key));
-    keys
-}
-
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(set) => *set,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !["", "0", "0s"].contains(&text.as_str()),
-        Value::Array(values) => !values.is_empty(),
-        Value::Object(values) => values.values().any(is_set),
-    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,6 @@ pub const NOT_YET: &[&str] = &[
     "type lb-userspace/src/plan/family.rs Behind",
     "type lb-userspace/src/plan/family.rs Ground",
     "type lb-userspace/src/plan/mod.rs Given",
-    "type lb-userspace/src/source/manifests/snapshot.rs Given",
     "type lb-userspace/tests/kubernetes/told.rs Told",
     "type lb-userspace/tests/stage/mod.rs Stage",
     // Documented paths.
@@ -50,7 +49,6 @@ pub const NOT_YET: &[&str] = &[
     "file lb-ebpf/src/cases/frame.rs",
     "file lb-userspace/src/cli/explain/steps.rs",
     "file lb-userspace/src/cli/explain/trace.rs",
-    "file lb-userspace/src/config/kube_proxy.rs",
     "file lb-userspace/tests/kubernetes/api.rs",
     // Folders that hold too many files.
     "folder lb-common/src",

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::document::{self, Contents, Mistake};
-use super::snapshot::{FileKey, Given, Snapshot};
+use super::snapshot::{FileKey, ManifestPath, Snapshot};
 use crate::source::warning::{FilePosition, SourceWarning};
 
 /// Every file by its position in the order.
@@ -131,7 +131,7 @@ fn unlisted(path: &Path, error: &io::Error) -> SourceWarning {
     }
 }
 
-fn empty(given: &Given) -> SourceWarning {
+fn empty(given: &ManifestPath) -> SourceWarning {
     SourceWarning::Unreadable {
         position: FilePosition::whole(&*given.path),
         reason: if given.is_directory {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
 
 use super::files::Files;
-use super::snapshot::{Given, Snapshot};
+use super::snapshot::{ManifestPath, Snapshot};
 use super::watch::Watch;
 use super::{changes, cluster, snapshot};
 use crate::model::{Change, Cluster};
@@ -17,7 +17,7 @@ use crate::source::warning::SourceWarning;
 /// Files and directories of Kubernetes objects.
 #[derive(Debug)]
 pub struct Manifests {
-    given: Vec<Given>,
+    given: Vec<ManifestPath>,
     watch: Watch,
     files: Files,
     /// What was sent last, so that only what differs is sent.
@@ -34,7 +34,7 @@ impl Manifests {
     ///
     /// A path leads nowhere, or to neither a file nor a directory.
     pub fn open(paths: &[PathBuf]) -> Result<Self, SourceError> {
-        let given = paths.iter().map(|path| Given::open(path)).collect::<Result<_, _>>()?;
+        let given = paths.iter().map(|path| ManifestPath::open(path)).collect::<Result<_, _>>()?;
         Ok(Self { given, watch: Watch::new(), files: Files::default(), sent: None, synced: false })
     }
 

@@ -15,14 +15,14 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// A path of `--manifests`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Given {
+pub(super) struct ManifestPath {
     /// As it was written.
     pub(super) path: PathBuf,
     /// What it was at the start.
     pub(super) is_directory: bool,
 }
 
-impl Given {
+impl ManifestPath {
     /// The path `path`, which must be there.
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
         let wrong = |cause| SourceError::Path { path: path.into(), cause };
@@ -73,12 +73,12 @@ pub(super) struct Snapshot {
     /// Directories that could not be listed, by their number.
     pub(super) unlisted: Vec<(usize, PathBuf, io::Error)>,
     /// Paths that hold no file at all: directories without manifests, files that are gone.
-    pub(super) empty: Vec<Given>,
+    pub(super) empty: Vec<ManifestPath>,
 }
 
 impl Snapshot {
     /// Reads everything.
-    pub(super) fn take(given: &[Given]) -> Self {
+    pub(super) fn take(given: &[ManifestPath]) -> Self {
         let mut snapshot = Self::default();
         let mut seen = BTreeSet::new();
         for (number, given) in given.iter().enumerate() {
@@ -113,7 +113,7 @@ impl Snapshot {
 
 /// The directories in which a change of what `given` hold would be seen: those given, the one each
 /// path stands in, and where links lead.
-pub(super) fn directories(given: &[Given]) -> BTreeSet<PathBuf> {
+pub(super) fn directories(given: &[ManifestPath]) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     for given in given {
         directories.extend(directory_of(&given.path));
@@ -141,7 +141,8 @@ mod tests {
     use super::*;
 
     fn names(paths: &[&Path]) -> Vec<String> {
-        let given: Vec<Given> = paths.iter().map(|path| Given::open(path).unwrap()).collect();
+        let given: Vec<ManifestPath> =
+            paths.iter().map(|path| ManifestPath::open(path).unwrap()).collect();
         let files = Snapshot::take(&given).files;
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
         files.iter().map(|((_, path), _)| name(path)).collect()
@@ -166,7 +167,7 @@ mod tests {
         symlink("..2026_01_01", directory.path().join("..data")).unwrap();
         symlink("..data/a.yaml", directory.path().join("a.yaml")).unwrap();
         assert_eq!(names(&[directory.path()]), ["a.yaml"]);
-        let watched = directories(&[Given::open(directory.path()).unwrap()]);
+        let watched = directories(&[ManifestPath::open(directory.path()).unwrap()]);
         assert!(watched.contains(directory.path()));
         assert!(watched.contains(&version.canonicalize().unwrap()));
     }
@@ -183,12 +184,13 @@ mod tests {
     #[test]
     fn a_path_that_leads_nowhere_is_refused_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Given::open(&directory.path().join("none.yaml")).unwrap_err().to_string();
+        let error =
+            ManifestPath::open(&directory.path().join("none.yaml")).unwrap_err().to_string();
         assert!(
             error.contains("none.yaml") && error.contains("give --manifests a file"),
             "{error}"
         );
-        let error = Given::open(Path::new("/dev/null")).unwrap_err().to_string();
+        let error = ManifestPath::open(Path::new("/dev/null")).unwrap_err().to_string();
         assert!(error.contains("neither a file nor a directory"), "{error}");
     }
 }
