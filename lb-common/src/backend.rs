@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::address::{Port, Protocol};
+use crate::address::{Address, Port, Protocol};
 use crate::service::ServiceId;
 
 /// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family counts for itself); 0 is never
@@ -37,6 +37,22 @@ pub struct Backend<A> {
     pub generation: u32,
     /// The Service port it serves.
     pub service: ServiceId,
+}
+
+impl<A: Address> Backend<A> {
+    /// A free row.
+    #[inline(always)]
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            address: A::zeroed(),
+            port: Port::new(0),
+            protocol: Protocol(0),
+            flags: 0,
+            generation: 0,
+            service: ServiceId(0),
+        }
+    }
 }
 
 impl<A> Backend<A> {

@@ -2,6 +2,7 @@
 //! every question with its answer, and every write, to a [`Tracer`]. `weir explain` prints them; the
 //! kernel programs log them where `--datapath-log trace` asks for it.
 
+use bytemuck::Zeroable;
 use lb_common::address::{Address, Tuple};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
@@ -14,7 +15,7 @@ use lb_common::source_range::SourceRange;
 
 use crate::packet::{Packet, WriteError};
 use crate::world::{
-    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop, Table, Tables,
 };
 
 /// One question of a walk with its answer, or one write.
@@ -122,19 +123,14 @@ pub struct Summary {
 }
 
 impl<A: Address> Step<'_, A> {
-    /// The step in numbers.
+    /// The step in numbers. Nothing is taken out of an enum that holds it by value: where a variant has
+    /// nothing, the compiler leaves it unwritten, and the verifier refuses to read it.
     #[inline(always)]
     #[must_use]
     pub const fn summary(&self) -> Summary {
         let (kind, found, value) = match self {
-            Self::Frontend(_, row) => match row {
-                Some(row) => (StepKind::Frontend, true, row.service.0),
-                None => (StepKind::Frontend, false, 0),
-            },
-            Self::IpPolicy(_, policy) => match policy {
-                Some(policy) => (StepKind::IpPolicy, true, policy.flags),
-                None => (StepKind::IpPolicy, false, 0),
-            },
+            Self::Frontend(_, row) => (StepKind::Frontend, row.is_some(), 0),
+            Self::IpPolicy(_, policy) => (StepKind::IpPolicy, policy.is_some(), 0),
             Self::InServiceRanges(_, is_in) => (StepKind::ServiceRanges, *is_in, 0),
             Self::SourceAllowed(source, allowed) => {
                 (StepKind::SourceRanges, *allowed, source.service.0)
@@ -160,16 +156,12 @@ impl<A: Address> Step<'_, A> {
             }
             Self::SetState(_, _, state) => (StepKind::SetState, true, state.0 as u32),
             Self::Remove(..) => (StepKind::Remove, true, 0),
-            Self::Affinity(_, affinity) => match affinity {
-                Some(affinity) => (StepKind::Affinity, true, affinity.backend.0),
-                None => (StepKind::Affinity, false, 0),
-            },
+            Self::Affinity(_, affinity) => (StepKind::Affinity, affinity.is_some(), 0),
             Self::SetAffinity(_, affinity, is_set) => {
                 (StepKind::SetAffinity, *is_set, affinity.backend.0)
             }
             Self::Fragment(_, found) => (StepKind::Fragment, *found, 0),
-            Self::Fib(_, FibResult::Found(next_hop)) => (StepKind::Fib, true, next_hop.device),
-            Self::Fib(_, FibResult::LeftToTc | FibResult::Unreachable) => (StepKind::Fib, false, 0),
+            Self::Fib(_, result) => (StepKind::Fib, matches!(result, FibResult::Found(_)), 0),
             Self::DeviceAddress(device, _) => (StepKind::DeviceAddress, true, *device),
             Self::AllowIcmp(allowed) => (StepKind::IcmpLimit, *allowed, 0),
             Self::SocketExists(_, exists) => (StepKind::LocalSocket, *exists, 0),
@@ -184,6 +176,16 @@ pub trait Tracer<A: Address> {
     fn step(&self, step: Step<'_, A>);
 }
 
+/// Whether there is a row, and the row, all zero where there is none: the verifier must not see a value
+/// that nobody wrote, and the compiler leaves that of `None` unwritten.
+#[inline(always)]
+fn split<T: Zeroable>(row: Option<T>) -> (bool, T) {
+    match row {
+        Some(row) => (true, row),
+        None => (false, T::zeroed()),
+    }
+}
+
 /// A world whose every answer a tracer sees.
 #[derive(Clone, Copy, Debug)]
 pub struct Traced<'a, W, T> {
@@ -196,16 +198,16 @@ pub struct Traced<'a, W, T> {
 impl<A: Address, W: Tables<A>, T: Tracer<A>> Tables<A> for Traced<'_, W, T> {
     #[inline(always)]
     fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
-        let row = self.world.frontend(frontend);
-        self.tracer.step(Step::Frontend(frontend, row.as_ref()));
-        row
+        let (found, row) = split(self.world.frontend(frontend));
+        self.tracer.step(Step::Frontend(frontend, found.then_some(&row)));
+        found.then_some(row)
     }
 
     #[inline(always)]
     fn ip_policy(&self, address: &A) -> Option<IpPolicy> {
-        let policy = self.world.ip_policy(address);
-        self.tracer.step(Step::IpPolicy(address, policy));
-        policy
+        let (found, policy) = split(self.world.ip_policy(address));
+        self.tracer.step(Step::IpPolicy(address, found.then_some(policy)));
+        found.then_some(policy)
     }
 
     #[inline(always)]
@@ -224,16 +226,19 @@ impl<A: Address, W: Tables<A>, T: Tracer<A>> Tables<A> for Traced<'_, W, T> {
 
     #[inline(always)]
     fn slot(&self, index: u32) -> Option<BackendId> {
-        let id = Tables::<A>::slot(self.world, index);
-        self.tracer.step(Step::Slot(index, id));
-        id
+        let (found, id) = split(Tables::<A>::slot(self.world, index));
+        self.tracer.step(Step::Slot(index, found.then_some(id)));
+        found.then_some(id)
     }
 
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<Backend<A>> {
-        let row = Tables::<A>::backend(self.world, id);
-        self.tracer.step(Step::Backend(id, row.as_ref()));
-        row
+        let (found, row) = match Tables::<A>::backend(self.world, id) {
+            Some(row) => (true, row),
+            None => (false, Backend::empty()),
+        };
+        self.tracer.step(Step::Backend(id, found.then_some(&row)));
+        found.then_some(row)
     }
 
     #[inline(always)]
@@ -316,9 +321,9 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
 impl<A: Address, W: AffinityTable<A>, T: Tracer<A>> AffinityTable<A> for Traced<'_, W, T> {
     #[inline(always)]
     fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
-        let affinity = self.world.affinity(client);
-        self.tracer.step(Step::Affinity(client, affinity.as_ref()));
-        affinity
+        let (found, affinity) = split(self.world.affinity(client));
+        self.tracer.step(Step::Affinity(client, found.then_some(&affinity)));
+        found.then_some(affinity)
     }
 
     #[inline(always)]
@@ -371,7 +376,25 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
 
     #[inline(always)]
     fn fib_lookup(&self, destination: &A) -> FibResult {
-        let result = self.world.fib_lookup(destination);
+        // As in `split`: all values are written, whatever the result is.
+        let (mut next_hop, mut link) = (NextHop { device: 0, mtu: 0, link: None }, Link([0; 3]));
+        let (mut found, mut has_link, mut left_to_tc) = (false, false, false);
+        match self.world.fib_lookup(destination) {
+            FibResult::Found(NextHop { device, mtu, link: known }) => {
+                (found, next_hop.device, next_hop.mtu) = (true, device, mtu);
+                if let Some(known) = known {
+                    (has_link, link) = (true, known);
+                }
+            }
+            FibResult::LeftToTc => left_to_tc = true,
+            FibResult::Unreachable => {}
+        }
+        next_hop.link = has_link.then_some(link);
+        let result = match (found, left_to_tc) {
+            (true, _) => FibResult::Found(next_hop),
+            (false, true) => FibResult::LeftToTc,
+            (false, false) => FibResult::Unreachable,
+        };
         self.tracer.step(Step::Fib(destination, result));
         result
     }

@@ -44,6 +44,10 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         for (program, instructions, bytes) in BUDGETS {
             check(program.name(), &programs.info(program)?, instructions, bytes)?;
         }
+        for (program, instructions, bytes) in BUDGETS {
+            let info = programs.load_with_log(program)?;
+            check(&format!("{}_log", program.name()), &info, 2 * instructions, 2 * bytes)?;
+        }
         for name in SOCKET_PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;
             check(name, &programs.load_socket_program(name)?, instructions, bytes)?;

@@ -116,6 +116,23 @@ impl Programs {
         Ok(programs)
     }
 
+    /// Loads the program with the datapath log and returns the kernel's information about it.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load_with_log(&mut self, program: Program) -> Result<ProgramInfo> {
+        let name = format!("{}_log", program.name());
+        let loaded = self.ebpf.program_mut(&name).context("no such program")?;
+        if program == Program::NetworkXdp {
+            let xdp: &mut Xdp = loaded.try_into()?;
+            xdp.load().with_context(|| format!("{name} is refused"))?;
+            return Ok(xdp.info()?);
+        }
+        let classifier: &mut SchedClassifier = loaded.try_into()?;
+        classifier.load().with_context(|| format!("{name} is refused"))?;
+        Ok(classifier.info()?)
+    }
+
     /// Loads a program for socket load balancing and returns the kernel's information about it.
     ///
     /// # Errors

@@ -58,10 +58,10 @@ pub fn scratch<'a>() -> Option<&'a mut Scratch> {
     WALK_SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
-/// Counts how a walk ended.
+/// Counts how a walk ended, by the outcome's number.
 #[inline(always)]
-pub fn count(outcome: Outcome) {
-    if let Some(times) = OUTCOMES.get_ptr_mut(outcome as u32) {
+pub fn count(outcome: u32) {
+    if let Some(times) = OUTCOMES.get_ptr_mut(outcome) {
         // SAFETY: the pointer is to this CPU's own value, which no other program run touches
         // meanwhile: programs of one CPU do not interrupt each other.
         unsafe { *times += 1 };

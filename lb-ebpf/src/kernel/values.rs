@@ -49,7 +49,7 @@ pub struct IcmpCount {
     pub sent: u32,
 }
 
-/// Steps of one walk that are logged at most.
+/// Steps of one walk that are logged at most; a power of two.
 pub const LOGGED_STEPS: usize = 32;
 
 /// What the datapath log has of the walk that this CPU is on; the value of `LOG_SCRATCH`.
@@ -61,8 +61,16 @@ pub struct LogScratch {
     pub logged: u32,
     /// Walks that were not logged since the last one that was.
     pub suppressed: u32,
-    /// How many of `steps` there are.
+    /// How many steps the walk had; those beyond the array overwrite its first ones.
     pub count: u32,
+    /// The hook's point and the sender's class.
+    pub hook: [u32; 2],
+    /// 4 or 6; 0 for a packet of neither family.
+    pub family: u32,
+    /// The outcome's number.
+    pub outcome: u32,
+    /// The verdict's number, in the order of its variants, and the device of a redirect.
+    pub verdict: [u32; 2],
     /// The steps of this walk.
     pub steps: [Summary; LOGGED_STEPS],
 }

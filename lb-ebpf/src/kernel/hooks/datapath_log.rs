@@ -6,19 +6,21 @@
 //! them. Steps are collected during the walk and logged after it, where the BPF stack is empty again.
 
 use core::cell::Cell;
-use core::ptr::{self, read_volatile};
+use core::ptr::{self, read_volatile, write_volatile};
 
 use aya_log_ebpf::{debug, trace};
 use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::outcome::Outcome;
 use lb_ebpf::hook::{Hook, Verdict, WalkResult};
 use lb_ebpf::packet::Packet;
 use lb_ebpf::trace::{Step, Summary, Traced, Tracer};
 use lb_ebpf::walk::{Scratch, walk};
 use lb_ebpf::wire::family;
 
-use crate::kernel::context::Context;
+use crate::kernel::context::{Context, count};
 use crate::kernel::maps::LOG_SCRATCH;
 use crate::kernel::values::{LOGGED_STEPS, LogScratch};
+use crate::kernel::verifier;
 
 /// Whether the steps are logged, too; 0 or 1. Set by the agent before it loads the programs.
 #[unsafe(no_mangle)]
@@ -29,6 +31,9 @@ const WALKS_PER_PERIOD: u32 = 100;
 
 /// A walk with the log or without.
 pub trait DatapathLog {
+    /// Whether the walk's outcome is counted with its log, and the one returned means nothing.
+    const COUNTS: bool;
+
     /// Walks the packet.
     fn walk<P: Packet>(
         packet: &mut P,
@@ -42,6 +47,8 @@ pub trait DatapathLog {
 pub struct Off;
 
 impl DatapathLog for Off {
+    const COUNTS: bool = false;
+
     #[inline(always)]
     fn walk<P: Packet>(
         packet: &mut P,
@@ -57,6 +64,8 @@ impl DatapathLog for Off {
 pub struct On;
 
 impl DatapathLog for On {
+    const COUNTS: bool = true;
+
     #[inline(always)]
     fn walk<P: Packet>(
         packet: &mut P,
@@ -64,26 +73,69 @@ impl DatapathLog for On {
         hook: Hook,
         scratch: &mut Scratch,
     ) -> WalkResult {
-        let family = family(packet);
-        let Some(log) = LOG_SCRATCH.get_ptr_mut(0) else {
-            return walk(packet, context, hook, scratch);
+        let dropped = WalkResult { outcome: Outcome::PassedLeftToTc, verdict: Verdict::Drop };
+        let Some(log) = LOG_SCRATCH.get_ptr_mut(0) else { return dropped };
+        let family = match family(packet) {
+            Some(Family::V4) => 4,
+            Some(Family::V6) => 6,
+            None => 0,
         };
         let tracer = Recorder { log: Cell::new(log) };
-        tracer.begin();
+        // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
+        // CPU do not interrupt each other. Recorder and these lines take turns.
+        unsafe {
+            (*log).count = 0;
+            write_volatile(&raw mut (*log).family, family);
+        }
         let world = Traced { world: context, tracer: &tracer };
         let result = walk(packet, &world, hook, scratch);
-        // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
-        // CPU do not interrupt each other. The walk is over, so no other reference to it exists.
-        let log = unsafe { &mut *log };
-        if is_allowed(log, context) {
-            match family {
-                Some(Family::V4) => log_v4(context, scratch.tuple_v4(), hook, &result),
-                Some(Family::V6) => log_v6(context, scratch.tuple_v6(), hook, &result),
-                None => log_other(context, hook, &result),
-            }
+        // What is needed from here on is read back from the map: the verifier then no longer knows how
+        // the walk ended, and walks through the rest once instead of once for each end.
+        // SAFETY: as above.
+        unsafe {
+            write_volatile(&raw mut (*log).outcome, result.outcome as u32);
+            write_volatile(
+                &raw mut (*log).verdict,
+                [
+                    verifier::written(number(&result.verdict)),
+                    verifier::device_of(&result.verdict, 0),
+                ],
+            );
+        }
+        WalkResult { verdict: after_walk(context, hook, scratch, log), ..dropped }
+    }
+}
+
+/// Counts and logs what `log` says of the walk; returns its verdict.
+#[inline(always)]
+fn after_walk(context: &Context, hook: Hook, scratch: &Scratch, log: *mut LogScratch) -> Verdict {
+    // SAFETY: as in `On::walk`; the walk is over, so no other reference to the value exists.
+    let log = unsafe { &mut *log };
+    // SAFETY: plain reads of the value.
+    let (outcome, family) =
+        unsafe { (read_volatile(&raw const log.outcome), read_volatile(&raw const log.family)) };
+    count(outcome);
+    if is_allowed(log, context) {
+        log.hook = [hook.point as u32, hook.class as u32];
+        match family {
+            4 => log_v4(context, scratch.tuple_v4(), log),
+            6 => log_v6(context, scratch.tuple_v6(), log),
+            _ => log_other(context, log),
+        }
+        log.suppressed = 0;
+        // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+        if unsafe { read_volatile(&raw const LOG_STEPS) } != 0 {
             log_steps(context, log);
         }
-        result
+    }
+    // SAFETY: a plain read of the value.
+    let [verdict, device] = unsafe { read_volatile(&raw const log.verdict) };
+    match verdict {
+        0 => Verdict::Pass,
+        2 => Verdict::Redirect(device),
+        3 => Verdict::RedirectNeigh(device),
+        4 => Verdict::Tx,
+        _ => Verdict::Drop,
     }
 }
 
@@ -92,28 +144,19 @@ struct Recorder {
     log: Cell<*mut LogScratch>,
 }
 
-impl Recorder {
-    #[inline(always)]
-    fn begin(&self) {
-        // SAFETY: as in `step`.
-        unsafe { (*self.log.get()).count = 0 };
-    }
-}
-
 impl<A: Address> Tracer<A> for Recorder {
     #[inline(always)]
     fn step(&self, step: Step<'_, A>) {
         let log = self.log.get();
         // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
-        // CPU do not interrupt each other. The index is below the array's length.
+        // CPU do not interrupt each other. The index is below the array's length. There is no branch
+        // here: each would double what the verifier walks through.
         unsafe {
             let count = read_volatile(&raw const (*log).count);
-            if count < LOGGED_STEPS as u32 {
-                let index = (count & (LOGGED_STEPS as u32 - 1)) as usize;
-                let steps = (&raw mut (*log).steps).cast::<Summary>();
-                ptr::write(steps.add(index), step.summary());
-                (*log).count = count + 1;
-            }
+            let index = (count & (LOGGED_STEPS as u32 - 1)) as usize;
+            let steps = (&raw mut (*log).steps).cast::<Summary>();
+            ptr::write(steps.add(index), step.summary());
+            (*log).count = count.wrapping_add(1);
         }
     }
 }
@@ -134,30 +177,30 @@ fn is_allowed(log: &mut LogScratch, context: &Context) -> bool {
     true
 }
 
-/// The verdict's number, and the device of a redirect.
 #[inline(always)]
-fn verdict(result: &WalkResult) -> (u32, u32) {
-    match result.verdict {
-        Verdict::Pass => (0, 0),
-        Verdict::Drop => (1, 0),
-        Verdict::Redirect(device) => (2, device),
-        Verdict::RedirectNeigh(device) => (3, device),
-        Verdict::Tx => (4, 0),
+const fn number(verdict: &Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass => 0,
+        Verdict::Drop => 1,
+        Verdict::Redirect(_) => 2,
+        Verdict::RedirectNeigh(_) => 3,
+        Verdict::Tx => 4,
     }
 }
 
 #[inline(never)]
-fn log_v4(context: &Context, tuple: &Tuple<V4>, hook: Hook, result: &WalkResult) {
-    let (verdict, to) = verdict(result);
+fn log_v4(context: &Context, tuple: &Tuple<V4>, log: &LogScratch) {
+    let ([point, class], [verdict, to]) = (log.hook, log.verdict);
     debug!(
         context,
-        "walk {} {} {} {} {} {} {:i} {} {:i} {} {}",
-        hook.point as u32,
-        hook.class as u32,
+        "walk {} {} {} {} {} {} {} {:i} {} {:i} {} {}",
+        point,
+        class,
         context.device,
-        result.outcome as u32,
+        log.outcome,
         verdict,
         to,
+        log.suppressed,
         u32::from_be_bytes(tuple.source.0),
         tuple.source_port.number(),
         u32::from_be_bytes(tuple.destination.0),
@@ -167,17 +210,18 @@ fn log_v4(context: &Context, tuple: &Tuple<V4>, hook: Hook, result: &WalkResult)
 }
 
 #[inline(never)]
-fn log_v6(context: &Context, tuple: &Tuple<V6>, hook: Hook, result: &WalkResult) {
-    let (verdict, to) = verdict(result);
+fn log_v6(context: &Context, tuple: &Tuple<V6>, log: &LogScratch) {
+    let ([point, class], [verdict, to]) = (log.hook, log.verdict);
     debug!(
         context,
-        "walk {} {} {} {} {} {} {:i} {} {:i} {} {}",
-        hook.point as u32,
-        hook.class as u32,
+        "walk {} {} {} {} {} {} {} {:i} {} {:i} {} {}",
+        point,
+        class,
         context.device,
-        result.outcome as u32,
+        log.outcome,
         verdict,
         to,
+        log.suppressed,
         tuple.source.0,
         tuple.source_port.number(),
         tuple.destination.0,
@@ -187,47 +231,26 @@ fn log_v6(context: &Context, tuple: &Tuple<V6>, hook: Hook, result: &WalkResult)
 }
 
 #[inline(never)]
-fn log_other(context: &Context, hook: Hook, result: &WalkResult) {
-    let (verdict, to) = verdict(result);
+fn log_other(context: &Context, log: &LogScratch) {
+    let ([point, class], [verdict, to]) = (log.hook, log.verdict);
     debug!(
         context,
-        "walk {} {} {} {} {} {}",
-        hook.point as u32,
-        hook.class as u32,
+        "walk {} {} {} {} {} {} {}",
+        point,
+        class,
         context.device,
-        result.outcome as u32,
+        log.outcome,
         verdict,
         to,
+        log.suppressed,
     );
 }
 
-/// Logs the steps where they are asked for, and how many walks were not logged before.
-#[inline(always)]
-fn log_steps(context: &Context, log: &mut LogScratch) {
-    if log.suppressed > 0 {
-        log_suppressed(context, log.suppressed);
-        log.suppressed = 0;
-    }
-    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
-    if unsafe { read_volatile(&raw const LOG_STEPS) } == 0 {
-        return;
-    }
-    for index in 0..LOGGED_STEPS {
-        if index as u32 >= log.count {
-            break;
-        }
-        if let Some(step) = log.steps.get(index) {
-            log_step(context, step);
-        }
-    }
-}
-
+/// All steps in one line: a line each would cost the verifier a million instructions.
 #[inline(never)]
-fn log_suppressed(context: &Context, walks: u32) {
-    debug!(context, "suppressed {}", walks);
-}
-
-#[inline(never)]
-fn log_step(context: &Context, step: &Summary) {
-    trace!(context, "step {} {} {}", step.kind, step.found, step.value);
+fn log_steps(context: &Context, log: &LogScratch) {
+    const BYTES: usize = LOGGED_STEPS * size_of::<Summary>();
+    // SAFETY: steps are three numbers each, without padding, and the array has as many bytes.
+    let steps: &[u8; BYTES] = unsafe { &*(&raw const log.steps).cast() };
+    trace!(context, "steps {} {:x}", log.count, &steps[..]);
 }

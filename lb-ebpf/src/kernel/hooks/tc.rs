@@ -80,7 +80,7 @@ fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
     // SAFETY: the kernel passes a valid context; these are plain reads of it.
     let (device, is_tagged) = unsafe { ((*skb).ifindex, (*skb).vlan_present != 0) };
     if is_tagged {
-        count(Outcome::PassedVlan);
+        count(Outcome::PassedVlan as u32);
         return TC_ACT_UNSPEC;
     }
     let kernel = Context::new(context.as_ptr(), device, true);
@@ -90,9 +90,11 @@ fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
     let result = L::walk(&mut packet, &kernel, hook, scratch);
     let out =
         if cfg!(feature = "fault") { device } else { verifier::device_of(&result.verdict, device) };
-    count(result.outcome);
+    if !L::COUNTS {
+        count(result.outcome as u32);
+    }
     // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
-    let verdict = unsafe {
+    let action = unsafe {
         match result.verdict {
             // Other programs on this device still get to see the packet.
             Verdict::Pass => return TC_ACT_UNSPEC,
@@ -107,7 +109,7 @@ fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
             Verdict::RedirectNeigh(_) => bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0),
         }
     };
-    verdict as i32
+    action as i32
 }
 
 /// A socket buffer.

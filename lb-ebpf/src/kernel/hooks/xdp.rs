@@ -47,7 +47,9 @@ fn run<L: DatapathLog>(context: &XdpContext) -> u32 {
         // than a wrong one.
         Verdict::RedirectNeigh(_) => xdp_action::XDP_ABORTED,
     };
-    count(result.outcome);
+    if !L::COUNTS {
+        count(result.outcome as u32);
+    }
     if action == xdp_action::XDP_REDIRECT {
         // SAFETY: the helper takes plain numbers.
         return unsafe { bpf_redirect(out, 0) as u32 };
