@@ -15,7 +15,7 @@ use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
 use crate::preflight::{Finding, Kernel, Level, Node, Traces};
 
-/// Says whether this kernel and this node will do, and if not, what to change. Changes nothing.
+/// Checks whether Weir can run on this kernel and this node, and says what to change. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "\
 Examples:

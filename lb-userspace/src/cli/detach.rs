@@ -1,4 +1,4 @@
-//! `weir detach`: what it takes, and the removal of everything of Weir's.
+//! `weir detach`: its arguments, and the removal of everything of Weir's.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use crate::pins;
 Example:
   weir detach
 
-Stop `weir run` first, or it puts back what was removed. Established connections through Services
+Stop `weir run` first, or it attaches everything again. Established connections through Services
 break: nothing translates their packets any more. Pins of other versions of Weir go too.")]
 pub struct Args {
     /// Where pins live.
@@ -52,7 +52,7 @@ impl fmt::Display for Removed {
 ///
 /// # Errors
 ///
-/// An agent is at work, or something could not be removed; what was removed before stays removed.
+/// An agent runs, or something could not be removed; what was removed before stays removed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = args.pins.directory();
     let runtime_dir = RuntimeDir::lock(&directory)?;

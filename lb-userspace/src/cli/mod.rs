@@ -1,5 +1,5 @@
-//! What people type: one file per verb, each with its `Args` and what it does with them. Nothing
-//! here decides anything about packets or plans; a verb parses, asks, and prints.
+//! The command line: one file per verb, each with its `Args` and its `run`. No verb decides anything
+//! about packets or plans; it parses, reads and prints.
 
 pub mod check;
 pub mod detach;
@@ -37,16 +37,16 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// The verbs. A verb's arm is added here and in [`main`] when its `run` is there.
+/// The verbs; each has an arm in [`main`].
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Balances this node's traffic until stopped
     Run(Box<run::Args>),
-    /// Shows what is in the kernel now
+    /// Shows what is in the kernel
     Show(show::Args),
-    /// Says what would happen to a packet, and why, step by step
+    /// Explains what would happen to a packet: verdict, rule, steps
     Explain(explain::Args),
-    /// Says whether this kernel and this node will do, and if not, what to change
+    /// Checks whether Weir can run on this node, and says what to change
     Check(check::Args),
     /// Stops translating: removes every program, link and pin
     Detach(detach::Args),
@@ -67,7 +67,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints a verb's answer. That nobody reads on is no failure.
+/// Prints a verb's output. A closed pipe is no failure.
 ///
 /// # Errors
 ///

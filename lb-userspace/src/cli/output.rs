@@ -1,4 +1,4 @@
-//! How a verb's answer is written: a table for people, JSON or YAML for programs. The names of the
+//! How a command's output is written: a table for people, JSON or YAML for programs. The names of the
 //! fields are an interface, the columns of the tables are not.
 
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ pub enum Output {
     Yaml,
 }
 
-/// An answer that can be written in each way.
+/// Output that can be written in each way.
 pub trait Answer: Serialize {
     /// As a table, with every column or with the important ones.
     fn table(&self, wide: bool) -> Table;
@@ -45,11 +45,11 @@ pub fn table<Row: IntoIterator<Item = String>>(
     table
 }
 
-/// Writes `answer` to stdout.
+/// Writes output to stdout.
 ///
 /// # Errors
 ///
-/// It could not be written. A reader that has had enough, as `head` has, is no error.
+/// It could not be written. A closed pipe, as of `head`, is no error.
 pub fn print(answer: &impl Answer, output: Output) -> io::Result<()> {
     readable(write(answer, output, &mut io::stdout().lock()))
 }
@@ -83,7 +83,7 @@ fn write(answer: &impl Answer, output: Output, to: &mut impl Write) -> io::Resul
 const NARROWEST: u16 = 40;
 
 /// Breaks lines so that the table fits into `width` columns, where that is known and makes sense: a
-/// serial console says that it has none, and a table of that width has one letter a line.
+/// serial console reports none, and a table of that width has one letter a line.
 fn fit(table: &mut Table, width: Option<u16>) {
     if let Some(width) = width.filter(|width| *width >= NARROWEST) {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -94,7 +94,7 @@ fn fit(table: &mut Table, width: Option<u16>) {
 ///
 /// # Errors
 ///
-/// It has a form that JSON has not.
+/// JSON cannot express it.
 pub fn json(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
 }
@@ -103,7 +103,7 @@ pub fn json(value: &impl Serialize) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// It has a form that YAML has not.
+/// YAML cannot express it.
 pub fn yaml(value: &impl Serialize) -> io::Result<String> {
     serde_saphyr::to_string(value).map_err(io::Error::other)
 }

@@ -1,5 +1,5 @@
-//! A small node for the tests of the verbs that show and explain: a Service with a backend here and
-//! one elsewhere, one without any, and one of IPv6.
+//! A small node for the tests of the verbs that show and explain: a Service with a local and a remote
+//! backend, one without any, and one of IPv6.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -49,7 +49,7 @@ impl<N> KernelState<'_, N> {
     ///
     /// # Errors
     ///
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn failure(&self) -> Result<(), MapError> {
         self.failure.take().map_or(Ok(()), Err)
     }

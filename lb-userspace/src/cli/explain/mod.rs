@@ -1,5 +1,5 @@
-//! `weir explain`: what would happen to a packet, and to the system call of the process that sends it. It
-//! walks the live maps with the datapath's own code, whose steps are the explanation.
+//! `weir explain`: what would happen to a packet, or to the system call of a process. It walks the live
+//! maps with the datapath's own code, whose steps are the explanation.
 
 mod args;
 mod live_world;
@@ -30,7 +30,8 @@ use crate::maps::conntrack_gc::KernelFlows;
 use crate::maps::kernel::KernelStore;
 use crate::pins::Pins;
 
-/// Say what would happen to a packet, and why, step by step; sends nothing, changes nothing.
+/// Explains what would happen to a packet: the verdict, the rule that decided, and each step. Sends
+/// nothing, changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(after_help = "\
 Examples:
@@ -85,7 +86,7 @@ fn source_class() -> impl TypedValueParser<Value = SourceClass> {
     })
 }
 
-/// Explains what would happen.
+/// Explains what would happen to the packet.
 ///
 /// # Errors
 ///

@@ -53,7 +53,7 @@ pub struct ThisNode {
     /// The devices that face pods.
     pods: BTreeSet<u32>,
     group: ControlGroup,
-    /// Why a question was not answered.
+    /// Why a lookup failed.
     failure: RefCell<Option<NetlinkError>>,
 }
 
@@ -62,7 +62,7 @@ impl ThisNode {
     ///
     /// # Errors
     ///
-    /// The kernel did not answer.
+    /// The kernel did not respond.
     pub fn ask(status: Option<Status>) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("the kernel cannot be asked for its routes: report this")?;
@@ -83,7 +83,7 @@ impl ThisNode {
     ///
     /// # Errors
     ///
-    /// The kernel did not answer.
+    /// The kernel did not respond.
     pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
         Ok(match self.runtime.block_on(self.netlink.route(sender))? {
             RouteTarget::Local => (SourceClass::Host, "it is an address of this node".into()),
@@ -99,11 +99,11 @@ impl ThisNode {
         })
     }
 
-    /// A question that was not answered.
+    /// A lookup that failed.
     ///
     /// # Errors
     ///
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn failure(&self) -> Result<(), NetlinkError> {
         self.failure.take().map_or(Ok(()), Err)
     }

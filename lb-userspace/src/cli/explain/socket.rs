@@ -103,7 +103,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
     }
 
     /// The backend that a call gets. Where the datapath draws a random number, this takes the source port:
-    /// the same question gets the same answer.
+    /// the same question has the same result.
     fn select<A: InSettings>(
         &self,
         steps: &Steps<'_, N>,

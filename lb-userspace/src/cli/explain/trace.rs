@@ -26,7 +26,7 @@ use crate::maps::Contents;
 /// The first source port tried where none is given.
 const ANY_PORT: u16 = 40_000;
 
-/// What is asked.
+/// The packet to explain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
     /// The packet's source.
@@ -39,7 +39,7 @@ pub struct Question {
     pub because: String,
 }
 
-/// What would happen.
+/// What would happen to it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Trace {
     /// The packet, as `source > destination/protocol`.

@@ -6,12 +6,12 @@ use crate::cli::Pins;
 use crate::config::{DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
 use crate::plan::NodePortAddresses;
 
-/// Balances this node's traffic until stopped; what is in the kernel goes on without it.
+/// Balances this node's traffic until stopped; programs and maps stay in place and traffic goes on.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(after_help = "\
 Examples:
   weir run --manifests services.yaml
-      Find the devices, balance what the file says, follow its changes.
+      Find the devices, balance the Services of the file, follow its changes.
   weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
   weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
@@ -32,11 +32,11 @@ pub struct Args {
     pub kubeconfig: Option<PathBuf>,
     /// Address of the API server, in place of the kubeconfig's or the environment's, as in
     /// https://10.0.0.10:6443. Give one in a pod: the environment names the ClusterIP of the Service
-    /// `kubernetes`, to which nothing leads before Weir runs
+    /// `kubernetes`, which does not work before Weir runs
     #[arg(long, value_name = "URL", conflicts_with = "manifests")]
     pub master: Option<String>,
-    /// Kube-proxy's configuration file (KubeProxyConfiguration): what means something to Weir is
-    /// taken, the rest is named in a warning. Flags win over it
+    /// kube-proxy's configuration file (KubeProxyConfiguration). Fields that mean nothing to Weir are
+    /// named in a warning. Flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Name of this node, as its Node object has it [default: the host's name]
@@ -53,42 +53,41 @@ pub struct Args {
     /// Which network devices get XDP in front of TC
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub xdp: XdpMode,
-    /// Whose sockets are balanced when they are connected
+    /// Whose sockets get a backend at connect and sendmsg
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     pub socket_balancing: SocketBalancing,
-    /// Control group (v2) whose processes' sockets are balanced [default: the root of the hierarchy
-    /// that is mounted]
+    /// Directory of the cgroup v2 whose processes' sockets are balanced [default: the root of the
+    /// mounted hierarchy]
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Addresses of this node at which node ports answer: `primary` (in each family the Node object's
+    /// Addresses of this node that serve node ports: `primary` (in each family the Node object's
     /// first, else the first network device's), or prefixes; a family without a prefix is not
     /// restricted [default: primary]
     #[arg(long, value_name = "primary|CIDR,..")]
     pub nodeport_addresses: Option<NodePortAddresses>,
-    /// What becomes of Services' external IPs, by which whoever may write a Service can draw any
-    /// address's traffic to his own pods
+    /// Whether to serve externalIPs. Anyone who can edit Services can hijack traffic with them
     #[arg(long, value_enum, default_value_t, value_name = "honour|ignore")]
     pub external_ips: ExternalIps,
-    /// Where load balancers and probes ask /healthz, /livez and /readyz; empty for nowhere
+    /// Address of /healthz, /livez and /readyz, for load balancers and probes; empty for none
     /// [default: 0.0.0.0:10256]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::healthz)]
     pub healthz_bind_address: Option<Listen>,
-    /// Where /metrics, /proxyMode and /configz are; empty for nowhere [default: 127.0.0.1:10249]
+    /// Address of /metrics, /proxyMode and /configz; empty for none [default: 127.0.0.1:10249]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::metrics)]
     pub metrics_bind_address: Option<Listen>,
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,
-    /// How much fits in the maps.
+    /// Sizes of the maps.
     #[command(flatten, next_help_heading = "Sizes")]
     pub sizes: Sizes,
 }
 
-/// How much fits in the maps. They are made once: a size that differs from that of the pinned maps
-/// takes effect after `weir detach`.
+/// Sizes of the maps. They are made once: a size that differs from that of the pinned maps takes effect
+/// after `weir detach`.
 #[derive(clap::Args, Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sizes {
-    /// Flows per address family that can be established at once [default: 0.25 % of the memory,
+    /// Established flows per address family [default: 0.25 % of the memory,
     /// 32768 to 1048576]
     #[arg(long, value_name = "N", value_parser = size())]
     pub conntrack_table_size: Option<u32>,
@@ -101,7 +100,7 @@ pub struct Sizes {
     /// Slots of all pools together [default: by the memory, 262144 to 4194304]
     #[arg(long, value_name = "N", value_parser = size())]
     pub slot_table_size: Option<u32>,
-    /// Clients per address family that are remembered for session affinity [default: 32768]
+    /// Clients with session affinity per address family [default: 32768]
     #[arg(long, value_name = "N", value_parser = size())]
     pub affinity_table_size: Option<u32>,
 }

@@ -128,7 +128,7 @@ fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
 struct Given<'a>(Option<&'a Path>);
 
 impl Given<'_> {
-    /// What the flag says, else the file's key. That the flag wins is said where it matters.
+    /// The flag's value, else that of the file's key. Where both are there, the flag wins, with a log line.
     fn one<T: PartialEq>(
         &self,
         (flag, of_flag): (&str, Option<T>),

@@ -1,4 +1,4 @@
-//! What packets are sent to.
+//! Backends.
 
 use comfy_table::Table;
 use lb_common::address::{Address, Family, endpoint};
@@ -26,7 +26,7 @@ pub struct Listed {
     service: Named,
     /// The Service port's id.
     pub service_id: u32,
-    /// Tells it from those that had its id before.
+    /// Tells it from earlier backends with its id.
     pub generation: u32,
     /// The rest.
     #[serde(flatten)]
@@ -110,7 +110,7 @@ impl Backend {
         }
     }
 
-    /// `here` or `elsewhere`, and whether it is on its way out.
+    /// `local` or `remote`, and whether it is retired.
     pub fn place(&self) -> String {
         let place = if self.local { "here" } else { "elsewhere" };
         if self.serving { place.into() } else { format!("{place}, ending") }

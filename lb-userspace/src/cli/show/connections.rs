@@ -1,5 +1,5 @@
-//! Flows and how far they have come. The tables may hold millions, so they are written as they are
-//! read, a flow at a time; one that moves between the tables meanwhile may be seen twice.
+//! Flows and their states. The tables may hold millions, so they are written as they are read, a flow
+//! at a time; one that moves between the tables meanwhile may be listed twice.
 
 use std::io::{self, Write};
 
@@ -22,19 +22,19 @@ pub struct Flow {
     service_id: u32,
     /// `tcp` or `udp`
     protocol: String,
-    /// Who began it, as `address:port`.
+    /// The client, as `address:port`.
     client: String,
-    /// What it dialled.
+    /// The frontend it connected to.
     frontend: String,
-    /// The source its packets leave with: the client, unless it has to be translated.
+    /// The source its packets leave with: the client, unless SNAT or hairpin changes it.
     source: String,
-    /// The backend it was given.
+    /// Its backend.
     backend: String,
     /// That backend's id, within its family.
     backend_id: u32,
-    /// `new`, `answered`, `established`, `closing`, `closed`, `reset`
+    /// `new`, `replied`, `established`, `closing`, `closed`, `reset`
     state: &'static str,
-    /// Which table it stands in: `established` or `half-open`.
+    /// The table that has it: `established` or `half-open`.
     table: &'static str,
     /// How its packets leave: `stack`, `out` (at once, source translated), `back` (to the pod they
     /// came from).
@@ -54,7 +54,7 @@ pub struct Writer<'a, W> {
 }
 
 impl<'a, W: Write> Writer<'a, W> {
-    /// Writes flows to `to`; their names are found in `contents`, their age is told from `now`.
+    /// Writes flows to `to`, with names from `contents` and idle times as of `now`.
     pub fn new(
         contents: &'a Contents,
         only: &'a Only,
@@ -172,7 +172,7 @@ impl<'a, W: Write> Writer<'a, W> {
         }
     }
 
-    /// Columns of fixed widths, for nobody knows which flows are still to come; the last three are
+    /// Columns of fixed widths, as the flows to come are not known; the last three are
     /// for wide output.
     fn columns(&mut self, texts: [&str; 10]) -> io::Result<()> {
         const NAME: usize = 24;
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// One flow, established, whose backend has spoken last, 3 ticks ago.
+    /// One flow, established, whose backend has sent last, 3 ticks ago.
     fn tables() -> InMemory {
         use lb_common::address::{Port, Protocol};
         let (client, frontend) = (V4([192, 0, 2, 9]), V4([10, 96, 0, 1]));

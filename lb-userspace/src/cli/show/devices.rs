@@ -40,7 +40,7 @@ pub struct Device {
 }
 
 impl Devices {
-    /// Those that the agent tells of, that have a row, or that a link is pinned for.
+    /// Those in the agent's status, with a row, or with a pinned link.
     pub fn of(snapshot: &Snapshot, links: &[(u32, AttachPoint)]) -> Self {
         let mut devices: BTreeMap<u32, Device> = BTreeMap::new();
         for status in snapshot.status.iter().flat_map(|status| &status.devices) {

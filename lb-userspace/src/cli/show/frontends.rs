@@ -1,4 +1,4 @@
-//! What clients dial, and which backends each source class gets there.
+//! Frontends, and which backends each source class gets there.
 
 use std::collections::BTreeSet;
 

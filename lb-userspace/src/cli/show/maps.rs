@@ -32,13 +32,13 @@ pub struct Map {
     entries: u64,
     /// Entries there is room for.
     capacity: u32,
-    /// Bytes of the kernel's memory it takes, if /proc tells.
+    /// Bytes of the kernel's memory it takes, if /proc has them.
     memory: Option<u64>,
     /// The flag of `weir run` that sets its capacity, if one does.
     flag: Option<&'static str>,
 }
 
-/// What a pin tells of its map.
+/// What is read from the pin of a map.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Room {
     /// Entries there is room for.

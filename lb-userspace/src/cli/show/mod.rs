@@ -33,7 +33,7 @@ use crate::maps::conntrack_gc::{KernelFlows, now};
 use crate::maps::kernel::KernelStore;
 use crate::pins::Pins;
 
-/// Shows what is in the kernel now.
+/// Shows what is in the kernel.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +47,7 @@ pub struct Args {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-    /// Only this Service's; with services, frontends, backends, connections and
+    /// Only those of this Service; for services, frontends, backends, connections and
     /// clients
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub service: Option<String>,
@@ -61,23 +61,23 @@ pub struct Args {
 pub enum What {
     /// Service ports and their backends
     Services,
-    /// What clients dial, and who gets which backends
+    /// Frontends, and which backends each source class gets
     Frontends,
-    /// What packets are sent to
+    /// Backends: address, location, traffic
     Backends,
-    /// Flows and how far they have come
+    /// Flows and their states
     Connections,
-    /// Clients that session affinity remembers, and what they got
+    /// Clients with session affinity, and their backends
     Clients,
     /// Maps: entries, capacity, memory
     Maps,
     /// Devices and the programs on them
     Devices,
-    /// The whole in a few lines: what runs, how full, how packets ended
+    /// A summary: what runs, how full the maps are, outcomes of packets
     Status,
 }
 
-/// Shows what is asked for.
+/// Prints it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Service ports: what clients dial, what they get, and what could not be honoured.
+//! Service ports: their frontends, their backends, and warnings.
 
 use comfy_table::Table;
 use lb_common::address::{Address, endpoint};
@@ -29,11 +29,11 @@ pub struct Service {
     protocol: String,
     /// Its id in the maps of this node.
     id: u32,
-    /// What clients dial, as `address:port`.
+    /// Their frontends, as `address:port`.
     frontends: Vec<String>,
-    /// What their packets are sent to.
+    /// Their backends.
     backends: Vec<Backend>,
-    /// What could not be honoured, as the agent last said.
+    /// Warnings about the Service, as the agent last published them.
     warnings: Vec<String>,
 }
 

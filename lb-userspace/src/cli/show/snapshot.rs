@@ -1,4 +1,4 @@
-//! What there is to show, read once: what the maps hold, what was counted, and what the agent says.
+//! What there is to show, read once: contents of the maps, counters, and the agent's status.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub traffic: BTreeMap<Backend, Traffic>,
     /// What the connection tables hold.
     pub flows: Flows,
-    /// What the agent says, if one works or has worked here.
+    /// The status that the agent published, if one runs or has run on this node.
     pub status: Option<Status>,
     /// Whether an agent is at work now.
     pub is_running: bool,

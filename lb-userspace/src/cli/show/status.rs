@@ -27,7 +27,7 @@ pub struct Status {
     backends: u64,
     /// Flows that are remembered, by family.
     connections: BTreeMap<&'static str, Connections>,
-    /// How packets ended, since the maps were made.
+    /// Outcomes of packets, since the maps were made.
     outcomes: Vec<Ended>,
     /// What could not be honoured, as the agent last said.
     warnings: Vec<WarningText>,
