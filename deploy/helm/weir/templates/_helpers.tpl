@@ -96,7 +96,7 @@ securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 volumeMounts:
-# Not below /sys, where the runtimes' AppArmor profile lets nobody write.
+# Not below /sys, where the runtimes' AppArmor profile forbids writing.
 - name: bpffs
   mountPath: /run/bpffs
 - name: state
