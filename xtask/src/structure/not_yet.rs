@@ -31,10 +31,6 @@ pub const NOT_YET: &[&str] = &[
     "type lb-userspace/tests/kubernetes/told.rs Told",
     "type lb-userspace/tests/stage/mod.rs Stage",
     // Documented paths.
-    "path ARCHITECTURE.md kernel/bounds.rs",
-    "path ARCHITECTURE.md kernel/cgroup.rs",
-    "path ARCHITECTURE.md lb-ebpf/src/cases/list.rs",
-    "path ARCHITECTURE.md lb-ebpf/src/socket.rs",
     // Functions that are too long.
     "function lb-ebpf/src/cases/flows.rs tcp",
     "function lb-ebpf/src/cases/frame.rs check",
@@ -51,6 +47,4 @@ pub const NOT_YET: &[&str] = &[
     "file lb-userspace/src/cli/explain/trace.rs",
     "file lb-userspace/tests/kubernetes/api.rs",
     // Folders that hold too many files.
-    "folder lb-common/src",
-    "folder lb-ebpf/src",
 ];
