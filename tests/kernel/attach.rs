@@ -8,7 +8,7 @@ use aya::maps::MapInfo;
 use aya::programs::links::PinnedLink;
 use aya::util::KernelVersion;
 use lb_common::maps::{Capacities, FRONTENDS};
-use lb_userspace::config::XdpMode;
+use lb_userspace::config::{DatapathLog, XdpMode};
 use lb_userspace::datapath::attach::{AttachedDevice, Attachments, Tc, remove_filters};
 use lb_userspace::datapath::features::Features;
 use lb_userspace::datapath::load_error::LoadError;
@@ -31,7 +31,7 @@ fn devices() -> Result<Vec<Device>> {
 
 /// The programs on the devices of the calling thread's namespace, attached by a new agent.
 fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<AttachedDevice>)> {
-    let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc)?;
+    let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc, DatapathLog::Off)?;
     let attached = attachments.reconcile(&devices()?)?;
     Ok((attachments, attached))
 }
@@ -238,7 +238,13 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         let pin = pins(node).map(&FRONTENDS.v4);
         let before = MapInfo::from_pin(&pin)?;
         let larger = Capacities { frontends: 2048, ..SMALL };
-        let refused = Attachments::load(pins(node), &larger, XdpMode::Off, Tc::of_this_kernel());
+        let refused = Attachments::load(
+            pins(node),
+            &larger,
+            XdpMode::Off,
+            Tc::of_this_kernel(),
+            DatapathLog::Off,
+        );
         let Err(LoadError::Pins(error @ PinError::OtherMap { .. })) = refused else {
             anyhow::bail!("not refused as another map: {refused:?}");
         };
@@ -254,7 +260,13 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
 fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() -> Result<()> {
     on_node(|_, node| {
         let absurd = Capacities { conntrack: u32::MAX, ..SMALL };
-        let refused = Attachments::load(pins(node), &absurd, XdpMode::Off, Tc::of_this_kernel());
+        let refused = Attachments::load(
+            pins(node),
+            &absurd,
+            XdpMode::Off,
+            Tc::of_this_kernel(),
+            DatapathLog::Off,
+        );
         let Err(LoadError::Maps(message)) = refused else {
             anyhow::bail!("not refused for its maps: {refused:?}");
         };

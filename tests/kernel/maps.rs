@@ -15,6 +15,7 @@ use lb_common::service::{
 };
 use lb_common::settings::{Prefix, Settings};
 use lb_common::source_range::SourceRange;
+use lb_userspace::config::DatapathLog;
 use lb_userspace::datapath::loader::Object;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
 use lb_userspace::maps::kernel::KernelStore;
@@ -29,7 +30,7 @@ fn on_maps(test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {
         return Ok(());
     };
     let pins = pins(&lab.node1);
-    drop(Object::load(&pins, &SMALL)?);
+    drop(Object::load(&pins, &SMALL, DatapathLog::Off)?);
     test(&pins)
 }
 

@@ -147,6 +147,13 @@ impl Agent {
         self.log.lines().join("\n")
     }
 
+    /// The lines of its log with `words` in them, so far.
+    #[must_use]
+    pub fn lines(&self, words: &str) -> Vec<String> {
+        let lines = self.log.lines().into_iter();
+        lines.filter(|line| line.contains(words)).collect()
+    }
+
     /// Ends it by `signal` and waits until it has ended.
     ///
     /// # Errors

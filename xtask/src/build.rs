@@ -122,13 +122,15 @@ pub fn static_agent(architecture: Architecture) -> Result<PathBuf> {
 }
 
 /// Shows the agent at work in a lab.
-pub fn demonstrate() -> Result<()> {
+pub fn demonstrate(datapath_log: Option<&str>) -> Result<()> {
     tools::for_the_lab()?;
     run(
         cargo_for_tests()?.args(["build", "--workspace", "--bin", "weir", "--bin", "lab"]),
         "Fix what the compiler names above.",
     )?;
-    become_command(Command::new(target().join("debug/lab")).env(AGENT, target().join("debug/weir")))
+    let mut lab = Command::new(target().join("debug/lab"));
+    lab.args(datapath_log.iter().flat_map(|level| ["--datapath-log", level]));
+    become_command(lab.env(AGENT, target().join("debug/weir")))
 }
 
 /// Runs the agent on this machine.

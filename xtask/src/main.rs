@@ -46,6 +46,9 @@ enum Verb {
     /// Show Weir at work in a lab of network namespaces; with ARGS, run `weir run ARGS` on this
     /// machine instead.
     Run {
+        /// In the lab, log the walks of packets: `debug` a line a walk, `trace` each step.
+        #[arg(long, value_name = "LEVEL", conflicts_with = "arguments")]
+        datapath_log: Option<String>,
         /// Arguments of `weir run`.
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -103,8 +106,10 @@ fn run(verb: Verb) -> Result<()> {
             eprintln!("built {}", weir.display());
             Ok(())
         }
-        Verb::Run { arguments } if arguments.is_empty() => build::demonstrate(),
-        Verb::Run { arguments } => build::run_here(&arguments),
+        Verb::Run { datapath_log, arguments } if arguments.is_empty() => {
+            build::demonstrate(datapath_log.as_deref())
+        }
+        Verb::Run { arguments, .. } => build::run_here(&arguments),
         Verb::Test { only, kernel, depth, fault, filter } => {
             let is_about_kernels = !kernel.is_empty() || depth.is_some();
             let only =

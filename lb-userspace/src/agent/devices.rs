@@ -39,7 +39,10 @@ impl Devices {
         let selection =
             Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
         check_names(&netlink, &selection).await?;
-        let attachments = Attachments::load(pins.clone(), &config.capacities, config.xdp, tc)?;
+        let datapath_log = config.datapath_log;
+        let mut attachments =
+            Attachments::load(pins.clone(), &config.capacities, config.xdp, tc, datapath_log)?;
+        attachments.start_log(datapath_log)?;
         log::loaded(config, tc, attachments.without_xdp());
         Ok(Self {
             netlink,

@@ -1,6 +1,7 @@
 //! Why the agent could not start, or had to stop.
 
 use crate::datapath::load_error::LoadError;
+use crate::datapath::log::LogError;
 use crate::host::devices::NetlinkError;
 use crate::maps::MapError;
 use crate::observe::BindError;
@@ -28,6 +29,9 @@ pub enum RunError {
     /// The programs could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The datapath log could not be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A map could not be opened or read.
     #[error(transparent)]
     Map(#[from] MapError),

@@ -50,6 +50,8 @@ pub struct Config {
     pub capacities: Capacities,
     /// What is served over HTTP.
     pub servers: Servers,
+    /// The datapath's own log.
+    pub datapath_log: DatapathLog,
 }
 
 impl Config {
@@ -77,8 +79,21 @@ impl Config {
             "affinity-table-size": self.capacities.affinity,
             "healthz-bind-address": self.servers.healthz.to_string(),
             "metrics-bind-address": self.servers.metrics.to_string(),
+            "datapath-log": self.datapath_log.to_possible_value().map(|value| value.get_name().to_owned()),
         }})
     }
+}
+
+/// How much the datapath logs of its walks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, ValueEnum)]
+pub enum DatapathLog {
+    /// Nothing, at no cost: the programs without the log are loaded.
+    #[default]
+    Off,
+    /// A line a walk: hook, tuple, outcome, verdict.
+    Debug,
+    /// Each step of a walk, too.
+    Trace,
 }
 
 /// Where the cluster's objects come from.

@@ -10,7 +10,9 @@ use lb_common::maps::{self, Capacities, Capacity};
 
 use super::features::Features;
 use super::load_error::LoadError;
+use super::log;
 use super::programs::{NETNS_COOKIE_PROGRAM, Program, SOCKET_PROGRAMS};
+use crate::config::DatapathLog;
 use crate::pins::Pins;
 
 /// The object in the kernel: its maps are pinned, its programs loaded and attached nowhere yet.
@@ -28,13 +30,13 @@ impl Object {
     ///
     /// # Errors
     /// Every [`LoadError`]; maps that were pinned before are as they were.
-    pub fn load(pins: &Pins, capacities: &Capacities) -> Result<Self, LoadError> {
+    pub fn load(pins: &Pins, capacities: &Capacities, log: DatapathLog) -> Result<Self, LoadError> {
         let bytes = bytes()?;
         pins.compare(capacities)?;
         pins.create()?;
         let missing = maps::pinned().map(|map| pins.map(map)).filter(|pin| !pin.exists());
         let made: Vec<PathBuf> = missing.collect();
-        let loaded = Self::load_onto(pins, capacities, &bytes);
+        let loaded = Self::load_onto(pins, capacities, log, &bytes);
         if loaded.is_err() {
             // Maps made halfway, perhaps too large for this node, must not bind the next try. What
             // cannot be removed is compared with by the next try as any other.
@@ -43,19 +45,29 @@ impl Object {
         loaded
     }
 
-    fn load_onto(pins: &Pins, capacities: &Capacities, bytes: &[u8]) -> Result<Self, LoadError> {
+    fn load_onto(
+        pins: &Pins,
+        capacities: &Capacities,
+        log: DatapathLog,
+        bytes: &[u8],
+    ) -> Result<Self, LoadError> {
         let features = Features::of_this_kernel();
         let mut loader = EbpfLoader::new();
         features.set_constants(&mut loader);
+        log::set_constants(&mut loader, log);
         for map in maps::pinned() {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
         let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error, &features))?;
+        let name = match log {
+            DatapathLog::Off => Program::name,
+            DatapathLog::Debug | DatapathLog::Trace => Program::name_with_log,
+        };
         for program in Program::TC {
-            load(&mut ebpf, program)?;
+            load(&mut ebpf, program, name(program))?;
         }
-        let without_xdp = load(&mut ebpf, Program::NetworkXdp).err();
+        let without_xdp = load(&mut ebpf, Program::NetworkXdp, name(Program::NetworkXdp)).err();
         Ok(Self { ebpf, without_xdp })
     }
 }
@@ -77,7 +89,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError>
     let mut ebpf = loader.load(&bytes).map_err(|error| LoadError::maps(&error, features))?;
     let of_packets = Program::TC.into_iter().chain([Program::NetworkXdp]);
     let mut refused: Vec<_> =
-        of_packets.filter_map(|program| load(&mut ebpf, program).err()).collect();
+        of_packets.filter_map(|program| load(&mut ebpf, program, program.name()).err()).collect();
     for name in SOCKET_PROGRAMS.into_iter().chain([NETNS_COOKIE_PROGRAM]) {
         refused.extend(load_socket_program(&mut ebpf, name).err());
     }
@@ -117,8 +129,14 @@ pub fn load_socket_program<'a>(
     }
 }
 
-fn load(ebpf: &mut Ebpf, program: Program) -> Result<(), LoadError> {
-    let name = program.name();
+/// The loaded one of a program's two: with the datapath log or without. `None` if the object has neither.
+pub fn loaded(ebpf: &mut Ebpf, program: Program) -> Option<&mut aya::programs::Program> {
+    let with_log = program.name_with_log();
+    let has_log = ebpf.program(with_log).is_some_and(|program| program.fd().is_ok());
+    ebpf.program_mut(if has_log { with_log } else { program.name() })
+}
+
+fn load(ebpf: &mut Ebpf, program: Program, name: &'static str) -> Result<(), LoadError> {
     let refused = |error: ProgramError| LoadError::program(name, &error);
     let found = ebpf.program_mut(name).ok_or_else(|| LoadError::no_program(name))?;
     match program {

@@ -29,6 +29,19 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The name of the one with the datapath log.
+    #[must_use]
+    pub const fn name_with_log(self) -> &'static str {
+        match self {
+            Self::FromPod => "from_pod_log",
+            Self::FromNetwork => "from_network_log",
+            Self::ToDevice => "to_device_log",
+            Self::NetworkXdp => "network_xdp_log",
+        }
+    }
+}
+
 /// The programs for processes' sockets, by their names in the object and in their pins. Those that undo
 /// the translation for a process come before those that translate, and go after them.
 pub const SOCKET_PROGRAMS: [&str; 8] = [

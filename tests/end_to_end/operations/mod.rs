@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod capabilities;
+mod datapath_log;
 mod every_kernel;
 mod explain;
 mod full_tables;

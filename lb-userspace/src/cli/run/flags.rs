@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::Pins;
-use crate::config::{DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
+use crate::config::{DatapathLog, DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
 use crate::plan::NodePortAddresses;
 
 /// Balances this node's traffic until stopped; programs and maps stay in place and traffic goes on.
@@ -75,6 +75,10 @@ pub struct Args {
     /// Address of /metrics, /proxyMode and /configz; empty for none [default: 127.0.0.1:10249]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = Listen::metrics)]
     pub metrics_bind_address: Option<Listen>,
+    /// Log the walks of packets, for a closer look: `debug` a line a walk with its outcome, `trace` each
+    /// step; at most 100 walks a second and CPU
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    pub datapath_log: DatapathLog,
     /// Where pins live.
     #[command(flatten)]
     pub pins: Pins,

@@ -84,6 +84,7 @@ impl Args {
             external_ips: self.external_ips,
             capacities: capacities(sizes, memory()?, processors),
             servers,
+            datapath_log: self.datapath_log,
         })
     }
 

@@ -12,10 +12,11 @@ use lb_common::maps::Capacities;
 use super::links::{self, AttachError};
 use super::tc::Tc;
 use super::{clsact, xdp};
-use crate::config::XdpMode;
+use crate::config::{DatapathLog, XdpMode};
 use crate::datapath::error_chain::causes;
 use crate::datapath::load_error::LoadError;
 use crate::datapath::loader::Object;
+use crate::datapath::log::{self, LogError};
 use crate::datapath::netns_cookie;
 use crate::datapath::programs::Program;
 use crate::datapath::socket_lb::{self, SocketLbError};
@@ -67,15 +68,27 @@ impl Attachments {
         capacities: &Capacities,
         xdp: XdpMode,
         tc: Tc,
+        log: DatapathLog,
     ) -> Result<Self, LoadError> {
         Ok(Self {
-            object: Object::load(&pins, capacities)?,
+            object: Object::load(&pins, capacities, log)?,
             pins,
             xdp,
             tc,
             attached: BTreeMap::new(),
             xdp_refused: BTreeMap::new(),
         })
+    }
+
+    /// Starts to print what the loaded programs log, if they do.
+    ///
+    /// # Errors
+    /// The log could not be opened.
+    pub fn start_log(&mut self, log: DatapathLog) -> Result<(), LogError> {
+        match log {
+            DatapathLog::Off => Ok(()),
+            DatapathLog::Debug | DatapathLog::Trace => log::start(&mut self.object.ebpf),
+        }
     }
 
     /// Why no device has XDP, if the kernel refused that program alone.

@@ -59,8 +59,9 @@ pub fn attach(
 pub fn remove(name: &str) -> Result<bool, TcError> {
     let mut removed = false;
     for at in [TcAttachType::Ingress, TcAttachType::Egress] {
-        for program in Program::TC {
-            match qdisc_detach_program(name, at, program.name()) {
+        let names = |program: Program| [program.name(), program.name_with_log()];
+        for program in Program::TC.into_iter().flat_map(names) {
+            match qdisc_detach_program(name, at, program) {
                 Ok(()) => removed = true,
                 Err(error) if is_none(&error) => {}
                 Err(error) => return Err(error),

@@ -12,6 +12,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp}
 use aya::{Ebpf, pin};
 
 use super::clsact;
+use crate::datapath::loader::loaded;
 use crate::datapath::programs::Program;
 use crate::host::devices::Link;
 use crate::host::syscall;
@@ -179,11 +180,11 @@ pub const fn tc_type(point: AttachPoint) -> TcAttachType {
 /// # Errors
 /// [`AttachError::Missing`]
 pub fn tc_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, AttachError> {
-    let found = ebpf.program_mut(program.name());
+    let found = loaded(ebpf, program);
     Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }
 
 fn xdp_program(ebpf: &mut Ebpf, program: Program) -> Result<&mut Xdp, AttachError> {
-    let found = ebpf.program_mut(program.name());
+    let found = loaded(ebpf, program);
     Ok(found.ok_or(AttachError::Missing(program.name()))?.try_into()?)
 }

@@ -26,3 +26,12 @@ pub struct Link {
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.
     pub addresses: Vec<IpNet>,
 }
+
+/// The name of the device with this interface index; `device 7` if there is none.
+#[must_use]
+pub fn name(index: u32) -> String {
+    match nix::net::if_::if_indextoname(index) {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_) => format!("device {index}"),
+    }
+}

@@ -5,5 +5,5 @@ mod link;
 mod rtnetlink;
 
 pub use classify::{Device, Selection, classify};
-pub use link::Link;
+pub use link::{Link, name};
 pub use rtnetlink::{Netlink, NetlinkError, RouteTarget};

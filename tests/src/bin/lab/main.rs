@@ -1,4 +1,4 @@
-//! `cargo xtask run`: Weir at work in a lab. On a terminal it shows a live table until Ctrl-C; else it
+//! `cargo xtask run`: Weir at work in a lab, where it is started with the arguments of this program. On a terminal it shows a live table until Ctrl-C; else it
 //! is a finite demonstration that succeeds only if every response is right.
 
 mod live;
@@ -6,6 +6,7 @@ mod load;
 mod score;
 mod table;
 mod trial;
+mod walks;
 
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
@@ -38,7 +39,12 @@ fn demonstrate() -> Result<()> {
     let _servers = traffic::serve(&lab)?;
     let manifests = Manifests::samples(&lab)?;
     eprintln!("Starting weir run on node1.");
-    let mut agent = Agent::start(&lab.node1, &manifests, &[])?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut agent = Agent::start(&lab.node1, &manifests, &arguments)?;
+    if arguments.contains(&"--datapath-log") {
+        walks::show(&lab, &mut agent)?;
+    }
     let introduction = introduction(&lab, &manifests);
     if stdout().is_terminal() {
         live::show(&lab, &mut agent, &introduction)
