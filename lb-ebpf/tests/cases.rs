@@ -62,7 +62,7 @@ fn verify(
             assert_eq!(frame::ends(after), leaves, "{at}");
             frame::check(after).unwrap_or_else(|wrong| panic!("{at}: {wrong}"));
             let routed = matches!(result.verdict, Verdict::Redirect(_) | Verdict::RedirectNeigh(_));
-            assert_eq!(frame::hops(after), frame::HOPS - u8::from(routed), "{at}");
+            assert_eq!(frame::hop_limit(after), frame::HOP_LIMIT - u8::from(routed), "{at}");
             assert!(after.ends_with(b"a payload of an odd length."), "{at}");
         }
         Disposition::Passed

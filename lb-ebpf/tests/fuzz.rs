@@ -3,7 +3,8 @@
 //! tests.
 
 use lb_common::outcome::Disposition;
-use lb_ebpf::cases::{Program, frame, mutation, world_with_sockets};
+use lb_ebpf::cases::topology::world_with_sockets;
+use lb_ebpf::cases::{Program, frame, mutation};
 use lb_ebpf::in_memory::{Rows, World};
 use lb_ebpf::walk::{self, Scratch};
 use proptest::prelude::*;
@@ -21,7 +22,6 @@ fn walk(world: &World<Rows>, program: Program, before: &[u8]) {
                 frame::check(&after).unwrap_or_else(|wrong| panic!("{result:?}: {wrong}"));
             }
         }
-
         Disposition::Translated => {
             assert_eq!(before.len(), after.len());
             if frame::check(before).is_ok() {
@@ -63,9 +63,7 @@ proptest! {
     #[test]
     fn noise_keeps_every_promise(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let world = world_with_sockets(7);
-        for program in
-            [Program::FromPod, Program::FromNetwork, Program::ToDevice, Program::NetworkXdp]
-        {
+        for program in Program::ALL {
             walk(&world, program, &bytes);
         }
     }

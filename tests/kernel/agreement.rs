@@ -9,7 +9,7 @@ use aya::util::KernelVersion;
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_common::conntrack::ConntrackEntry;
 use lb_common::outcome::Disposition;
-use lb_ebpf::cases::{self, Case, Program, Step, frame, mutation};
+use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
 use lb_ebpf::hook::{Verdict, WalkResult};
 use lb_ebpf::in_memory::{Rows, World};
 use lb_ebpf::walk::{Scratch, walk};
@@ -66,8 +66,12 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
             Step::Evict(from, to) => {
                 case.evict(&world, *from, *to);
                 match case.family {
-                    Family::V4 => evict::<V4>(programs, frame::tuple(*from, *to, case.protocol))?,
-                    Family::V6 => evict::<V6>(programs, frame::tuple(*from, *to, case.protocol))?,
+                    Family::V4 => {
+                        evict::<V4>(programs, topology::tuple(*from, *to, case.protocol))?
+                    }
+                    Family::V6 => {
+                        evict::<V6>(programs, topology::tuple(*from, *to, case.protocol))?
+                    }
                 }
             }
         }
@@ -156,7 +160,7 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
     in_own_namespace(|| {
         let testbed = testbed::build()?;
         let mut programs = Programs::load(|_| 65_536)?;
-        let mut world = cases::world_with_sockets(testbed.device);
+        let mut world = topology::world_with_sockets(testbed.device);
         testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
         testbed::reset_maps(&mut programs, &world.tables)?;
         let mut begun = Instant::now();
@@ -164,7 +168,7 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
             // In memory time stands still. On a slow machine what the kernel knows of a packet's first
             // fragment would meanwhile come to its end, so both begin anew before that.
             if begun.elapsed() > UNCHANGED {
-                world = cases::world_with_sockets(testbed.device);
+                world = topology::world_with_sockets(testbed.device);
                 testbed::reset_maps(&mut programs, &world.tables)?;
                 begun = Instant::now();
             }

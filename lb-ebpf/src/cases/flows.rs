@@ -11,8 +11,8 @@ use crate::hook::Verdict;
 
 impl CaseBuilder {
     pub(super) fn tcp(self) -> Vec<Case> {
-        let pod = self.topology.neighbour(CLIENT);
-        let other = self.topology.neighbour(CLIENT + 1);
+        let pod = self.topology.client_pod(CLIENT);
+        let other = self.topology.client_pod(CLIENT + 1);
         let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
         let program = Program::FromPod;
         let forwarded = |kind| self.forwarded(program, kind, pod, Target::Local);
@@ -95,7 +95,7 @@ impl CaseBuilder {
                 if self.topology.family == Family::V6 {
                     return_nothing()
                 } else {
-                    let frame = with_options(&frame::frame(
+                    let frame = frame::with_ipv4_options(&frame::frame(
                         pod,
                         ends.1,
                         self.protocol,
@@ -116,7 +116,7 @@ impl CaseBuilder {
     }
 
     pub(super) fn udp(self) -> Vec<Case> {
-        let pod = self.topology.neighbour(CLIENT);
+        let pod = self.topology.client_pod(CLIENT);
         let program = Program::FromPod;
         let forwarded = self.forwarded(program, Kind::Data, pod, Target::Local);
         let replied = self.replied(Kind::Data, pod, Target::Local);
@@ -143,16 +143,4 @@ impl CaseBuilder {
         }
         cases
     }
-}
-
-/// The same IPv4 packet with eight bytes of options: no-operations and an end.
-fn with_options(frame: &[u8]) -> Vec<u8> {
-    let mut longer = frame[..34].to_vec();
-    longer.extend([1, 1, 1, 1, 1, 1, 1, 0]);
-    longer.extend(&frame[34..]);
-    longer[14] = 0x47;
-    let length = u16::from_be_bytes([frame[16], frame[17]]) + 8;
-    longer[16..18].copy_from_slice(&length.to_be_bytes());
-    frame::set_ipv4_checksum(&mut longer);
-    longer
 }

@@ -7,14 +7,14 @@ use lb_common::outcome::Outcome;
 
 use super::builder::{CLIENT, CaseBuilder, PAYLOAD};
 use super::frame::{self, Icmp, IcmpMessage, Kind};
-use super::topology::{self, BACKEND_PORT, Pod, Target};
+use super::topology::{BACKEND_PORT, Pod, Target};
 use super::{Case, Program, Step};
 use crate::hook::Verdict;
 
 impl CaseBuilder {
     /// Whom a packet is sent to by nobody's fault but its own.
     pub(super) fn rejected(self) -> Vec<Case> {
-        let pod = self.topology.neighbour(CLIENT);
+        let pod = self.topology.client_pod(CLIENT);
         let nobody = self.topology.frontend(Target::NoEndpoints);
         let undefined = SocketAddr::new(self.topology.frontend(Target::Local).ip(), 81);
         let unreachable = self.by_family((3, 3, 0), (1, 4, 0));
@@ -66,7 +66,8 @@ impl CaseBuilder {
         let program = Program::FromNetwork;
         let echo = |from: IpAddr, kind, payload| frame::icmp(from, to.ip(), (kind, 0, 9), payload);
         let (request, reply) = self.by_family((8, 0), (128, 129));
-        let answer = frame::icmp(to.ip(), client.ip(), (reply, 0, 9), PAYLOAD);
+        let mut answer = frame::icmp(to.ip(), client.ip(), (reply, 0, 9), PAYLOAD);
+        frame::swap_link_addresses(&mut answer);
         vec![
             self.case("an echo request to a service is answered", {
                 vec![
@@ -75,7 +76,7 @@ impl CaseBuilder {
                         frame: echo(client.ip(), request, PAYLOAD),
                         outcome: Outcome::EchoReplied,
                         verdict: Verdict::Tx,
-                        becomes: turned(answer),
+                        becomes: answer,
                     },
                     Step::IcmpLimit(0),
                     self.odd_step(
@@ -104,7 +105,7 @@ impl CaseBuilder {
 
     /// Errors about translated packets.
     pub(super) fn errors(self) -> Vec<Case> {
-        let (pod, client) = (self.topology.neighbour(CLIENT), self.topology.client(CLIENT));
+        let (pod, client) = (self.topology.client_pod(CLIENT), self.topology.client(CLIENT));
         let router = self.topology.router();
         let too_big = self.by_family((3, 4, 1280), (2, 0, 1280));
         let refused = self.by_family((3, 3, 0), (1, 4, 0));
@@ -220,11 +221,10 @@ impl CaseBuilder {
         let frame = frame::icmp(from, a.ip(), icmp, &quote);
         let mut becomes = frame::icmp(new_from, c.ip(), icmp, &new_quote);
         if !matches!(verdict, Verdict::Pass) {
-            frame::set_hops(&mut becomes, frame::HOPS - 1);
+            frame::set_hop_limit(&mut becomes, frame::HOP_LIMIT - 1);
         }
         if matches!(verdict, Verdict::Redirect(_)) {
-            becomes[..6].copy_from_slice(&topology::ROUTER_LINK);
-            becomes[6..12].copy_from_slice(&topology::NODE_LINK);
+            frame::set_link_addresses(&mut becomes);
         }
         Step::Becomes { program, frame, outcome, verdict, becomes }
     }
@@ -257,11 +257,4 @@ impl CaseBuilder {
     ) -> Step {
         Step::Packet { program, frame, outcome, verdict, leaves: None }
     }
-}
-
-/// The frame with its link addresses exchanged.
-fn turned(mut frame: Vec<u8>) -> Vec<u8> {
-    let (to, from) = frame[..12].split_at_mut(6);
-    to.swap_with_slice(from);
-    frame
 }

@@ -8,7 +8,7 @@ use lb_common::outcome::Outcome;
 
 use super::builder::{CLIENT, CaseBuilder, PAYLOAD};
 use super::frame::{self, Kind};
-use super::topology::{self, BACKEND_PORT, Pod, Target};
+use super::topology::{BACKEND_PORT, Pod, Target};
 use super::{Case, Program, Step};
 use crate::hook::Verdict;
 use crate::slow_path;
@@ -104,7 +104,7 @@ impl CaseBuilder {
 
     /// Packets in pieces.
     pub(super) fn fragments(self) -> Vec<Case> {
-        let (pod, client) = (self.topology.neighbour(CLIENT), self.topology.client(CLIENT));
+        let (pod, client) = (self.topology.client_pod(CLIENT), self.topology.client(CLIENT));
         let to = self.topology.frontend(Target::Local);
         let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
         let on = (Outcome::Forwarded, Verdict::Pass);
@@ -143,9 +143,8 @@ impl CaseBuilder {
                     .into_iter()
                     .map(|mut step| {
                         if let Step::Becomes { becomes, .. } = &mut step {
-                            frame::set_hops(becomes, frame::HOPS - 1);
-                            becomes[..6].copy_from_slice(&topology::ROUTER_LINK);
-                            becomes[6..12].copy_from_slice(&topology::NODE_LINK);
+                            frame::set_hop_limit(becomes, frame::HOP_LIMIT - 1);
+                            frame::set_link_addresses(becomes);
                         }
                         step
                     })
@@ -201,7 +200,10 @@ impl CaseBuilder {
                 for headers in [&[0u8][..], &[60], &[0, 43, 60]] {
                     let build = |from, to| {
                         let kind = Kind::Data;
-                        with_headers(&frame::frame(from, to, self.protocol, kind, &LONG), headers)
+                        frame::with_extension_headers(
+                            &frame::frame(from, to, self.protocol, kind, &LONG),
+                            headers,
+                        )
                     };
                     steps.push(Step::Becomes {
                         program: Program::FromPod,
@@ -211,7 +213,7 @@ impl CaseBuilder {
                         becomes: build(pod, backend),
                     });
                 }
-                let endless = with_headers(
+                let endless = frame::with_extension_headers(
                     &frame::frame(pod, to, self.protocol, Kind::Data, &LONG),
                     &[60; 7],
                 );
@@ -231,8 +233,9 @@ impl CaseBuilder {
         (new_from, new_to): (SocketAddr, SocketAddr),
         (outcome, verdict): (Outcome, Verdict),
     ) -> Vec<Step> {
-        let before = frame::cut(&frame::frame(from, to, self.protocol, Kind::Data, &LONG));
-        let after = frame::cut(&frame::frame(new_from, new_to, self.protocol, Kind::Data, &LONG));
+        let before = frame::fragments(&frame::frame(from, to, self.protocol, Kind::Data, &LONG));
+        let after =
+            frame::fragments(&frame::frame(new_from, new_to, self.protocol, Kind::Data, &LONG));
         let pairs = before.into_iter().zip(after);
         pairs
             .map(|(frame, becomes)| Step::Becomes { program, frame, outcome, verdict, becomes })
@@ -247,17 +250,4 @@ fn with_outcome(step: Step, (outcome, verdict): (Outcome, Verdict)) -> Step {
     } else {
         step
     }
-}
-
-/// An IPv6 frame with these extension headers, of eight bytes each.
-pub(super) fn with_headers(frame: &[u8], headers: &[u8]) -> Vec<u8> {
-    let mut longer = frame.to_vec();
-    for next in headers.iter().rev() {
-        let after = std::mem::replace(&mut longer[20], *next);
-        // Padding (RFC 8200, 4.2); to a routing header these are bytes of no meaning.
-        longer.splice(54..54, [after, 0, 1, 4, 0, 0, 0, 0]);
-        let length = u16::from_be_bytes([longer[18], longer[19]]) + 8;
-        longer[18..20].copy_from_slice(&length.to_be_bytes());
-    }
-    longer
 }

@@ -64,6 +64,9 @@ pub enum Program {
 }
 
 impl Program {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::FromPod, Self::FromNetwork, Self::ToDevice, Self::NetworkXdp];
+
     /// Its name in the object.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -166,7 +169,7 @@ impl Case {
     /// The case's world in memory. `device` is the network device's interface index.
     #[must_use]
     pub fn world(&self, device: u32) -> World<Rows> {
-        let mut world = world_with_sockets(device);
+        let mut world = topology::world_with_sockets(device);
         if let Some(count) = self.setting.snat_ports {
             world.tables.snat_ports.1 = count;
         }
@@ -180,27 +183,8 @@ impl Case {
     /// Removes the half-open entry of these packets from `world`.
     pub fn evict(&self, world: &World<Rows>, from: SocketAddr, to: SocketAddr) {
         match self.family {
-            Family::V4 => world.v4.evict(&frame::tuple(from, to, self.protocol)),
-            Family::V6 => world.v6.evict(&frame::tuple(from, to, self.protocol)),
+            Family::V4 => world.v4.evict(&topology::tuple(from, to, self.protocol)),
+            Family::V6 => world.v6.evict(&topology::tuple(from, to, self.protocol)),
         }
     }
-}
-
-/// The lab in memory, with sockets of the node on [`topology::SOCKET_PORT`] as the pod elsewhere sees
-/// them.
-#[must_use]
-pub fn world_with_sockets(device: u32) -> World<Rows> {
-    let mut world = topology::world(device);
-    for family in Family::ALL {
-        let lab = Topology { family };
-        let own = lab.node(topology::SOCKET_PORT);
-        let backend = lab.pod(topology::Pod::Remote, topology::BACKEND_PORT);
-        for protocol in [Protocol::TCP, Protocol::UDP] {
-            match family {
-                Family::V4 => world.v4.sockets.insert(frame::tuple(backend, own, protocol)),
-                Family::V6 => world.v6.sockets.insert(frame::tuple(backend, own, protocol)),
-            };
-        }
-    }
-    world
 }

@@ -1,15 +1,15 @@
-//! The fuzzer's packets: frames of the lab, cut, stretched and overwritten, and plain noise. A seed
-//! names a packet for ever, so that memory and kernel can be given the same.
+//! The fuzzer's packets: frames of the topology, truncated, extended and overwritten, and plain noise.
+//! A seed names a packet for ever, so that memory and kernel can be given the same.
 
 use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
 
+use super::Program;
 use super::frame::{self, Kind};
 use super::topology::{BACKEND_PORT, Pod, Target, Topology};
-use super::{Program, malformed};
 
-/// A packet, and the program that sees it.
+/// A packet, and the program that it arrives at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sent {
     /// The program.
@@ -22,12 +22,7 @@ pub struct Sent {
 #[must_use]
 pub fn of(seed: u64) -> Sent {
     let mut dice = Dice(seed);
-    let program = *dice.pick(&[
-        Program::FromPod,
-        Program::FromNetwork,
-        Program::ToDevice,
-        Program::NetworkXdp,
-    ]);
+    let program = *dice.pick(&Program::ALL);
     let mut frame = if dice.below(16) == 0 { noise(&mut dice) } else { sensible(&mut dice) };
     for _ in 0..*dice.pick(&[0, 0, 1, 1, 2, 8]) {
         mutate(&mut dice, &mut frame);
@@ -35,13 +30,14 @@ pub fn of(seed: u64) -> Sent {
     Sent { program, frame }
 }
 
-/// A frame that a node of the lab might see.
+/// A frame that the node might see.
 fn sensible(dice: &mut Dice) -> Vec<u8> {
-    let lab = Topology { family: *dice.pick(&Family::ALL) };
+    let topology = Topology { family: *dice.pick(&Family::ALL) };
     let protocol = *dice.pick(&[Protocol::TCP, Protocol::UDP, Protocol::UDP, Protocol::SCTP]);
     // Few ports, so that flows meet again.
     let port = 40_000 + dice.below(4) as u16;
-    let clients = [lab.client(port), lab.neighbour(port), lab.pod(Pod::Local, port)];
+    let clients =
+        [topology.client(port), topology.client_pod(port), topology.pod(Pod::Local, port)];
     let client = *dice.pick(&clients);
     let target = *dice.pick(&[
         Target::Local,
@@ -54,9 +50,9 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
         Target::NotAService,
         Target::Restricted,
     ]);
-    let frontend = lab.frontend(target);
-    let backend = lab.pod(*dice.pick(&[Pod::Local, Pod::Remote]), BACKEND_PORT);
-    let translated = lab.node(lab.snat_port(client, frontend, protocol, 0));
+    let frontend = topology.frontend(target);
+    let backend = topology.pod(*dice.pick(&[Pod::Local, Pod::Remote]), BACKEND_PORT);
+    let translated = topology.node(topology.snat_port(client, frontend, protocol, 0));
     let (from, to) = *dice.pick(&[
         (client, frontend),
         (client, frontend),
@@ -70,23 +66,28 @@ fn sensible(dice: &mut Dice) -> Vec<u8> {
     let frame = frame::frame(from, to, protocol, kind, &payload);
     match dice.below(8) {
         0 => {
-            let pieces = frame::cut(&frame);
-            dice.pick(&pieces).clone()
+            let fragments = frame::fragments(&frame);
+            dice.pick(&fragments).clone()
         }
-        1 => error(dice, lab, from, &frame),
-        2 => ping(dice, lab, from, to),
-        3 if lab.family == Family::V6 => {
+        1 => error(dice, topology, from, &frame),
+        2 => ping(dice, topology, from, to),
+        3 if topology.family == Family::V6 => {
             let headers = *dice.pick(&[&[0][..], &[60, 43], &[0, 60, 43, 60, 60, 60, 60], &[51]]);
-            malformed::with_headers(&frame, headers)
+            frame::with_extension_headers(&frame, headers)
         }
         _ => frame,
     }
 }
 
-/// An error that somebody on the way might send about a frame's packet, perhaps cut short.
-fn error(dice: &mut Dice, lab: Topology, from: SocketAddr, frame: &[u8]) -> Vec<u8> {
-    let router = *dice.pick(&[lab.router(), lab.pod(Pod::Remote, 0).ip(), lab.client(0).ip()]);
-    let icmp = *match lab.family {
+/// An ICMP error that a router, a backend or a client might send about a frame's packet, perhaps with
+/// a short quote.
+fn error(dice: &mut Dice, topology: Topology, from: SocketAddr, frame: &[u8]) -> Vec<u8> {
+    let router = *dice.pick(&[
+        topology.router(),
+        topology.pod(Pod::Remote, 0).ip(),
+        topology.client(0).ip(),
+    ]);
+    let icmp = *match topology.family {
         Family::V4 => dice.pick(&[(3, 4, 1280), (3, 3, 0), (11, 0, 0)]),
         Family::V6 => dice.pick(&[(2, 0, 1280), (1, 4, 0), (3, 0, 0)]),
     };
@@ -95,8 +96,9 @@ fn error(dice: &mut Dice, lab: Topology, from: SocketAddr, frame: &[u8]) -> Vec<
     frame::icmp(router, from.ip(), icmp, &whole[..quoted.min(whole.len())])
 }
 
-fn ping(dice: &mut Dice, lab: Topology, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
-    let kind = *match lab.family {
+/// An echo request or reply.
+fn ping(dice: &mut Dice, topology: Topology, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let kind = *match topology.family {
         Family::V4 => dice.pick(&[8, 0]),
         Family::V6 => dice.pick(&[128, 129]),
     };

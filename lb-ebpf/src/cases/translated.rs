@@ -14,7 +14,7 @@ use crate::hook::Verdict;
 
 impl CaseBuilder {
     pub(super) fn both(self) -> Vec<Case> {
-        let pod = self.topology.neighbour(CLIENT);
+        let pod = self.topology.client_pod(CLIENT);
         let client = self.topology.client(CLIENT);
         let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
         let mut cases = vec![
@@ -195,7 +195,7 @@ impl CaseBuilder {
                 steps
             }),
             self.case("an answer with nowhere to go is dropped", {
-                let lost = self.topology.lost_client(CLIENT);
+                let lost = self.topology.unroutable_client(CLIENT);
                 let source = self.translated(lost, dial, 0);
                 let ends = (self.topology.pod(Pod::Remote, BACKEND_PORT), source);
                 vec![
@@ -221,7 +221,7 @@ impl CaseBuilder {
             },
             self.case("who sends a packet at the end of its life is message so", {
                 let mut frame = frame::frame(client, to, self.protocol, Kind::Open, PAYLOAD);
-                frame::set_hops(&mut frame, 1);
+                frame::set_hop_limit(&mut frame, 1);
                 let icmp = if self.topology.family == Family::V4 { (11, 0, 0) } else { (3, 0, 0) };
                 let message =
                     IcmpMessage { from: self.topology.node(0).ip(), to: client.ip(), icmp };

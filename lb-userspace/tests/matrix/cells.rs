@@ -101,7 +101,7 @@ impl Cell {
         let port = 30_000 + number * FLOWS + flow;
         let lab = Topology { family: self.family };
         match self.class {
-            SourceClass::Pod => lab.neighbour(port),
+            SourceClass::Pod => lab.client_pod(port),
             SourceClass::Network => lab.client(port),
             SourceClass::Host => lab.node(port),
         }

@@ -8,7 +8,7 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_ebpf::bench::shared::{HEADERS, Series, Spread, WORDS};
-use lb_ebpf::cases::{Program, frame};
+use lb_ebpf::cases::{Program, frame, topology};
 use weir_tests::kernel::{AyaPod, context};
 
 /// The variable that names the benchmark's object.
@@ -220,5 +220,5 @@ impl Bench {
 
 fn tuple<A: lb_common::address::Address>(bytes: &[u8]) -> Result<Tuple<A>> {
     let (from, to) = frame::ends(bytes).context("the frame is no packet")?;
-    Ok(frame::tuple(from, to, lb_common::address::Protocol::TCP))
+    Ok(topology::tuple(from, to, lb_common::address::Protocol::TCP))
 }

@@ -11,8 +11,7 @@ use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
 use lb_common::settings::Settings;
-use lb_ebpf::cases::frame;
-use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
+use lb_ebpf::cases::topology::{self, MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::{Programs, ip};
 
 use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, Location, OWN_PORTS, PORT_BITS};
@@ -137,7 +136,7 @@ fn established<A: Address>(
     let (port, host) = ((flow & ((1 << PORT_BITS) - 1)) as u16, flow >> PORT_BITS);
     let client = nth(addresses.client, host);
     let from = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT + port);
-    let tuple = frame::tuple::<A>(from, addresses.frontend, protocol);
+    let tuple = topology::tuple::<A>(from, addresses.frontend, protocol);
     let (source, host, flags) = match location {
         Location::Local => (from, 0, 0),
         Location::Remote => {
@@ -147,7 +146,7 @@ fn established<A: Address>(
     };
     let backend = addresses::backend(A::FAMILY, location, host);
     let entry = ConntrackEntry {
-        rewritten: frame::tuple(source, backend, protocol),
+        rewritten: topology::tuple(source, backend, protocol),
         service: SERVICE,
         backend: backend_id(host),
         generation: GENERATION,

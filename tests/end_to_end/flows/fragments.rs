@@ -115,7 +115,8 @@ fn exchange(lab: &Lab, origin: Origin, frontend: SocketAddr, order: &[usize]) ->
     listener.set_read_timeout(Some(TIMEOUT))?;
     let payload = [0x5a; 100];
     let own = listener.local_addr()?;
-    let fragments = frame::cut(&frame::frame(own, frontend, Protocol::UDP, Kind::Data, &payload));
+    let fragments =
+        frame::fragments(&frame::frame(own, frontend, Protocol::UDP, Kind::Data, &payload));
     ensure!(fragments.len() == order.len(), "{} fragments", fragments.len());
     for &number in order {
         let (_link, packet) = fragments[number].split_at(LINK_HEADER);

@@ -5,7 +5,6 @@
 pub const NOT_YET: &[&str] = &[
     // Import circles that are not yet broken up.
     "circle lb-ebpf/src/cases/builder.rs lb-ebpf/src/cases/mod.rs",
-    "circle lb-ebpf/src/cases/frame.rs lb-ebpf/src/cases/topology.rs",
     "circle lb-userspace/src/cli/check.rs lb-userspace/src/cli/detach.rs \
      lb-userspace/src/cli/explain/mod.rs lb-userspace/src/cli/mod.rs \
      lb-userspace/src/cli/run/flags.rs lb-userspace/src/cli/run/mod.rs \
@@ -33,7 +32,6 @@ pub const NOT_YET: &[&str] = &[
     // Documented paths.
     // Functions that are too long.
     "function lb-ebpf/src/cases/flows.rs tcp",
-    "function lb-ebpf/src/cases/frame.rs check",
     "function lb-ebpf/src/cases/icmp.rs errors",
     "function lb-ebpf/src/cases/malformed.rs fragments",
     "function lb-ebpf/src/cases/malformed.rs odd",
@@ -42,7 +40,6 @@ pub const NOT_YET: &[&str] = &[
     "function lb-userspace/src/cli/explain/steps.rs words",
     // Files that are too long.
     "file lb-common/src/address.rs",
-    "file lb-ebpf/src/cases/frame.rs",
     "file lb-userspace/src/cli/explain/steps.rs",
     "file lb-userspace/src/cli/explain/trace.rs",
     "file lb-userspace/tests/kubernetes/api.rs",

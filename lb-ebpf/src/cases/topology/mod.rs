@@ -1,0 +1,11 @@
+//! Where the cases happen: a node with two pods, a remote node with one, an external client behind a
+//! router, and Services. The kernel tests build the same with namespaces and routes.
+
+mod addresses;
+mod world;
+
+pub use self::addresses::{
+    BACKEND_PORT, FIRST_SNAT_PORT, MTU, NODE_LINK, Pod, ROUTER_LINK, SNAT_PORTS, SOCKET_PORT,
+    Target, Topology, address, tuple,
+};
+pub use self::world::{rows, world, world_with_sockets};
