@@ -31,8 +31,11 @@ fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
         let mut crowded =
             Programs::load(|map| if map.starts_with("CONNTRACK") { CROWDED } else { 1024 })?;
         for case in cases::all(testbed.device) {
-            let programs =
-                if case.setting.capacity.is_some() { &mut crowded } else { &mut ordinary };
+            let programs = if case.setting.conntrack_capacity.is_some() {
+                &mut crowded
+            } else {
+                &mut ordinary
+            };
             run(programs, &case, testbed.device).with_context(|| {
                 format!("{} ({}, {})", case.sentence, case.family, case.protocol)
             })?;
@@ -47,9 +50,7 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     testbed::reset_maps(programs, &world.tables)?;
     for (number, step) in case.steps.iter().enumerate() {
         match step {
-            Step::Packet { program, frame, .. }
-            | Step::Becomes { program, frame, .. }
-            | Step::IcmpError { program, frame, .. } => {
+            Step::Packet { program, frame, .. } => {
                 agree(programs, &world, *program, device, frame)
                     .with_context(|| format!("step {number}"))?;
             }
@@ -111,8 +112,8 @@ pub fn agree(
     Ok(())
 }
 
-/// Whether the kernel takes this frame for a test run. Before 5.14 it cannot be message by which device a
-/// frame comes to XDP (<https://git.kernel.org/torvalds/c/47316f4a3053>). It takes none shorter than an Ethernet header,
+/// Whether the kernel takes this frame for a test run. Before 5.14 it does not
+/// take the device by which a frame comes to XDP (<https://git.kernel.org/torvalds/c/47316f4a3053>). It takes none shorter than an Ethernet header,
 /// and to TC none whose IP header is cut short (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
 fn is_taken(program: Program, frame: &[u8]) -> bool {
     if program == Program::NetworkXdp && !takes_devices_for_xdp() {

@@ -1,145 +1,169 @@
-//! Cases of flows: how they begin, go on, end, and begin anew.
+//! The life of flows: how they begin, go on, end, and begin again.
 
-use lb_common::address::Family;
+use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 
-use super::builder::{CLIENT, CaseBuilder, PAYLOAD, return_nothing};
-use super::frame::{self, Kind};
-use super::topology::{BACKEND_PORT, Pod, Target};
-use super::{Case, Program, Step};
+use super::builder::{
+    Addresses, CLIENT_PORT, CaseBuilder, half_open_entry_is_evicted, pod_is_retired,
+};
+use super::case::Case;
+use super::topology::Pod;
 use crate::hook::Verdict;
 
 impl CaseBuilder {
-    pub(super) fn tcp(self) -> Vec<Case> {
-        let pod = self.topology.client_pod(CLIENT);
-        let other = self.topology.client_pod(CLIENT + 1);
-        let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
-        let program = Program::FromPod;
-        let forwarded = |kind| self.forwarded(program, kind, pod, Target::Local);
-        let replied = |kind| self.replied(kind, pod, Target::Local);
-        let ends = (pod, self.topology.frontend(Target::Local));
-        let established = || self.established(program, pod, Target::Local);
-        let after = |more: Vec<Step>| {
-            let mut steps = established();
-            steps.extend(more);
-            steps
-        };
+    /// The cases of this file.
+    pub(super) fn flows(self) -> Vec<Case> {
+        let mut cases = self.conntrack_entries();
+        match self.protocol {
+            Protocol::TCP => {
+                cases.extend(self.tcp_begins());
+                cases.extend(self.tcp_ends());
+                cases.extend(self.direct_tcp());
+            }
+            Protocol::UDP => cases.extend(self.udp()),
+            _ => {}
+        }
+        cases
+    }
+
+    /// Entries that the kernel evicts, and those that do not fit.
+    fn conntrack_entries(self) -> Vec<Case> {
+        let Addresses { pod, frontend, backend, .. } = self.addresses();
+        let (client, server) = (self.from_pod(pod), self.to_device(backend));
+        let full = Outcome::ForwardedConntrackFull;
         vec![
-            self.case("an established connection stays though its endpoint goes", {
-                after(vec![Step::Retire(Pod::Local), forwarded(Kind::Data), replied(Kind::Data)])
-            }),
-            self.case("a closed connection may be opened anew", {
-                after(vec![
-                    forwarded(Kind::Close),
-                    replied(Kind::Close),
-                    forwarded(Kind::Data),
-                    forwarded(Kind::Open),
-                    replied(Kind::Accept),
-                    forwarded(Kind::Data),
-                ])
-            }),
-            self.case("a connection opened anew does not go to an endpoint that is gone", {
-                // The rows still name the slot, so the new flow gets the same backend: what counts is
-                // that the old entry is not followed, which the next packet's state shows.
-                after(vec![
-                    forwarded(Kind::Close),
-                    replied(Kind::Close),
-                    Step::Retire(Pod::Local),
-                    forwarded(Kind::Open),
-                ])
-            }),
-            self.case("a reset that both sides ignore changes nothing", {
-                after(vec![
-                    forwarded(Kind::Reset),
-                    replied(Kind::Data),
-                    forwarded(Kind::Data),
-                    replied(Kind::Data),
-                ])
-            }),
-            self.case("a packet from the middle of a forgotten connection finds a backend", {
-                vec![forwarded(Kind::Data), replied(Kind::Data), forwarded(Kind::Data)]
-            }),
-            self.case("a direct connection hears the backend itself once the old one is over", {
-                after(vec![
-                    forwarded(Kind::Reset),
-                    self.passes(program, Kind::Open, (pod, backend), Outcome::PassedNotAService),
-                    self.passes(
-                        Program::ToDevice,
-                        Kind::Accept,
-                        (backend, pod),
-                        Outcome::PassedNotAService,
-                    ),
-                ])
-            }),
-            self.case("a direct connection does not cut one through the service that lives", {
-                after(vec![
-                    self.passes(program, Kind::Open, (pod, backend), Outcome::PassedNotAService),
-                    replied(Kind::Data),
-                ])
-            }),
-            self.case("a refused connection may be tried again", {
-                vec![forwarded(Kind::Open), replied(Kind::Reset), forwarded(Kind::Open)]
-            }),
-            self.case("a repeated opening follows the first", {
-                vec![
-                    forwarded(Kind::Open),
-                    forwarded(Kind::Open),
-                    replied(Kind::Accept),
-                    forwarded(Kind::Open),
-                    replied(Kind::Accept),
-                    forwarded(Kind::Data),
-                    self.forwarded(program, Kind::Open, other, Target::Local),
-                ]
-            }),
-            self.case("options in an IP header are stepped over", {
-                if self.topology.family == Family::V6 {
-                    return_nothing()
-                } else {
-                    let frame = frame::with_ipv4_options(&frame::frame(
-                        pod,
-                        ends.1,
-                        self.protocol,
-                        Kind::Open,
-                        PAYLOAD,
-                    ));
-                    let (outcome, verdict) = (Outcome::Forwarded, Verdict::Pass);
-                    vec![Step::Packet {
-                        program,
-                        frame,
-                        outcome,
-                        verdict,
-                        leaves: Some((pod, backend)),
-                    }]
-                }
-            }),
+            self.case("the client's next packet writes an evicted reply entry again").steps([
+                client.connects_to(frontend).is_forwarded_to(backend),
+                half_open_entry_is_evicted(backend, pod),
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.accepts(pod).is_replied_as(frontend),
+            ]),
+            self.case("a flow whose original entry is evicted keeps its reply entry").steps([
+                client.connects_to(frontend).is_forwarded_to(backend),
+                half_open_entry_is_evicted(pod, frontend),
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.accepts(pod).is_replied_as(frontend),
+            ]),
+            self.case("a flow stays half-open while the conntrack table is full")
+                .with_conntrack_capacity(1)
+                .steps([
+                    client.connects_to(frontend).is_forwarded_to(backend),
+                    server.accepts(pod).is_replied_as(frontend),
+                    client.sends_to(frontend).leaves_as(full, Verdict::Pass, pod, backend),
+                    server.sends_to(pod).is_replied_as(frontend),
+                    client.sends_to(frontend).leaves_as(full, Verdict::Pass, pod, backend),
+                ]),
         ]
     }
 
-    pub(super) fn udp(self) -> Vec<Case> {
-        let pod = self.topology.client_pod(CLIENT);
-        let program = Program::FromPod;
-        let forwarded = self.forwarded(program, Kind::Data, pod, Target::Local);
-        let replied = self.replied(Kind::Data, pod, Target::Local);
+    fn tcp_begins(self) -> Vec<Case> {
+        let Addresses { pod, frontend, backend, .. } = self.addresses();
+        let (client, server) = (self.from_pod(pod), self.to_device(backend));
+        let other = self.from_pod(self.topology.client_pod(CLIENT_PORT + 1));
+        vec![
+            self.case("a packet of an unknown connection is forwarded to a backend").steps([
+                client.sends_to(frontend).is_forwarded_to(backend),
+                server.sends_to(pod).is_replied_as(frontend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+            ]),
+            self.case("a retransmitted SYN follows the first").steps([
+                client.connects_to(frontend).is_forwarded_to(backend),
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.accepts(pod).is_replied_as(frontend),
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.accepts(pod).is_replied_as(frontend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                other.connects_to(frontend).is_forwarded_to(backend),
+            ]),
+            self.case("a connection that the backend reset can be tried again").steps([
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.resets(pod).is_replied_as(frontend),
+                client.connects_to(frontend).is_forwarded_to(backend),
+            ]),
+            self.case("a closed connection can be opened again").steps([
+                client.establishes(frontend, backend),
+                client.closes(frontend).is_forwarded_to(backend),
+                server.closes(pod).is_replied_as(frontend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                client.connects_to(frontend).is_forwarded_to(backend),
+                server.accepts(pod).is_replied_as(frontend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+            ]),
+            // The slot still names the backend, so the new flow gets the same one: the old entry is not
+            // followed, but only the state of the new one would show it.
+            self.case("a reopened connection does not follow the entry of the old one").steps([
+                client.establishes(frontend, backend),
+                client.closes(frontend).is_forwarded_to(backend),
+                server.closes(pod).is_replied_as(frontend),
+                pod_is_retired(Pod::Local),
+                client.connects_to(frontend).is_forwarded_to(backend),
+            ]),
+        ]
+    }
+
+    fn tcp_ends(self) -> Vec<Case> {
+        let Addresses { pod, frontend, backend, .. } = self.addresses();
+        let (client, server) = (self.from_pod(pod), self.to_device(backend));
+        vec![
+            self.case("an established connection stays with a retired backend").steps([
+                client.establishes(frontend, backend),
+                pod_is_retired(Pod::Local),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                server.sends_to(pod).is_replied_as(frontend),
+            ]),
+            self.case("a reset that both ends ignore changes nothing").steps([
+                client.establishes(frontend, backend),
+                client.resets(frontend).is_forwarded_to(backend),
+                server.sends_to(pod).is_replied_as(frontend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                server.sends_to(pod).is_replied_as(frontend),
+            ]),
+        ]
+    }
+
+    /// Connections to the backend's own address, from a port that has one through the Service.
+    fn direct_tcp(self) -> Vec<Case> {
+        let Addresses { pod, frontend, backend, .. } = self.addresses();
+        let (client, server) = (self.from_pod(pod), self.to_device(backend));
+        vec![
+            self.case("after a reset a direct connection sees the backend's address").steps([
+                client.establishes(frontend, backend),
+                client.resets(frontend).is_forwarded_to(backend),
+                client.connects_to(backend).passes(Outcome::PassedNotAService),
+                server.accepts(pod).passes(Outcome::PassedNotAService),
+            ]),
+            self.case("a direct connection does not end a live one through the Service").steps([
+                client.establishes(frontend, backend),
+                client.connects_to(backend).passes(Outcome::PassedNotAService),
+                server.sends_to(pod).is_replied_as(frontend),
+            ]),
+        ]
+    }
+
+    fn udp(self) -> Vec<Case> {
+        let Addresses { pod, frontend, backend, .. } = self.addresses();
+        let (client, server) = (self.from_pod(pod), self.to_device(backend));
         let mut cases = vec![
-            self.case("a flow leaves an endpoint that is gone at its next packet", {
-                // The rows still name the slot; the flow begins anew, which its answers survive.
-                let mut steps = self.established(program, pod, Target::Local);
-                steps.extend([Step::Retire(Pod::Local), forwarded.clone(), replied.clone()]);
-                steps
-            }),
-            self.case("a flow that is never answered stays with its backend", {
-                vec![forwarded.clone(), forwarded.clone(), forwarded.clone()]
-            }),
+            // The slot still names the backend: the flow begins again with the same one, and its replies
+            // are still translated.
+            self.case("a flow leaves a retired backend with its next packet").steps([
+                client.establishes(frontend, backend),
+                pod_is_retired(Pod::Local),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                server.sends_to(pod).is_replied_as(frontend),
+            ]),
+            self.case("a flow without replies stays with its backend").steps([
+                client.sends_to(frontend).is_forwarded_to(backend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+                client.sends_to(frontend).is_forwarded_to(backend),
+            ]),
         ];
         if self.topology.family == Family::V4 {
-            cases.push(self.case("a datagram without checksum stays without", {
-                let to = self.topology.frontend(Target::Local);
-                let mut frame = frame::frame(pod, to, self.protocol, Kind::Data, PAYLOAD);
-                frame[40..42].fill(0);
-                let leaves = Some((pod, self.topology.pod(Pod::Local, BACKEND_PORT)));
-                let (outcome, verdict) = (Outcome::Forwarded, Verdict::Pass);
-                vec![Step::Packet { program, frame, outcome, verdict, leaves }]
-            }));
+            let datagram = client.sends_to(frontend).without_checksum();
+            cases.push(
+                self.case("a datagram without a checksum stays without one")
+                    .step(datagram.is_forwarded_to(backend)),
+            );
         }
         cases
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
 
-use super::Program;
+use super::case::Program;
 use super::frame::{self, Kind};
 use super::topology::{BACKEND_PORT, Pod, Target, Topology};
 

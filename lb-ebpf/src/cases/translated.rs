@@ -1,278 +1,182 @@
-//! Cases of packets to Services and their answers: to a backend here, to one elsewhere, to the client
+//! Packets to Services and their replies: to a local backend, to a remote one, and to the client
 //! itself.
 
 use std::net::SocketAddr;
 
-use lb_common::address::{Family, Protocol};
+use lb_common::address::Protocol;
 use lb_common::outcome::Outcome;
 
-use super::builder::{CLIENT, CaseBuilder, PAYLOAD, return_nothing};
-use super::frame::{self, IcmpMessage, Kind};
-use super::topology::{self, BACKEND_PORT, Pod, Target};
-use super::{Case, Program, Setting, Step};
+use super::builder::{Addresses, CLIENT_PORT, CaseBuilder, Steps};
+use super::case::{Case, Program};
+use super::topology::{MTU, SOCKET_PORT, Target};
 use crate::hook::Verdict;
 
 impl CaseBuilder {
-    pub(super) fn both(self) -> Vec<Case> {
-        let pod = self.topology.client_pod(CLIENT);
-        let client = self.topology.client(CLIENT);
-        let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
-        let mut cases = vec![
-            self.case("a pod reaches a backend here, and hears from the service", {
-                let mut steps = self.established(Program::FromPod, pod, Target::Local);
-                steps.push(self.replied(Kind::Data, pod, Target::Local));
-                steps
-            }),
-            self.case("an answer is left alone where it enters the stack", {
-                let mut steps = self.established(Program::FromPod, pod, Target::Local);
-                let ends = (backend, pod);
-                steps.push(self.passes(
-                    Program::FromPod,
-                    Kind::Data,
-                    ends,
-                    Outcome::PassedOtherHook,
-                ));
-                steps
-            }),
-            self.case("a client outside keeps its address towards a backend here", {
-                let mut steps = self.established(Program::FromNetwork, client, Target::Local);
-                steps.push(self.replied(Kind::Data, client, Target::Local));
-                steps
-            }),
-            self.case("a pod keeps its address towards a backend elsewhere", {
-                let there = self.topology.pod(Pod::Remote, BACKEND_PORT);
-                let to = self.topology.frontend(Target::Remote);
-                let leaves = Some((pod, there));
-                let (outcome, on) = (Outcome::Forwarded, Verdict::Pass);
-                let program = Program::FromPod;
-                vec![self.packet(program, Kind::Open, (pod, to), outcome, on, leaves)]
-            }),
-            self.case("what XDP would have to pass up translated it leaves as it is", {
-                let to = self.topology.frontend(Target::Local);
-                let left = |kind| {
-                    self.passes(Program::NetworkXdp, kind, (client, to), Outcome::PassedLeftToTc)
-                };
-                let mut steps = vec![left(Kind::Open)];
-                steps.extend(self.established(Program::FromNetwork, client, Target::Local));
-                steps.push(left(Kind::Data));
-                steps
-            }),
-            self.case("a service with no endpoint on this node drops if its policy is Local", {
-                let ends = (client, self.topology.frontend(Target::NoLocalEndpoints));
-                vec![self.drops(
-                    Program::FromNetwork,
-                    Kind::Open,
-                    ends,
-                    Outcome::DroppedNoLocalEndpoint,
-                )]
-            }),
-            self.case("a slot that names no backend drops", {
-                let ends = (pod, self.topology.frontend(Target::Broken));
-                vec![self.drops(Program::FromPod, Kind::Open, ends, Outcome::DroppedNoBackend)]
-            }),
-            self.case("two services, one client port, one backend: each hears from its own", {
-                let second = self.translated(pod, Target::LocalToo, 1).port();
-                let mut steps = self.established(Program::FromPod, pod, Target::Local);
-                let too = self.topology.frontend(Target::LocalToo);
-                let moved = SocketAddr::new(pod.ip(), second);
-                for (program, kind, ends, outcome, leaves) in [
-                    (
-                        Program::FromPod,
-                        Kind::Open,
-                        (pod, too),
-                        Outcome::Forwarded,
-                        (moved, backend),
-                    ),
-                    (
-                        Program::ToDevice,
-                        Kind::Accept,
-                        (backend, moved),
-                        Outcome::Replied,
-                        (too, pod),
-                    ),
-                ] {
-                    let leaves = Some(leaves);
-                    steps.push(self.packet(program, kind, ends, outcome, Verdict::Pass, leaves));
-                }
-                steps.push(self.replied(Kind::Data, pod, Target::Local));
-                steps
-            }),
-            self.case("a flow whose answers' entry was evicted gets it back", {
-                vec![
-                    self.forwarded(Program::FromPod, Kind::Open, pod, Target::Local),
-                    Step::Evict(backend, pod),
-                    self.forwarded(Program::FromPod, Kind::Open, pod, Target::Local),
-                    self.replied(Kind::Accept, pod, Target::Local),
-                ]
-            }),
-            self.case("a flow whose own entry was evicted keeps its answers", {
-                vec![
-                    self.forwarded(Program::FromPod, Kind::Open, pod, Target::Local),
-                    Step::Evict(pod, self.topology.frontend(Target::Local)),
-                    self.forwarded(Program::FromPod, Kind::Open, pod, Target::Local),
-                    self.replied(Kind::Accept, pod, Target::Local),
-                ]
-            }),
-            Case {
-                setting: Setting { capacity: Some(1), ..Setting::default() },
-                ..self.case("a full table keeps the flow among the half-open", {
-                    let to = self.topology.frontend(Target::Local);
-                    let crowded = self.packet(
-                        Program::FromPod,
-                        Kind::Data,
-                        (pod, to),
-                        Outcome::ForwardedConntrackFull,
-                        Verdict::Pass,
-                        Some((pod, backend)),
-                    );
-                    vec![
-                        self.forwarded(Program::FromPod, Kind::Open, pod, Target::Local),
-                        self.replied(Kind::Accept, pod, Target::Local),
-                        crowded.clone(),
-                        self.replied(Kind::Data, pod, Target::Local),
-                        crowded,
-                    ]
-                })
-            },
-            self.case("a packet to no service is left alone", {
-                let ends = (pod, self.topology.frontend(Target::NotAService));
-                [Program::FromPod, Program::FromNetwork, Program::ToDevice, Program::NetworkXdp]
-                    .map(|program| {
-                        self.passes(program, Kind::Data, ends, Outcome::PassedNotAService)
-                    })
-                    .to_vec()
-            }),
-            self.case("a packet between pods is left alone", {
-                let ends = (pod, self.topology.pod(Pod::Remote, BACKEND_PORT));
-                vec![
-                    self.passes(Program::FromPod, Kind::Open, ends, Outcome::PassedNotAService),
-                    self.passes(Program::ToDevice, Kind::Open, ends, Outcome::PassedNotAService),
-                ]
-            }),
-        ];
-        cases.extend(self.elsewhere(client));
-        cases.extend(self.itself());
-        cases.extend(self.odd(pod));
+    /// The cases of this file.
+    pub(super) fn translated(self) -> Vec<Case> {
+        let mut cases = self.local();
+        cases.extend(self.two_services());
+        cases.extend(self.remote());
+        cases.extend(self.remote_limits());
+        cases.push(self.snat_port_of_a_socket());
+        cases.push(self.hairpin());
         cases
     }
 
-    /// From outside to a backend elsewhere, at TC and at XDP.
-    fn elsewhere(self, client: SocketAddr) -> Vec<Case> {
-        let tc = Program::FromNetwork;
-        let xdp = Program::NetworkXdp;
-        let dial = Target::Remote;
-        let first = (0, self.resolve());
-        let then = (0, self.out());
-        let established = vec![
-            self.forwarded_out(tc, Kind::Open, client, dial, then),
-            self.replied_out(tc, Kind::Accept, client, dial, first),
-            self.forwarded_out(tc, Kind::Data, client, dial, then),
-            self.replied_out(tc, Kind::Data, client, dial, then),
-        ];
-        let to = self.topology.frontend(dial);
+    /// To a local backend, and from a pod to any backend: the client keeps its address.
+    fn local(self) -> Vec<Case> {
+        let Addresses { pod, client, frontend, backend, remote_frontend, remote_backend, .. } =
+            self.addresses();
+        let no_service = self.topology.frontend(Target::NotAService);
+        let to_no_service =
+            |program| self.at(program, pod).sends_to(no_service).passes(Outcome::PassedNotAService);
         vec![
-            self.case("a client outside reaches a backend elsewhere", established.clone()),
-            self.case("XDP carries on what TC has begun", {
-                let mut steps = established.clone();
-                steps.push(self.forwarded_out(xdp, Kind::Data, client, dial, then));
-                steps.push(self.replied_out(xdp, Kind::Data, client, dial, then));
-                steps
-            }),
-            self.case("XDP begins a flow once the way is known", {
-                let other = self.topology.client(CLIENT + 1);
-                let ends = (other, to);
-                vec![
-                    self.passes(xdp, Kind::Open, ends, Outcome::PassedLeftToTc),
-                    self.forwarded_out(xdp, Kind::Open, other, dial, then),
-                    self.forwarded_out(xdp, Kind::Open, client, dial, then),
-                ]
-            }),
-            self.case("a second service of the same backend gets another port of its own", {
-                let too = Target::RemoteToo;
-                let mut steps = established.clone();
-                steps.push(self.forwarded_out(tc, Kind::Open, client, too, then));
-                steps.push(self.replied_out(tc, Kind::Accept, client, too, then));
-                steps
-            }),
-            self.case("an answer with nowhere to go is dropped", {
-                let lost = self.topology.unroutable_client(CLIENT);
-                let source = self.translated(lost, dial, 0);
-                let ends = (self.topology.pod(Pod::Remote, BACKEND_PORT), source);
-                vec![
-                    self.forwarded_out(tc, Kind::Open, lost, dial, then),
-                    self.drops(tc, Kind::Accept, ends, Outcome::DroppedNoRoute),
-                ]
-            }),
-            Case {
-                setting: Setting { snat_ports: Some(0), ..Setting::default() },
-                ..self.case("without source ports no flow is begun whose source must change", {
-                    vec![self.drops(tc, Kind::Open, (client, to), Outcome::DroppedNoSnatPort)]
-                })
-            },
-            Case {
-                setting: Setting { snat_ports: Some(1), ..Setting::default() },
-                ..self.case("a port that a socket has is not taken", {
-                    if self.protocol == Protocol::SCTP {
-                        return_nothing()
-                    } else {
-                        vec![self.drops(tc, Kind::Open, (client, to), Outcome::DroppedNoSnatPort)]
-                    }
-                })
-            },
-            self.case("who sends a packet at the end of its life is message so", {
-                let mut frame = frame::frame(client, to, self.protocol, Kind::Open, PAYLOAD);
-                frame::set_hop_limit(&mut frame, 1);
-                let icmp = if self.topology.family == Family::V4 { (11, 0, 0) } else { (3, 0, 0) };
-                let message =
-                    IcmpMessage { from: self.topology.node(0).ip(), to: client.ip(), icmp };
-                vec![Step::IcmpError {
-                    program: tc,
-                    frame,
-                    outcome: Outcome::RejectedTtlExpired,
-                    message,
-                }]
-            }),
-            self.case(
-                "who sends a packet too large for the next link is message how large it is",
-                {
-                    let payload = [7; topology::MTU as usize];
-                    let frame = frame::frame(client, to, self.protocol, Kind::Data, &payload);
-                    let mtu = topology::MTU;
-                    let icmp =
-                        if self.topology.family == Family::V4 { (3, 4, mtu) } else { (2, 0, mtu) };
-                    let message =
-                        IcmpMessage { from: self.topology.node(0).ip(), to: client.ip(), icmp };
-                    let mut steps = established.clone();
-                    steps.push(Step::IcmpError {
-                        program: tc,
-                        frame,
-                        outcome: Outcome::RejectedFragNeeded,
-                        message,
-                    });
-                    steps
-                },
+            self.case("a pod reaches a local backend and sees the Service's replies").steps([
+                self.from_pod(pod).establishes(frontend, backend),
+                self.to_device(backend).sends_to(pod).is_replied_as(frontend),
+            ]),
+            self.case("a reply passes the backend's device unchanged").steps([
+                self.from_pod(pod).establishes(frontend, backend),
+                self.from_pod(backend).sends_to(pod).passes(Outcome::PassedOtherHook),
+            ]),
+            self.case("an external client keeps its address towards a local backend").steps([
+                self.from_network(client).establishes(frontend, backend),
+                self.to_device(backend).sends_to(client).is_replied_as(frontend),
+            ]),
+            self.case("a pod keeps its address towards a remote backend").step(
+                self.from_pod(pod).connects_to(remote_frontend).is_forwarded_to(remote_backend),
             ),
+            self.case("XDP leaves packets to a local backend to TC").steps([
+                self.network_xdp(client).connects_to(frontend).passes(Outcome::PassedLeftToTc),
+                self.from_network(client).establishes(frontend, backend),
+                self.network_xdp(client).sends_to(frontend).passes(Outcome::PassedLeftToTc),
+            ]),
+            self.case("a packet to no Service passes unchanged")
+                .steps(Program::ALL.map(to_no_service)),
+            self.case("a packet between pods passes unchanged").steps([
+                self.from_pod(pod).connects_to(remote_backend).passes(Outcome::PassedNotAService),
+                self.to_device(pod).connects_to(remote_backend).passes(Outcome::PassedNotAService),
+            ]),
         ]
     }
 
-    /// A pod that reaches itself through a Service.
-    fn itself(self) -> Vec<Case> {
-        let pod = self.topology.pod(Pod::Local, CLIENT);
-        let frontend = self.topology.frontend(Target::Local);
-        let backend = self.topology.pod(Pod::Local, BACKEND_PORT);
-        let stands_in = SocketAddr::new(frontend.ip(), CLIENT);
-        vec![self.case("a pod reaches itself through a service", {
-            [
-                (Kind::Open, (pod, frontend), Outcome::ForwardedHairpin, (stands_in, backend)),
-                (Kind::Accept, (backend, stands_in), Outcome::RepliedHairpin, (frontend, pod)),
-                (Kind::Data, (pod, frontend), Outcome::ForwardedHairpin, (stands_in, backend)),
-            ]
-            .into_iter()
-            .map(|(kind, ends, outcome, leaves)| {
-                let leaves = Some(leaves);
-                self.packet(Program::FromPod, kind, ends, outcome, Verdict::Tx, leaves)
-            })
-            .collect()
-        })]
+    /// From one client port to two Services of one backend.
+    fn two_services(self) -> Vec<Case> {
+        let Addresses { pod, client, frontend, backend, remote_backend: remote, .. } =
+            self.addresses();
+        let other = self.topology.frontend(Target::LocalToo);
+        let moved = SocketAddr::new(pod.ip(), self.snat_port(pod, Target::LocalToo, 1));
+        let remote_other = self.topology.frontend(Target::RemoteToo);
+        let source = self.snat_source(client, Target::RemoteToo);
+        vec![
+            self.case("two Services of one backend: replies come from the right one").steps([
+                self.from_pod(pod).establishes(frontend, backend),
+                self.from_pod(pod).connects_to(other).is_forwarded_from(moved, backend),
+                self.to_device(backend).accepts(moved).is_replied_to(other, pod),
+                self.to_device(backend).sends_to(pod).is_replied_as(frontend),
+            ]),
+            self.case("a second Service of a remote backend gets its own SNAT port").steps([
+                self.established_remote(),
+                self.from_network(client).connects_to(remote_other).is_snat_to(source, remote),
+                self.from_network(remote).accepts(source).is_un_nat_to(remote_other, client),
+            ]),
+        ]
+    }
+
+    /// From an external client to a remote backend, at TC and at XDP.
+    fn remote(self) -> Vec<Case> {
+        let Addresses { client, remote_frontend, remote_backend, snat_source, .. } =
+            self.addresses();
+        let (frontend, backend, source) = (remote_frontend, remote_backend, snat_source);
+        let other = self.topology.client(CLIENT_PORT + 1);
+        let other_source = self.snat_source(other, Target::Remote);
+        let lost = self.topology.unroutable_client(CLIENT_PORT);
+        let lost_source = self.snat_source(lost, Target::Remote);
+        vec![
+            self.case("an external client reaches a remote backend")
+                .step(self.established_remote()),
+            self.case("XDP forwards the packets of a flow that TC began").steps([
+                self.established_remote(),
+                self.network_xdp(client).sends_to(frontend).is_snat_to(source, backend),
+                self.network_xdp(backend).sends_to(source).is_un_nat_to(frontend, client),
+            ]),
+            self.case("XDP begins a flow once the route is cached").steps([
+                self.network_xdp(other).connects_to(frontend).passes(Outcome::PassedLeftToTc),
+                self.network_xdp(other).connects_to(frontend).is_snat_to(other_source, backend),
+                self.network_xdp(client).connects_to(frontend).is_snat_to(source, backend),
+            ]),
+            self.case("a reply to a client without a route is dropped").steps([
+                self.from_network(lost).connects_to(frontend).is_snat_to(lost_source, backend),
+                self.from_network(backend).accepts(lost_source).is_dropped(Outcome::DroppedNoRoute),
+            ]),
+        ]
+    }
+
+    /// A flow to a remote backend that cannot begin, and packets that cannot go on to it.
+    fn remote_limits(self) -> Vec<Case> {
+        let Addresses { client, remote_frontend: frontend, node, .. } = self.addresses();
+        let sender = self.from_network(client);
+        let expiring = sender.connects_to(frontend).with_hop_limit(1);
+        let large = sender.sends_to(frontend).with_payload(&[7; MTU as usize]);
+        let (time_exceeded, too_big) = (self.time_exceeded(), self.packet_too_big(MTU));
+        vec![
+            self.case("no flow to a remote backend begins without a source port for SNAT")
+                .with_snat_ports(0)
+                .step(sender.connects_to(frontend).is_dropped(Outcome::DroppedNoSnatPort)),
+            self.case("a packet at its hop limit is rejected with time exceeded")
+                .step(expiring.is_rejected(Outcome::RejectedTtlExpired, time_exceeded, node)),
+            self.case("a packet above the next link's MTU is rejected with that MTU").steps([
+                self.established_remote(),
+                large.is_rejected(Outcome::RejectedFragNeeded, too_big, node),
+            ]),
+        ]
+    }
+
+    /// The only source port for SNAT is that of a TCP and of a UDP socket.
+    fn snat_port_of_a_socket(self) -> Case {
+        let Addresses { client, remote_frontend, remote_backend, .. } = self.addresses();
+        let packet = self.from_network(client).connects_to(remote_frontend);
+        if self.protocol == Protocol::SCTP {
+            let source = self.topology.node(SOCKET_PORT);
+            self.case("SNAT takes the port of a local socket of another protocol")
+                .with_snat_ports(1)
+                .step(packet.is_snat_to(source, remote_backend))
+        } else {
+            self.case("SNAT does not take the port of a local socket")
+                .with_snat_ports(1)
+                .step(packet.is_dropped(Outcome::DroppedNoSnatPort))
+        }
+    }
+
+    /// From the backend itself: it sees the frontend as the client.
+    fn hairpin(self) -> Case {
+        let Addresses { frontend, backend, .. } = self.addresses();
+        let pod = SocketAddr::new(backend.ip(), CLIENT_PORT);
+        let source = SocketAddr::new(frontend.ip(), CLIENT_PORT);
+        let (forwarded, replied) = (Outcome::ForwardedHairpin, Outcome::RepliedHairpin);
+        let (tx, sender) = (Verdict::Tx, self.from_pod(pod));
+        self.case("a pod reaches itself through a Service").steps([
+            sender.connects_to(frontend).leaves_as(forwarded, tx, source, backend),
+            self.from_pod(backend).accepts(source).leaves_as(replied, tx, frontend, pod),
+            sender.sends_to(frontend).leaves_as(forwarded, tx, source, backend),
+        ])
+    }
+
+    /// An external client's connection to the remote backend, until both ends have sent. TC resolves
+    /// the next hop of the first packet in each direction that is not yet cached.
+    fn established_remote(self) -> Steps {
+        let Addresses { client, remote_frontend, remote_backend, snat_source, .. } =
+            self.addresses();
+        let (frontend, backend, source) = (remote_frontend, remote_backend, snat_source);
+        let (replied, resolve) = (Outcome::RepliedSnat, self.redirect_neigh());
+        [
+            self.from_network(client).connects_to(frontend).is_snat_to(source, backend),
+            self.from_network(backend)
+                .accepts(source)
+                .leaves_as(replied, resolve, frontend, client),
+            self.from_network(client).sends_to(frontend).is_snat_to(source, backend),
+            self.from_network(backend).sends_to(source).is_un_nat_to(frontend, client),
+        ]
+        .concat()
     }
 }

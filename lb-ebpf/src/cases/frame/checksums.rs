@@ -1,4 +1,4 @@
-//! Checks a frame's checksums, each computed anew.
+//! Checks the checksums of a frame against ones computed from its bytes.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, NetSlice, SlicedPacket, TransportSlice};
 
