@@ -42,7 +42,7 @@ fn source_ranges_that_do_not_fit_let_nobody_in_until_there_is_room() -> Result<(
 
     allow(&fixture, &late, 1)?;
     until_vips_are(&fixture, &late, [AttemptResult::NoReply, AttemptResult::Replied])?;
-    let message = format!("SRC_RANGES.v4 has room for {room} entries of {}", room + 2);
+    let message = format!("SRC_RANGES_V4 has room for {room} entries of {}", room + 2);
     until_warned(&fixture, &[&message, "loadBalancerSourceRanges"])?;
     until_vips_are(&fixture, &crowd, [AttemptResult::Replied; 2])?;
     all_else_is_served(&fixture, &mut client)?;
