@@ -81,7 +81,7 @@ impl log::Log for Printer {
 
     fn log(&self, record: &log::Record<'_>) {
         for line in words::lines(&record.args().to_string(), |index| self.device(index)) {
-            info!(target: TARGET, "{line}");
+            info!(target: TARGET, "datapath: {line}");
         }
     }
 
