@@ -55,6 +55,17 @@ impl From<WriteError> for Outcome {
 }
 
 /// The bytes of a frame, from its Ethernet header on.
+///
+/// ```
+/// use lb_ebpf::packet::{LINK_HEADER, Packet};
+///
+/// // In memory a packet is a vector; the kernel programs wrap a socket buffer or a driver's buffer.
+/// let mut frame = vec![0; 60];
+/// *frame.header::<2>(12).expect("the frame has an Ethernet header") = [0x08, 0x00];
+/// assert_eq!(frame.header::<20>(LINK_HEADER), Some(&mut [0; 20]));
+/// assert_eq!(frame.header::<20>(50), None, "the frame ends first");
+/// assert!(frame.exceeds(45) && !frame.exceeds(46), "46 bytes are the IP packet's");
+/// ```
 pub trait Packet {
     /// The `N` bytes at `offset`, or `None` where the packet ends first. Ask for whole headers:
     /// each call costs a bounds check.

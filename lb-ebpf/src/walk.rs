@@ -16,6 +16,24 @@ use crate::wire::{IpVersion, Ipv4, Ipv6, family, has_tag};
 use crate::world::World;
 
 /// Walks a packet of either family. What the walk works out stands in `scratch`.
+///
+/// ```
+/// use lb_common::conntrack::HookPoint;
+/// use lb_common::outcome::Outcome;
+/// use lb_common::service::SourceClass;
+/// use lb_ebpf::hook::{Hook, Verdict};
+/// use lb_ebpf::in_memory::{Rows, World};
+/// use lb_ebpf::walk::{Scratch, walk};
+///
+/// let world = World::new(Rows::default());
+/// let point = HookPoint::Ingress;
+/// let hook = Hook { point, class: SourceClass::Pod, can_pass_to_stack: true };
+/// let mut frame = vec![0; 60];
+/// frame[12..14].copy_from_slice(&[0x08, 0x06]); // ARP
+/// let result = walk(&mut frame, &world, hook, &mut Scratch::new());
+/// assert_eq!(result.outcome, Outcome::PassedNotIp);
+/// assert_eq!(result.verdict, Verdict::Pass);
+/// ```
 #[inline(always)]
 pub fn walk<P, W>(packet: &mut P, world: &W, hook: Hook, scratch: &mut Scratch) -> WalkResult
 where
