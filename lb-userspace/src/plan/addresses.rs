@@ -1,5 +1,5 @@
-//! The addresses that Services are dialled at, apart from their ports: what becomes of packets to
-//! them that are of no frontend, and the part of the address space in which they lie.
+//! The addresses of Services, apart from their ports: what happens to packets to such an address that
+//! are not for a frontend, and the range that covers all cluster IPs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +8,35 @@ use lb_common::address::{Address, Family, V4, V6};
 use lb_common::service::IpPolicy;
 use lb_common::settings::{Prefix, Settings};
 
-use super::eligible::Reach;
-use super::frontends::Claims;
+use super::frontends::{Claims, FrontendKind};
 use super::node;
+use super::settings::Settings as PlanSettings;
 use crate::model::{Cluster, LocalNode, Service, ServiceType};
 
-/// The row of each address of family `A`. One that a device of this node has is never closed, nor
-/// answered in its place: the node's own stack does that.
+/// The IP policy of each address of family `A`. An address that a device of this node has gets no
+/// flags: the node's own stack handles its other packets.
 pub(super) fn rows<A: Address>(
     cluster: &Cluster,
-    here: &LocalNode,
+    local_node: &LocalNode,
     claims: &Claims<A>,
 ) -> BTreeMap<A, IpPolicy> {
     let of_services = cluster.services.values().flat_map(|service| {
         let flags = flags_of_cluster_ip(service);
         cluster_ips(service).map(move |ip| (ip, flags))
     });
-    let dialled = claims.iter().map(|(frontend, claim)| {
-        let flags = match claim.reach {
-            Reach::LoadBalancer | Reach::ExternalIp => IpPolicy::ECHO,
-            // A cluster IP has its flags by its Service.
-            Reach::ClusterIp | Reach::NodePort => 0,
+    let of_frontends = claims.iter().map(|(frontend, claim)| {
+        let flags = match claim.kind {
+            FrontendKind::LoadBalancer | FrontendKind::ExternalIp => IpPolicy::ECHO,
+            // The flags of a cluster IP come from its Service.
+            FrontendKind::ClusterIp | FrontendKind::NodePort => 0,
         };
         (frontend.address, flags)
     });
     let mut rows: BTreeMap<A, IpPolicy> = BTreeMap::new();
-    for (address, flags) in of_services.chain(dialled) {
+    for (address, flags) in of_services.chain(of_frontends) {
         rows.entry(address).or_insert(IpPolicy { flags: 0 }).flags |= flags;
     }
-    for address in here.devices.iter().flat_map(|device| &device.addresses) {
+    for address in local_node.devices.iter().flat_map(|device| &device.addresses) {
         if let Some(row) = A::from_ip(*address).and_then(|address| rows.get_mut(&address)) {
             row.flags = 0;
         }
@@ -44,7 +44,7 @@ pub(super) fn rows<A: Address>(
     rows
 }
 
-/// A Service that another proxy serves is left to it, and so are its ports that we do not know.
+/// A Service of another proxy is left to that proxy, with its undefined ports.
 fn flags_of_cluster_ip(service: &Service) -> u32 {
     if service.other_proxy { 0 } else { IpPolicy::CLUSTER_IP | IpPolicy::ECHO }
 }
@@ -55,14 +55,14 @@ fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
     ips.filter_map(|ip| A::from_ip(*ip))
 }
 
-/// Leaves out of `wanted` what a map of `capacity` entries that holds `before` has no room for;
+/// Removes from `wanted` what does not fit into a map of `capacity` entries that holds `before`;
 /// returns whether that is anything.
 pub(super) fn fit<A: Address>(
     wanted: &mut BTreeMap<A, IpPolicy>,
     before: &BTreeMap<A, IpPolicy>,
     capacity: u32,
 ) -> bool {
-    // What goes is still there while what comes is written.
+    // Stale entries are removed after new ones are written.
     let room = (capacity as usize).saturating_sub(before.len());
     let new = wanted.keys().filter(|address| !before.contains_key(address)).copied();
     let refused: BTreeSet<A> = new.skip(room).collect();
@@ -71,8 +71,8 @@ pub(super) fn fit<A: Address>(
 }
 
 /// The row of `SETTINGS`.
-pub(super) fn settings(cluster: &Cluster, here: &LocalNode, given: &super::Settings) -> Settings {
-    let (ports, sockets) = (given.snat_ports, given.sockets);
+pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSettings) -> Settings {
+    let (ports, sockets) = (from.snat_ports, from.sockets);
     let settings = Settings {
         first_snat_port: ports.first,
         snat_ports: ports.count,
@@ -85,14 +85,14 @@ pub(super) fn settings(cluster: &Cluster, here: &LocalNode, given: &super::Setti
     }
     Settings {
         namespace: sockets.namespace,
-        own_v4: node::primary(cluster, here).unwrap_or(V4([0; 4])),
-        own_v6: node::primary(cluster, here).unwrap_or(V6([0; 16])),
+        own_v4: node::primary(cluster, local_node).unwrap_or(V4([0; 4])),
+        own_v6: node::primary(cluster, local_node).unwrap_or(V6([0; 16])),
         flags: if sockets.of_pods { Settings::PODS_SOCKETS } else { 0 },
         ..settings
     }
 }
 
-/// The smallest range that holds every cluster IP and service CIDR of family `A`.
+/// The smallest range that contains every cluster IP and service CIDR of family `A`.
 fn of_services<A: Address>(cluster: &Cluster) -> Prefix<A> {
     let services = cluster.services.values().flat_map(cluster_ips::<A>);
     let cluster_ips = services.map(|ip| IpNet::from(ip.to_ip()));

@@ -1,52 +1,40 @@
 //! Which endpoints a new flow may get: traffic policies, topology hints, and terminating endpoints
-//! where no ready one is left (KEP-1669, KEP-2433, KEP-4444), as kube-proxy's
-//! `CategorizeEndpoints` decides. The kernel knows nothing of all this, only the pools that follow.
+//! where no ready one is left (KEP-1669, KEP-2433, KEP-4444), as in kube-proxy's
+//! `CategorizeEndpoints`. The eBPF programs see only the pools that result.
 
+use super::frontends::FrontendKind;
 use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
 
-/// Where this node is.
-pub(super) struct Place<'a> {
+/// This node's place in the cluster's topology.
+pub(super) struct NodeTopology<'a> {
     /// Its name.
     pub(super) node: &'a str,
     /// Its zone, if it has one.
     pub(super) zone: Option<&'a str>,
 }
 
-impl Place<'_> {
+impl NodeTopology<'_> {
     /// Whether `endpoint` is on this node.
-    pub(super) fn has(&self, endpoint: &Endpoint) -> bool {
+    pub(super) fn has_endpoint(&self, endpoint: &Endpoint) -> bool {
         endpoint.node.as_deref() == Some(self.node)
     }
 }
 
-/// How clients come to a frontend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reach {
-    /// By a cluster IP.
-    ClusterIp,
-    /// By a load balancer's address.
-    LoadBalancer,
-    /// By an external IP.
-    ExternalIp,
-    /// By a node's address.
-    NodePort,
-}
-
-/// The policy for each source class, in the order of `SourceClass::ALL`, at a frontend of `reach`.
+/// The policy for each source class, in the order of `SourceClass::ALL`, at a frontend of this kind.
 ///
-/// From outside, `Local` means what it says; pods and the node itself are inside the cluster
-/// already and get any endpoint, as through the cluster IP.
-pub(super) fn policies(service: &Service, reach: Reach) -> [TrafficPolicy; 3] {
-    match reach {
-        Reach::ClusterIp => [service.internal_policy; 3],
-        Reach::LoadBalancer | Reach::ExternalIp | Reach::NodePort => {
+/// `externalTrafficPolicy: Local` applies to traffic from outside the cluster. Pods and the node itself
+/// are inside and get any endpoint, as through the cluster IP.
+pub(super) fn policies(service: &Service, kind: FrontendKind) -> [TrafficPolicy; 3] {
+    match kind {
+        FrontendKind::ClusterIp => [service.internal_policy; 3],
+        FrontendKind::LoadBalancer | FrontendKind::ExternalIp | FrontendKind::NodePort => {
             [TrafficPolicy::Cluster, external(service), TrafficPolicy::Cluster]
         }
     }
 }
 
 /// `externalTrafficPolicy` as `ExternalPolicyLocal` of `k8s.io/kubernetes/pkg/api/v1/service` reads
-/// it: Local means nothing to a Service that is not of a kind to be reached from outside.
+/// it: ignored for a Service that has no external addresses.
 fn external(service: &Service) -> TrafficPolicy {
     if service.kind == ServiceType::ClusterIp && service.external_ips.is_empty() {
         TrafficPolicy::Cluster
@@ -55,19 +43,19 @@ fn external(service: &Service) -> TrafficPolicy {
     }
 }
 
-/// Which of `endpoints` (by index) a policy allows to a new flow. Empty under `Cluster` if none is
-/// usable anywhere.
+/// The indexes of the `endpoints` that a new flow may get under `policy`. Empty under `Cluster` only if
+/// no endpoint of the cluster is usable.
 pub(super) fn eligible(
     endpoints: &[&Endpoint],
     policy: TrafficPolicy,
-    place: &Place<'_>,
+    topology: &NodeTopology<'_>,
 ) -> Vec<usize> {
     match policy {
         TrafficPolicy::Cluster => {
-            ready_or_draining(endpoints, |_| true, |ready| hinted(endpoints, ready, place))
+            ready_or_draining(endpoints, |_| true, |ready| hinted(endpoints, ready, topology))
         }
         TrafficPolicy::Local => {
-            ready_or_draining(endpoints, |endpoint| place.has(endpoint), |ready| ready)
+            ready_or_draining(endpoints, |endpoint| topology.has_endpoint(endpoint), |ready| ready)
         }
     }
 }
@@ -90,19 +78,20 @@ fn ready_or_draining(
     }
 }
 
-/// Those of `ready` that hint at this node, else at its zone. One endpoint without a hint, or no
-/// hint at us, and hints count for nothing: better far than not at all.
-fn hinted(endpoints: &[&Endpoint], ready: Vec<usize>, place: &Place<'_>) -> Vec<usize> {
+/// Those of `ready` with a hint for this node, else for its zone. If one endpoint has no hint, or none
+/// has one for this node or zone, hints are ignored: a remote endpoint is better than none.
+fn hinted(endpoints: &[&Endpoint], ready: Vec<usize>, topology: &NodeTopology<'_>) -> Vec<usize> {
     let endpoint = |index: &usize| endpoints.get(*index).copied();
-    let narrowed = |is_given: &dyn Fn(&Endpoint) -> bool, is_ours: &dyn Fn(&Endpoint) -> bool| {
-        let all = ready.iter().filter_map(endpoint).all(is_given);
+    let narrowed = |has_hint: &dyn Fn(&Endpoint) -> bool, is_ours: &dyn Fn(&Endpoint) -> bool| {
+        let all = ready.iter().filter_map(endpoint).all(has_hint);
         let ours = ready.iter().copied().filter(|i| endpoint(i).is_some_and(is_ours));
         let ours: Vec<usize> = if all { ours.collect() } else { Vec::new() };
         (!ours.is_empty()).then_some(ours)
     };
-    let by_node = narrowed(&|e| !e.node_hints.is_empty(), &|e| e.node_hints.contains(place.node));
+    let by_node =
+        narrowed(&|e| !e.node_hints.is_empty(), &|e| e.node_hints.contains(topology.node));
     let by_zone = || {
-        let zone = place.zone?;
+        let zone = topology.zone?;
         narrowed(&|e| !e.zone_hints.is_empty(), &|e| e.zone_hints.contains(zone))
     };
     by_node.or_else(by_zone).unwrap_or_else(|| ready.clone())

@@ -1,5 +1,5 @@
-//! Which Services a load balancer asks this node about, where, and how many endpoints here would
-//! serve what it then sends: `spec.healthCheckNodePort`, as kube-proxy's `ServiceHealthServer` has it.
+//! Health checks of load balancers (`spec.healthCheckNodePort`): for which Services, at which addresses,
+//! and with how many local endpoints, as in kube-proxy's `ServiceHealthServer`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,26 +7,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use lb_common::address::Family;
 
-use super::NodePortAddresses;
+use super::settings::NodePortAddresses;
 use crate::model::{
     Cluster, EndpointSlice, HealthCheck, HealthChecks, LocalNode, Name, Service, ServiceType,
     TrafficPolicy,
 };
 
-/// The health checks of `cluster` that this node is to answer: at its addresses within the ranges
-/// of `which`, as kube-proxy; in a family without ranges, `primary` included, at any address, for a
-/// load balancer may know the node by each.
+/// The health checks that this node serves: at its addresses within the ranges of `which`, as
+/// kube-proxy does; in a family without ranges, and with `primary`, at any address, because a load
+/// balancer may use any of them.
 #[must_use]
 pub fn health_checks(
     cluster: &Cluster,
-    here: &LocalNode,
+    local_node: &LocalNode,
     which: &NodePortAddresses,
 ) -> HealthChecks {
     let services: Vec<(&Service, u16)> = cluster.services.values().filter_map(checked).collect();
-    let local = local_endpoints(cluster, here, &services);
+    let local = local_endpoints(cluster, local_node, &services);
     let mut checks = HealthChecks::new();
     for family in Family::ALL {
-        let addresses = addresses(family, here, which);
+        let addresses = addresses(family, local_node, which);
         for (service, port) in &services {
             if !service.cluster_ips.iter().any(|ip| Family::of(ip) == family) {
                 continue;
@@ -41,22 +41,22 @@ pub fn health_checks(
     checks
 }
 
-/// The port at which a load balancer asks about this Service, if one does: only where traffic from
-/// outside must come to a node with an endpoint does it matter to which it is sent.
+/// The Service with its health check port, if a load balancer needs one: only under
+/// `externalTrafficPolicy: Local` must it choose nodes with an endpoint.
 fn checked(service: &Service) -> Option<(&Service, u16)> {
-    let is_asked_for = service.kind == ServiceType::LoadBalancer
+    let has_check = service.kind == ServiceType::LoadBalancer
         && service.external_policy == TrafficPolicy::Local
         && !service.other_proxy
         && !service.headless;
-    service.health_check_port.filter(|_| is_asked_for).map(|port| (service, port))
+    service.health_check_port.filter(|_| has_check).map(|port| (service, port))
 }
 
-/// The addresses of ready endpoints on this node. One that serves several ports counts once, and one
-/// on its way out not at all, though it still serves while no other does: new traffic is to go where
-/// endpoints stay.
+/// The addresses of ready endpoints on this node. One that serves several ports counts once. A
+/// terminating one does not count, though it serves while no other does: new traffic should go to
+/// nodes whose endpoints stay.
 fn local_endpoints<'a>(
     cluster: &'a Cluster,
-    here: &LocalNode,
+    local_node: &LocalNode,
     services: &[(&'a Service, u16)],
 ) -> BTreeMap<(&'a Name, Family), BTreeSet<IpAddr>> {
     let services: BTreeMap<&Name, &Service> =
@@ -67,7 +67,7 @@ fn local_endpoints<'a>(
         else {
             continue;
         };
-        let is_local = |node: &Option<String>| node.as_ref() == Some(&here.name);
+        let is_local = |node: &Option<String>| node.as_ref() == Some(&local_node.name);
         let ready = slice.endpoints.iter().filter(|e| e.ready && is_local(&e.node));
         let addresses = ready.map(|endpoint| endpoint.address);
         local.entry((&service.name, slice.family)).or_default().extend(addresses);
@@ -81,7 +81,7 @@ fn shares_a_port(service: &Service, slice: &EndpointSlice) -> bool {
     })
 }
 
-fn addresses(family: Family, here: &LocalNode, which: &NodePortAddresses) -> Vec<IpAddr> {
+fn addresses(family: Family, local_node: &LocalNode, which: &NodePortAddresses) -> Vec<IpAddr> {
     let ranges: Vec<&IpNet> = match which {
         NodePortAddresses::Primary => Vec::new(),
         NodePortAddresses::Within(ranges) => {
@@ -94,7 +94,7 @@ fn addresses(family: Family, here: &LocalNode, which: &NodePortAddresses) -> Vec
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         }];
     }
-    let own = here.devices.iter().flat_map(|device| &device.addresses);
+    let own = local_node.devices.iter().flat_map(|device| &device.addresses);
     let inside = own.filter(|ip| ranges.iter().any(|range| range.contains(*ip)));
     BTreeSet::from_iter(inside.copied()).into_iter().collect()
 }
@@ -122,10 +122,10 @@ metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints:
-- {addresses: [10.244.1.1], nodeName: here}
-- {addresses: [10.244.1.2], nodeName: here, conditions: {ready: false}}
-- {addresses: [10.244.1.3], nodeName: here, conditions: {ready: false, serving: true, terminating: true}}
-- {addresses: [10.244.2.1], nodeName: elsewhere}
+- {addresses: [10.244.1.1], nodeName: node-1}
+- {addresses: [10.244.1.2], nodeName: node-1, conditions: {ready: false}}
+- {addresses: [10.244.1.3], nodeName: node-1, conditions: {ready: false, serving: true, terminating: true}}
+- {addresses: [10.244.2.1], nodeName: node-2}
 - {addresses: [10.244.3.1]}
 ---
 kind: EndpointSlice
@@ -133,20 +133,20 @@ metadata: {name: web-2, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{name: https, port: 8443}]
 endpoints:
-- {addresses: [10.244.1.1], nodeName: here}
-- {addresses: [10.244.1.4], nodeName: here}
+- {addresses: [10.244.1.1], nodeName: node-1}
+- {addresses: [10.244.1.4], nodeName: node-1}
 ---
 kind: EndpointSlice
 metadata: {name: web-3, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
 ports: [{name: metrics, port: 9090}]
-endpoints: [{addresses: [10.244.1.5], nodeName: here}]
+endpoints: [{addresses: [10.244.1.5], nodeName: node-1}]
 ---
 kind: EndpointSlice
 metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
 addressType: IPv6
 ports: [{name: http, port: 8080}]
-endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
+endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
 ";
 
     /// The checks that follow from these objects, as `service address count`.
@@ -165,14 +165,14 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
                 SourceEvent::Warnings(warnings) => assert_eq!(warnings, []),
             }
         }
-        let lines = health_checks(&cluster, &here(), &which.parse().unwrap());
+        let lines = health_checks(&cluster, &local_node(), &which.parse().unwrap());
         let line = |(check, count): (HealthCheck, usize)| {
             format!("{} {} {count}", check.service.name, check.address)
         };
         lines.into_iter().map(line).collect::<Vec<_>>().join(", ")
     }
 
-    fn here() -> LocalNode {
+    fn local_node() -> LocalNode {
         let addresses = ["192.0.2.1", "10.0.0.7", "2001:db8::1"].map(|ip| ip.parse().unwrap());
         let device = crate::model::NodeDevice {
             index: 1,
@@ -182,7 +182,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
             mtu: 0,
             xdp_sends: false,
         };
-        LocalNode { name: "here".into(), devices: vec![device] }
+        LocalNode { name: "node-1".into(), devices: vec![device] }
     }
 
     #[track_caller]
@@ -191,23 +191,23 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: elsewhere}]
     }
 
     #[test]
-    fn what_is_counted_are_addresses_that_are_ready_here_behind_any_port_of_the_service() {
+    fn ready_local_addresses_of_any_port_of_the_service_are_counted() {
         check(&format!("{SERVICE}{SLICES}"), "web 0.0.0.0:32000 2, web [::]:32000 0");
     }
 
     #[test]
-    fn a_service_without_endpoints_is_asked_about_all_the_same() {
+    fn a_service_without_endpoints_has_a_health_check() {
         check(SERVICE, "web 0.0.0.0:32000 0, web [::]:32000 0");
     }
 
     #[test]
-    fn a_family_in_which_the_service_has_no_cluster_ip_is_not_asked() {
+    fn a_family_without_a_cluster_ip_has_no_health_check() {
         check(&SERVICE.replace(", 'fd00:96::1'", ""), "web 0.0.0.0:32000 0");
         check(&SERVICE.replace("10.96.0.1, ", ""), "web [::]:32000 0");
     }
 
     #[test]
-    fn nobody_asks_where_it_does_not_matter_which_node_traffic_is_sent_to() {
+    fn there_is_no_health_check_without_external_traffic_policy_local() {
         for (written, instead) in [
             ("type: LoadBalancer", "type: NodePort"),
             ("externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster"),

@@ -1,9 +1,9 @@
-//! Who has which number. A Service port keeps the id that `SERVICES` has under its label, a backend
-//! the row that has its Service port, address, port and protocol; only what is new gets a number,
-//! the lowest that nothing in the maps bears.
+//! Ids of Service ports and backends. A Service port keeps the id of its label in `SERVICES`, a backend
+//! the row with its Service port, address, port and protocol; a new one gets the lowest id that is
+//! unused in the maps.
 //!
-//! A row whose endpoint is gone is *retired*: connections may refer to it still. It goes once a
-//! sweep has found that none does; should its endpoint return before, it is the same row again.
+//! A row whose endpoint is gone is *retired*: conntrack entries may still refer to it. It is removed
+//! once garbage collection finds that none does; if its endpoint returns before, the row is reused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,15 +23,15 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// The ids that `before` has given out, for a map of `capacity` entries.
+    /// The ids in `before`, for a map of `capacity` entries.
     pub(super) fn of(before: &Contents, capacity: u32) -> Self {
         let labels = before.services.iter();
         let mut taken: BTreeSet<ServiceId> = before.services.keys().copied().collect();
-        // Rows may bear ids without a label if somebody else wrote to the maps.
+        // Rows have ids without a label only if another program wrote to the maps.
         taken.extend(before.v4.services());
         taken.extend(before.v6.services());
         Self {
-            // The lowest id counts, should a label stand there twice.
+            // If a label is there twice, the lowest id counts.
             known: labels.rev().map(|(id, label)| (*label, *id)).collect(),
             taken,
             next: 1,
@@ -39,7 +39,7 @@ impl Services {
         }
     }
 
-    /// The id of the Service port with this label; `None` if it has none and there is no room.
+    /// The id of the Service port with this label; `None` if it is new and the map is full.
     pub(super) fn id(&mut self, label: &ServiceLabel) -> Option<ServiceId> {
         if let Some(id) = self.known.get(label) {
             return Some(*id);
@@ -66,7 +66,7 @@ pub(super) struct Backends<A> {
     capacity: u32,
     /// The highest generation in `before`.
     generation: u32,
-    /// Rows asked for in vain.
+    /// Backends that did not fit.
     refused: u32,
 }
 
@@ -76,7 +76,7 @@ impl<A: Address> Backends<A> {
         let mut known = HashMap::with_capacity(before.backends.len());
         for (id, row) in &before.backends {
             let was = known.entry(identity(row)).or_insert(*id);
-            // Should an identity stand there twice, the one in use counts.
+            // If an identity is there twice, the row in use counts.
             if row.is_serving() && before.backends.get(was).is_some_and(|row| !row.is_serving()) {
                 *was = *id;
             }
@@ -94,8 +94,8 @@ impl<A: Address> Backends<A> {
         }
     }
 
-    /// Makes the backend of `service` at `address` and `port` serve; `None` if it has no row and
-    /// there is no room for one.
+    /// Marks the backend of `service` at `address` and `port` as serving; `None` if it is new and the
+    /// map is full.
     pub(super) fn serve(
         &mut self,
         service: ServiceId,
@@ -113,7 +113,7 @@ impl<A: Address> Backends<A> {
         Some(id)
     }
 
-    /// Lets new flows under the traffic policy that `flag` stands for have the backend.
+    /// Makes the backend eligible for new flows under the traffic policy of `flag`.
     pub(super) fn allow(&mut self, id: BackendId, flag: u8) {
         if let Some(row) = self.rows.get_mut(&id) {
             *row = with_flag(*row, flag, true);
@@ -147,13 +147,13 @@ impl<A: Address> Backends<A> {
         Some(id)
     }
 
-    /// How many entries the map would need, if it has not the room. Id 0 takes one.
+    /// How many entries the map would need, if it is full. Id 0 takes one.
     pub(super) fn needed(&self) -> Option<u64> {
         (self.refused > 0).then(|| self.rows.len() as u64 + u64::from(self.refused) + 1)
     }
 
-    /// The rows there shall be: all but those that are `free` to go, unless they serve again.
-    pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> BTreeMap<BackendId, Backend<A>> {
+    /// All rows but those in `free`, unless they serve again.
+    pub(super) fn into_rows(self, free: &BTreeSet<BackendId>) -> BTreeMap<BackendId, Backend<A>> {
         let mut rows = self.rows;
         rows.retain(|id, row| row.is_serving() || !free.contains(id));
         rows

@@ -1,98 +1,73 @@
-//! What the node's tables should hold.
+//! What the maps of this node should hold.
 //!
-//! [`plan`] is pure and cannot fail: what it cannot honour it leaves out and says so in a
-//! [`Warning`]. It gives every Service port and backend the id it has in the tables already, so a
-//! restart, a retry and a change are all the same: plan, [`crate::maps::diff`], write.
+//! [`plan`] is pure and cannot fail: what it cannot honour it leaves out, with a [`Warning`]. Service
+//! ports and backends keep the ids that they have in the maps, so a restart, a retry and a change are
+//! all the same: plan, [`crate::maps::diff`], write.
 
 mod addresses;
 mod eligible;
-mod family;
 mod frontends;
 mod health_checks;
 mod ids;
 mod node;
 mod pools;
-mod ports;
+mod rows;
+mod service_ports;
+mod settings;
 mod source_ranges;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use lb_common::address::{Address, V4, V6};
 use lb_common::device::Device;
 use lb_common::filter::{self, Position};
-use lb_common::maps::{self, Capacities, Map};
+use lb_common::maps::{self, Map};
 use lb_common::service::{ServiceId, ServiceLabel};
 
-use self::family::{Family, Ground};
 use self::frontends::Claims;
 use self::pools::Pools;
-use self::ports::{Endpoints, Port};
+use self::rows::{PlanInput, RowsBuilder};
+use self::service_ports::{BalancedPort, Endpoints};
 use crate::maps::contents::InContents;
 use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
-use crate::model::{Cluster, LocalNode, Sockets, SourcePorts, Warning};
+use crate::model::{Cluster, LocalNode, Warning};
 
 pub use self::health_checks::health_checks;
+pub use self::settings::{NodePortAddresses, Settings};
 
-/// What the operator decides.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
-    /// The addresses of this node that answer on node ports.
-    pub nodeport_addresses: NodePortAddresses,
-    /// How much the maps take.
-    pub capacities: Capacities,
-    /// Whether Services answer at their external IPs.
-    pub honours_external_ips: bool,
-    /// The ports that translated flows may take as their source.
-    pub snat_ports: SourcePorts,
-    /// Whose sockets are balanced.
-    pub sockets: Sockets,
-}
-
-/// The addresses of this node that answer on node ports; loopback addresses never do.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub enum NodePortAddresses {
-    /// In each family the first address of the Node object or, where it has none, the first one of
-    /// the first network device that has one.
-    #[default]
-    Primary,
-    /// Those of the devices' addresses that lie within one of these ranges. A family that no range
-    /// belongs to is not restricted, as kube-proxy's `--nodeport-addresses`.
-    Within(Vec<IpNet>),
-}
-
-/// What the tables should hold, and what is missing in it.
+/// What the maps should hold, and what is left out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// What the tables should hold.
+    /// What the maps should hold.
     pub contents: Contents,
     /// What could not be honoured, sorted.
     pub warnings: Vec<Warning>,
-    /// Something was left out or made smaller for want of room. Once this plan is written and what
-    /// it replaces is gone there may be more: plan again.
+    /// Something was left out or made smaller because a map is full. Writing this plan removes stale
+    /// entries, so there may be space for more afterwards: plan again.
     pub crowded: bool,
 }
 
-/// What the tables should hold for `cluster`, seen from `here`, given that they hold `before`, of
-/// which the retired backends `unreferenced` are known to have no connection.
+/// What the maps of `local_node` should hold for `cluster`, where they hold `before` now. No conntrack
+/// entry refers to the retired backends in `unreferenced`.
 #[must_use]
 pub fn plan(
     cluster: &Cluster,
-    here: &LocalNode,
+    local_node: &LocalNode,
     settings: &Settings,
     before: &Contents,
     unreferenced: &BackendSet,
 ) -> Plan {
-    let given = Given { cluster, here, settings, before };
-    let mut missing = Missing::default();
-    let ports = ports::balanced(cluster, settings.honours_external_ips, &mut missing.warnings);
-    let v4 = claims::<V4>(&given, &ports, &mut missing);
-    let v6 = claims::<V6>(&given, &ports, &mut missing);
-    let ground = Ground {
-        ids: service_ids(&given, &ports, &[ports_of(&v4), ports_of(&v6)], &mut missing),
+    let context = Context { cluster, local_node, settings, before };
+    let mut omissions = Omissions::default();
+    let ports =
+        service_ports::balanced(cluster, settings.honours_external_ips, &mut omissions.warnings);
+    let v4 = claims::<V4>(&context, &ports, &mut omissions);
+    let v6 = claims::<V6>(&context, &ports, &mut omissions);
+    let input = PlanInput {
+        ids: service_ids(&context, &ports, &[ports_of(&v4), ports_of(&v6)], &mut omissions),
         ports,
         endpoints: Endpoints::of(cluster),
-        place: node::place(cluster, here),
+        topology: node::topology(cluster, local_node),
     };
     let mut pools = Pools::of(before, settings.capacities.slots);
     let free = if unreferenced.is_empty() {
@@ -100,43 +75,43 @@ pub fn plan(
     } else {
         before.retired().among(unreferenced)
     };
-    let v4 = rows(&given, &ground, &v4, &free, &mut pools, &mut missing);
-    let v6 = rows(&given, &ground, &v6, &free, &mut pools, &mut missing);
+    let v4 = rows(&context, &input, &v4, &free, &mut pools, &mut omissions);
+    let v6 = rows(&context, &input, &v6, &free, &mut pools, &mut omissions);
     if pools.is_short {
-        missing.room(&given, &maps::SLOTS, pools.needed);
+        omissions.map_is_full(&context, &maps::SLOTS, pools.needed);
     }
     let contents = Contents {
-        services: labels(&ground, before, &v4, &v6),
+        services: labels(&input, before, &v4, &v6),
         filter: filter_words(&v4, &v6),
         v4,
         v6,
-        slots: pools.settle(),
-        devices: devices(&given, &mut missing),
-        settings: addresses::settings(cluster, here, settings),
+        slots: pools.into_slots(),
+        devices: devices(&context, &mut omissions),
+        settings: addresses::settings(cluster, local_node, settings),
     };
-    missing.in_plan(contents)
+    omissions.in_plan(contents)
 }
 
-/// What a plan is made from.
+/// The arguments of [`plan`].
 #[derive(Clone, Copy)]
-struct Given<'a> {
+struct Context<'a> {
     cluster: &'a Cluster,
-    here: &'a LocalNode,
+    local_node: &'a LocalNode,
     settings: &'a Settings,
     before: &'a Contents,
 }
 
-/// What is left out of a plan.
+/// What a plan leaves out.
 #[derive(Default)]
-struct Missing {
+struct Omissions {
     warnings: Vec<Warning>,
-    is_crowded: bool,
+    is_map_full: bool,
 }
 
-impl Missing {
-    /// `map` has not the room for the `needed` entries.
-    fn room(&mut self, given: &Given<'_>, map: &Map, needed: u64) {
-        let room = given.settings.capacities.entries(map.capacity);
+impl Omissions {
+    /// `map` cannot hold the `needed` entries.
+    fn map_is_full(&mut self, context: &Context<'_>, map: &Map, needed: u64) {
+        let capacity = context.settings.capacities.entries(map.capacity);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
             None if [&maps::SRC_RANGES.v4, &maps::SRC_RANGES.v6].contains(&map) => {
@@ -146,42 +121,42 @@ impl Missing {
             }
             None => "its size is fixed, so have fewer of them on this node".to_owned(),
         };
-        self.is_crowded = true;
+        self.is_map_full = true;
         self.warnings.push(Warning {
-            about: format!("Node {}", given.here.name),
-            text: format!("{} has room for {room} entries of {needed}: {next}", map.name),
+            about: format!("Node {}", context.local_node.name),
+            text: format!("{} has room for {capacity} entries of {needed}: {next}", map.name),
         });
     }
 
     fn in_plan(mut self, contents: Contents) -> Plan {
         self.warnings.sort_unstable();
         self.warnings.dedup();
-        Plan { contents, warnings: self.warnings, crowded: self.is_crowded }
+        Plan { contents, warnings: self.warnings, crowded: self.is_map_full }
     }
 }
 
 fn claims<A: InContents>(
-    given: &Given<'_>,
-    ports: &[Port<'_>],
-    missing: &mut Missing,
+    context: &Context<'_>,
+    ports: &[BalancedPort<'_>],
+    omissions: &mut Omissions,
 ) -> Claims<A> {
-    let which = &given.settings.nodeport_addresses;
-    let nodes = node::nodeport_addresses(given.cluster, given.here, which);
+    let which = &context.settings.nodeport_addresses;
+    let nodes = node::nodeport_addresses(context.cluster, context.local_node, which);
     if nodes.is_empty() && ports.iter().any(|port| port.has_node_port::<A>()) {
-        missing.warnings.push(Warning {
-            about: format!("Node {}", given.here.name),
+        omissions.warnings.push(Warning {
+            about: format!("Node {}", context.local_node.name),
             text: format!(
-                "node ports answer at no {} address, for none is known: give a network device one, \
-                 or see --nodeport-addresses",
+                "node ports are not served in {}, because this node has no such address: give a network \
+                 device one, or see --nodeport-addresses",
                 A::FAMILY
             ),
         });
     }
-    let honours = given.settings.honours_external_ips;
-    let mut claims = frontends::claimed(ports, &nodes, honours, &mut missing.warnings);
-    let (needed, before) = (claims.len() as u64, &A::rows(given.before).frontends);
-    if frontends::fit(&mut claims, before, given.settings.capacities.frontends) {
-        missing.room(given, maps::FRONTENDS.of(A::FAMILY), needed);
+    let honours = context.settings.honours_external_ips;
+    let mut claims = frontends::claimed(ports, &nodes, honours, &mut omissions.warnings);
+    let (needed, before) = (claims.len() as u64, &A::rows(context.before).frontends);
+    if frontends::fit(&mut claims, before, context.settings.capacities.frontends) {
+        omissions.map_is_full(context, maps::FRONTENDS.of(A::FAMILY), needed);
     }
     claims
 }
@@ -190,17 +165,17 @@ fn ports_of<A>(claims: &Claims<A>) -> BTreeSet<usize> {
     claims.values().map(|claim| claim.port).collect()
 }
 
-/// The id of each of `ports` that is among those of a family.
+/// The id of each of `ports`; `None` for a port that has no frontend in either family.
 fn service_ids(
-    given: &Given<'_>,
-    ports: &[Port<'_>],
+    context: &Context<'_>,
+    ports: &[BalancedPort<'_>],
     in_families: &[BTreeSet<usize>; 2],
-    missing: &mut Missing,
+    omissions: &mut Omissions,
 ) -> Vec<Option<ServiceId>> {
-    let mut services = ids::Services::of(given.before, given.settings.capacities.services);
+    let mut services = ids::Services::of(context.before, context.settings.capacities.services);
     let mut needed = 0;
     let mut refused = false;
-    let mut id = |(index, port): (usize, &Port<'_>)| {
+    let mut id = |(index, port): (usize, &BalancedPort<'_>)| {
         if !in_families.iter().any(|family| family.contains(&index)) {
             return None;
         }
@@ -211,58 +186,59 @@ fn service_ids(
     };
     let ids = ports.iter().enumerate().map(&mut id).collect();
     if refused {
-        missing.room(given, &maps::SERVICES, needed);
+        omissions.map_is_full(context, &maps::SERVICES, needed);
     }
     ids
 }
 
 fn rows<A: InContents>(
-    given: &Given<'_>,
-    ground: &Ground<'_>,
+    context: &Context<'_>,
+    input: &PlanInput<'_>,
     claims: &Claims<A>,
     free: &BackendSet,
     pools: &mut Pools<'_>,
-    missing: &mut Missing,
+    omissions: &mut Omissions,
 ) -> FamilyContents<A> {
-    let mut family = Family::of(ground, A::rows(given.before), given.settings.capacities.backends);
+    let mut family =
+        RowsBuilder::new(input, A::rows(context.before), context.settings.capacities.backends);
     family.add(claims, pools);
     if let Some(needed) = family.backends_needed() {
-        missing.room(given, maps::BACKENDS.of(A::FAMILY), needed);
+        omissions.map_is_full(context, maps::BACKENDS.of(A::FAMILY), needed);
     }
-    let mut rows = family.settle(A::ids(free));
-    rows.ip_policies = addresses::rows(given.cluster, given.here, claims);
-    rows.source_ranges.extend(source_ranges::of_cluster::<A>(given.cluster));
-    fit_closed(given, &mut rows, missing);
+    let mut rows = family.into_rows(A::ids(free));
+    rows.ip_policies = addresses::rows(context.cluster, context.local_node, claims);
+    rows.source_ranges.extend(source_ranges::of_cluster::<A>(context.cluster));
+    fit_policies_and_ranges(context, &mut rows, omissions);
     rows
 }
 
-/// Leaves out what the tables of addresses and ranges have no room for.
-fn fit_closed<A: InContents>(
-    given: &Given<'_>,
+/// Leaves out the IP policies and source ranges that their maps cannot hold.
+fn fit_policies_and_ranges<A: InContents>(
+    context: &Context<'_>,
     rows: &mut FamilyContents<A>,
-    missing: &mut Missing,
+    omissions: &mut Omissions,
 ) {
-    let before = A::rows(given.before);
-    let room = |map: &Map| given.settings.capacities.entries(map.capacity);
+    let before = A::rows(context.before);
+    let capacity = |map: &Map| context.settings.capacities.entries(map.capacity);
     let (map, needed) = (maps::IP_POLICY.of(A::FAMILY), rows.ip_policies.len() as u64);
-    if addresses::fit(&mut rows.ip_policies, &before.ip_policies, room(map)) {
-        missing.room(given, map, needed);
+    if addresses::fit(&mut rows.ip_policies, &before.ip_policies, capacity(map)) {
+        omissions.map_is_full(context, map, needed);
     }
     let (map, needed) = (maps::SRC_RANGES.of(A::FAMILY), rows.source_ranges.len() as u64);
-    if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, room(map)) {
-        missing.room(given, map, needed);
+    if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, capacity(map)) {
+        omissions.map_is_full(context, map, needed);
     }
 }
 
-/// The labels of all Service ports that are balanced, and of those that retired backends belong to:
-/// an id is not given to another while a row bears it.
+/// The labels of all balanced Service ports, and of those with retired backends: an id is not reused
+/// while a row refers to it.
 fn labels(
-    ground: &Ground<'_>,
+    input: &PlanInput<'_>,
     before: &Contents,
     v4: &FamilyContents<V4>,
     v6: &FamilyContents<V6>,
 ) -> BTreeMap<ServiceId, ServiceLabel> {
-    let labelled = ground.ids.iter().zip(&ground.ports);
+    let labelled = input.ids.iter().zip(&input.ports);
     let mut labels: BTreeMap<ServiceId, ServiceLabel> =
         labelled.filter_map(|(id, port)| Some(((*id)?, port.label))).collect();
     for id in v4.services().chain(v6.services()) {
@@ -288,11 +264,11 @@ fn positions<A: Address>(rows: &FamilyContents<A>) -> impl Iterator<Item = Posit
     frontends.chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
 }
 
-fn devices(given: &Given<'_>, missing: &mut Missing) -> BTreeMap<u32, Device> {
-    let room = given.settings.capacities.entries(maps::DEVICES.capacity);
-    let devices = node::devices(given.cluster, given.here, room as usize);
-    if devices.len() < given.here.devices.len() {
-        missing.room(given, &maps::DEVICES, given.here.devices.len() as u64);
+fn devices(context: &Context<'_>, omissions: &mut Omissions) -> BTreeMap<u32, Device> {
+    let capacity = context.settings.capacities.entries(maps::DEVICES.capacity);
+    let devices = node::devices(context.cluster, context.local_node, capacity as usize);
+    if devices.len() < context.local_node.devices.len() {
+        omissions.map_is_full(context, &maps::DEVICES, context.local_node.devices.len() as u64);
     }
     devices
 }

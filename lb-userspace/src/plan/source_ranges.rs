@@ -1,5 +1,5 @@
-//! Which clients a Service's load balancer lets in, as `loadBalancerSourceRanges` says; and the ranges
-//! of the cluster's service CIDRs, which stand in the same map.
+//! Which clients may use a Service's load balancer addresses (`loadBalancerSourceRanges`), and the
+//! cluster's service CIDRs, which are in the same map.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use lb_common::source_range::SourceRange;
 
 use crate::model::{Cluster, Service};
 
-/// The rows that let clients of family `A` in to the load balancer's addresses of `service`, whose
-/// port has this id; `None` if everybody is. As for kube-proxy, a family without ranges of its own is
-/// not restricted, and neither is one of which a range holds every address.
+/// The rows that permit clients of family `A` at the load balancer addresses of `service`, whose
+/// port has this id; `None` if all clients are permitted. As for kube-proxy, a family without ranges
+/// is not restricted, and neither is one with a range that contains every address.
 pub(super) fn restriction<A: Address>(
     service: &Service,
     id: ServiceId,
@@ -40,14 +40,15 @@ fn row<A: Address>(id: ServiceId, range: &IpNet) -> Option<SourceRange<A>> {
     Some(SourceRange::new(id, A::from_ip(range.network())?, range.prefix_len()))
 }
 
-/// Leaves out of `wanted` what a map of `capacity` entries that holds `before` has no room for;
-/// returns whether that is anything. Who is left out is not let in; service CIDRs come first.
+/// Removes from `wanted` what does not fit into a map of `capacity` entries that holds `before`;
+/// returns whether that is anything. Clients in a range that is left out are not permitted; service
+/// CIDRs come first.
 pub(super) fn fit<A: Address>(
     wanted: &mut BTreeSet<SourceRange<A>>,
     before: &BTreeSet<SourceRange<A>>,
     capacity: u32,
 ) -> bool {
-    // What goes is still there while what comes is written.
+    // Stale entries are removed after new ones are written.
     let room = (capacity as usize).saturating_sub(before.len());
     let mut new: Vec<SourceRange<A>> = wanted.difference(before).copied().collect();
     if new.len() <= room {
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_left_out_and_service_cidrs_last_of_all() {
+    fn ranges_that_do_not_fit_are_left_out_service_cidrs_last() {
         let before = BTreeSet::from([range(3, 1), range(3, 2)]);
         let all = BTreeSet::from([range(3, 1), range(2, 1), range(2, 2), range(0, 1)]);
         let mut wanted = all.clone();

@@ -9,11 +9,8 @@ pub const NOT_YET: &[&str] = &[
      lb-userspace/src/cli/run/flags.rs lb-userspace/src/cli/run/mod.rs \
      lb-userspace/src/cli/show/mod.rs",
     "circle lb-userspace/src/cli/explain/socket.rs lb-userspace/src/cli/explain/trace.rs",
-    "circle lb-userspace/src/plan/addresses.rs lb-userspace/src/plan/mod.rs \
-     lb-userspace/src/plan/node.rs",
     "circle lb-userspace/tests/kubernetes/api.rs lb-userspace/tests/kubernetes/stream.rs",
     // Files that bear a retired word.
-    "word lb-userspace/src/plan/ports.rs",
     "word lb-userspace/tests/kubernetes/told.rs",
     "word lb-userspace/tests/kubernetes/usual.rs",
     "word lb-userspace/tests/stage/mod.rs",
@@ -22,10 +19,6 @@ pub const NOT_YET: &[&str] = &[
     "type lb-userspace/src/cli/run/mod.rs Given",
     "type lb-userspace/src/cli/show/clients.rs Known",
     "type lb-userspace/src/maps/conntrack_gc/mod.rs Sweep",
-    "type lb-userspace/src/plan/eligible.rs Place",
-    "type lb-userspace/src/plan/family.rs Behind",
-    "type lb-userspace/src/plan/family.rs Ground",
-    "type lb-userspace/src/plan/mod.rs Given",
     "type lb-userspace/tests/kubernetes/told.rs Told",
     "type lb-userspace/tests/stage/mod.rs Stage",
     // Documented paths.

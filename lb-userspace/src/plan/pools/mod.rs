@@ -1,6 +1,6 @@
-//! Where each pool's slots stand in the one array. A pool whose backends are the same keeps its
-//! range; a new one gets a range that nothing in the maps uses, so it can be written while packets
-//! still go by the old one, and a frontend is switched over in one write.
+//! The range of each pool in the one slot array. A pool with the same backends keeps its range; a new
+//! one gets a range that is unused in the maps, so it can be written while packets still use the old
+//! pool, and the frontend is then switched in one write.
 
 mod maglev;
 
@@ -16,13 +16,12 @@ use crate::maps::Contents;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Member {
     pub(super) id: BackendId,
-    /// What its place in the choice table follows from: the same on every node.
+    /// The key from which its slots follow, the same on every node.
     pub(super) key: u64,
 }
 
-/// How many slots each backend gets, best first, and which part of the array (one in so many) is
-/// kept free of such tables, so that the last Services are not without any because the first have
-/// them large.
+/// How many slots each backend gets, best first, and the fraction of the array (one in so many) that
+/// must stay free, so that large pools of the first Services leave slots for the last ones.
 const LEVELS: [(u32, u32); 3] =
     [(maglev::FINE, 4), (maglev::COARSE, 16), (maglev::LEAST, u32::MAX)];
 
@@ -31,7 +30,7 @@ pub(super) struct Pools<'a> {
     before: &'a BTreeMap<u32, Arc<[BackendId]>>,
     after: BTreeMap<u32, Arc<[BackendId]>>,
     free: Free,
-    /// Ranges that were written and no frontend names: what a failed write has left, ready for use.
+    /// Written ranges that no frontend refers to, left by a failed write: they can be reused.
     spare: BTreeMap<&'a [BackendId], u32>,
     /// By backend id, for counting; all zero between uses.
     counts: Vec<u32>,
@@ -58,12 +57,12 @@ impl<'a> Pools<'a> {
         }
     }
 
-    /// A pool of exactly `members`, at least one: one of those that the Service port `had`, or a new
-    /// one. Where room is short it has fewer slots; `None` if there is none at all.
-    pub(super) fn pool(&mut self, had: &[Pool], members: &[Member]) -> Option<Pool> {
+    /// A pool of exactly `members`, at least one: one of the Service port's `old` pools, or a new one. It
+    /// has fewer slots where the array is nearly full; `None` if nothing is free.
+    pub(super) fn pool(&mut self, old: &[Pool], members: &[Member]) -> Option<Pool> {
         let default = maglev::size(members.len(), maglev::FINE);
         self.needed += u64::from(default);
-        let kept = had.iter().copied().filter(|pool| self.is_of(*pool, members));
+        let kept = old.iter().copied().filter(|pool| self.is_of(*pool, members));
         let kept: Vec<Pool> = kept.collect();
         let kept = kept.into_iter().max_by_key(|pool| pool.length);
         let pool = self.best(kept, members);
@@ -85,7 +84,7 @@ impl<'a> Pools<'a> {
     }
 
     fn make(&mut self, members: &[Member], length: u32, reserve: u32) -> Option<Pool> {
-        // No table is made for which there cannot be a range.
+        // Computing a table is expensive: not before a range for it is free.
         if self.spare.is_empty() && !self.free.has(length, reserve) {
             return None;
         }
@@ -95,7 +94,7 @@ impl<'a> Pools<'a> {
         Some(Pool { base, length })
     }
 
-    /// Keeps a pool as it was; `None` if it was not there.
+    /// Keeps an old pool as it is; `None` if it is not in the array.
     pub(super) fn keep(&mut self, pool: Pool) -> Option<Pool> {
         let slots = self.before.get(&pool.base)?;
         if slots.len() != pool.length as usize {
@@ -105,8 +104,8 @@ impl<'a> Pools<'a> {
         Some(pool)
     }
 
-    /// Whether a pool names all of `members` and nobody else, as evenly as choice tables do. Cheaper
-    /// than making the table again.
+    /// Whether a pool contains exactly `members`, as evenly as Maglev tables do. Cheaper than computing
+    /// the table again.
     fn is_of(&mut self, pool: Pool, members: &[Member]) -> bool {
         let Some(slots) = self.before.get(&pool.base) else {
             return false;
@@ -130,8 +129,8 @@ impl<'a> Pools<'a> {
         slots.len() == pool.length as usize && all_known && least > 1 && most - least <= 1
     }
 
-    /// The array with all pools that were asked for.
-    pub(super) fn settle(self) -> BTreeMap<u32, Arc<[BackendId]>> {
+    /// The array with all requested pools.
+    pub(super) fn into_slots(self) -> BTreeMap<u32, Arc<[BackendId]>> {
         self.after
     }
 }
@@ -157,7 +156,7 @@ impl Free {
         let mut from = 0;
         for (base, slots) in used {
             free.add(from, *base);
-            // Ranges overlap only if somebody else wrote to the maps.
+            // Ranges overlap only if another program wrote to the maps.
             from = from.max(base.saturating_add(slots.len() as u32));
         }
         free.add(from, capacity);
@@ -171,15 +170,15 @@ impl Free {
         }
     }
 
-    /// Whether there are `length` slots in a row, and one in `reserve` of all slots besides.
+    /// Whether `length` slots in a row are free, and one in `reserve` of all slots besides.
     fn has(&self, length: u32, reserve: u32) -> bool {
         let besides = self.left.checked_sub(length);
         besides.is_some_and(|besides| besides >= self.capacity / reserve)
             && self.gaps.range((length, 0)..).next().is_some()
     }
 
-    /// The first `length` slots of the smallest gap that has as many: large gaps are left for large
-    /// pools. `None` without the `reserve`.
+    /// The first `length` slots of the smallest gap that is large enough, which leaves large gaps for
+    /// large pools. `None` without the `reserve`.
     fn take(&mut self, length: u32, reserve: u32) -> Option<u32> {
         if !self.has(length, reserve) {
             return None;

@@ -1,5 +1,5 @@
-//! One address family's rows: for each Service port its backends, the pools of those a new flow may
-//! get, and the frontends that lead to them.
+//! One address family's rows: for each Service port its backends, the pools of backends for new flows,
+//! and the frontends.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -11,58 +11,62 @@ use lb_common::hash;
 use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, Pool, ServiceId, SourceClass};
 use lb_common::source_range::SourceRange;
 
-use super::eligible::{Place, Reach, eligible, policies};
-use super::frontends::Claims;
+use super::eligible::{NodeTopology, eligible, policies};
+use super::frontends::{Claims, FrontendKind};
 use super::ids::Backends;
 use super::pools::{Member, Pools};
-use super::ports::{self, Endpoints};
+use super::service_ports::{BalancedPort, Endpoints};
 use super::source_ranges;
 use crate::maps::FamilyContents;
 use crate::model::{Affinity, Service, TrafficPolicy};
 
-/// What both families' rows are made from.
-pub(super) struct Ground<'a> {
-    pub(super) ports: Vec<ports::Port<'a>>,
+/// What the rows of both families are made from.
+pub(super) struct PlanInput<'a> {
+    pub(super) ports: Vec<BalancedPort<'a>>,
     /// The id of each of `ports`, if it has one.
     pub(super) ids: Vec<Option<ServiceId>>,
     pub(super) endpoints: Endpoints<'a>,
-    pub(super) place: Place<'a>,
+    pub(super) topology: NodeTopology<'a>,
 }
 
-/// A family's rows in the making.
-pub(super) struct Family<'a, A> {
-    ground: &'a Ground<'a>,
+/// Builds the rows of one family.
+pub(super) struct RowsBuilder<'a, A> {
+    input: &'a PlanInput<'a>,
     before: &'a FamilyContents<A>,
-    /// The pools that each Service port had.
-    had: HashMap<ServiceId, Vec<Pool>>,
+    /// The pools that each Service port has in `before`.
+    old_pools: HashMap<ServiceId, Vec<Pool>>,
     frontends: BTreeMap<Frontend<A>, FrontendRow>,
     backends: Backends<A>,
     source_ranges: BTreeSet<SourceRange<A>>,
 }
 
 /// A Service port's backends, in the order of their addresses.
-struct Behind {
+struct ServiceBackends {
     members: Vec<Member>,
-    /// Which of them a new flow may get under the traffic policy Cluster.
+    /// Indexes of those that a new flow may get under the traffic policy Cluster.
     for_cluster: Vec<usize>,
-    /// And under Local.
+    /// The same under Local.
     for_local: Vec<usize>,
 }
 
-impl<'a, A: Address> Family<'a, A> {
-    /// Begins with the rows of `before`, for a table of `capacity` backends.
-    pub(super) fn of(ground: &'a Ground<'a>, before: &'a FamilyContents<A>, capacity: u32) -> Self {
-        let mut had: HashMap<_, Vec<Pool>> = HashMap::new();
+impl<'a, A: Address> RowsBuilder<'a, A> {
+    /// Starts from the rows of `before`, with a map of `capacity` backends.
+    pub(super) fn new(
+        input: &'a PlanInput<'a>,
+        before: &'a FamilyContents<A>,
+        capacity: u32,
+    ) -> Self {
+        let mut old_pools: HashMap<_, Vec<Pool>> = HashMap::new();
         for (service, pool) in before.pools() {
-            let pools = had.entry(service).or_default();
+            let pools = old_pools.entry(service).or_default();
             if !pools.contains(&pool) {
                 pools.push(pool);
             }
         }
         Self {
-            ground,
+            input,
             before,
-            had,
+            old_pools,
             frontends: BTreeMap::new(),
             backends: Backends::of(before, capacity),
             source_ranges: BTreeSet::new(),
@@ -71,12 +75,12 @@ impl<'a, A: Address> Family<'a, A> {
 
     /// Adds the rows that `claims` need.
     pub(super) fn add(&mut self, claims: &Claims<A>, pools: &mut Pools<'_>) {
-        let mut by_port: BTreeMap<usize, Vec<(Frontend<A>, Reach)>> = BTreeMap::new();
+        let mut by_port: BTreeMap<usize, Vec<(Frontend<A>, FrontendKind)>> = BTreeMap::new();
         for (frontend, claim) in claims {
-            by_port.entry(claim.port).or_default().push((*frontend, claim.reach));
+            by_port.entry(claim.port).or_default().push((*frontend, claim.kind));
         }
         for (index, frontends) in by_port {
-            let (port, id) = (self.ground.ports.get(index), self.ground.ids.get(index));
+            let (port, id) = (self.input.ports.get(index), self.input.ids.get(index));
             if let (Some(port), Some(Some(id))) = (port, id) {
                 self.add_port(port, *id, &frontends, pools);
             }
@@ -85,24 +89,25 @@ impl<'a, A: Address> Family<'a, A> {
 
     fn add_port(
         &mut self,
-        port: &ports::Port<'_>,
+        port: &BalancedPort<'_>,
         id: ServiceId,
-        frontends: &[(Frontend<A>, Reach)],
+        frontends: &[(Frontend<A>, FrontendKind)],
         pools: &mut Pools<'_>,
     ) {
-        let behind = self.behind(port, id);
-        let mut choice = Choice {
-            behind: &behind,
-            had: self.had.get(&id).map_or(&[], Vec::as_slice),
+        let backends = self.service_backends(port, id);
+        let mut port_pools = PortPools {
+            backends: &backends,
+            old_pools: self.old_pools.get(&id).map_or(&[], Vec::as_slice),
             made: Vec::new(),
         };
         let restriction = source_ranges::restriction(port.service, id);
-        for (frontend, reach) in frontends {
-            let policies = policies(port.service, *reach);
-            let wanted = policies.map(|policy| choice.pool(policy, pools));
+        for (frontend, kind) in frontends {
+            let policies = policies(port.service, *kind);
+            let wanted = policies.map(|policy| port_pools.pool(policy, pools));
             let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
             if let Some(pools) = or_as_before(wanted, before, pools) {
-                let restriction = restriction.as_ref().filter(|_| *reach == Reach::LoadBalancer);
+                let restriction =
+                    restriction.as_ref().filter(|_| *kind == FrontendKind::LoadBalancer);
                 let flags = flags(policies, restriction.is_some());
                 let affinity = affinity(port.service);
                 let row = FrontendRow { service: id, pools, affinity, flags };
@@ -112,13 +117,13 @@ impl<'a, A: Address> Family<'a, A> {
         }
     }
 
-    /// Endpoints that take flows now or would if asked have a row, whether a pool names them or not:
-    /// so what is known of a backend does not hang on policies and hints.
-    fn behind(&mut self, port: &ports::Port<'_>, id: ServiceId) -> Behind {
+    /// Every endpoint that is ready or serving has a row, whether a pool contains it or not, so that a
+    /// backend's row does not depend on policies and hints.
+    fn service_backends(&mut self, port: &BalancedPort<'_>, id: ServiceId) -> ServiceBackends {
         let (mut endpoints, mut members) = (Vec::new(), Vec::new());
-        for (at, endpoint) in self.ground.endpoints.of_port::<A>(port) {
+        for (at, endpoint) in self.input.endpoints.of_port::<A>(port) {
             let serves = endpoint.ready || endpoint.serving;
-            let is_local = self.ground.place.has(endpoint);
+            let is_local = self.input.topology.has_endpoint(endpoint);
             let protocol = port.port.protocol;
             if serves && let Some(id) = self.backends.serve(id, at, protocol, is_local) {
                 endpoints.push(endpoint);
@@ -126,35 +131,35 @@ impl<'a, A: Address> Family<'a, A> {
             }
         }
         let mut allowed = |policy, flag| {
-            let eligible = eligible(&endpoints, policy, &self.ground.place);
+            let eligible = eligible(&endpoints, policy, &self.input.topology);
             let allowed = eligible.iter().filter_map(|index| members.get(*index));
             allowed.for_each(|member| self.backends.allow(member.id, flag));
             eligible
         };
-        Behind {
+        ServiceBackends {
             for_cluster: allowed(TrafficPolicy::Cluster, Backend::<A>::FOR_CLUSTER),
             for_local: allowed(TrafficPolicy::Local, Backend::<A>::FOR_LOCAL),
             members,
         }
     }
 
-    /// How many entries the table of backends would need, if it has not the room.
+    /// How many entries the map of backends would need, if it is full.
     pub(super) fn backends_needed(&self) -> Option<u64> {
         self.backends.needed()
     }
 
-    /// The rows, without those backends that are `free` to go.
-    pub(super) fn settle(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
+    /// The rows, without the backends in `free`.
+    pub(super) fn into_rows(self, free: &BTreeSet<BackendId>) -> FamilyContents<A> {
         FamilyContents {
             frontends: self.frontends,
-            backends: self.backends.settle(free),
+            backends: self.backends.into_rows(free),
             ip_policies: BTreeMap::new(),
             source_ranges: self.source_ranges,
         }
     }
 }
 
-/// How long a client of `service` keeps its backend, in ticks.
+/// The session affinity timeout of `service` in ticks; 0 for none.
 fn affinity(service: &Service) -> u32 {
     match service.affinity {
         Affinity::None => 0,
@@ -170,7 +175,7 @@ fn flags(policies: [TrafficPolicy; 3], is_restricted: bool) -> u32 {
     local.fold(restricted, |flags, (class, _)| flags | FrontendRow::LOCAL << class as u32)
 }
 
-/// What decides a backend's slots: on every node the same.
+/// The key from which a backend's slots follow, the same on every node.
 fn key<A: Address>((address, port): (A, Port)) -> u64 {
     match address.to_ip() {
         IpAddr::V4(ip) => hash::bytes(port.number().into(), &ip.octets()),
@@ -178,8 +183,8 @@ fn key<A: Address>((address, port): (A, Port)) -> u64 {
     }
 }
 
-/// `wanted`, and where the array had no room, what the frontend had `before`: old slots are better
-/// than none. `None` if there were none either.
+/// `wanted`, and where the slot array is full, the frontend's pool from `before`: stale slots are better
+/// than none. `None` if it had none either.
 fn or_as_before(
     wanted: [Option<Pool>; 3],
     before: Option<&FrontendRow>,
@@ -199,41 +204,42 @@ fn or_as_before(
 }
 
 /// The pools of one Service port, each set of backends once.
-struct Choice<'a> {
-    behind: &'a Behind,
-    had: &'a [Pool],
+struct PortPools<'a> {
+    backends: &'a ServiceBackends,
+    old_pools: &'a [Pool],
     made: Vec<(TrafficPolicy, Option<Pool>)>,
 }
 
-impl Choice<'_> {
-    /// The pool under `policy`, or the verdict if it is empty; `None` if there is no room for it.
+impl PortPools<'_> {
+    /// The pool under `policy`, empty with its reason if no backend is eligible; `None` if the slot array
+    /// is full.
     fn pool(&mut self, policy: TrafficPolicy, pools: &mut Pools<'_>) -> Option<Pool> {
         if let Some((_, pool)) = self.made.iter().find(|(made_for, _)| *made_for == policy) {
             return *pool;
         }
-        let chosen = self.chosen(policy);
-        let pool = match self.made.iter().find(|(other, _)| self.chosen(*other) == chosen) {
-            _ if chosen.is_empty() => Some(Pool::empty(self.verdict(policy))),
+        let eligible = self.eligible(policy);
+        let pool = match self.made.iter().find(|(other, _)| self.eligible(*other) == eligible) {
+            _ if eligible.is_empty() => Some(Pool::empty(self.empty_reason(policy))),
             Some((_, pool)) => *pool,
             None => {
-                let member = |index: &usize| self.behind.members.get(*index).copied();
-                let members: Vec<Member> = chosen.iter().filter_map(member).collect();
-                pools.pool(self.had, &members)
+                let member = |index: &usize| self.backends.members.get(*index).copied();
+                let members: Vec<Member> = eligible.iter().filter_map(member).collect();
+                pools.pool(self.old_pools, &members)
             }
         };
         self.made.push((policy, pool));
         pool
     }
 
-    fn chosen(&self, policy: TrafficPolicy) -> &[usize] {
+    fn eligible(&self, policy: TrafficPolicy) -> &[usize] {
         match policy {
-            TrafficPolicy::Cluster => &self.behind.for_cluster,
-            TrafficPolicy::Local => &self.behind.for_local,
+            TrafficPolicy::Cluster => &self.backends.for_cluster,
+            TrafficPolicy::Local => &self.backends.for_local,
         }
     }
 
-    fn verdict(&self, policy: TrafficPolicy) -> EmptyPoolReason {
-        if policy == TrafficPolicy::Local && !self.behind.for_cluster.is_empty() {
+    fn empty_reason(&self, policy: TrafficPolicy) -> EmptyPoolReason {
+        if policy == TrafficPolicy::Local && !self.backends.for_cluster.is_empty() {
             EmptyPoolReason::NoLocalEndpoint
         } else {
             EmptyPoolReason::NoEndpoint
