@@ -1,8 +1,8 @@
-//! An API server as far as a source can tell: lists in pages, watches, Events; over real
-//! connections, which it drops when it is stopped.
+//! A scripted API server: lists in pages, watches, Events, over real connections, which it closes when
+//! it is stopped.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use axum::http::{HeaderMap, Method, Response, Uri};
 use futures::stream;
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::faults::{Faults, Verb};
-use crate::store::{NODES, RANGES, Resource, SERVICES, SLICES, Selector, Store};
-use crate::stream::Watching;
+use crate::faults::Verb;
+use crate::state::{Shared, State};
+use crate::store::{NODES, RANGES, Resource, SERVICES, SLICES, Selector};
+use crate::watch_stream::WatchStream;
 
 /// A server, running or not.
 pub struct Api {
@@ -26,54 +27,24 @@ pub struct Api {
     running: Option<Running>,
 }
 
-pub struct Shared {
-    pub state: Mutex<State>,
-    /// Counts what may interest those who watch.
-    bell: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-pub struct State {
-    pub store: Store,
-    pub faults: Faults,
-    /// Method and path with query of every request.
-    pub requests: Vec<String>,
-    /// Events that were written.
-    pub events: Vec<Value>,
-    /// Watches from before are cut.
-    pub generation: u64,
-    pub open_watches: usize,
-}
-
-impl State {
-    /// Cuts all watches.
-    pub fn cut(&mut self) {
-        self.generation += 1;
-    }
-
-    pub fn count(&self, part: &str) -> usize {
-        self.requests.iter().filter(|request| request.contains(part)).count()
-    }
-}
-
 impl Api {
     /// A server that holds this node and nothing else.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { state: Mutex::default(), bell: watch::Sender::default() });
+        let shared = Arc::new(Shared::default());
         let running = Some(serve(listener, Arc::clone(&shared)));
         let api = Self { address, shared, running };
         api.change(|state| state.store.put(NODES, crate::store::node("node-1", "192.0.2.1")));
         api
     }
 
-    /// Drops every connection and takes no more.
+    /// Closes every connection and accepts no more.
     pub fn stop(&mut self) {
         self.running.take().expect("it runs").stop();
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     pub fn start_again(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap();
         self.state().open_watches = 0;
@@ -84,10 +55,10 @@ impl Api {
         self.shared.state.lock().unwrap()
     }
 
-    /// Changes something, and lets those who watch see it.
+    /// Changes something and notifies the watches.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
-        self.shared.bell.send_modify(|count| *count += 1);
+        self.shared.changed.send_modify(|count| *count += 1);
     }
 
     pub fn open_watches(&self) -> usize {
@@ -103,7 +74,7 @@ impl Drop for Api {
     }
 }
 
-/// A server on a thread of its own; with it end its connections.
+/// A server on a thread of its own; its connections end with it.
 struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
@@ -119,14 +90,14 @@ impl Running {
 fn serve(listener: TcpListener, shared: Arc<Shared>) -> Running {
     let (stop, stopped) = oneshot::channel();
     listener.set_nonblocking(true).unwrap();
-    let answer = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+    let respond = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
         let shared = Arc::clone(&shared);
-        async move { shared.answer(&method, &uri, &headers, &body) }
+        async move { shared.respond(&method, &uri, &headers, &body) }
     };
     let serving = async move {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         tokio::select! {
-            ended = axum::serve(listener, Router::new().fallback(answer)) => ended.unwrap(),
+            ended = axum::serve(listener, Router::new().fallback(respond)) => ended.unwrap(),
             _ = stopped => {}
         }
     };
@@ -161,7 +132,7 @@ impl Query {
                 "limit" => query.limit = value.parse().unwrap(),
                 "continue" => query.from = value.parse().unwrap(),
                 "allowWatchBookmarks" => assert_eq!(value, "true"),
-                other => panic!("nobody should ask for {other}"),
+                other => panic!("unexpected request for {other}"),
             }
         }
         let path: Vec<&str> = uri.path().split('/').collect();
@@ -172,7 +143,7 @@ impl Query {
 }
 
 impl Shared {
-    fn answer(
+    fn respond(
         self: &Arc<Self>,
         method: &Method,
         uri: &Uri,
@@ -193,7 +164,7 @@ impl Shared {
             return refuse(401, "Unauthorized", None);
         }
         if let Some(refusal) = state.faults.refusal(verb, uri.path()) {
-            return refuse(refusal.status, "told to refuse", refusal.retry_after);
+            return refuse(refusal.status, "refused by the test", refusal.retry_after);
         }
         match verb {
             Verb::Create => state.create(body),
@@ -219,8 +190,8 @@ impl Shared {
         is_lost: bool,
     ) -> Response<Body> {
         let until = Instant::now() + Duration::from_secs(query.seconds);
-        let watching = Watching {
-            bell: self.bell.subscribe(),
+        let watching = WatchStream {
+            changed: self.changed.subscribe(),
             shared: Arc::clone(self),
             resource,
             selector: query.selector,
@@ -261,7 +232,7 @@ impl State {
         if end < objects.len() {
             metadata["continue"] = json!(end.to_string());
         }
-        // Kind and version stand at the list alone.
+        // Items of a list have no kind and version.
         let items = objects[query.from..end].iter().cloned().map(|mut object| {
             let fields = object.as_object_mut().unwrap();
             fields.remove("kind");
@@ -282,20 +253,20 @@ fn resource(uri: &Uri) -> Resource {
         "/apis/discovery.k8s.io/v1/endpointslices" => SLICES,
         "/api/v1/nodes" => NODES,
         "/apis/networking.k8s.io/v1/servicecidrs" => RANGES,
-        other => panic!("nobody should ask for {other}"),
+        other => panic!("unexpected request for {other}"),
     }
 }
 
-/// As the API server refuses; where it is overloaded, in plain text.
+/// An error response as the API server sends it; in plain text where it is overloaded.
 fn refuse(status: u16, message: &str, retry_after: Option<u32>) -> Response<Body> {
-    let mut answer = Response::builder().status(status);
+    let mut response = Response::builder().status(status);
     if let Some(seconds) = retry_after {
-        answer = answer.header("retry-after", seconds);
-        return answer.body(Body::from(message.to_owned())).unwrap();
+        response = response.header("retry-after", seconds);
+        return response.body(Body::from(message.to_owned())).unwrap();
     }
-    let told = json!({
+    let recorder = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": "", "code": status,
     });
-    answer.body(Body::from(told.to_string())).unwrap()
+    response.body(Body::from(recorder.to_string())).unwrap()
 }

@@ -1,6 +1,6 @@
-//! What an API server can do wrong, as switches.
+//! The faults of the API server.
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     List,
@@ -8,7 +8,7 @@ pub enum Verb {
     Create,
 }
 
-/// An answer that is none, so many times.
+/// Error responses to so many requests.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub verb: Verb,
@@ -20,40 +20,40 @@ pub struct Refusal {
     pub times: u32,
 }
 
-/// How a watch's lines are sent.
+/// How a watch sends its events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Manner {
+pub enum Delivery {
     #[default]
     Properly,
-    /// The next line is cut off in the middle, and the connection with it.
+    /// The next event is cut in the middle, and the connection closed.
     CutOnce,
     /// A few bytes at a time.
     Slowly,
-    /// Each line twice, and the one before once more.
+    /// Each event twice, and the previous one once more.
     Repeatedly,
-    /// Not at all: the connection stands and says nothing.
+    /// Not at all: the connection stays open and silent.
     Never,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub refusals: Vec<Refusal>,
-    pub manner: Manner,
-    /// A watch from before the history is refused with 410 at its start, not within the stream.
+    pub delivery: Delivery,
+    /// A watch of a revision that is compacted is refused with 410 at its start, not within the stream.
     pub gone_at_start: bool,
     /// So many pages after the first are refused with 410.
     pub lost_pages: u32,
-    /// The tokens that count; any, if there are none.
+    /// The token that is accepted; any if `None`.
     pub token: Option<String>,
 }
 
 impl Faults {
-    /// The refusal that this request meets, used up by one.
+    /// The refusal for this request, counted down by one.
     pub fn refusal(&mut self, verb: Verb, path: &str) -> Option<Refusal> {
-        let meets = |refusal: &&mut Refusal| {
+        let applies = |refusal: &&mut Refusal| {
             refusal.times > 0 && refusal.verb == verb && path.ends_with(refusal.path)
         };
-        let refusal = self.refusals.iter_mut().find(meets)?;
+        let refusal = self.refusals.iter_mut().find(applies)?;
         refusal.times -= 1;
         Some(refusal.clone())
     }

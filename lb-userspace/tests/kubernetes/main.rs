@@ -1,14 +1,15 @@
-//! The API as a source, against an API server that misbehaves as told: whatever happens to it, what
-//! the source has told comes to be the truth again, and until then nothing is taken away.
+//! The Kubernetes source against a scripted API server: after any fault the source converges to the
+//! server's objects, and until then it removes nothing.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 mod api;
 mod faults;
 mod outages;
+mod recorder;
 mod reports;
+mod state;
+mod steady_state;
 mod store;
-mod stream;
-mod streams;
-mod told;
-mod usual;
+mod watch_faults;
+mod watch_stream;

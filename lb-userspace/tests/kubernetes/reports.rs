@@ -1,4 +1,4 @@
-//! What cannot be honoured in a Service, written back as an Event on it.
+//! Warnings about a Service as Events on it.
 
 use lb_userspace::model::Warning;
 use lb_userspace::source::{EventCounts, Reason};
@@ -6,22 +6,22 @@ use serde_json::json;
 
 use crate::api::Api;
 use crate::faults::{Refusal, Verb};
+use crate::recorder::{Recorder, eventually};
 use crate::store::{SERVICES, service};
-use crate::told::{Told, eventually};
 
 fn warning(about: &str) -> Warning {
     Warning { about: about.into(), text: "its port is taken: choose another".into() }
 }
 
 #[tokio::test]
-async fn a_warning_about_a_service_becomes_one_event_on_it_however_often_it_is_made() {
+async fn a_repeated_warning_about_a_service_becomes_one_event_on_it() {
     let api = Api::start();
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
-    let told = Told::by(&api).await;
+    let recorder = Recorder::start(&api).await;
     for about in ["Service default/web", "Node node-1", "Service default/web"] {
-        told.reporter.report(&warning(about));
+        recorder.reporter.report(&warning(about));
     }
-    eventually("both are written", || told.reporter.counts().written == 2).await;
+    eventually("both are written", || recorder.reporter.counts().written == 2).await;
     let state = api.state();
     let [event] = state.events.as_slice() else {
         panic!("one Event: {:?}", state.events);
@@ -39,13 +39,13 @@ async fn a_warning_about_a_service_becomes_one_event_on_it_however_often_it_is_m
 }
 
 #[tokio::test]
-async fn a_port_that_cannot_be_listened_on_is_an_event_under_kube_proxys_name() {
+async fn a_health_check_port_in_use_is_an_event_with_kube_proxys_reason() {
     let api = Api::start();
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
-    let told = Told::by(&api).await;
+    let recorder = Recorder::start(&api).await;
     let reason = Reason::FailedToStartServiceHealthcheck;
-    told.reporter.report_as(reason, &warning("Service default/web"));
-    eventually("it is written", || told.reporter.counts().written == 1).await;
+    recorder.reporter.report_as(reason, &warning("Service default/web"));
+    eventually("it is written", || recorder.reporter.counts().written == 1).await;
     let state = api.state();
     let event = &state.events[0];
     assert_eq!(event["reason"], "FailedToStartServiceHealthcheck");
@@ -54,7 +54,7 @@ async fn a_port_that_cannot_be_listened_on_is_an_event_under_kube_proxys_name() 
 }
 
 #[tokio::test]
-async fn events_that_are_refused_are_counted_and_disturb_nothing() {
+async fn refused_events_are_counted_and_disturb_nothing() {
     let api = Api::start();
     api.change(|state| {
         state.store.put(SERVICES, service("web", "10.96.0.1"));
@@ -67,23 +67,23 @@ async fn events_that_are_refused_are_counted_and_disturb_nothing() {
         };
         state.faults.refusals.push(refusal);
     });
-    let mut told = Told::by(&api).await;
-    told.reporter.report(&warning("Service default/web"));
-    eventually("it is counted", || told.reporter.counts().failed == 1).await;
-    told.reporter.report(&warning("Service default/web"));
+    let mut recorder = Recorder::start(&api).await;
+    recorder.reporter.report(&warning("Service default/web"));
+    eventually("it is counted", || recorder.reporter.counts().failed == 1).await;
+    recorder.reporter.report(&warning("Service default/web"));
     eventually("the next is written", || {
-        told.reporter.counts() == EventCounts { written: 1, failed: 1, dropped: 0 }
+        recorder.reporter.counts() == EventCounts { written: 1, failed: 1, dropped: 0 }
     })
     .await;
-    told.until_true(&api).await;
+    recorder.until_synced(&api).await;
 }
 
 #[tokio::test]
-async fn a_flood_of_warnings_is_cut_off_not_waited_for() {
+async fn a_flood_of_warnings_is_dropped_without_waiting() {
     let api = Api::start();
-    let told = Told::by(&api).await;
+    let recorder = Recorder::start(&api).await;
     for _ in 0..1000 {
-        told.reporter.report(&warning("Service default/none"));
+        recorder.reporter.report(&warning("Service default/none"));
     }
-    assert!(told.reporter.counts().dropped >= 700);
+    assert!(recorder.reporter.counts().dropped >= 700);
 }

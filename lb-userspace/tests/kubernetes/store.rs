@@ -1,4 +1,4 @@
-//! What an API server remembers: objects, one revision over all of them, and what happened.
+//! The storage of the API server: objects, one revision over all of them, and their history.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub const RANGES: Resource = "servicecidrs";
 /// Namespace and name.
 pub type Key = (String, String);
 
-/// Something that happened to an object.
+/// A change of an object.
 #[derive(Clone, Debug)]
-pub struct Happening {
+pub struct HistoryEntry {
     pub revision: u64,
     pub resource: Resource,
     pub before: Option<Value>,
@@ -28,8 +28,8 @@ pub struct Happening {
 pub struct Store {
     pub revision: u64,
     objects: BTreeMap<(Resource, Key), Value>,
-    pub history: Vec<Happening>,
-    /// What happened up to here is forgotten.
+    pub history: Vec<HistoryEntry>,
+    /// The history up to this revision is gone.
     pub compacted: u64,
 }
 
@@ -45,7 +45,7 @@ impl Store {
         object["metadata"]["uid"] = uid;
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         self.objects.insert((resource, key), object.clone());
-        self.happened(resource, before, Some(object));
+        self.record(resource, before, Some(object));
     }
 
     /// Deletes an object, which is in the namespace `default` if its kind has any.
@@ -54,12 +54,12 @@ impl Store {
         let key = (namespace.to_owned(), name.to_owned());
         let before = self.objects.remove(&(resource, key)).expect("it is there");
         self.revision += 1;
-        self.happened(resource, Some(before), None);
+        self.record(resource, Some(before), None);
     }
 
-    fn happened(&mut self, resource: Resource, before: Option<Value>, after: Option<Value>) {
+    fn record(&mut self, resource: Resource, before: Option<Value>, after: Option<Value>) {
         let revision = self.revision;
-        self.history.push(Happening { revision, resource, before, after });
+        self.history.push(HistoryEntry { revision, resource, before, after });
     }
 
     /// All objects of a resource that are selected, in the order of their keys.
@@ -67,41 +67,41 @@ impl Store {
         let of_resource = self.objects.iter().filter(|((of, _), _)| *of == resource);
         of_resource
             .map(|(_, object)| object)
-            .filter(|object| selector.takes(object))
+            .filter(|object| selector.matches(object))
             .cloned()
             .collect()
     }
 
-    /// Forgets what happened so far.
+    /// Drops the history.
     pub fn compact(&mut self) {
         self.history.clear();
         self.compacted = self.revision;
     }
 
-    /// The lines of a watch that has seen everything up to `revision`.
+    /// The events of a watch after `revision`.
     pub fn since(
         &self,
         resource: Resource,
         selector: &Selector,
         revision: u64,
     ) -> Vec<(u64, Value)> {
-        let happenings =
+        let entries =
             self.history.iter().filter(|h| h.resource == resource && h.revision > revision);
-        happenings.filter_map(|h| Some((h.revision, line(h, selector)?))).collect()
+        entries.filter_map(|h| Some((h.revision, watch_event(h, selector)?))).collect()
     }
 }
 
-/// A change of labels looks like an addition or a removal to whoever selects by them; a removal
-/// bears its own revision.
-fn line(happening: &Happening, selector: &Selector) -> Option<Value> {
-    let taken = |object: &Option<Value>| object.clone().filter(|object| selector.takes(object));
-    let (kind, mut object) = match (taken(&happening.before), taken(&happening.after)) {
+/// The watch event of a change. A change of labels is an addition or a removal for a watch that selects
+/// by them; a removal has a revision of its own.
+fn watch_event(entry: &HistoryEntry, selector: &Selector) -> Option<Value> {
+    let taken = |object: &Option<Value>| object.clone().filter(|object| selector.matches(object));
+    let (kind, mut object) = match (taken(&entry.before), taken(&entry.after)) {
         (None, Some(after)) => ("ADDED", after),
         (Some(_), Some(after)) => ("MODIFIED", after),
         (Some(before), None) => ("DELETED", before),
         (None, None) => return None,
     };
-    object["metadata"]["resourceVersion"] = json!(happening.revision.to_string());
+    object["metadata"]["resourceVersion"] = json!(entry.revision.to_string());
     Some(json!({"type": kind, "object": object}))
 }
 
@@ -115,7 +115,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    fn takes(&self, object: &Value) -> bool {
+    fn matches(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
         let is = |field, wanted: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| metadata[field] == json!(wanted))

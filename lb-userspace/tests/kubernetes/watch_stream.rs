@@ -1,4 +1,4 @@
-//! A watch's stream, well or badly sent.
+//! The stream of one watch, with the faults of the server.
 
 use std::sync::Arc;
 
@@ -7,28 +7,28 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::Shared;
-use crate::faults::Manner;
+use crate::faults::Delivery;
+use crate::state::Shared;
 use crate::store::{Resource, Selector};
 
 /// One watch's stream.
-pub struct Watching {
+pub struct WatchStream {
     pub shared: Arc<Shared>,
-    pub bell: watch::Receiver<u64>,
+    pub changed: watch::Receiver<u64>,
     pub resource: Resource,
     pub selector: Selector,
     pub generation: u64,
-    /// The history it asks for is gone.
+    /// The history that it needs is gone.
     pub is_lost: bool,
     pub until: Instant,
     pub sent: u64,
-    /// Bytes that are on their way.
+    /// Bytes to send.
     pub pending: Vec<u8>,
     pub last: Option<Vec<u8>>,
 }
 
-impl Watching {
-    /// The next bytes; `None` where the stream ends as it should.
+impl WatchStream {
+    /// The next bytes; `None` at a regular end.
     pub async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
         loop {
             if !self.pending.is_empty() {
@@ -38,15 +38,15 @@ impl Watching {
             if let Some(chunk) = self.ready() {
                 return chunk;
             }
-            if timeout_at(self.until, self.bell.changed()).await.is_err() {
+            if timeout_at(self.until, self.changed.changed()).await.is_err() {
                 return self.last_bookmark();
             }
         }
     }
 
-    /// What is to be sent now: nothing yet, the end, or bytes.
+    /// What to send now: nothing yet (`None`), the end, or bytes.
     fn ready(&mut self) -> Option<Option<Result<Bytes, CutOff>>> {
-        self.bell.mark_unchanged();
+        self.changed.mark_unchanged();
         let mut state = self.shared.state.lock().unwrap();
         if state.generation != self.generation {
             return Some(Some(Err(CutOff)));
@@ -60,31 +60,31 @@ impl Watching {
             }});
             return Some(Some(Ok(format!("{error}\n").into())));
         }
-        let manner = state.faults.manner;
-        if manner == Manner::Never {
+        let delivery = state.faults.delivery;
+        if delivery == Delivery::Never {
             return None;
         }
         let lines = state.store.since(self.resource, &self.selector, self.sent);
         let (revision, line) = lines.into_iter().next()?;
         let mut line = format!("{line}\n").into_bytes();
-        if manner == Manner::CutOnce {
-            state.faults.manner = Manner::Properly;
+        if delivery == Delivery::CutOnce {
+            state.faults.delivery = Delivery::Properly;
             state.generation += 1;
             line.truncate(line.len() / 2);
             return Some(Some(Ok(line.into())));
         }
         self.sent = revision;
         let before = self.last.replace(line.clone());
-        match manner {
-            Manner::Slowly => {
+        match delivery {
+            Delivery::Slowly => {
                 self.pending = line;
                 Some(Some(Ok(Bytes::new())))
             }
-            Manner::Repeatedly => {
+            Delivery::Repeatedly => {
                 let lines = [line.clone(), line, before.unwrap_or_default()].concat();
                 Some(Some(Ok(lines.into())))
             }
-            Manner::Properly | Manner::CutOnce | Manner::Never => Some(Some(Ok(line.into()))),
+            Delivery::Properly | Delivery::CutOnce | Delivery::Never => Some(Some(Ok(line.into()))),
         }
     }
 
@@ -102,14 +102,14 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for WatchStream {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock().unwrap();
         state.open_watches = state.open_watches.saturating_sub(1);
     }
 }
 
-/// The connection ends in the middle.
+/// The connection is cut.
 #[derive(Debug, thiserror::Error)]
 #[error("cut off")]
 pub struct CutOff;

@@ -1,4 +1,4 @@
-//! A source that watches a server, and all that it has told.
+//! A running source and a record of its events.
 
 use std::time::Duration;
 
@@ -14,21 +14,23 @@ use tokio::time::timeout;
 use crate::api::Api;
 use crate::store::{NODES, RANGES, SERVICES, SLICES, Selector};
 
-/// How long anything may take.
+/// How long a test waits for anything.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-pub struct Told {
+pub struct Recorder {
     events: Receiver<SourceEvent>,
     pub reporter: Reporter,
     pub cluster: Cluster,
+    /// Every change so far.
     pub changes: Vec<Change>,
+    /// The warnings that hold now.
     pub warnings: Vec<SourceWarning>,
-    /// All warnings there ever were.
-    pub complaints: Vec<String>,
+    /// Every warning so far.
+    pub all_warnings: Vec<String>,
     directory: TempDir,
 }
 
-/// Short times, so that tests are.
+/// Short timeouts, for short tests.
 pub fn short_timeouts() -> Timeouts {
     Timeouts {
         response: Duration::from_secs(5),
@@ -39,12 +41,12 @@ pub fn short_timeouts() -> Timeouts {
     }
 }
 
-impl Told {
-    pub async fn by(api: &Api) -> Self {
-        Self::with(api, short_timeouts()).await
+impl Recorder {
+    pub async fn start(api: &Api) -> Self {
+        Self::with_timeouts(api, short_timeouts()).await
     }
 
-    pub async fn with(api: &Api, timeouts: Timeouts) -> Self {
+    pub async fn with_timeouts(api: &Api, timeouts: Timeouts) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_kubeconfig(&directory, api, "first");
         let path = directory.path().join("kubeconfig");
@@ -60,39 +62,39 @@ impl Told {
             cluster: Cluster::default(),
             changes: Vec::new(),
             warnings: Vec::new(),
-            complaints: Vec::new(),
+            all_warnings: Vec::new(),
             directory,
         }
     }
 
-    /// From now on the kubeconfig has this token.
+    /// Writes this token into the kubeconfig.
     pub fn renew_token(&self, api: &Api, token: &str) {
         write_kubeconfig(&self.directory, api, token);
     }
 
-    /// Listens until something holds.
+    /// Receives events until a condition holds.
     pub async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let listening = async {
+        let receiving = async {
             while !holds(self) {
-                self.hear().await;
+                self.receive().await;
             }
         };
-        if timeout(DEADLINE, listening).await.is_err() {
-            panic!("never: {what}; told {:#?}, warnings {:?}", self.cluster, self.warnings);
+        if timeout(DEADLINE, receiving).await.is_err() {
+            panic!("timed out: {what}; cluster {:#?}, warnings {:?}", self.cluster, self.warnings);
         }
     }
 
-    /// Listens until what was told is what the server holds, and nothing is wrong any more.
-    pub async fn until_true(&mut self, api: &Api) {
-        let truth = truth(api);
-        self.until("what was told is the truth", |told| {
-            told.cluster == truth && told.warnings.is_empty()
+    /// Receives events until the cluster equals the server's objects and there are no warnings.
+    pub async fn until_synced(&mut self, api: &Api) {
+        let expected = objects_of(api);
+        self.until("the source has synced", |recorder| {
+            recorder.cluster == expected && recorder.warnings.is_empty()
         })
         .await;
     }
 
-    async fn hear(&mut self) {
-        match self.events.recv().await.expect("the source never ends") {
+    async fn receive(&mut self) {
+        match self.events.recv().await.expect("the source runs for ever") {
             SourceEvent::Changes(changes) => {
                 for change in changes {
                     self.changes.push(change.clone());
@@ -100,13 +102,13 @@ impl Told {
                 }
             }
             SourceEvent::Warnings(warnings) => {
-                self.complaints.extend(warnings.iter().map(ToString::to_string));
+                self.all_warnings.extend(warnings.iter().map(ToString::to_string));
                 self.warnings = warnings;
             }
         }
     }
 
-    /// How many objects were ever taken away.
+    /// How many objects were removed so far.
     pub fn removals(&self) -> usize {
         let is_removal = |change: &&Change| {
             matches!(
@@ -120,12 +122,12 @@ impl Told {
         self.changes.iter().filter(is_removal).count()
     }
 
-    pub fn has_complained(&self, of: &str) -> bool {
-        self.complaints.iter().any(|complaint| complaint.contains(of))
+    pub fn has_warned_of(&self, text: &str) -> bool {
+        self.all_warnings.iter().any(|warning| warning.contains(text))
     }
 }
 
-/// Lets something come about that no event tells of.
+/// Waits for a condition that no event announces.
 pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
@@ -133,12 +135,12 @@ pub async fn eventually(what: &str, holds: impl Fn() -> bool) {
         }
     };
     if timeout(DEADLINE, waiting).await.is_err() {
-        panic!("never: {what}");
+        panic!("timed out: {what}");
     }
 }
 
-/// What the server holds and proxies see, as manifests would tell it.
-pub fn truth(api: &Api) -> Cluster {
+/// The server's objects that are for proxies, as read from a manifest.
+pub fn objects_of(api: &Api) -> Cluster {
     let without = |label: &str| Selector { without: Some(label.into()), ..Selector::default() };
     let this_node = Selector { name: Some("node-1".into()), ..Selector::default() };
     let state = api.state();
@@ -149,7 +151,7 @@ pub fn truth(api: &Api) -> Cluster {
     let ranges = state.store.objects(RANGES, &Selector::default());
     let items = [services, slices, nodes, ranges].concat();
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("truth.json");
+    let file = directory.path().join("objects.json");
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     std::fs::write(&file, list.to_string()).unwrap();
     let (_, events) = Manifests::open(&[file]).unwrap().read();
@@ -168,10 +170,10 @@ fn write_kubeconfig(directory: &TempDir, api: &Api, token: &str) {
     let text = format!(
         "apiVersion: v1
 kind: Config
-current-context: here
-clusters: [{{name: here, cluster: {{server: 'http://{}'}}}}]
+current-context: test
+clusters: [{{name: test, cluster: {{server: 'http://{}'}}}}]
 users: [{{name: weir, user: {{token: {token}}}}}]
-contexts: [{{name: here, context: {{cluster: here, user: weir}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: weir}}}}]
 ",
         api.address
     );

@@ -1,4 +1,4 @@
-//! Days on which nothing goes wrong.
+//! A server without faults.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use lb_userspace::source::Timeouts;
 
 use crate::api::Api;
 use crate::faults::{Refusal, Verb};
+use crate::recorder::{Recorder, short_timeouts};
 use crate::store::{NODES, RANGES, SERVICES, SLICES, labelled, node, range, service, slice};
-use crate::told::{Told, short_timeouts};
 
 #[tokio::test]
-async fn everything_is_told_in_pages_and_synced_comes_last() {
+async fn objects_are_listed_in_pages_and_synced_comes_last() {
     let api = Api::start();
     api.change(|state| {
         for number in 0..1203 {
@@ -21,21 +21,21 @@ async fn everything_is_told_in_pages_and_synced_comes_last() {
         }
         state.store.put(SLICES, slice("web-1-a", "web-1", "10.244.1.1"));
     });
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
-    assert_eq!(told.cluster.services.len(), 1203);
-    let synced = told.changes.iter().position(|change| *change == Change::Synced);
-    assert_eq!(synced, Some(told.changes.len() - 1));
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.cluster.services.len(), 1203);
+    let synced = recorder.changes.iter().position(|change| *change == Change::Synced);
+    assert_eq!(synced, Some(recorder.changes.len() - 1));
     assert_eq!(api.state().count("/api/v1/services?&limit=500&continue="), 0);
-    let pages = |state: &crate::api::State| {
+    let pages = |state: &crate::state::State| {
         state.requests.iter().filter(|r| r.contains("services?") && r.contains("continue=")).count()
     };
     assert_eq!(pages(&api.state()), 2);
-    assert_eq!(told.complaints, [""; 0]);
+    assert_eq!(recorder.all_warnings, [""; 0]);
 }
 
 #[tokio::test]
-async fn what_another_proxy_serves_and_what_is_headless_and_other_nodes_are_not_told() {
+async fn services_of_another_proxy_headless_slices_and_other_nodes_are_ignored() {
     let api = Api::start();
     api.change(|state| {
         let other =
@@ -46,51 +46,50 @@ async fn what_another_proxy_serves_and_what_is_headless_and_other_nodes_are_not_
         state.store.put(SLICES, headless);
         state.store.put(NODES, node("node-2", "192.0.2.2"));
     });
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
-    assert!(told.cluster.services.is_empty() && told.cluster.slices.is_empty());
-    assert_eq!(told.cluster.nodes.keys().collect::<Vec<_>>(), ["node-1"]);
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
+    assert!(recorder.cluster.services.is_empty() && recorder.cluster.slices.is_empty());
+    assert_eq!(recorder.cluster.nodes.keys().collect::<Vec<_>>(), ["node-1"]);
 }
 
 #[tokio::test]
-async fn every_change_is_told_in_any_order_of_kinds() {
+async fn every_change_is_seen_in_any_order_of_kinds() {
     let api = Api::start();
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
     // The slice comes before its Service.
     api.change(|state| state.store.put(SLICES, slice("web-a", "web", "10.244.1.1")));
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
-    told.until_true(&api).await;
-    assert_eq!(told.cluster.slices.len(), 1);
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.cluster.slices.len(), 1);
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.2")));
     api.change(|state| state.store.put(NODES, node("node-1", "192.0.2.7")));
-    told.until_true(&api).await;
+    recorder.until_synced(&api).await;
     api.change(|state| state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"])));
-    told.until_true(&api).await;
-    assert_eq!(told.cluster.service_cidrs.len(), 1);
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.cluster.service_cidrs.len(), 1);
     api.change(|state| state.store.delete(SERVICES, "web"));
     api.change(|state| state.store.delete(RANGES, "kubernetes"));
-    told.until_true(&api).await;
-    assert!(told.cluster.services.is_empty() && told.cluster.service_cidrs.is_empty());
+    recorder.until_synced(&api).await;
+    assert!(recorder.cluster.services.is_empty() && recorder.cluster.service_cidrs.is_empty());
 }
 
 #[tokio::test]
-async fn a_label_that_claims_a_service_for_another_proxy_removes_it_and_its_removal_brings_it_back()
-{
+async fn a_service_is_removed_while_it_has_the_label_of_another_proxy() {
     let api = Api::start();
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
     let claimed = labelled(service("web", "10.96.0.1"), "service.kubernetes.io/service-proxy-name");
     api.change(|state| state.store.put(SERVICES, claimed));
-    told.until_true(&api).await;
-    assert!(told.cluster.services.is_empty());
+    recorder.until_synced(&api).await;
+    assert!(recorder.cluster.services.is_empty());
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.1")));
-    told.until_true(&api).await;
-    assert_eq!(told.cluster.services.len(), 1);
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.cluster.services.len(), 1);
 }
 
-/// A server that answers every question about ServiceCIDRs with this status.
+/// A server that responds to every request for ServiceCIDRs with this status.
 fn without_ranges(status: u16) -> Api {
     let api = Api::start();
     api.change(|state| {
@@ -106,61 +105,62 @@ fn refuse_ranges(status: u16) -> Refusal {
 }
 
 #[tokio::test]
-async fn a_server_that_has_no_service_cidrs_yet_is_not_asked_for_them_again_and_nothing_is_wrong() {
+async fn an_api_without_service_cidrs_is_not_a_warning_and_is_not_asked_again() {
     let api = without_ranges(404);
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
-    assert!(told.cluster.synced && told.cluster.service_cidrs.is_empty());
-    assert_eq!(told.complaints, [""; 0]);
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
+    assert!(recorder.cluster.synced && recorder.cluster.service_cidrs.is_empty());
+    assert_eq!(recorder.all_warnings, [""; 0]);
     api.change(|state| state.store.put(SERVICES, service("web", "10.96.0.2")));
-    told.until_true(&api).await;
+    recorder.until_synced(&api).await;
     assert_eq!(api.state().count("servicecidrs"), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_has_service_cidrs_one_day_is_noticed() {
+async fn service_cidrs_are_read_once_the_api_has_them() {
     let api = without_ranges(404);
     let timeouts = Timeouts { watch: Duration::from_secs(1), ..short_timeouts() };
-    let mut told = Told::with(&api, timeouts).await;
-    told.until_true(&api).await;
+    let mut recorder = Recorder::with_timeouts(&api, timeouts).await;
+    recorder.until_synced(&api).await;
     api.change(|state| {
         state.faults.refusals.clear();
         state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12", "fd00:96::/112"]));
     });
-    told.until_true(&api).await;
-    assert_eq!(told.cluster.service_cidrs["kubernetes"].len(), 2);
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.cluster.service_cidrs["kubernetes"].len(), 2);
 }
 
 #[tokio::test]
-async fn service_cidrs_are_gone_once_the_server_no_longer_knows_such_objects() {
+async fn service_cidrs_are_removed_once_the_api_no_longer_has_them() {
     let api = Api::start();
     api.change(|state| state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"])));
-    let mut told = Told::by(&api).await;
-    told.until_true(&api).await;
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until_synced(&api).await;
     api.change(|state| {
         state.store.delete(RANGES, "kubernetes");
         state.store.compact();
         state.faults.refusals.push(refuse_ranges(404));
         state.cut();
     });
-    told.until_true(&api).await;
-    assert!(told.cluster.service_cidrs.is_empty());
-    assert_eq!(told.complaints, [""; 0]);
+    recorder.until_synced(&api).await;
+    assert!(recorder.cluster.service_cidrs.is_empty());
+    assert_eq!(recorder.all_warnings, [""; 0]);
 }
 
 #[tokio::test]
-async fn service_cidrs_that_weir_may_not_see_hold_nothing_up_but_are_a_warning() {
+async fn forbidden_service_cidrs_are_a_warning_and_delay_nothing() {
     let api = without_ranges(403);
-    let mut told = Told::by(&api).await;
-    told.until("all else is told", |told| told.cluster.synced).await;
-    assert_eq!(told.cluster.services.len(), 1);
-    told.until("the refusal is told", |told| {
-        told.has_complained("no response about ServiceCIDRs since")
-    })
-    .await;
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until("all other kinds are listed", |recorder| recorder.cluster.synced).await;
+    assert_eq!(recorder.cluster.services.len(), 1);
+    recorder
+        .until("the refusal is a warning", |recorder| {
+            recorder.has_warned_of("no response about ServiceCIDRs since")
+        })
+        .await;
     api.change(|state| {
         state.faults.refusals.clear();
         state.store.put(RANGES, range("kubernetes", &["10.96.0.0/12"]));
     });
-    told.until_true(&api).await;
+    recorder.until_synced(&api).await;
 }
