@@ -1,37 +1,37 @@
-//! Every file of `scenarios/` is a promise: objects in; warnings, contents and packets out. A folder
-//! is a section of the rules that `docs/rules.md` lists.
+//! Every file of `scenarios/` is a test: objects in; warnings, contents and packets out. A folder is a
+//! section of the rules in `docs/rules.md`.
 //!
 //! A file begins with the sentence it proves. Its sections, in any order and number:
 //!
-//! - `-- cluster.yaml --`: the objects there are from now on, read by the real source. The agent
-//!   then plans and writes to maps of which one write in ten fails, until nothing is left to write;
-//!   an agent that starts on what the maps then hold must have nothing to write either.
-//! - `-- settings --`: sizes of tables and such, before the first objects; see [`stage`].
-//! - `-- sweep --`: the connection tables are swept.
+//! - `-- cluster.yaml --`: the objects from now on, read by the real source. The agent plans and writes to
+//!   maps of which one write in ten fails, until nothing is left to write; an agent that starts on
+//!   these maps must have nothing to write either.
+//! - `-- settings --`: sizes of maps and other settings, before the first objects; see [`fixture`].
+//! - `-- conntrack gc --`: garbage collection of the conntrack tables.
 //! - `-- wait 10 seconds --`: time passes.
-//! - `-- addresses of eth0 --`: the addresses that the network device has from now on, a line each.
-//! - `-- warnings --`, `-- contents --`, `-- packets --`: what comes of it. With `UPDATE_EXPECT=1`
+//! - `-- addresses of eth0 --`: the addresses of the network device from now on, a line each.
+//! - `-- warnings --`, `-- contents --`, `-- packets --`: the results. With `UPDATE_EXPECT=1`
 //!   they are rewritten instead of compared.
-//! - `-- health checks --`: what load balancers may ask this node, and the number of ready endpoints
-//!   here that it is answered by; rewritten as the above.
+//! - `-- health checks --`: the health checks of this node, with the number of ready local endpoints;
+//!   rewritten in the same way.
 //!
-//! A section's name may go on after a blank, as in `-- contents (after the edit) --`. Lines of
+//! A section's name may be followed by more words, as in `-- contents (after the edit) --`. Lines of
 //! `packets` are read up to ` = `; see [`packets`].
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod fixture;
 mod packets;
 mod rules;
-mod stage;
 mod walk;
 
 use std::fmt::Write;
 use std::path::Path;
 
-use stage::Stage;
+use fixture::Fixture;
 
 #[test]
-fn every_scenario_is_as_its_file_says() {
+fn every_scenario_has_the_results_in_its_file() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let files = rules::files(&directory);
     let seed = seed();
@@ -40,7 +40,7 @@ fn every_scenario_is_as_its_file_says() {
     assert!(wrong.is_empty(), "with WEIR_SEED={seed}:\n{}", wrong.join("\n"));
 }
 
-/// Another one every time, unless one is asked for.
+/// A new seed for each run, unless `WEIR_SEED` is set.
 fn seed() -> u64 {
     match std::env::var("WEIR_SEED") {
         Ok(seed) => seed.parse().expect("WEIR_SEED is a number"),
@@ -50,7 +50,7 @@ fn seed() -> u64 {
 
 fn check(file: &Path, seed: u64) -> Result<(), String> {
     let before = std::fs::read_to_string(file).unwrap();
-    let after = played(&before, seed);
+    let after = run(&before, seed);
     if before == after {
         Ok(())
     } else if std::env::var_os("UPDATE_EXPECT").is_some() {
@@ -58,40 +58,37 @@ fn check(file: &Path, seed: u64) -> Result<(), String> {
         Ok(())
     } else {
         let name = file.display();
-        Err(format!(
-            "{name} (UPDATE_EXPECT=1 takes over what is new):\n{}",
-            changes(&before, &after)
-        ))
+        Err(format!("{name} (UPDATE_EXPECT=1 rewrites it):\n{}", changes(&before, &after)))
     }
 }
 
-/// The scenario as it turns out.
-fn played(scenario: &str, seed: u64) -> String {
-    let mut stage = Stage::new(seed);
-    let mut played = String::new();
+/// The scenario with its results.
+fn run(scenario: &str, seed: u64) -> String {
+    let mut fixture = Fixture::new(seed);
+    let mut result = String::new();
     for Section { head, body } in sections(scenario) {
         let name = head.trim_matches(['-', ' ', '\n']);
         let (what, rest) = name.split_once(' ').unwrap_or((name, ""));
         let body = match what {
-            "settings" => stage.set(body),
-            "cluster.yaml" => stage.objects(body),
-            "sweep" => stage.sweep(),
-            "wait" => stage.wait(rest),
-            "addresses" => stage.addresses(body),
-            "health" => Some(stage.health_checks()),
-            "warnings" => Some(stage.warnings()),
-            "contents" => Some(stage.contents()),
-            "packets" => Some(packets::played(&mut stage, body)),
+            "settings" => fixture.set(body),
+            "cluster.yaml" => fixture.objects(body),
+            "conntrack" => fixture.collect_garbage(),
+            "wait" => fixture.wait(rest),
+            "addresses" => fixture.addresses(body),
+            "health" => Some(fixture.health_checks()),
+            "warnings" => Some(fixture.warnings()),
+            "contents" => Some(fixture.contents()),
+            "packets" => Some(packets::run(&mut fixture, body)),
             _ if head.is_empty() => None,
             _ => panic!("a section called {name:?}"),
         }
         .map_or_else(|| body.to_owned(), |now| with_ending_of(body, now));
-        write!(played, "{head}{body}").unwrap();
+        write!(result, "{head}{body}").unwrap();
     }
-    played
+    result
 }
 
-/// A blank line at a section's end is the writer's.
+/// Keeps the blank line at the end of a section.
 fn with_ending_of(body: &str, mut now: String) -> String {
     if body.ends_with("\n\n") {
         now.push('\n');
@@ -121,9 +118,9 @@ fn sections(text: &str) -> Vec<Section<'_>> {
 
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split_inclusive('\n').scan(0, |offset, line| {
-        let here = *offset;
+        let start = *offset;
         *offset += line.len();
-        Some((here, line))
+        Some((start, line))
     })
 }
 

@@ -1,6 +1,5 @@
-//! The cells of the matrix: who dials what of which Service, and who may answer. All Services live in
-//! one cluster and on one node, the place of the packet cases ([`lab`]), so that the kernel tests can
-//! send the same packets.
+//! The cells of the matrix: client, frontend and endpoints. All Services are in one cluster and on one
+//! node, that of the packet cases ([`topology`]), so that the kernel tests can send the same packets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +16,13 @@ use lb_userspace::model::{
 };
 use lb_userspace::plan::{NodePortAddresses, Settings, plan};
 
-/// Where the endpoints of a Service are.
+/// The endpoints of a Service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Endpoints {
     Local,
     Remote,
     Both,
-    /// Here and elsewhere, all on their way out.
+    /// Local and remote, all terminating.
     Terminating,
     None,
 }
@@ -41,16 +40,16 @@ impl Endpoints {
     }
 }
 
-/// What is dialled.
+/// What the frontend's address is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UdpConnected {
+pub enum FrontendKind {
     ClusterIp,
     NodePort,
     Vip,
     ExternalIp,
 }
 
-impl UdpConnected {
+impl FrontendKind {
     const ALL: [Self; 4] = [Self::ClusterIp, Self::NodePort, Self::Vip, Self::ExternalIp];
 }
 
@@ -58,7 +57,7 @@ impl UdpConnected {
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
     pub class: SourceClass,
-    pub dialled: UdpConnected,
+    pub frontend: FrontendKind,
     pub policy: TrafficPolicy,
     pub endpoints: Endpoints,
     pub family: Family,
@@ -74,11 +73,11 @@ pub fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for (policy, endpoints) in services() {
         for class in SourceClass::ALL {
-            for dialled in UdpConnected::ALL {
+            for frontend in FrontendKind::ALL {
                 for family in Family::ALL {
                     cells.extend(PROTOCOLS.map(|protocol| Cell {
                         class,
-                        dialled,
+                        frontend,
                         policy,
                         endpoints,
                         family,
@@ -96,25 +95,25 @@ fn services() -> impl Iterator<Item = (TrafficPolicy, Endpoints)> {
 }
 
 impl Cell {
-    /// Who sends the `flow`th flow of the `number`th cell.
+    /// The source of the `flow`th flow of the `number`th cell.
     pub fn source(&self, number: u16, flow: u16) -> SocketAddr {
         let port = 30_000 + number * FLOWS + flow;
-        let lab = Topology { family: self.family };
+        let topology = Topology { family: self.family };
         match self.class {
-            SourceClass::Pod => lab.client_pod(port),
-            SourceClass::Network => lab.client(port),
-            SourceClass::Host => lab.node(port),
+            SourceClass::Pod => topology.client_pod(port),
+            SourceClass::Network => topology.client(port),
+            SourceClass::Host => topology.node(port),
         }
     }
 
-    /// What it is sent to.
+    /// The destination of its flows.
     pub fn destination(&self) -> SocketAddr {
         let number = self.service();
-        match self.dialled {
-            UdpConnected::ClusterIp => SocketAddr::new(cluster_ip(self.family, number), PORT),
-            UdpConnected::NodePort => Topology { family: self.family }.node(node_port(number)),
-            UdpConnected::Vip => SocketAddr::new(vip(self.family, number), PORT),
-            UdpConnected::ExternalIp => SocketAddr::new(external_ip(self.family, number), PORT),
+        match self.frontend {
+            FrontendKind::ClusterIp => SocketAddr::new(cluster_ip(self.family, number), PORT),
+            FrontendKind::NodePort => Topology { family: self.family }.node(node_port(number)),
+            FrontendKind::Vip => SocketAddr::new(vip(self.family, number), PORT),
+            FrontendKind::ExternalIp => SocketAddr::new(external_ip(self.family, number), PORT),
         }
     }
 
@@ -124,7 +123,7 @@ impl Cell {
     }
 }
 
-/// Flows that are begun in each cell.
+/// Flows per cell.
 pub const FLOWS: u16 = 16;
 
 fn cluster_ip(family: Family, number: u8) -> IpAddr {
@@ -168,8 +167,8 @@ pub fn contents(device: u32) -> Contents {
         mtu: 0,
         xdp_sends: true,
     };
-    let here = LocalNode { name: "here".to_owned(), devices: vec![net0] };
-    plan(&cluster, &here, &settings(), &Contents::default(), &BackendSet::default()).contents
+    let local_node = LocalNode { name: "node-1".to_owned(), devices: vec![net0] };
+    plan(&cluster, &local_node, &settings(), &Contents::default(), &BackendSet::default()).contents
 }
 
 fn service(number: u8, policy: TrafficPolicy) -> Service {
@@ -205,7 +204,7 @@ fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice 
         ready: !is_terminating,
         serving: true,
         terminating: is_terminating,
-        node: Some(if *pod == Pod::Local { "here" } else { "elsewhere" }.to_owned()),
+        node: Some(if *pod == Pod::Local { "node-1" } else { "node-2" }.to_owned()),
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
     };

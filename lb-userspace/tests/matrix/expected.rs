@@ -1,4 +1,4 @@
-//! What is to become of a cell's flows, by Kubernetes' rules alone.
+//! The expected results of a cell, by Kubernetes' rules.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -8,11 +8,11 @@ use lb_common::service::SourceClass;
 use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_userspace::model::TrafficPolicy;
 
-use crate::cells::{Cell, UdpConnected};
+use crate::cells::{Cell, FrontendKind};
 
 impl Cell {
-    /// How its flows end: at which pods, or why not. The node's processes and pods are inside the
-    /// cluster, so that for them Local means something at the cluster IP alone.
+    /// The pods that its flows may reach, or the outcome. The node's processes and pods are inside the
+    /// cluster, so for them Local applies to the cluster IP alone.
     pub fn ends(&self) -> Result<BTreeSet<SocketAddr>, Outcome> {
         let pods = self.endpoints.pods();
         if pods.is_empty() {
@@ -20,14 +20,13 @@ impl Cell {
         }
         let from_outside = self.class == SourceClass::Network;
         let is_local = self.policy == TrafficPolicy::Local
-            && (self.dialled == UdpConnected::ClusterIp || from_outside);
+            && (self.frontend == FrontendKind::ClusterIp || from_outside);
         let eligible = pods.iter().filter(|pod| !is_local || **pod == Pod::Local);
         let ends: BTreeSet<SocketAddr> = eligible.map(|pod| self.at(*pod)).collect();
         if ends.is_empty() { Err(Outcome::DroppedNoLocalEndpoint) } else { Ok(ends) }
     }
 
-    /// How a flow of this cell to the pod at `end` is forwarded, and the source it has there if that
-    /// is not its own.
+    /// The outcome of a flow of this cell to the pod at `end`, and its source there if that is translated.
     pub fn forwarded(&self, end: SocketAddr) -> (Outcome, Option<IpAddr>) {
         if self.class == SourceClass::Network && end == self.at(Pod::Remote) {
             (Outcome::ForwardedSnat, Some(Topology { family: self.family }.node(0).ip()))

@@ -1,8 +1,8 @@
-//! The matrix of source classes: a pod, somebody outside and the node itself, at a cluster IP, a node
+//! The matrix of source classes: a pod, a client outside and the node itself, to a cluster IP, a node
 //! port, a load balancer's address and an external IP, under both traffic policies, with endpoints
-//! here, elsewhere, on both sides, on their way out, and none; in both families and all protocols.
-//! What pods and others send are packets; the node's own processes kind, and their sockets are given a
-//! backend, but for SCTP, which no program sees there.
+//! that are local, remote, both, terminating, and none; in both families and all protocols. Pods and
+//! clients outside send packets; the node's own processes connect, and their sockets get a backend,
+//! except for SCTP, which no program handles there.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
@@ -29,7 +29,7 @@ use cells::{Cell, FLOWS, cells, contents, rows};
 const DEVICE: u32 = 1;
 
 #[test]
-fn every_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows_it() {
+fn every_source_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows() {
     let world = World { tables: rows(&contents(DEVICE)), ..topology::world(DEVICE) };
     for (number, cell) in walked() {
         let flows = (0..FLOWS).map(|flow| send(&world, &cell, cell.source(number, flow)));
@@ -38,7 +38,7 @@ fn every_class_gets_the_endpoints_that_the_policy_of_the_frontend_allows_it() {
     }
 }
 
-/// How flows end of which each may end at one of several pods, or for one reason.
+/// All results that flows may have: one of several pods, or one outcome.
 fn all_of(ends: Result<BTreeSet<SocketAddr>, Outcome>) -> BTreeSet<Result<SocketAddr, Outcome>> {
     match ends {
         Ok(ends) => ends.into_iter().map(Ok).collect(),
@@ -46,12 +46,12 @@ fn all_of(ends: Result<BTreeSet<SocketAddr>, Outcome>) -> BTreeSet<Result<Socket
     }
 }
 
-/// The cells whose packets come in by a device, numbered.
+/// The cells whose packets are received by a device, numbered.
 fn walked() -> impl Iterator<Item = (u16, Cell)> {
     (0..).zip(cells().into_iter().filter(|cell| cell.class != SourceClass::Host))
 }
 
-/// Begins a flow; returns where it goes, after a look at the source it has there.
+/// Opens a flow; returns its destination, after a check of its source.
 fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAddr, Outcome> {
     let program =
         if cell.class == SourceClass::Pod { Program::FromPod } else { Program::FromNetwork };
@@ -68,7 +68,7 @@ fn send(world: &World<Rows>, cell: &Cell, source: SocketAddr) -> Result<SocketAd
 }
 
 #[test]
-fn the_nodes_own_processes_are_given_at_their_sockets_what_the_policy_allows_them() {
+fn sockets_of_the_nodes_own_processes_get_the_endpoints_that_the_policy_allows() {
     let world = World { tables: rows(&contents(DEVICE)), ..topology::world(DEVICE) };
     for cell in of_processes().filter(|cell| cell.protocol != Protocol::SCTP) {
         for kind in [CallKind::Connect, CallKind::Sendmsg] {
@@ -90,7 +90,7 @@ fn of_processes() -> impl Iterator<Item = Cell> {
 /// Calls made in each cell, each by a socket of its own.
 const CALLS: u16 = 64;
 
-/// A process dials; returns the backend that its socket is given.
+/// A process connects; returns the backend that its socket gets.
 fn call<A: InSettings>(
     world: &World<Rows>,
     cell: &Cell,
@@ -115,7 +115,7 @@ fn frontend<A: Address>(cell: &Cell) -> Frontend<A> {
 }
 
 #[test]
-fn the_rows_hold_for_the_nodes_own_processes_what_the_policy_allows_them() {
+fn pools_of_the_nodes_own_processes_hold_the_endpoints_that_the_policy_allows() {
     let contents = contents(DEVICE);
     for cell in of_processes() {
         let pool = match cell.family {

@@ -1,5 +1,4 @@
-//! Calls of the node's own processes: which backends their sockets are given. A thousand sockets dial,
-//! and all their ends are listed.
+//! Socket calls of the node's own processes: a thousand sockets connect, and all results are listed.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,12 +13,12 @@ use lb_ebpf::socket_lb::{Call, CallKind, Scratch, may_be_service, select};
 use lb_ebpf::world::Tables;
 use lb_userspace::maps::Contents;
 
-/// How calls to this end end, in words.
-pub fn ends(world: &World<Contents>, to: SocketAddr, protocol: Protocol) -> Vec<String> {
-    assert!(protocol != Protocol::SCTP, "no program sees what processes dial by SCTP");
+/// The results of connecting to this destination, in words.
+pub fn results(world: &World<Contents>, to: SocketAddr, protocol: Protocol) -> Vec<String> {
+    assert!(protocol != Protocol::SCTP, "no program is attached to SCTP calls");
     let settings = world.tables.settings;
     assert!(settings.namespace != 0, "the settings of this scenario need `socket-balancing host`");
-    let ends: BTreeSet<String> = (0..1000)
+    let results: BTreeSet<String> = (0..1000)
         .map(|entropy| {
             let backend = match to {
                 SocketAddr::V4(_) => call::<V4>(world, to, protocol, entropy),
@@ -31,7 +30,7 @@ pub fn ends(world: &World<Contents>, to: SocketAddr, protocol: Protocol) -> Vec<
             }
         })
         .collect();
-    ends.into_iter().collect()
+    results.into_iter().collect()
 }
 
 fn call<A: InMemory + InSettings>(

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! pod 10.244.0.9:40000 > 10.96.0.1:80/tcp = forwarded to 10.244.1.1:8080
-//! answer = replied from 10.96.0.1:80
+//! reply = replied from 10.96.0.1:80
 //! network 203.0.113.9:* > 192.0.2.1:30080/tcp = forwarded to 10.244.0.1:8080
 //! pod 10.244.0.9 pings 10.96.0.1 = echo-replied
-//! host dials 10.96.0.1:80/tcp = socket-connected to 10.244.1.1:8080
+//! host connects to 10.96.0.1:80/tcp = socket-connected to 10.244.1.1:8080
 //! ```
 //!
-//! The first word is who sends: a pod of this node, or somebody outside. What processes of the node
-//! itself dial never becomes a packet; see [`calls`]. The first packet of a TCP
-//! tuple opens a connection, later ones belong to it. `answer` is the backend's to the packet above;
-//! after it, another packet of the client establishes the connection. With `*` for a port a
-//! thousand flows are begun, and all their ends are listed; with `2*` a thousand others, and so on.
+//! The first word is the source class: a pod of this node, or the network outside. Connections of the
+//! node's own processes are socket calls, not packets; see [`calls`]. The first packet of a TCP tuple
+//! opens a connection, later ones belong to it. `reply` is the backend's reply to the packet above;
+//! after it, another packet of the client establishes the connection. With `*` for a port a thousand
+//! flows are opened, and all results are listed; with `2*` a thousand others, and so on.
 
 mod calls;
 
@@ -29,44 +29,47 @@ use lb_ebpf::in_memory::World;
 use lb_ebpf::walk::{Scratch, walk};
 use lb_userspace::maps::Contents;
 
-use crate::stage::Stage;
-use crate::walk::{Ended, Sent, answer, known, send};
+use crate::fixture::Fixture;
+use crate::walk::{Ended, Sent, conntrack_entry, reply_to, send};
 
-/// The lines with how each packet ended.
-pub fn played(stage: &mut Stage, lines: &str) -> String {
+/// How a line begins that is a call of the node's own processes.
+const CONNECTS: &str = "host connects to ";
+
+/// The lines, each with the result of its packet.
+pub fn run(fixture: &mut Fixture, lines: &str) -> String {
     let mut above: Option<(Ended, Protocol)> = None;
-    let mut played = String::new();
+    let mut result = String::new();
     for line in lines.lines().filter(|line| !line.is_empty()) {
-        let asked = line.split(" = ").next().unwrap().trim_end();
-        let ended = match asked {
-            "answer" => {
+        let request = line.split(" = ").next().unwrap().trim_end();
+        let ended = match request {
+            "reply" => {
                 let (to, protocol) = above.expect("a packet above");
-                let sent = answer(&stage.world, &to, protocol);
-                let ended = send(&mut stage.world, &sent);
+                let sent = reply_to(&fixture.world, &to, protocol);
+                let ended = send(&mut fixture.world, &sent);
                 vec![described(&sent, &ended)]
             }
-            _ if asked.starts_with("host dials ") => {
-                let (to, protocol) = destination(asked.trim_start_matches("host dials "));
-                calls::ends(&stage.world, to, protocol)
+            _ if request.starts_with(CONNECTS) => {
+                let (to, protocol) = destination(request.trim_start_matches(CONNECTS));
+                calls::results(&fixture.world, to, protocol)
             }
-            _ if asked.contains(" pings ") => {
-                let (class, rest) = sender(asked);
+            _ if request.contains(" pings ") => {
+                let (class, rest) = sender(request);
                 let (from, to) = rest.split_once(" pings ").expect("a source and a destination");
                 let ends = (from.parse().unwrap(), to.parse().unwrap());
-                vec![ping(&stage.world, class, ends).name().to_owned()]
+                vec![ping(&fixture.world, class, ends).name().to_owned()]
             }
             _ => {
-                let all = parsed(&stage.world, asked).into_iter().map(|sent| {
-                    let ended = send(&mut stage.world, &sent);
+                let all = parsed(&fixture.world, request).into_iter().map(|sent| {
+                    let ended = send(&mut fixture.world, &sent);
                     above = Some((ended, sent.protocol));
                     described(&sent, &ended)
                 });
                 Vec::from_iter(all.collect::<BTreeSet<_>>())
             }
         };
-        played.push_str(&format!("{asked} = {}\n", ended.join("; ")));
+        result.push_str(&format!("{request} = {}\n", ended.join("; ")));
     }
-    played
+    result
 }
 
 fn described(sent: &Sent, ended: &Ended) -> String {
@@ -85,9 +88,10 @@ fn described(sent: &Sent, ended: &Ended) -> String {
     }
 }
 
-/// A port that was made up depends on the flow; that there is another is what counts.
+/// An allocated SNAT port depends on the flow: only that it differs is shown.
 fn source(sent: &Sent, ended: &Ended) -> String {
-    let is_reply = sent.place == HookPoint::Egress || ended.outcome.name().starts_with("replied");
+    let is_reply =
+        sent.hook_point == HookPoint::Egress || ended.outcome.name().starts_with("replied");
     if is_reply || ended.source.port() == sent.source.port() {
         format!(" from {}", ended.source)
     } else {
@@ -95,16 +99,16 @@ fn source(sent: &Sent, ended: &Ended) -> String {
     }
 }
 
-/// Who sends, and the rest of the line.
+/// The source class, and the rest of the line.
 fn sender(line: &str) -> (SourceClass, &str) {
     match line.split_once(' ').expect("a source class") {
         ("pod", rest) => (SourceClass::Pod, rest),
         ("network", rest) => (SourceClass::Network, rest),
-        _ => panic!("who sends {line:?}: pod or network"),
+        _ => panic!("the source class of {line:?}: pod or network"),
     }
 }
 
-/// What is dialled.
+/// The destination.
 fn destination(to: &str) -> (SocketAddr, Protocol) {
     let (destination, protocol) = to.split_once('/').expect("a protocol");
     let protocol = match protocol {
@@ -134,10 +138,14 @@ fn parsed(world: &World<Contents>, line: &str) -> Vec<Sent> {
     };
     let sent = |source| {
         let opens = match source {
-            SocketAddr::V4(_) => known::<V4>(world, source, destination, protocol).is_none(),
-            SocketAddr::V6(_) => known::<V6>(world, source, destination, protocol).is_none(),
+            SocketAddr::V4(_) => {
+                conntrack_entry::<V4>(world, source, destination, protocol).is_none()
+            }
+            SocketAddr::V6(_) => {
+                conntrack_entry::<V6>(world, source, destination, protocol).is_none()
+            }
         };
-        Sent { source, destination, protocol, class, place: HookPoint::Ingress, opens }
+        Sent { source, destination, protocol, class, hook_point: HookPoint::Ingress, opens }
     };
     sources.into_iter().map(sent).collect()
 }

@@ -1,4 +1,4 @@
-//! The agent comes to what a plan says, whatever fails on the way.
+//! The agent converges to its plan, whatever writes fail.
 
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::in_memory::FaultyStore;
@@ -7,9 +7,9 @@ use lb_userspace::model::{Change, Cluster};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
 
-use crate::clusters::{HERE, cluster, here, settings};
+use crate::clusters::{NODE, cluster, local_node, settings};
 
-/// Lets the agent do all it wants to, every tick coming at once.
+/// Runs the agent until it has nothing to do; every tick comes at once.
 fn run(agent: &mut Agent, store: &mut FaultyStore, event: Event) -> Vec<Effect> {
     let mut seen = Vec::new();
     let mut effects = agent.on(event);
@@ -34,13 +34,13 @@ fn write(store: &mut FaultyStore, operations: &[Operation]) -> Event {
     Event::Written { done: operations.len(), result: Ok(()) }
 }
 
-/// Sweeps connection tables that are empty.
-fn sweep(agent: &mut Agent, store: &mut FaultyStore) {
+/// Garbage collection of empty conntrack tables.
+fn collect_garbage(agent: &mut Agent, store: &mut FaultyStore) {
     run(agent, store, Event::GcStarted);
     run(agent, store, Event::GcFinished(BackendSet::default()));
 }
 
-/// What leads from one cluster to another.
+/// The changes from one cluster to another.
 fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     let mut changes = Vec::new();
     let gone = from.services.keys().filter(|name| !to.services.contains_key(name));
@@ -59,30 +59,30 @@ fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
 
 proptest! {
     #[test]
-    fn an_agent_whose_writes_fail_gets_there_all_the_same(
+    fn an_agent_whose_writes_fail_converges(
         clusters in prop::collection::vec(cluster(), 1..4), seed: u64,
     ) {
         let mut store = FaultyStore::new(seed);
-        let mut agent = Agent::new(HERE, settings(), Contents::default());
-        prop_assert_eq!(run(&mut agent, &mut store, Event::Devices(here().devices)), vec![]);
-        let mut known = Cluster::default();
+        let mut agent = Agent::new(NODE, settings(), Contents::default());
+        prop_assert_eq!(run(&mut agent, &mut store, Event::Devices(local_node().devices)), vec![]);
+        let mut cluster_now = Cluster::default();
         let mut effects = Vec::new();
         for cluster in clusters {
-            for change in changes(&known, &cluster) {
+            for change in changes(&cluster_now, &cluster) {
                 effects.extend(run(&mut agent, &mut store, Event::Cluster(change)));
             }
             effects.extend(run(&mut agent, &mut store, Event::Cluster(Change::Synced)));
-            known = cluster;
-            sweep(&mut agent, &mut store);
+            cluster_now = cluster;
+            collect_garbage(&mut agent, &mut store);
         }
         prop_assert_eq!(effects.iter().filter(|effect| **effect == Effect::Ready).count(), 1);
         let contents = store.read().unwrap();
         prop_assert_eq!(agent.contents(), &contents);
-        let wanted = plan(&known, &here(), &settings(), &contents, &BackendSet::default());
+        let wanted = plan(&cluster_now, &local_node(), &settings(), &contents, &BackendSet::default());
         prop_assert_eq!(diff(&contents, &wanted.contents), Vec::<Operation>::new());
         prop_assert_eq!(agent.warnings().cloned().collect::<Vec<_>>(), wanted.warnings);
-        // A write that fails costs a sweep.
-        (0..20).for_each(|_| sweep(&mut agent, &mut store));
-        prop_assert!(agent.contents().retired().is_empty(), "what nothing refers to stays");
+        // After a failed write the result of a collection is lost.
+        (0..20).for_each(|_| collect_garbage(&mut agent, &mut store));
+        prop_assert!(agent.contents().retired().is_empty(), "retired backends that nothing refers to stay");
     }
 }

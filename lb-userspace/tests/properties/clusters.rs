@@ -13,10 +13,10 @@ use lb_userspace::model::{
 use lb_userspace::plan::{NodePortAddresses, Settings};
 use proptest::prelude::*;
 
-/// The node all properties are about.
-pub const HERE: &str = "here";
+/// The local node.
+pub const NODE: &str = "node-1";
 
-pub fn here() -> LocalNode {
+pub fn local_node() -> LocalNode {
     let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
         index,
         name: name.to_owned(),
@@ -26,7 +26,7 @@ pub fn here() -> LocalNode {
         xdp_sends: false,
     };
     LocalNode {
-        name: HERE.to_owned(),
+        name: NODE.to_owned(),
         devices: vec![
             device(1, "eth0", DeviceRole::Network, &["192.0.2.1", "2001:db8::1"]),
             device(7, "veth7", DeviceRole::Pod, &[]),
@@ -34,7 +34,7 @@ pub fn here() -> LocalNode {
     }
 }
 
-/// Settings with room for everything.
+/// Settings with large maps.
 pub fn settings() -> Settings {
     Settings {
         nodeport_addresses: NodePortAddresses::Primary,
@@ -53,7 +53,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// Settings with hardly any room.
+/// Settings with small maps.
 pub fn tight() -> impl Strategy<Value = Settings> {
     (1u32..6, 1u32..12, 1u32..900, 2u32..14).prop_map(|(services, frontends, slots, backends)| {
         let mut settings = settings();
@@ -72,12 +72,12 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
             cluster.service_cidrs.insert(cidr.to_owned(), vec![cidr.parse().unwrap()]);
         }
         let node = Node {
-            name: HERE.to_owned(),
+            name: NODE.to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             zone: has_zone.then(|| "zone-0".to_owned()),
             leaving: false,
         };
-        cluster.nodes.insert(HERE.to_owned(), node);
+        cluster.nodes.insert(NODE.to_owned(), node);
         for (index, (mut service, slices)) in services {
             let name = Name::new("default", format!("service-{index}"));
             let ips = [format!("10.96.0.{index}"), format!("fd00:96::{index}")];
@@ -99,10 +99,10 @@ fn service_and_slices() -> impl Strategy<Value = (Service, Vec<EndpointSlice>)> 
     (service(), prop::collection::vec(slice(), 0..3))
 }
 
-/// Some of which hold some of the cluster IPs.
+/// Some contain some of the cluster IPs.
 const CIDRS: [&str; 4] = ["10.96.0.0/31", "10.96.0.0/16", "172.16.0.0/12", "fd00:96::/112"];
 
-/// Some of which hold a client outside or a pod.
+/// Some contain a client outside or a pod.
 const RANGES: [&str; 6] = [
     "203.0.113.0/24",
     "10.244.0.0/16",
@@ -216,11 +216,11 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             ready: ready && !terminating,
             serving,
             terminating,
-            node: node.map(|here| if here { HERE } else { "elsewhere" }.to_owned()),
+            node: node.map(|is_local| if is_local { NODE } else { "node-2" }.to_owned()),
             zone_hints: names("zone-", &zones),
             node_hints: nodes
                 .iter()
-                .map(|i| [HERE, "elsewhere"][usize::from(*i)].to_owned())
+                .map(|i| [NODE, "node-2"][usize::from(*i)].to_owned())
                 .collect(),
         },
     )

@@ -1,4 +1,4 @@
-//! What holds for all clusters: the invariants of plan, diff and agent.
+//! The invariants of plan, diff and agent, for arbitrary clusters.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 

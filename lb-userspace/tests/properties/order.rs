@@ -1,4 +1,4 @@
-//! After every prefix of a diff, packets go where they went before or where they shall go.
+//! After every prefix of a diff, packets go where they went before or where they go afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,9 @@ use lb_userspace::maps::{BackendSet, Contents, diff};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
 
-use crate::clusters::{cluster, here, settings};
+use crate::clusters::{cluster, local_node, settings};
 use crate::plans::settle;
-use crate::walk::{Ended, Sent, answer, node, reach, send};
+use crate::walk::{Ended, Sent, add_routes, node, reply_to, send};
 
 /// What new flows to each frontend get, per source class.
 type Picks = BTreeMap<(SocketAddr, Protocol, SourceClass), Pick>;
@@ -24,19 +24,19 @@ type Picks = BTreeMap<(SocketAddr, Protocol, SourceClass), Pick>;
 /// What new flows get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Pick {
-    /// Where they may go: every slot of the pool, or its verdict.
+    /// The backends of the pool, or the outcome if it is empty.
     to: BTreeSet<Result<SocketAddr, Outcome>>,
-    /// Whether the client of this class may dial at all.
+    /// Whether the source ranges permit the client of this class.
     admits: bool,
-    /// The Service port, by whose ranges that is told.
+    /// The Service port, by whose ranges that is decided.
     service: ServiceId,
-    /// Whether the client keeps its backend, and by which policy.
+    /// With session affinity: whether the policy is Local.
     affinity: Option<bool>,
-    /// The backends a client may keep under the policy Cluster, and under Local.
+    /// The backends that a client may keep under the policy Cluster, and under Local.
     kept: [BTreeSet<SocketAddr>; 2],
 }
 
-/// All picks; fails if a row leads nowhere, to another's backend, or past the filter.
+/// All picks; panics if a row refers to nothing, to another Service's backend, or is not in the filter.
 fn picks<A: InContents>(contents: &Contents) -> Picks {
     let mut picks = Picks::new();
     for (frontend, row) in &A::rows(contents).frontends {
@@ -62,8 +62,8 @@ fn slots<A: InContents>(
     class: SourceClass,
 ) -> BTreeSet<Result<SocketAddr, Outcome>> {
     let pool = row.pool(class);
-    if let Some(verdict) = pool.empty_reason() {
-        return BTreeSet::from([Err(match verdict {
+    if let Some(reason) = pool.empty_reason() {
+        return BTreeSet::from([Err(match reason {
             EmptyPoolReason::NoEndpoint => Outcome::RejectedNoEndpoint,
             EmptyPoolReason::NoLocalEndpoint => Outcome::DroppedNoLocalEndpoint,
         })]);
@@ -72,7 +72,7 @@ fn slots<A: InContents>(
         let id = Tables::<A>::slot(contents, index).expect("a slot for every index");
         let backend = Tables::<A>::backend(contents, id).expect("a row for every slot");
         assert_eq!(backend.service, row.service, "another Service's backend");
-        assert!(backend.is_serving(), "UDP flows would be given it again and again");
+        assert!(backend.is_serving(), "a pool contains a retired backend");
         Ok(endpoint(backend.address.to_ip(), backend.port))
     });
     slots.collect()
@@ -89,7 +89,7 @@ fn kept<A: InContents>(
     kept.map(|row| endpoint(row.address.to_ip(), row.port)).collect()
 }
 
-/// Who dials.
+/// The client of this class.
 fn client(family: Family, class: SourceClass) -> IpAddr {
     let text = match (family, class) {
         (Family::V4, SourceClass::Network) => "203.0.113.9",
@@ -134,7 +134,7 @@ fn openings(picks: &Picks, port: u16) -> Vec<Sent> {
             destination: *destination,
             protocol: *protocol,
             class: *class,
-            place: HookPoint::Ingress,
+            hook_point: HookPoint::Ingress,
             opens: true,
         }
     };
@@ -217,7 +217,7 @@ proptest! {
     fn every_prefix_is_safe_for_new_flows(z in cluster(), a in cluster(), b in cluster()) {
         let mut now = settle(&z, &settings(), &Contents::default()).contents;
         now = settle(&a, &settings(), &now).contents;
-        let after = plan(&b, &here(), &settings(), &now, &now.retired()).contents;
+        let after = plan(&b, &local_node(), &settings(), &now, &now.retired()).contents;
         let (old, new) = (all_picks(&now), all_picks(&after));
         let mut all = old.clone();
         all.extend(new.clone());
@@ -226,7 +226,7 @@ proptest! {
         for (step, operation) in (0..).zip(diff(&now, &after)) {
             now.apply(&operation);
             node.tables.apply(&operation);
-            reach(&mut node);
+            add_routes(&mut node);
             let is = all_picks(&now);
             for (frontend, pick) in &is {
                 let known: Vec<&Pick> = [&old, &new].iter().filter_map(|all| all.get(frontend)).collect();
@@ -253,15 +253,15 @@ proptest! {
         a in cluster(), b in cluster(),
     ) {
         let before = settle(&a, &settings(), &Contents::default()).contents;
-        let after = plan(&b, &here(), &settings(), &before, &BackendSet::default()).contents;
+        let after = plan(&b, &local_node(), &settings(), &before, &BackendSet::default()).contents;
         let (old, new) = (all_picks(&before), all_picks(&after));
         let mut node = node(before.clone());
         let mut flows: BTreeMap<Sent, Ended> = BTreeMap::new();
         for sent in openings(&old, 10_000) {
             let began = send(&mut node, &sent);
             if began.outcome.disposition() == Disposition::Translated {
-                let answer = answer(&node, &began, sent.protocol);
-                let back = send(&mut node, &answer);
+                let reply = reply_to(&node, &began, sent.protocol);
+                let back = send(&mut node, &reply);
                 prop_assert_eq!((back.source, back.destination), (sent.destination, sent.source));
                 let sent = Sent { opens: false, ..sent };
                 send(&mut node, &sent);
@@ -270,7 +270,7 @@ proptest! {
         }
         for operation in diff(&before, &after) {
             node.tables.apply(&operation);
-            reach(&mut node);
+            add_routes(&mut node);
             for (sent, began) in &flows {
                 let ended = send(&mut node, sent);
                 let stays =

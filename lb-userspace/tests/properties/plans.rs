@@ -1,4 +1,4 @@
-//! What holds for all plans.
+//! Invariants of plans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use lb_userspace::model::{Cluster, Name};
 use lb_userspace::plan::{Plan, Settings, plan};
 use proptest::prelude::*;
 
-use crate::clusters::{cluster, here, settings, tight};
+use crate::clusters::{cluster, local_node, settings, tight};
 
 /// Plans and writes until nothing is left to write; panics if that never comes.
 pub fn settle(cluster: &Cluster, settings: &Settings, before: &Contents) -> Plan {
     let mut contents = before.clone();
     for _ in 0..20 {
-        let plan = plan(cluster, &here(), settings, &contents, &BackendSet::default());
+        let plan = plan(cluster, &local_node(), settings, &contents, &BackendSet::default());
         let operations = diff(&contents, &plan.contents);
         if operations.is_empty() || !plan.crowded {
             return plan;
@@ -86,7 +86,7 @@ proptest! {
         let before = settle(&a, &settings(), &Contents::default()).contents;
         let after = settle(&b, &settings(), &before);
         prop_assert!(!after.crowded);
-        let again = plan(&b, &here(), &settings(), &after.contents, &BackendSet::default());
+        let again = plan(&b, &local_node(), &settings(), &after.contents, &BackendSet::default());
         prop_assert_eq!(diff(&after.contents, &again.contents), Vec::<Operation>::new());
         prop_assert_eq!(again.warnings, after.warnings);
     }
@@ -97,7 +97,7 @@ proptest! {
         let after = settle(&b, &settings(), &before).contents;
         let read = read_back(&after);
         prop_assert_eq!(&read, &after);
-        let again = plan(&b, &here(), &settings(), &read, &BackendSet::default());
+        let again = plan(&b, &local_node(), &settings(), &read, &BackendSet::default());
         prop_assert_eq!(diff(&read, &again.contents), Vec::<Operation>::new());
     }
 
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_do_not_change_with_what_has_nothing_to_do_with_them(a in cluster(), b in cluster()) {
+    fn ids_do_not_depend_on_other_services(a in cluster(), b in cluster()) {
         let mut both = a.clone();
         let theirs = |name: &Name| Name::new("aaa", name.name.clone());
         for service in b.services.values() {

@@ -1,4 +1,4 @@
-//! Packets through contents: frames made and read by etherparse, walked by the datapath.
+//! Walks packets through contents: frames made and read by etherparse, walked by the datapath's code.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,8 +21,8 @@ pub struct Sent {
     pub destination: SocketAddr,
     pub protocol: Protocol,
     pub class: SourceClass,
-    pub place: HookPoint,
-    /// TCP alone: whether it opens the connection.
+    pub hook_point: HookPoint,
+    /// For TCP: whether it opens the connection.
     pub opens: bool,
 }
 
@@ -30,46 +30,46 @@ pub struct Sent {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Ended {
     pub outcome: Outcome,
-    /// Source and destination it left with.
+    /// Source and destination after the walk.
     pub source: SocketAddr,
     pub destination: SocketAddr,
 }
 
-/// The node's network device, out of which everything is reached.
+/// The node's network device, to which all routes lead.
 const DEVICE: u32 = 1;
-const WAY: NextHop = NextHop { device: DEVICE, mtu: 0, link: None };
+const NEXT_HOP: NextHop = NextHop { device: DEVICE, mtu: 0, link: None };
 
-/// A node with these contents and no connections.
+/// A node with these contents and empty conntrack tables.
 pub fn node(contents: Contents) -> World<Contents> {
     let mut world = World::new(contents);
-    reach(&mut world);
+    add_routes(&mut world);
     world
 }
 
-/// Lets every backend there is now be reached out of the network device, besides those that were.
-pub fn reach(world: &mut World<Contents>) {
+/// Adds a route to every backend, out of the network device.
+pub fn add_routes(world: &mut World<Contents>) {
     if let Some(device) = world.tables.devices.get(&DEVICE) {
         world.v4.device_addresses.insert(DEVICE, device.v4);
         world.v6.device_addresses.insert(DEVICE, device.v6);
     }
     let (v4, v6) = (world.tables.v4.backends.values(), world.tables.v6.backends.values());
-    world.v4.routes.extend(v4.map(|row| (row.address, WAY)));
-    world.v6.routes.extend(v6.map(|row| (row.address, WAY)));
+    world.v4.routes.extend(v4.map(|row| (row.address, NEXT_HOP)));
+    world.v6.routes.extend(v6.map(|row| (row.address, NEXT_HOP)));
 }
 
 /// Walks a packet.
 pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
-    // Answers must find the way back.
+    // Replies need a route back.
     match sent.source.ip() {
-        IpAddr::V4(ip) => drop(world.v4.routes.insert(V4(ip.octets()), WAY)),
-        IpAddr::V6(ip) => drop(world.v6.routes.insert(V6(ip.octets()), WAY)),
+        IpAddr::V4(ip) => drop(world.v4.routes.insert(V4(ip.octets()), NEXT_HOP)),
+        IpAddr::V6(ip) => drop(world.v6.routes.insert(V6(ip.octets()), NEXT_HOP)),
     }
     let kind = if sent.opens { Kind::Open } else { Kind::Data };
     let mut bytes = frame(sent.source, sent.destination, sent.protocol, kind, b"hello");
-    let hook = Hook { point: sent.place, class: sent.class, can_pass_to_stack: true };
+    let hook = Hook { point: sent.hook_point, class: sent.class, can_pass_to_stack: true };
     let walked = walk(&mut bytes, world, hook, &mut Scratch::default());
     let (source, destination) = match walked.outcome.disposition() {
-        // What is sent back is another packet.
+        // The ICMP message is another packet.
         Disposition::IcmpReplied => (sent.source, sent.destination),
         Disposition::Translated
         | Disposition::Passed
@@ -79,28 +79,28 @@ pub fn send(world: &mut World<Contents>, sent: &Sent) -> Ended {
     Ended { outcome: walked.outcome, source, destination }
 }
 
-/// The answer to a packet that was translated, at the hook that its entry says.
-pub fn answer(world: &World<Contents>, to: &Ended, protocol: Protocol) -> Sent {
+/// The reply to a translated packet, at the hook point of its conntrack entry.
+pub fn reply_to(world: &World<Contents>, to: &Ended, protocol: Protocol) -> Sent {
     let (source, destination) = (to.destination, to.source);
-    let place = match source {
-        SocketAddr::V4(_) => place::<V4>(world, source, destination, protocol),
-        SocketAddr::V6(_) => place::<V6>(world, source, destination, protocol),
+    let hook_point = match source {
+        SocketAddr::V4(_) => hook_point::<V4>(world, source, destination, protocol),
+        SocketAddr::V6(_) => hook_point::<V6>(world, source, destination, protocol),
     };
     let class = SourceClass::Network;
-    Sent { source, destination, protocol, class, place, opens: false }
+    Sent { source, destination, protocol, class, hook_point, opens: false }
 }
 
-fn place<A: InMemory>(
+fn hook_point<A: InMemory>(
     world: &World<Contents>,
     from: SocketAddr,
     to: SocketAddr,
     protocol: Protocol,
 ) -> HookPoint {
-    known::<A>(world, from, to, protocol).expect("an entry for the reply").hook_point()
+    conntrack_entry::<A>(world, from, to, protocol).expect("an entry for the reply").hook_point()
 }
 
-/// The entry of packets between these ends, established or half open.
-pub fn known<A: InMemory>(
+/// The conntrack entry of packets between these endpoints, established or half-open.
+pub fn conntrack_entry<A: InMemory>(
     world: &World<Contents>,
     from: SocketAddr,
     to: SocketAddr,
