@@ -1,22 +1,27 @@
-//! A pool's choice table: which slot names which backend, after Maglev (Eisenbud et al., NSDI 2016,
-//! section 3.4). Each backend has its own order of all slots, and they take turns in claiming the
-//! first that is free; so shares differ by one slot at most, and when a backend leaves the others
-//! keep nearly all of theirs (measured at 2 to 300 backends: 0.5 to 2.5 % of all slots pass between
-//! them). The table depends on the backends' keys alone, so nodes agree on it.
+//! A pool's lookup table: the backend of each slot, after Maglev (Eisenbud et al., NSDI 2016, section
+//! 3.4). Each backend has its own permutation of all slots, and they take turns in claiming the first
+//! free one, so shares differ by one slot at most. The table depends on the backends' keys alone, so
+//! nodes agree on it.
+//!
+//! When a backend is removed, the others keep nearly all of their slots: besides the slots of the
+//! removed one, 1 to 2.5 % of all slots change on average (3 to 300 backends). That is an average over
+//! removals, as in section 5.3 of the paper; Maglev has no bound for a single one. Two backends whose
+//! permutations have the same step, or opposite ones, follow each other through the table, and a removal
+//! that changes their turns then moves many of their slots: of eight backends one removal in a thousand
+//! changes more than 11 % besides the removed one's. Conntrack keeps established flows where they are.
 
 /// Slots per backend of a table at its default size: shares differ by 1 % at most.
 pub(super) const FINE: u32 = 100;
-/// Slots per backend where room is short: 10 %.
+/// Slots per backend where free slots are few: 10 %.
 pub(super) const COARSE: u32 = 10;
-/// Slots per backend where there is hardly any room.
+/// Slots per backend where hardly any slots are free.
 pub(super) const LEAST: u32 = 1;
 
 /// How many slots a table of `backends` (at least one) has, with at least `each` slots for each.
 ///
-/// The number is prime, as the permutations need. It grows with powers of two of the number of
-/// backends, not with the number itself: tables of different sizes have nothing in common, so if
-/// each change brought another size, each would shuffle everything. A single backend needs no
-/// choice.
+/// The size is a prime, as the permutations need. It grows with powers of two of the number of
+/// backends, because tables of different sizes have nothing in common: a size for every number would
+/// move all slots at every change. A single backend needs one slot.
 pub(super) fn size(backends: usize, each: u32) -> u32 {
     match u32::try_from(backends) {
         Ok(1) => 1,
@@ -41,28 +46,29 @@ pub(super) fn table(keys: &[u64], size: u32) -> Vec<u32> {
         return vec![0; size as usize];
     }
     let mut table = vec![FREE; size as usize];
-    let mut orders: Vec<Order> = keys.iter().map(|key| Order::new(*key, size)).collect();
+    let mut permutations: Vec<Permutation> =
+        keys.iter().map(|key| Permutation::new(*key, size)).collect();
     let mut free = size;
     while free > 0 {
-        for (index, order) in orders.iter_mut().enumerate().take(free as usize) {
-            // An order visits every slot once, and one is free: the search ends.
-            while table[order.next as usize] != FREE {
-                order.advance(size);
+        for (index, permutation) in permutations.iter_mut().enumerate().take(free as usize) {
+            // A permutation visits every slot once, and one is free: the search ends.
+            while table[permutation.next as usize] != FREE {
+                permutation.advance(size);
             }
-            table[order.next as usize] = index as u32;
+            table[permutation.next as usize] = index as u32;
             free -= 1;
         }
     }
     table
 }
 
-/// The order in which a backend claims slots: every multiple of `step` modulo the size.
-struct Order {
+/// A backend's permutation of the slots: multiples of `step` modulo the size, from an offset.
+struct Permutation {
     next: u32,
     step: u32,
 }
 
-impl Order {
+impl Permutation {
     fn new(key: u64, size: u32) -> Self {
         Self { next: (key >> 32) as u32 % size, step: key as u32 % (size - 1) + 1 }
     }
@@ -100,21 +106,31 @@ mod tests {
             let (least, most) = (*shares.iter().min().unwrap(), *shares.iter().max().unwrap());
             prop_assert!((most - least) * 100 <= most, "{least} to {most}");
         }
+    }
 
-        #[test]
-        fn one_backend_leaves_and_little_more_than_its_slots_move(
-            seed: u64, count in 3usize..=300, leaver: prop::sample::Index,
-        ) {
-            let size = size(count, FINE);
-            let all = keys(seed, count);
-            let leaver = leaver.index(count);
-            let mut rest = all.clone();
-            rest.remove(leaver);
-            let before = table(&all, size);
-            let after = table(&rest, size);
-            let moved = before.iter().zip(&after).filter(|(b, a)| all[**b as usize] != rest[**a as usize]);
-            let moved = moved.count() as f64 / f64::from(size);
-            prop_assert!(moved <= 1.5 / count as f64 + 0.02, "{moved} of 1/{count}");
+    /// The fraction of slots that change between backends that stay when one is removed.
+    fn disruption(seed: u64, count: usize) -> f64 {
+        let size = size(count, FINE);
+        let all = keys(seed, count);
+        let removed = seed as usize % count;
+        let mut rest = all.clone();
+        rest.remove(removed);
+        let (before, after) = (table(&all, size), table(&rest, size));
+        let stay = before.iter().zip(&after).filter(|(before, _)| **before as usize != removed);
+        let moved = stay.filter(|(b, a)| all[**b as usize] != rest[**a as usize]);
+        moved.count() as f64 / f64::from(size)
+    }
+
+    /// An average, because a single removal has no bound. The highest one is 2.5 %, where the number of
+    /// backends is a power of two and so the slots per backend are fewest. The seeds are fixed: the test
+    /// has one result.
+    #[test]
+    fn a_removal_changes_three_percent_of_the_other_backends_slots_at_most_on_average() {
+        for count in [3, 4, 8, 9, 16, 18, 32, 100, 128, 300] {
+            let removals = if count > 32 { 20 } else { 200 };
+            let sum: f64 = (0..removals).map(|seed| disruption(seed, count)).sum();
+            let average = sum / removals as f64;
+            assert!(average <= 0.03, "{average} at {count} backends");
         }
     }
 
