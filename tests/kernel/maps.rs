@@ -187,29 +187,28 @@ fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
 }
 
 #[test]
-fn of_many_flows_those_that_are_over_are_collected_and_the_others_kept() -> Result<()> {
+fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
         let map = Map::HashMap(MapData::from_pin(pins.map(&CONNTRACK.v4))?);
         let mut entries: HashMap<_, [u8; 16], [u32; 9]> = map.try_into()?;
         let now = now();
         let minutes_ago = Ticks(now.0.wrapping_sub(Ticks::of_seconds(300)));
         let client = V4([192, 0, 2, 9]);
-        let reply = ConntrackEntry::<V4>::REPLY;
-        // More than are read at a time; every other one was last seen too long ago for UDP.
+        // More than one batch; every other one was last seen too long ago for UDP.
         for port in 1..=3000 {
             let seen = if port % 2 == 0 { minutes_ago } else { now };
             let (port, udp) = (Port::new(port), Protocol::UDP);
-            let forward = Tuple::new(client, port, V4([10, 96, 0, 1]), Port::new(53), udp);
-            let answer = Tuple::new(V4([10, 244, 0, 1]), Port::new(5353), client, port, udp);
-            let forward_row = entry(answer.reversed(), 0, seen);
-            entries.insert(bytemuck::cast::<_, [u8; 16]>(forward), forward_row, 0)?;
-            let answer_row = entry(forward.reversed(), reply, seen);
-            entries.insert(bytemuck::cast::<_, [u8; 16]>(answer), answer_row, 0)?;
+            let original = Tuple::new(client, port, V4([10, 96, 0, 1]), Port::new(53), udp);
+            let reply = Tuple::new(V4([10, 244, 0, 1]), Port::new(5353), client, port, udp);
+            let original_row = entry(reply.reversed(), 0, seen);
+            entries.insert(bytemuck::cast::<_, [u8; 16]>(original), original_row, 0)?;
+            let reply_row = entry(original.reversed(), ConntrackEntry::<V4>::REPLY, seen);
+            entries.insert(bytemuck::cast::<_, [u8; 16]>(reply), reply_row, 0)?;
         }
-        let sweep = KernelFlows::open(pins)?.sweep(now)?;
-        // The second entry of a flow may go before it is seen.
-        ensure!(sweep.removed == 3000 && (4500..=6000).contains(&sweep.entries), "{sweep:?}");
-        ensure!(sweep.referenced.v4.contains(&BackendId(5353)));
+        let run = KernelFlows::open(pins)?.collect(now)?;
+        // The second entry of a flow may be removed before it is read.
+        ensure!(run.removed == 3000 && (4500..=6000).contains(&run.entries), "{run:?}");
+        ensure!(run.referenced.v4.contains(&BackendId(5353)));
         ensure!(entries.keys().count() == 3000);
         Ok(())
     })

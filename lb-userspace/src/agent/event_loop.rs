@@ -30,7 +30,7 @@ use crate::config::{Config, ExternalIps, Origin};
 use crate::datapath::attach::Tc;
 use crate::host::snat_ports;
 use crate::maps::MapError;
-use crate::maps::conntrack_gc::Sweep;
+use crate::maps::conntrack_gc::GcRun;
 use crate::maps::kernel::KernelStore;
 use crate::model::{Change, Sockets, Warning};
 use crate::observe::{Health, Moment, Observer};
@@ -207,12 +207,12 @@ impl EventLoop {
         }
     }
 
-    fn on_gc_finished(&mut self, result: Result<Sweep, MapError>) {
+    fn on_gc_finished(&mut self, result: Result<GcRun, MapError>) {
         match result {
-            Ok(sweep) => {
-                debug!(entries = sweep.entries, removed = sweep.removed, "conntrack collected");
-                self.observer.gc_finished(&sweep);
-                self.dispatch(Event::GcFinished(sweep.referenced));
+            Ok(run) => {
+                debug!(entries = run.entries, removed = run.removed, "conntrack collected");
+                self.observer.gc_finished(&run);
+                self.dispatch(Event::GcFinished(run.referenced));
                 // A socket that was connected while a plan was being written.
                 self.destroy_stale_sockets();
             }

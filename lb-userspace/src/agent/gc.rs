@@ -6,7 +6,7 @@ use std::future::pending;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use crate::maps::MapError;
-use crate::maps::conntrack_gc::{self, KernelFlows, Sweep};
+use crate::maps::conntrack_gc::{self, GcRun, KernelFlows};
 use crate::pins::Pins;
 
 /// The conntrack tables, and the collection that is under way.
@@ -14,7 +14,7 @@ pub struct ConntrackGc {
     /// The tables, between collections.
     tables: Option<KernelFlows>,
     /// The collection under way, which gives the tables back.
-    running: Option<JoinHandle<(KernelFlows, Result<Sweep, MapError>)>>,
+    running: Option<JoinHandle<(KernelFlows, Result<GcRun, MapError>)>>,
 }
 
 impl ConntrackGc {
@@ -35,7 +35,7 @@ impl ConntrackGc {
     pub fn start(&mut self) {
         if let Some(tables) = self.tables.take() {
             self.running = Some(spawn_blocking(move || {
-                let result = tables.sweep(conntrack_gc::now());
+                let result = tables.collect(conntrack_gc::now());
                 (tables, result)
             }));
         }
@@ -45,7 +45,7 @@ impl ConntrackGc {
     ///
     /// # Errors
     /// It was ended by a panic.
-    pub async fn finished(&mut self) -> Result<Result<Sweep, MapError>, JoinError> {
+    pub async fn finished(&mut self) -> Result<Result<GcRun, MapError>, JoinError> {
         let Some(running) = &mut self.running else {
             return pending().await;
         };

@@ -1,7 +1,6 @@
-//! From what the maps hold to what they should hold, one write at a time, in an order that packets
-//! never see broken: after *every* prefix of [`diff`] each frontend leads where it did before or
-//! where it shall lead, because nothing is referred to before it is there, and nothing goes while
-//! it is referred to.
+//! The writes from what the maps hold to what they should hold, in an order that is safe for packets:
+//! after *every* prefix of [`diff`] each frontend leads to its old or to its new backends, because
+//! entries are written before others refer to them, and removed after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,26 +23,26 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     written(&before.devices, &after.devices, Operation::Device, &mut operations);
     written(&before.services, &after.services, Operation::Service, &mut operations);
     filter_widened(before, after, &mut operations);
-    backends_that_come::<V4>(before, after, &mut operations);
-    backends_that_come::<V6>(before, after, &mut operations);
+    backends_added::<V4>(before, after, &mut operations);
+    backends_added::<V6>(before, after, &mut operations);
     slots_filled(before, after, &mut operations);
-    permissions_that_come::<V4>(before, after, &mut operations);
-    permissions_that_come::<V6>(before, after, &mut operations);
-    closed_that_go::<V4>(before, after, &mut operations);
-    closed_that_go::<V6>(before, after, &mut operations);
-    // From here on, what came is in use ...
+    source_ranges_added::<V4>(before, after, &mut operations);
+    source_ranges_added::<V6>(before, after, &mut operations);
+    policies_removed::<V4>(before, after, &mut operations);
+    policies_removed::<V6>(before, after, &mut operations);
+    // From here on, frontends refer to the new entries ...
     frontends_written::<V4>(before, after, &mut operations);
     frontends_written::<V6>(before, after, &mut operations);
     frontends_removed::<V4>(before, after, &mut operations);
     frontends_removed::<V6>(before, after, &mut operations);
-    // ... and what goes is in use no more.
-    closed_that_come::<V4>(before, after, &mut operations);
-    closed_that_come::<V6>(before, after, &mut operations);
-    permissions_that_go::<V4>(before, after, &mut operations);
-    permissions_that_go::<V6>(before, after, &mut operations);
+    // ... and no longer to the stale ones.
+    policies_added::<V4>(before, after, &mut operations);
+    policies_added::<V6>(before, after, &mut operations);
+    source_ranges_removed::<V4>(before, after, &mut operations);
+    source_ranges_removed::<V6>(before, after, &mut operations);
     slots_freed(before, after, &mut operations);
-    backends_that_go::<V4>(before, after, &mut operations);
-    backends_that_go::<V6>(before, after, &mut operations);
+    backends_removed::<V4>(before, after, &mut operations);
+    backends_removed::<V6>(before, after, &mut operations);
     filter_narrowed(before, after, &mut operations);
     removed(&before.services, &after.services, Operation::Service, &mut operations);
     removed(&before.devices, &after.devices, Operation::Device, &mut operations);
@@ -80,12 +79,8 @@ fn frontends_removed<A: InContents>(b: &Contents, a: &Contents, into: &mut Vec<O
     removed(&A::rows(b).frontends, &A::rows(a).frontends, write, into);
 }
 
-/// Rows that differ and do not retire: new ones, and those whose endpoint is back.
-fn backends_that_come<A: InContents>(
-    before: &Contents,
-    after: &Contents,
-    into: &mut Vec<Operation>,
-) {
+/// Rows that differ and do not retire: new ones, and those whose endpoint has returned.
+fn backends_added<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
     for (id, row) in after {
         if before.get(id).is_none_or(|old| old != row && !retires(old, row)) {
@@ -94,8 +89,8 @@ fn backends_that_come<A: InContents>(
     }
 }
 
-/// Rows that retire, and those that are free from now on.
-fn backends_that_go<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+/// Rows that retire, and those that are removed.
+fn backends_removed<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (&A::rows(before).backends, &A::rows(after).backends);
     for (id, old) in before {
         match after.get(id) {
@@ -105,45 +100,45 @@ fn backends_that_go<A: InContents>(before: &Contents, after: &Contents, into: &m
     }
 }
 
-/// A client is permitted before a frontend asks who is.
-fn permissions_that_come<A: InContents>(
+/// Source ranges are written before the frontend that uses them.
+fn source_ranges_added<A: InContents>(
     before: &Contents,
     after: &Contents,
     into: &mut Vec<Operation>,
 ) {
     let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
-    let come = after.difference(before).filter(|range| !is_clusters(range));
-    into.extend(come.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
+    let added = after.difference(before).filter(|range| !is_service_cidr(range));
+    into.extend(added.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
 }
 
-fn permissions_that_go<A: InContents>(
+fn source_ranges_removed<A: InContents>(
     before: &Contents,
     after: &Contents,
     into: &mut Vec<Operation>,
 ) {
     let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
-    let go = before.difference(after).filter(|range| !is_clusters(range));
-    into.extend(go.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
+    let gone = before.difference(after).filter(|range| !is_service_cidr(range));
+    into.extend(gone.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
 }
 
-/// Addresses and service CIDRs close what is no frontend within them: only once all frontends are
-/// there, and no longer than they are.
-fn closed_that_come<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+/// IP policies and service CIDRs reject or drop what is not for a frontend: they are written after all
+/// frontends, and removed before them.
+fn policies_added<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
     let (was, is) = (&before.ip_policies, &after.ip_policies);
-    let come = is.iter().filter(|(address, policy)| {
+    let added = is.iter().filter(|(address, policy)| {
         was.get(address).is_none_or(|old| old != *policy && !opens(old, policy))
     });
     into.extend(
-        come.map(|(address, policy)| {
+        added.map(|(address, policy)| {
             A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
         }),
     );
-    let come = after.source_ranges.difference(&before.source_ranges).filter(is_clusters);
-    into.extend(come.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
+    let added = after.source_ranges.difference(&before.source_ranges).filter(is_service_cidr);
+    into.extend(added.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
 }
 
-fn closed_that_go<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
+fn policies_removed<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
     let (before, after) = (A::rows(before), A::rows(after));
     let (was, is) = (&before.ip_policies, &after.ip_policies);
     removed(
@@ -152,24 +147,24 @@ fn closed_that_go<A: InContents>(before: &Contents, after: &Contents, into: &mut
         |address, policy| A::operation(FamilyOperation::IpPolicy(address, policy)),
         into,
     );
-    let open = is
+    let opened = is
         .iter()
         .filter(|(address, policy)| was.get(address).is_some_and(|old| opens(old, policy)));
     into.extend(
-        open.map(|(address, policy)| {
+        opened.map(|(address, policy)| {
             A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
         }),
     );
-    let go = before.source_ranges.difference(&after.source_ranges).filter(is_clusters);
-    into.extend(go.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
+    let gone = before.source_ranges.difference(&after.source_ranges).filter(is_service_cidr);
+    into.extend(gone.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
 }
 
-/// Whether an address is closed no more, as when its Service passes to another proxy.
+/// Whether an address stops rejecting, as when its Service changes to another proxy.
 const fn opens(old: &IpPolicy, policy: &IpPolicy) -> bool {
     old.rejects() && !policy.rejects()
 }
 
-fn is_clusters<A: InContents>(range: &&SourceRange<A>) -> bool {
+fn is_service_cidr<A: InContents>(range: &&SourceRange<A>) -> bool {
     range.service == SourceRange::<A>::CLUSTER
 }
 
@@ -198,7 +193,7 @@ fn filter_narrowed(before: &Contents, after: &Contents, operations: &mut Vec<Ope
 
 fn slots_filled(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
     for (base, slots) in &after.slots {
-        // Most pools stay what they are, and then are the very same allocation.
+        // Most pools are unchanged, and then the same allocation.
         let same = |old: &Arc<[BackendId]>| Arc::ptr_eq(old, slots) || old == slots;
         if !before.slots.get(base).is_some_and(same) {
             let backends = Arc::clone(slots);

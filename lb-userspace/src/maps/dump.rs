@@ -1,7 +1,7 @@
-//! The one text form of contents: a line for each entry, in the order of the maps' catalogue. Of
-//! the filter, which follows from the other entries, only the number of bits is shown; of a pool,
-//! how many slots each backend has. Generations are not shown: they depend on how often a write failed
-//! on the way, and nothing else does.
+//! The text form of contents: one line per entry, in the order of the maps' catalogue. Of the filter,
+//! which follows from the other entries, only the number of bits is shown; of a pool, the number of
+//! slots of each backend. Generations are not shown: unlike everything else, they depend on how many
+//! writes failed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,12 +25,12 @@ impl fmt::Display for Contents {
         frontends(f, &self.v6)?;
         for (base, slots) in &self.slots {
             let pool = Pool { base: *base, length: slots.len() as u32 };
-            writeln!(f, "slots {}{}", range(pool), Shares::of(slots))?;
+            writeln!(f, "pool {}{}", range(pool), Shares::of(slots))?;
         }
         backends(f, &self.v4)?;
         backends(f, &self.v6)?;
-        closed(f, &self.v4)?;
-        closed(f, &self.v6)?;
+        policies_and_ranges(f, &self.v4)?;
+        policies_and_ranges(f, &self.v6)?;
         let bits: u32 = self.filter.values().map(|bits| bits.count_ones()).sum();
         writeln!(f, "filter {bits} bits")?;
         for (index, device) in &self.devices {
@@ -42,7 +42,7 @@ impl fmt::Display for Contents {
         }
         let Settings { first_snat_port: first, snat_ports: count, .. } = self.settings;
         let Settings { services_v4, services_v6, .. } = self.settings;
-        writeln!(f, "services-within {} {}", prefix(services_v4), prefix(services_v6))?;
+        writeln!(f, "service-range {} {}", prefix(services_v4), prefix(services_v6))?;
         if self.settings.namespace != 0 {
             let Settings { namespace, own_v4, own_v6, .. } = self.settings;
             let whose = if self.settings.balances_pods_sockets() { "all" } else { "host" };
@@ -50,9 +50,9 @@ impl fmt::Display for Contents {
         }
         match count.checked_sub(1) {
             Some(more) => {
-                writeln!(f, "source-ports {first}-{}", u32::from(first) + u32::from(more))
+                writeln!(f, "snat-ports {first}-{}", u32::from(first) + u32::from(more))
             }
-            None => writeln!(f, "source-ports none"),
+            None => writeln!(f, "snat-ports none"),
         }
     }
 }
@@ -65,7 +65,7 @@ fn frontends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -
     Ok(())
 }
 
-/// What a flow's backend hangs on besides the pools.
+/// What decides a flow's backend besides the pools.
 fn conditions(row: &FrontendRow) -> String {
     let seconds = Ticks::to_seconds(row.affinity);
     let affinity = (row.affinity != 0).then(|| format!(" affinity {seconds}s"));
@@ -80,7 +80,7 @@ fn conditions(row: &FrontendRow) -> String {
     [affinity, restricted, local].into_iter().flatten().collect()
 }
 
-/// `all:` where every source class gets the same.
+/// `all:` if every source class has the same pool.
 fn pools(row: &FrontendRow) -> String {
     let [pod, network, host] = row.pools;
     if pod == network && network == host {
@@ -98,11 +98,12 @@ fn pool(pool: Pool) -> String {
     }
 }
 
+/// The first and the last slot.
 fn range(pool: Pool) -> String {
-    format!("{}+{}", pool.base, pool.length)
+    format!("{}..{}", pool.base, pool.base.saturating_add(pool.length.saturating_sub(1)))
 }
 
-/// How many slots each backend has.
+/// The number of slots of each backend.
 struct Shares(BTreeMap<BackendId, u32>);
 
 impl Shares {
@@ -117,7 +118,7 @@ impl Shares {
 
 impl fmt::Display for Shares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(id, share)| write!(f, " {id}*{share}"))
+        self.0.iter().try_for_each(|(id, share)| write!(f, " backend{id}×{share}"))
     }
 }
 
@@ -137,28 +138,31 @@ fn backends<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) ->
 }
 
 fn state<A>(row: &Backend<A>) -> String {
-    let place = if row.is_local() { "here" } else { "elsewhere" };
+    let locality = if row.is_local() { "local" } else { "remote" };
     let policies = match (row.is_for(false), row.is_for(true)) {
-        (true, true) => " for cluster, local",
-        (true, false) => " for cluster",
-        (false, true) => " for local",
+        (true, true) => " for Cluster, Local",
+        (true, false) => " for Cluster",
+        (false, true) => " for Local",
         (false, false) => "",
     };
-    if row.is_serving() { format!("serving {place}{policies}") } else { "retired".to_owned() }
+    if row.is_serving() { format!("{locality} serving{policies}") } else { "retired".to_owned() }
 }
 
-/// What is closed where no frontend is, and whom restricted frontends let in.
-fn closed<A: Address>(f: &mut fmt::Formatter<'_>, rows: &FamilyContents<A>) -> fmt::Result {
+/// What happens to packets that are not for a frontend, and the clients of restricted frontends.
+fn policies_and_ranges<A: Address>(
+    f: &mut fmt::Formatter<'_>,
+    rows: &FamilyContents<A>,
+) -> fmt::Result {
     for (address, row) in &rows.ip_policies {
-        let cluster_ip = if row.rejects() { " cluster-ip" } else { "" };
-        let ping = if row.replies_to_echo() { " ping" } else { "" };
-        writeln!(f, "address {address}{cluster_ip}{ping}")?;
+        let reject = if row.rejects() { " reject-other-ports" } else { "" };
+        let echo = if row.replies_to_echo() { " echo-reply" } else { "" };
+        writeln!(f, "ip-policy {address}{reject}{echo}")?;
     }
     for range in &rows.source_ranges {
         if range.service == SourceRange::<A>::CLUSTER {
-            writeln!(f, "range {range} cluster")?;
+            writeln!(f, "source-range {range} service-cidr")?;
         } else {
-            writeln!(f, "range {range} service {}", range.service)?;
+            writeln!(f, "source-range {range} service {}", range.service)?;
         }
     }
     Ok(())

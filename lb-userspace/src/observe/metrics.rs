@@ -54,10 +54,10 @@ pub struct Metrics {
     /// Scrapes that lack what the maps hold.
     pub read_failures: Counter,
     write_failures: Family<Label<&'static str>, Counter>,
-    connection_entries: Family<Label<&'static str>, Gauge>,
-    connection_capacity: Family<Label<&'static str>, Gauge>,
-    /// Connection entries that were removed because their flow was over.
-    pub connections_expired: Counter,
+    conntrack_entries: Family<Label<&'static str>, Gauge>,
+    conntrack_capacity: Family<Label<&'static str>, Gauge>,
+    /// Conntrack entries removed because their flow was expired.
+    pub conntrack_expired: Counter,
     /// Destroyed UDP sockets of removed backends.
     pub udp_sockets_destroyed: Counter,
     events: Family<Label<&'static str>, Counter>,
@@ -83,9 +83,9 @@ impl Default for Metrics {
             health_check_failures: Counter::default(),
             read_failures: Counter::default(),
             write_failures: Family::default(),
-            connection_entries: Family::default(),
-            connection_capacity: Family::default(),
-            connections_expired: Counter::default(),
+            conntrack_entries: Family::default(),
+            conntrack_capacity: Family::default(),
+            conntrack_expired: Counter::default(),
             udp_sockets_destroyed: Counter::default(),
             events: Family::default(),
         }
@@ -114,12 +114,12 @@ impl Metrics {
         self.write_failures.get_or_create(&[("map", map)]).inc();
     }
 
-    /// A connection table was found this full.
+    /// Sets how full a conntrack table is.
     pub fn connections(&self, fill: &Fill) {
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let map = [("map", fill.map)];
-        self.connection_entries.get_or_create(&map).set(number(fill.entries));
-        self.connection_capacity.get_or_create(&map).set(number(fill.capacity));
+        self.conntrack_entries.get_or_create(&map).set(number(fill.entries));
+        self.conntrack_capacity.get_or_create(&map).set(number(fill.capacity));
     }
 
     /// So many Events that were to be written to the cluster have had this `result` since the start.
@@ -245,19 +245,19 @@ impl Metrics {
             self.read_failures.clone(),
         );
         registry.register(
-            "connection_entries",
-            "Entries in a connection table, two per flow, at the last garbage collection",
-            self.connection_entries.clone(),
+            "conntrack_entries",
+            "Entries in a conntrack table, two per flow, at the last garbage collection",
+            self.conntrack_entries.clone(),
         );
         registry.register(
-            "connection_capacity",
-            "Entries that a connection table can hold, two per flow",
-            self.connection_capacity.clone(),
+            "conntrack_capacity",
+            "Entries that a conntrack table can hold, two per flow",
+            self.conntrack_capacity.clone(),
         );
         registry.register(
-            "connection_entries_expired",
+            "conntrack_entries_expired",
             "Connection entries removed because their flow was over",
-            self.connections_expired.clone(),
+            self.conntrack_expired.clone(),
         );
         registry.register(
             "udp_sockets_destroyed",

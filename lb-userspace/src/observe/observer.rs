@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, mem};
 use tokio::sync::watch;
 
 use crate::maps::MapError;
-use crate::maps::conntrack_gc::Sweep;
+use crate::maps::conntrack_gc::GcRun;
 use crate::model::{Change, Name, Node};
 
 use super::health::{Health, Moment};
@@ -125,9 +125,9 @@ impl Observer {
     }
 
     /// A conntrack garbage collection has finished.
-    pub fn gc_finished(&self, sweep: &Sweep) {
-        self.metrics.connections_expired.inc_by(sweep.removed);
-        for fill in &sweep.tables {
+    pub fn gc_finished(&self, run: &GcRun) {
+        self.metrics.conntrack_expired.inc_by(run.removed);
+        for fill in &run.tables {
             self.metrics.connections(fill);
         }
     }

@@ -25,7 +25,7 @@ use crate::model::Name;
 pub struct Reading {
     /// How many packets ended with each outcome.
     pub packets: Vec<(Outcome, u64)>,
-    /// How full each map is; connection tables are counted when they are swept.
+    /// How full each map is; conntrack tables are counted at garbage collection.
     pub fill: Vec<Fill>,
     /// Service ports whose policy allows endpoints of this node alone while there are only others.
     pub no_local: NoLocal,

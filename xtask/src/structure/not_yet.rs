@@ -13,7 +13,6 @@ pub const NOT_YET: &[&str] = &[
     "type lb-userspace/src/cli/output.rs Answer",
     "type lb-userspace/src/cli/run/mod.rs Given",
     "type lb-userspace/src/cli/show/clients.rs Known",
-    "type lb-userspace/src/maps/conntrack_gc/mod.rs Sweep",
     // Documented paths.
     // Functions that are too long.
     "function lb-userspace/src/cli/explain/steps.rs words",

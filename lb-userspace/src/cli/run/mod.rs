@@ -160,7 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
     let result = runtime.block_on(agent::run::run(config));
-    // A sweep may be under way; nobody waits for it.
+    // A garbage collection may be under way; it is not waited for.
     runtime.shutdown_background();
     result?;
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
-//! Forgetting flows that are over. A flow has two entries, each of which is seen by one direction's
-//! packets; it is over when both have been idle for longer than their state allows. Both then go,
-//! the client's first: without it a new flow of the same client begins afresh, while without the
-//! backend's the old one would go on and never be answered.
+//! Garbage collection of conntrack entries. A flow has two entries, one per direction. It is expired when
+//! both have been idle for longer than the timeout of their state; then both are removed, the original
+//! direction's first. Without that entry the client's next packet begins a new flow; without only the
+//! reply's, the old flow would continue and its replies would not be translated.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -18,14 +18,14 @@ use super::bpf_map::Table;
 use super::{BackendSet, MapError};
 use crate::pins::Pins;
 
-/// What a sweep has found.
+/// The result of a run.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Sweep {
+pub struct GcRun {
     /// The backends that entries refer to.
     pub referenced: BackendSet,
-    /// Entries there were.
+    /// Entries that were read.
     pub entries: u64,
-    /// Those of them that were half open.
+    /// Those of them that were half-open.
     pub half_open: u64,
     /// Entries that were removed.
     pub removed: u64,
@@ -44,18 +44,18 @@ pub struct Fill {
     pub capacity: u64,
 }
 
-/// One family's two connection tables, as a sweep needs them.
+/// One family's two conntrack tables, as garbage collection needs them.
 pub trait FlowTables<A: Address> {
-    /// Hands every entry of a table to `see`, which may remove entries.
+    /// Calls `visit` with every entry of a table; it may remove entries.
     ///
     /// # Errors
-    /// The table could not be read, or what `see` answers.
+    /// The table could not be read, or the error of `visit`.
     fn for_each(
         &self,
         table: Which,
-        see: &mut dyn FnMut(Tuple<A>, ConntrackEntry<A>) -> Result<(), MapError>,
+        visit: &mut dyn FnMut(Tuple<A>, ConntrackEntry<A>) -> Result<(), MapError>,
     ) -> Result<(), MapError>;
-    /// The entry of `tuple`; looking does not count as use.
+    /// The entry of `tuple`; a look-up does not refresh it.
     ///
     /// # Errors
     /// The table could not be read.
@@ -67,25 +67,25 @@ pub trait FlowTables<A: Address> {
     fn remove(&self, table: Which, tuple: &Tuple<A>) -> Result<(), MapError>;
 }
 
-/// Sees every entry of a family's tables once and removes the flows that are over at `now`.
-/// Half-open entries come first: a flow that is established meanwhile is then seen in the other
-/// table, and no backend that entries refer to is missed.
+/// Reads every entry of a family's tables once and removes the flows that are expired at `now`. The
+/// half-open table comes first: a flow that becomes established meanwhile is then found in the other
+/// one, and no referenced backend is missed.
 ///
 /// # Errors
-/// A table could not be read or written; the sweep is then incomplete.
-pub fn sweep<A: Address>(
+/// A table could not be read or written; the run is then incomplete.
+pub fn collect<A: Address>(
     tables: &impl FlowTables<A>,
     now: Ticks,
     referenced: &mut BTreeSet<BackendId>,
-    counts: &mut Sweep,
+    run: &mut GcRun,
 ) -> Result<(), MapError> {
     for table in [Which::HalfOpen, Which::Established] {
         tables.for_each(table, &mut |tuple, entry| {
-            counts.entries += 1;
-            counts.half_open += u64::from(table == Which::HalfOpen);
+            run.entries += 1;
+            run.half_open += u64::from(table == Which::HalfOpen);
             referenced.insert(entry.backend);
             if is_idle(&tuple, &entry, now) {
-                counts.removed += forget(tables, table, &tuple, now)?;
+                run.removed += remove_expired(tables, table, &tuple, now)?;
             }
             Ok(())
         })?;
@@ -93,15 +93,15 @@ pub fn sweep<A: Address>(
     Ok(())
 }
 
-/// Whether neither packets of this tuple have come nor its state lets it wait for them longer.
+/// Whether no packet of this tuple was seen for longer than the timeout of its state.
 fn is_idle<A: Address>(tuple: &Tuple<A>, entry: &ConntrackEntry<A>, now: Ticks) -> bool {
     let timeout = entry.state.timeout_seconds(tuple.protocol);
     now.since(entry.last_seen) > Ticks::of_seconds(timeout)
 }
 
-/// Removes the flow of `tuple` if it is over; returns how many entries went. What was read in a
-/// chunk may be a moment old, so the entry is looked at again.
-fn forget<A: Address>(
+/// Removes the flow of `tuple` if it is expired; returns the number of removed entries. Entries are read
+/// in batches, so this one is read again first.
+fn remove_expired<A: Address>(
     tables: &impl FlowTables<A>,
     table: Which,
     tuple: &Tuple<A>,
@@ -114,12 +114,12 @@ fn forget<A: Address>(
         return Ok(0);
     }
     let mut flow = vec![(table, *tuple)];
-    if let Some((its_table, partner)) = partner(tables, table, tuple, &entry)? {
-        let its_tuple = entry.other_key();
-        if !is_idle(&its_tuple, &partner, now) {
+    if let Some((other_table, other)) = other_entry(tables, table, tuple, &entry)? {
+        let other_tuple = entry.other_key();
+        if !is_idle(&other_tuple, &other, now) {
             return Ok(0);
         }
-        flow.push((its_table, its_tuple));
+        flow.push((other_table, other_tuple));
     }
     if entry.is_reply() {
         flow.reverse();
@@ -130,9 +130,9 @@ fn forget<A: Address>(
     Ok(flow.len() as u64)
 }
 
-/// The other entry of the flow of `tuple`: in the same table, or in the other one if the flow is
-/// being moved. An entry under that tuple which does not name ours belongs to another flow.
-fn partner<A: Address>(
+/// The entry of the other direction: in the same table, or in the other one if the flow is being moved.
+/// An entry under that tuple that does not refer to this one belongs to another flow.
+fn other_entry<A: Address>(
     tables: &impl FlowTables<A>,
     table: Which,
     tuple: &Tuple<A>,
@@ -152,14 +152,14 @@ fn partner<A: Address>(
     Ok(None)
 }
 
-/// The kernel's connection tables of both families.
+/// The kernel's conntrack tables of both families.
 #[derive(Debug)]
 pub struct KernelFlows {
     v4: FamilyFlows<V4>,
     v6: FamilyFlows<V6>,
 }
 
-/// Those of one.
+/// The kernel's conntrack tables of one family.
 #[derive(Debug)]
 pub struct FamilyFlows<A> {
     established: Table<Tuple<A>, ConntrackEntry<A>>,
@@ -167,10 +167,10 @@ pub struct FamilyFlows<A> {
 }
 
 impl KernelFlows {
-    /// Opens the tables that an agent has made.
+    /// Opens the pinned tables.
     ///
     /// # Errors
-    /// One of them is not there, or is another version's.
+    /// One of them is missing, or of another version.
     pub fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
             v4: FamilyFlows {
@@ -184,30 +184,30 @@ impl KernelFlows {
         })
     }
 
-    /// Those of IPv4.
+    /// The tables of IPv4.
     #[must_use]
     pub const fn v4(&self) -> &FamilyFlows<V4> {
         &self.v4
     }
 
-    /// Those of IPv6.
+    /// The tables of IPv6.
     #[must_use]
     pub const fn v6(&self) -> &FamilyFlows<V6> {
         &self.v6
     }
 
-    /// Sweeps both families at `now`.
+    /// Collects garbage of both families at `now`.
     ///
     /// # Errors
-    /// A table could not be read or written; the sweep is then incomplete and says nothing about
-    /// backends.
-    pub fn sweep(&self, now: Ticks) -> Result<Sweep, MapError> {
-        let mut found = Sweep::default();
+    /// A table could not be read or written; the run is then incomplete, and unreferenced backends are
+    /// not known.
+    pub fn collect(&self, now: Ticks) -> Result<GcRun, MapError> {
+        let mut run = GcRun::default();
         let mut referenced = BackendSet::default();
-        self.v4.sweep(now, &mut referenced.v4, &mut found)?;
-        self.v6.sweep(now, &mut referenced.v6, &mut found)?;
-        found.referenced = mem::take(&mut referenced);
-        Ok(found)
+        self.v4.collect(now, &mut referenced.v4, &mut run)?;
+        self.v6.collect(now, &mut referenced.v6, &mut run)?;
+        run.referenced = mem::take(&mut referenced);
+        Ok(run)
     }
 }
 
@@ -216,24 +216,24 @@ where
     Tuple<A>: Pod,
     ConntrackEntry<A>: Pod,
 {
-    /// Sweeps this family, and says how full its tables were.
-    fn sweep(
+    /// Collects garbage of this family, and adds how full its tables were.
+    fn collect(
         &self,
         now: Ticks,
         referenced: &mut BTreeSet<BackendId>,
-        found: &mut Sweep,
+        run: &mut GcRun,
     ) -> Result<(), MapError> {
-        let mut counts = Sweep::default();
-        sweep(self, now, referenced, &mut counts)?;
-        found.entries += counts.entries;
-        found.half_open += counts.half_open;
-        found.removed += counts.removed;
+        let mut counts = GcRun::default();
+        collect(self, now, referenced, &mut counts)?;
+        run.entries += counts.entries;
+        run.half_open += counts.half_open;
+        run.removed += counts.removed;
         for (table, entries) in [
             (&self.established, counts.entries - counts.half_open),
             (&self.half_open, counts.half_open),
         ] {
             let (map, capacity) = table.capacity();
-            found.tables.push(Fill { map, entries, capacity: capacity.into() });
+            run.tables.push(Fill { map, entries, capacity: capacity.into() });
         }
         Ok(())
     }
@@ -256,9 +256,9 @@ where
     fn for_each(
         &self,
         table: Which,
-        see: &mut dyn FnMut(Tuple<A>, ConntrackEntry<A>) -> Result<(), MapError>,
+        visit: &mut dyn FnMut(Tuple<A>, ConntrackEntry<A>) -> Result<(), MapError>,
     ) -> Result<(), MapError> {
-        self.table(table).for_each(see)
+        self.table(table).for_each(visit)
     }
 
     fn find(&self, table: Which, tuple: &Tuple<A>) -> Result<Option<ConntrackEntry<A>>, MapError> {
@@ -270,7 +270,7 @@ where
     }
 }
 
-/// The time, by the clock that connections are stamped with (`CLOCK_MONOTONIC`).
+/// The time by the clock of conntrack entries (`CLOCK_MONOTONIC`).
 ///
 /// # Panics
 /// Never: every Linux has that clock.

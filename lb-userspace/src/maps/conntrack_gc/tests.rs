@@ -16,11 +16,11 @@ impl FlowTables<V4> for Memory {
     fn for_each(
         &self,
         table: Which,
-        see: &mut dyn FnMut(Tuple<V4>, ConntrackEntry<V4>) -> Result<(), MapError>,
+        visit: &mut dyn FnMut(Tuple<V4>, ConntrackEntry<V4>) -> Result<(), MapError>,
     ) -> Result<(), MapError> {
         let entries: Vec<_> = self.0.borrow().iter().map(|(k, v)| (*k, *v)).collect();
         for ((_, tuple), entry) in entries.into_iter().filter(|((t, _), _)| *t == table) {
-            see(tuple, entry)?;
+            visit(tuple, entry)?;
         }
         Ok(())
     }
@@ -60,28 +60,28 @@ fn entry(rewritten: Tuple<V4>, flags: u8, state: State, age_seconds: u32) -> Con
 }
 
 impl Memory {
-    /// A flow whose two entries were last seen so many seconds ago.
+    /// Adds a flow whose two entries were last seen so many seconds ago.
     fn flow(self, client: u8, table: Which, state: State, ages: (u32, u32)) -> Self {
         let (forward, reply) = tuples(client);
         let reply_flag = ConntrackEntry::<V4>::REPLY;
         let entries = &mut *self.0.borrow_mut();
         entries.insert((table, forward), entry(reply.reversed(), 0, state, ages.0));
-        let answer = entry(forward.reversed(), reply_flag, state, ages.1);
-        entries.insert((table, reply), answer);
+        let reply_entry = entry(forward.reversed(), reply_flag, state, ages.1);
+        entries.insert((table, reply), reply_entry);
         Self(RefCell::new(mem::take(entries)), RefCell::default())
     }
 
     #[track_caller]
-    fn expect(&self, left: usize) -> (Sweep, BTreeSet<BackendId>) {
-        let (mut counts, mut referenced) = (Sweep::default(), BTreeSet::new());
-        sweep(self, Ticks(START), &mut referenced, &mut counts).unwrap();
+    fn expect(&self, left: usize) -> (GcRun, BTreeSet<BackendId>) {
+        let (mut counts, mut referenced) = (GcRun::default(), BTreeSet::new());
+        collect(self, Ticks(START), &mut referenced, &mut counts).unwrap();
         assert_eq!(self.0.borrow().len(), left);
         (counts, referenced)
     }
 }
 
 #[test]
-fn a_flow_goes_when_both_directions_are_idle_and_its_backend_counts_once_more() {
+fn a_flow_expires_when_both_directions_are_idle_and_its_backend_is_still_counted() {
     let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (70, 70));
     let (counts, referenced) = memory.expect(0);
     assert_eq!((counts.entries, counts.removed), (2, 2));
@@ -89,7 +89,7 @@ fn a_flow_goes_when_both_directions_are_idle_and_its_backend_counts_once_more() 
 }
 
 #[test]
-fn a_flow_stays_while_one_direction_is_heard() {
+fn a_flow_stays_while_one_direction_is_active() {
     for ages in [(70, 5), (5, 70), (5, 5)] {
         let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, ages);
         memory.expect(2);
@@ -97,7 +97,7 @@ fn a_flow_stays_while_one_direction_is_heard() {
 }
 
 #[test]
-fn an_established_flow_waits_longer_than_a_new_one_and_a_reset_one_hardly_at_all() {
+fn an_established_flow_expires_later_than_a_new_one_and_a_reset_one_soon() {
     let established = State::REPLIED.with(State::ESTABLISHED);
     let memory = Memory::default().flow(1, Which::Established, established, (700, 700)).flow(
         2,
@@ -109,7 +109,7 @@ fn an_established_flow_waits_longer_than_a_new_one_and_a_reset_one_hardly_at_all
 }
 
 #[test]
-fn the_clients_entry_goes_first_whichever_is_seen_first() {
+fn the_original_entry_is_removed_first_whichever_is_read_first() {
     // The tables here are read in the order of source addresses; the backend's is 10.244.0.1.
     for client in [1, 200] {
         let (forward, reply) = tuples(client);
@@ -120,7 +120,7 @@ fn the_clients_entry_goes_first_whichever_is_seen_first() {
 }
 
 #[test]
-fn a_half_without_its_partner_goes_once_it_is_idle() {
+fn an_entry_without_the_other_direction_expires_once_it_is_idle() {
     for (age, left) in [(70, 0), (5, 1)] {
         let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (5, age));
         memory.0.borrow_mut().remove(&(Which::HalfOpen, tuples(1).0));
@@ -129,7 +129,7 @@ fn a_half_without_its_partner_goes_once_it_is_idle() {
 }
 
 #[test]
-fn an_entry_of_another_flow_in_the_partners_place_neither_keeps_nor_loses_anything() {
+fn an_entry_of_another_flow_under_the_reply_tuple_is_left_alone() {
     let memory = Memory::default().flow(1, Which::HalfOpen, State::NEW, (70, 5));
     let (forward, reply) = tuples(1);
     let other = entry(tuples(2).0.reversed(), ConntrackEntry::<V4>::REPLY, State::NEW, 5);
@@ -139,7 +139,7 @@ fn an_entry_of_another_flow_in_the_partners_place_neither_keeps_nor_loses_anythi
 }
 
 #[test]
-fn a_flow_that_is_half_moved_between_the_tables_is_still_one_flow() {
+fn a_flow_half_moved_between_the_tables_is_one_flow() {
     let memory = Memory::default().flow(1, Which::Established, State::NEW, (5, 70));
     let (forward, _) = tuples(1);
     let moved = memory.0.borrow_mut().remove(&(Which::Established, forward));

@@ -193,7 +193,7 @@ fn the_page_of_metrics_lists_what_there_is_and_nothing_else() {
     observer.metrics().write_failed("SLOTS");
     observer.metrics().events("written", 1);
     let tables = vec![Fill { map: "CONNTRACK_V4", entries: 2, capacity: 10 }];
-    observer.gc_finished(&Sweep { tables, ..Sweep::default() });
+    observer.gc_finished(&GcRun { tables, ..GcRun::default() });
     let text = scraped(&observer, reading());
     let there: BTreeSet<(&str, &str)> = text
         .lines()
