@@ -1,20 +1,21 @@
-//! The filter: a bit for every frontend and every backend, asked before any slow look-up.
+//! The filter: a Bloom filter with one bit for every frontend and every backend, checked before the hash
+//! look-ups.
 //!
-//! Most packets of a node belong to no Service. A packet that is in no connection table can concern
-//! us only if its destination is a frontend or its source is a backend; one bit tells, at a tenth
-//! of a hash look-up's cost, and a wrong "maybe" costs a look-up and nothing else.
+//! Most packets of a node are not for a Service. A packet without a conntrack entry can be for one only if
+//! its destination is a frontend or its source is a backend. The bit is checked at a tenth of the cost of
+//! a hash look-up; a false positive costs one look-up.
 
 use crate::address::{Address, Port, Protocol};
 use crate::hash;
 
-/// Bits in the filter: 128 KiB, within the second-level cache. At 10,000 Services with ten
-/// endpoints each, one packet in eight gets a wrong "maybe".
+/// Bits in the filter: 128 KiB, within the second-level cache. With 10,000 Services of ten endpoints
+/// each, one packet in eight is a false positive.
 pub const BITS: u32 = 1 << 20;
 
 /// Words of 64 bits in the `FILTER` array.
 pub const WORDS: u32 = BITS / 64;
 
-/// Where a bit stands.
+/// The position of a bit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Position {
     /// Index into the `FILTER` array, below [`WORDS`].

@@ -1,9 +1,8 @@
 //! The one hash of the datapath, over tuples and frontends.
 //!
 //! Two 64-bit multiply-and-fold rounds after murmur3's finalizer (public domain, Austin Appleby);
-//! BPF has 64-bit multiplication but not the 128-bit one that newer hashes are built on. It decides
-//! which backend a flow gets, so nodes that must agree must run the same version of it; it is not a
-//! defence against chosen tuples.
+//! BPF has 64-bit multiplication but not the 128-bit one of newer hashes. The hash decides which backend
+//! a flow gets, so nodes that must agree need the same version of it. It does not resist chosen tuples.
 
 use crate::address::{Address, Port, Protocol, Tuple};
 
@@ -58,7 +57,7 @@ pub fn tuple<A: Address>(tuple: &Tuple<A>) -> u32 {
     finish(mix(mix_address(state, &tuple.destination), ports))
 }
 
-/// Hash of user-space names, for choice tables: FNV-1a over bytes, finished like the others.
+/// Hash of bytes in user space, for Maglev tables: FNV-1a, with the same final mix.
 #[must_use]
 pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
@@ -68,7 +67,7 @@ pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
     mix(mix(state, seed), SECOND)
 }
 
-/// `hash` brought into `0..length` without a division (Lemire, "Fast random integer generation in
+/// Maps `hash` to `0..length` without a division (Lemire, "Fast random integer generation in
 /// an interval", 2019).
 #[inline(always)]
 #[must_use]
@@ -96,7 +95,7 @@ mod tests {
             );
             counts[reduce(super::tuple(&tuple), BUCKETS as u32) as usize] += 1;
         }
-        // 1000 expected, standard deviation 32: six of them is a one-in-millions bound.
+        // 1000 expected, standard deviation 32; six standard deviations are allowed.
         for count in counts {
             assert!((808..=1192).contains(&count), "{count} of about 1000");
         }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reduced_hash_stays_within_its_length() {
+    fn a_reduced_hash_is_below_its_length() {
         for hash in [0, 1, u32::MAX / 2, u32::MAX] {
             for length in [1, 2, 401, u32::MAX] {
                 assert!(reduce(hash, length) < length);

@@ -1,11 +1,11 @@
-//! What the kernel programs and the agent agree on: addresses, the rows of every map, the ways a
-//! packet's walk may end. No input or output happens here, and nothing allocates.
+//! What the eBPF programs and the agent share: addresses, keys and values of every map, outcomes. There
+//! is no input or output and no allocation in this crate.
 //!
-//! Numbers inside addresses and ports stand in network byte order, exactly as on the wire, so that
-//! a key is built by copying header bytes. Every other number is in the machine's byte order.
+//! Addresses and ports are in network byte order, as on the wire, so that a key is built by copying
+//! header bytes. Every other number is in the machine's byte order.
 //!
-//! The one module with `unsafe` is [`layout`]: it states which types may be read as plain bytes,
-//! and proves their size and lack of padding at compile time.
+//! The one module with `unsafe` is [`layout`]: it lists the types that may be read as plain bytes, and
+//! checks their size and lack of padding at compile time.
 
 #![no_std]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]

@@ -1,4 +1,4 @@
-//! The catalogue: every map's name, key, value, kind, capacity and life, written once.
+//! The catalogue of maps: name, key, value, kind and capacity of each.
 
 use crate::address::{Address, Family, Tuple, V4, V6};
 use crate::affinity::{Affinity, Client};
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::socket::{SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
-/// The kernel's kinds of map that Weir uses.
+/// The map types that Weir uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// `BPF_MAP_TYPE_HASH`
@@ -26,15 +26,15 @@ pub enum Kind {
     Array,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
-    /// `BPF_MAP_TYPE_SK_STORAGE`: an entry per socket, which comes and goes with it; without capacity,
-    /// and without a way to list its entries.
+    /// `BPF_MAP_TYPE_SK_STORAGE`: an entry per socket, which lives as long as the socket; it has no
+    /// capacity, and its entries cannot be listed.
     SocketStorage,
 }
 
-/// What decides how many entries a map has.
+/// What determines the capacity of a map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Capacity {
-    /// Always this many.
+    /// A fixed number.
     Fixed(u32),
     /// [`Capacities::services`]
     Services,
@@ -44,7 +44,7 @@ pub enum Capacity {
     Slots,
     /// [`Capacities::backends`]
     Backends,
-    /// [`Capacities::connections`]
+    /// [`Capacities::conntrack`]
     Conntrack,
     /// [`Capacities::half_open`]
     HalfOpen,
@@ -72,7 +72,7 @@ pub struct Capacities {
 }
 
 impl Capacities {
-    /// How many entries `capacity` stands for.
+    /// The number of entries of `capacity`.
     #[must_use]
     pub const fn entries(&self, capacity: Capacity) -> u32 {
         match capacity {
@@ -88,7 +88,7 @@ impl Capacities {
     }
 }
 
-/// One map: what it is called, what it holds.
+/// One map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Map {
     /// Name of the map in the object and of its pin.
@@ -99,7 +99,7 @@ pub struct Map {
     pub key_size: u32,
     /// Bytes of a value.
     pub value_size: u32,
-    /// What decides its size.
+    /// What determines its capacity.
     pub capacity: Capacity,
 }
 
@@ -185,21 +185,21 @@ pub const SETTINGS: Map = map::<u32, Settings>("SETTINGS", Kind::Array, Capacity
 /// [`Outcome`] → count, per CPU.
 pub const OUTCOMES: Map =
     map::<u32, u64>("OUTCOMES", Kind::PerCpuArray, Capacity::Fixed(Outcome::COUNT));
-/// Cookie of a connected UDP socket → [`UdpConnected`]. An entry outlives its socket until the LRU map
-/// needs the space; the agent keeps those of living sockets in use.
+/// Cookie of a connected UDP socket → [`UdpConnected`]. An entry stays after its socket is closed until
+/// the LRU map evicts it; the agent refreshes the entries of open sockets.
 pub const UDP_CONNECTED: Map =
     map::<u64, UdpConnected>("UDP_CONNECTED", Kind::LruHash, Capacity::Fixed(32_768));
 
-/// Every map that is pinned: tables, and what belongs to sockets.
+/// Every map that is pinned.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {
     ALL.iter().chain(OF_SOCKETS)
 }
 
-/// What belongs to sockets.
+/// The maps of sockets.
 pub const OF_SOCKETS: &[Map] = &[SOCK_REV_NAT.v4, SOCK_REV_NAT.v6, UDP_CONNECTED];
 
-/// Every table that is pinned. The programs have a few more per CPU, caches of routes and scratch space,
-/// which live and die with them.
+/// Every pinned map but those of sockets. The programs have more maps per CPU, for the FIB cache and
+/// scratch space, which are not pinned.
 pub const ALL: &[Map] = &[
     SERVICES,
     FRONTENDS.v4,

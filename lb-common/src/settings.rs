@@ -1,4 +1,4 @@
-//! What the programs need to know of the node, in one row.
+//! The settings of the programs: one row.
 
 use crate::address::{Address, V4, V6};
 
@@ -12,16 +12,16 @@ pub struct Settings {
     /// First source port for SNAT. The range lies outside the node-port range and
     /// outside `ip_local_port_range`, so it takes no tuple that a socket of this node may get.
     pub first_snat_port: u16,
-    /// How many ports the range has; 0 until the agent has written the row, and then no flow whose
-    /// source must be translated is begun.
+    /// Number of ports in the range; 0 until the agent has written the row, and until then no flow with
+    /// SNAT is created.
     pub snat_ports: u16,
-    /// Covers every IPv4 cluster IP and service CIDR: a packet to an address outside it can be of no
-    /// Service unless it is to a frontend.
+    /// Contains every IPv4 cluster IP and service CIDR: a packet to an address outside is not addressed
+    /// to a Service, unless to a frontend.
     pub services_v4: Prefix<V4>,
     /// The same for IPv6.
     pub services_v6: Prefix<V6>,
-    /// The node's own IPv4 address: it stands for a process of this node that has not got a source
-    /// address yet. Unspecified if there is none.
+    /// The node's own IPv4 address, used for a process of this node whose socket has no source address
+    /// yet. Unspecified if there is none.
     pub own_v4: V4,
     /// The same for IPv6.
     pub own_v6: V6,
@@ -32,16 +32,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Sockets of pods are balanced too, not only those of the node's own processes.
+    /// Socket load balancing for pods too, not only for the node's own processes.
     pub const PODS_SOCKETS: u32 = 1;
 
-    /// Settings of an agent that has not written any.
+    /// The settings before the agent has written any.
     #[must_use]
     pub fn nothing() -> Self {
         bytemuck::Zeroable::zeroed()
     }
 
-    /// Whether sockets of pods are balanced.
+    /// Whether sockets of pods are load balanced.
     #[inline(always)]
     #[must_use]
     pub const fn balances_pods_sockets(&self) -> bool {
@@ -49,26 +49,25 @@ impl Settings {
     }
 }
 
-/// A range of addresses as two words to compare by.
+/// A range of addresses, as an address and a mask.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Prefix<A> {
     /// The first address.
     pub first: A,
-    /// Ones where an address must be like the first. All zero for the range that holds nothing, as
-    /// before the agent has written it; and for the one that holds everything, whose `first` is not
-    /// zero.
+    /// The netmask. All zero for the empty range, as before the agent has written it, and for the range
+    /// of all addresses, whose `first` is not zero.
     pub mask: A,
 }
 
 impl<A: Address> Prefix<A> {
-    /// The range that holds nothing.
+    /// The empty range.
     #[must_use]
     pub fn nothing() -> Self {
         Self { first: A::zeroed(), mask: A::zeroed() }
     }
 
-    /// The range that holds every address.
+    /// The range of all addresses.
     #[must_use]
     pub fn everything() -> Self {
         let mut first = A::zeroed();
@@ -76,7 +75,7 @@ impl<A: Address> Prefix<A> {
         Self { first, mask: A::zeroed() }
     }
 
-    /// Whether the range holds `address`.
+    /// Whether the range contains `address`.
     #[inline(always)]
     #[must_use]
     pub fn holds(&self, address: &A) -> bool {
@@ -86,16 +85,17 @@ impl<A: Address> Prefix<A> {
     }
 }
 
-/// An address as two words, half as many as it is hashed in: every packet of no Service pays for each.
+/// An address as two 64-bit words: fewer instructions than with 32-bit words, for every packet that is
+/// not for a Service.
 #[inline(always)]
 fn halves<A: Address>(address: &A) -> [u64; 2] {
     let [a, b, c, d] = address.words().map(u64::from);
     [a | b << 32, c | d << 32]
 }
 
-/// What the settings say of an address's own family.
+/// The settings of one address family.
 pub trait InSettings: Address {
-    /// The range that covers this family's cluster IPs and service CIDRs.
+    /// The range that contains this family's cluster IPs and service CIDRs.
     fn of_services(settings: &Settings) -> &Prefix<Self>;
     /// The node's own address.
     fn own(settings: &Settings) -> Self;
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_holds_its_addresses_and_the_empty_one_none() {
+    fn a_prefix_contains_its_addresses_and_the_empty_one_none() {
         let prefix = Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) };
         assert!(prefix.holds(&V4([10, 111, 255, 255])));
         assert!(!prefix.holds(&V4([10, 112, 0, 0])));
