@@ -1,4 +1,4 @@
-//! Session affinity: which backend a client got last, per Service port.
+//! Session affinity: the last backend of a client, per Service port.
 
 use crate::backend::BackendId;
 use crate::conntrack::Ticks;
@@ -15,8 +15,8 @@ pub struct Client<A> {
     pub service: ServiceId,
 }
 
-/// What a client got; the value of `AFFINITY_*`. The walk writes it, nobody removes it but the
-/// kernel, which needs the room: a record that names a backend that is no more is passed over.
+/// The backend of a client; the value of `AFFINITY_*`. The walk writes it, and only the kernel removes it,
+/// by LRU: an entry of a removed backend is ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Affinity {

@@ -5,8 +5,8 @@ use core::fmt;
 use crate::address::{Address, Port, Protocol};
 use crate::service::ServiceId;
 
-/// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family counts for itself); 0 is never
-/// given out.
+/// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family has its own ids); 0 is never
+/// used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct BackendId(pub u32);
@@ -21,7 +21,7 @@ impl fmt::Display for BackendId {
 ///
 /// The map is an array, which the kernel copies into without a lock, so address, port and
 /// generation of a row in use never change: a row is written while nothing refers to it, and its id
-/// is handed out anew only when nothing does any more. Only `flags` changes in between, one byte.
+/// is reused only when nothing refers to it any more. Only `flags` changes in between, one byte.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct Backend<A> {
@@ -56,8 +56,8 @@ impl<A: Address> Backend<A> {
 }
 
 impl<A> Backend<A> {
-    /// Takes flows: set while an endpoint stands behind the row. Without it the row is kept for
-    /// the connections that refer to it, and UDP flows move away at their next packet.
+    /// Serving: there is an endpoint. Without it the row is kept for conntrack entries that refer to it,
+    /// and UDP flows move to another backend at their next packet.
     pub const SERVING: u8 = 1;
     /// On this node, hence reached without leaving it.
     pub const LOCAL: u8 = 2;
@@ -89,11 +89,11 @@ impl<A> Backend<A> {
     }
 }
 
-/// What went to and came from one backend, since its id was given out; per CPU in `TRAFFIC_*`.
+/// The traffic of one backend since its row was written; per CPU in `TRAFFIC_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(C)]
 pub struct Traffic {
-    /// Flows begun.
+    /// New flows.
     pub connections: u64,
     /// Packets towards the backend.
     pub packets: u64,

@@ -15,7 +15,7 @@ use crate::address::{Address, Protocol, Tuple};
 use crate::backend::BackendId;
 use crate::service::ServiceId;
 
-/// Where a hook sees packets, from the node's stack.
+/// Where a hook sees packets, relative to the node's stack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HookPoint {
     /// On their way into the node's stack.
@@ -69,7 +69,7 @@ impl State {
     pub const NEW: Self = Self(0);
     /// The backend has replied.
     pub const REPLIED: Self = Self(1);
-    /// The client has sent after that reply: the flow stands in `CONNTRACK_*`.
+    /// The client has sent after that reply: the flow is in `CONNTRACK_*`.
     pub const ESTABLISHED: Self = Self(1 << 1);
     /// The client has sent FIN.
     pub const FIN_CLIENT: Self = Self(1 << 2);
@@ -107,7 +107,7 @@ impl State {
         self.has(Self::RST) || self.has(Self::FIN_CLIENT.with(Self::FIN_BACKEND))
     }
 
-    /// The state in one word, for people.
+    /// The state in one word.
     #[must_use]
     pub const fn name(self) -> &'static str {
         if self.has(Self::RST) {
@@ -125,7 +125,7 @@ impl State {
         }
     }
 
-    /// Seconds without a packet in either direction after which the flow is forgotten.
+    /// Seconds without a packet in either direction after which the flow is expired.
     ///
     /// TCP's are kube-proxy's and netfilter's (`nf_conntrack_tcp_timeout_*`): 24 hours established,
     /// one hour half closed, 120 s after both FINs, 10 s after a reset; UDP's are 30 s before and
@@ -175,9 +175,9 @@ pub struct ConntrackEntry<A> {
     pub rewritten: Tuple<A>,
     /// The Service port the flow belongs to.
     pub service: ServiceId,
-    /// The backend it was given.
+    /// The flow's backend.
     pub backend: BackendId,
-    /// That backend's generation when it was given.
+    /// That backend's generation when the flow began.
     pub generation: u32,
     /// When a packet of this entry was last seen.
     pub last_seen: Ticks,
@@ -197,7 +197,7 @@ impl<A: Address> ConntrackEntry<A> {
     /// Their source becomes one of this node's own addresses, hence they leave by the route to the new
     /// destination at once: the stack would drop them.
     pub const SNAT: u8 = 1 << 2;
-    /// Its packets leave by the device they came in by: a pod reached itself through a Service.
+    /// Hairpin: packets leave by their ingress device, because a pod reached itself through a Service.
     pub const HAIRPIN: u8 = 1 << 3;
 
     /// An empty entry to read into.
@@ -237,7 +237,7 @@ impl<A: Address> ConntrackEntry<A> {
         self.flags & Self::SNAT != 0
     }
 
-    /// Whether its packets leave by the device they came in by.
+    /// Whether packets leave by their ingress device.
     #[inline(always)]
     #[must_use]
     pub const fn is_hairpin(&self) -> bool {

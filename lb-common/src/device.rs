@@ -1,4 +1,4 @@
-//! What a packet's walk has to know about the node's devices.
+//! The node's devices, as a packet's walk needs them.
 
 /// The addresses a device sends from; the value of `DEVICES`, keyed by interface index. A packet
 /// whose source has to be translated takes the address of the device it leaves by, so that replies
@@ -13,8 +13,8 @@ pub struct Device {
     /// [`Device::XDP_SENDS`]
     pub flags: u16,
     /// Largest IP packet that the device takes, in bytes; 0 if not known, and the largest number there
-    /// is for all that are larger. Kernels before 5.12 do not say the MTU of a route, and this stands
-    /// for it.
+    /// is for all that are larger. Kernels before 5.12 do not return the MTU of a route, and this is
+    /// used instead.
     pub mtu: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Packets in fragments: only the first fragment has ports, the others need what it says.
+//! Fragmented packets: only the first fragment has ports, which the others need.
 
 use crate::address::{Address, Ports, Protocol};
 use crate::conntrack::Ticks;
@@ -12,7 +12,7 @@ pub struct Fragmented<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// The identification, as it stands on the wire; IPv4's has 16 bits.
+    /// The identification in network byte order; IPv4's has 16 bits.
     pub identification: u32,
     /// IPv4: the protocol of what was cut. IPv6, which does not count it in: zero.
     pub protocol: Protocol,
@@ -38,7 +38,7 @@ impl<A: Address> Fragmented<A> {
     }
 }
 
-/// What is known of a packet in fragments: the value of `FRAGMENTS_*`.
+/// The ports and the progress of a fragmented packet: the value of `FRAGMENTS_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct FirstFragment {

@@ -1,5 +1,5 @@
-//! Which types are plain bytes, and how many: the proof that a row written by the agent reads the
-//! same in the kernel. The only module of this crate with `unsafe`.
+//! The types that are plain bytes, and their sizes: the proof that a row has the same layout in the agent
+//! and in the kernel. The only module of this crate with `unsafe`.
 
 #![allow(unsafe_code, reason = "`Pod` and `Zeroable` are unsafe traits; see each macro's argument")]
 
@@ -18,7 +18,7 @@ use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
 /// a map's key or of the hash moves it by one, and with it the pin directory. A field that older agents
-/// have left zero, and that means "not known" then, moves nothing: so it was with a device's MTU.
+/// left zero, where zero means "unknown", such as a device's MTU, needs no new version.
 pub const VERSION: u32 = 3;
 
 /// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.

@@ -12,7 +12,7 @@ pub enum Disposition {
     Passed,
     /// Replaced by an ICMP message to its sender: an echo reply or an error.
     IcmpReplied,
-    /// Kept for a moment, to be walked again.
+    /// Kept until the first fragment arrives, and walked again then.
     Queued,
     /// Discarded.
     Dropped,
@@ -37,14 +37,14 @@ macro_rules! outcomes {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The outcome as a sentence for people.
+            /// The outcome as a sentence.
             #[must_use]
             pub const fn sentence(self) -> &'static str {
                 match self { $(Self::$variant => $sentence,)+ }
             }
 
             /// What became of the packet, in general.
-            // Every walk asks, more than once: a call each time costs some three nanoseconds.
+            // Called several times per walk: without inlining each call costs some three nanoseconds.
             #[inline(always)]
             #[must_use]
             pub const fn disposition(self) -> Disposition {

@@ -4,8 +4,8 @@ use core::fmt;
 
 use crate::address::{Address, Port, Protocol, endpoint};
 
-/// Identifies a Service port in the maps of this node; 0 is never given out. The names behind it
-/// stand in the `SERVICES` map.
+/// Identifies a Service port in the maps of this node; 0 is never used. Its names
+/// are in the `SERVICES` map.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct ServiceId(pub u32);
@@ -110,8 +110,7 @@ impl Pool {
 pub enum EmptyPoolReason {
     /// No endpoint is usable anywhere; kube-proxy rejects these with ICMP port unreachable.
     NoEndpoint = 0,
-    /// A traffic policy asks for endpoints of this node and there is none, though there are
-    /// others on remote nodes; kube-proxy drops these silently.
+    /// The traffic policy is Local and there are only remote endpoints; kube-proxy drops these silently.
     NoLocalEndpoint = 1,
 }
 
@@ -197,9 +196,8 @@ impl IpPolicy {
 /// Longest namespace or name that Kubernetes allows for a Service (RFC 1035 label), in bytes.
 pub const LABEL_LENGTH: usize = 63;
 
-/// Names of a Service port as they stand in the `SERVICES` map, each padded with zeroes. Kept in
-/// the kernel beside the rows so that `weir show` and a restarted agent need nothing else to know
-/// which id is whose.
+/// Names of a Service port, each padded with zeroes: the value of `SERVICES`. From it `weir show` and a
+/// restarted agent know which Service port an id belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct ServiceLabel {
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_gives_its_names_back() {
+    fn a_label_returns_its_names() {
         let label = ServiceLabel::new("default", "web", "http", Protocol::TCP).unwrap();
         assert_eq!(label.names(), ("default", "web", "http"));
         assert_eq!(label.to_string(), "default/web:http");
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_that_does_not_fit_is_refused_not_cut() {
+    fn a_label_that_does_not_fit_is_refused() {
         let long: String = core::iter::repeat_n('a', LABEL_LENGTH + 1).collect();
         assert_eq!(ServiceLabel::new("default", &long, "", Protocol::TCP), None);
         assert_eq!(ServiceLabel::new("de\0fault", "web", "", Protocol::TCP), None);

@@ -24,7 +24,7 @@ pub struct SocketRevNat<A> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Peer<A> {
-    /// The address, port and protocol that the process named.
+    /// The address, port and protocol that the process used.
     pub frontend: Frontend<A>,
     /// Where its packets go.
     pub backend: Frontend<A>,
@@ -113,8 +113,8 @@ impl<A: Address> Default for SocketRevNat<A> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C, align(8))]
 pub struct UdpConnected {
-    /// The backend's address in words ([`Address::words`]), two in each. It stands on the BPF stack,
-    /// which wants words of eight bytes.
+    /// The backend's address in words ([`Address::words`]), two in each. It is on the BPF stack,
+    /// where accesses must be aligned to eight bytes.
     pub address: [u64; 2],
     /// The backend's row.
     pub id: BackendId,
@@ -139,7 +139,7 @@ impl UdpConnected {
         }
     }
 
-    /// An address as it stands in [`UdpConnected::address`].
+    /// An address in the form of [`UdpConnected::address`].
     #[inline(always)]
     pub fn address<A: Address>(address: &A) -> [u64; 2] {
         let [a, b, c, d] = address.words();

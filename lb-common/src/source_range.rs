@@ -9,7 +9,7 @@ use crate::service::ServiceId;
 /// longest-prefix-match trie. A client may use the Service port's restricted frontends if one of
 /// its ranges contains the client's address.
 ///
-/// The ranges of [`SourceRange::CLUSTER`] are another thing: the cluster's service CIDRs.
+/// The ranges of [`SourceRange::CLUSTER`] are the cluster's service CIDRs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct SourceRange<A> {
@@ -22,8 +22,7 @@ pub struct SourceRange<A> {
 }
 
 impl<A: Address> SourceRange<A> {
-    /// Stands in the place of a Service port for the cluster's own service CIDRs: no Service port
-    /// has this id.
+    /// The id of the cluster's service CIDRs: no Service port has it.
     pub const CLUSTER: ServiceId = ServiceId(0);
 
     /// The range of `service` that begins at `address` and whose prefix has `length` bits.
@@ -32,14 +31,14 @@ impl<A: Address> SourceRange<A> {
         Self { bits: 32 + length as u32, service, address }
     }
 
-    /// The range of one address: what a look-up asks with.
+    /// The range of one address: the key of a look-up.
     #[inline(always)]
     #[must_use]
     pub const fn of(service: ServiceId, address: A) -> Self {
         Self { bits: 32 + 8 * size_of::<A>() as u32, service, address }
     }
 
-    /// Whether this range holds `other`.
+    /// Whether this range contains `other`.
     #[must_use]
     pub fn holds(&self, other: &Self) -> bool {
         let (ours, theirs) =
