@@ -95,8 +95,8 @@ pub struct Agent {
 #[derive(Debug)]
 struct Writing {
     operations: Arc<[Operation]>,
-    /// Whether to plan once more afterwards, for there may be more room then.
-    is_crowded: bool,
+    /// Whether to plan again afterwards: a full map may have space then.
+    plan_again: bool,
 }
 
 impl Agent {
@@ -219,7 +219,7 @@ impl Agent {
             effects.extend(self.settled());
         } else {
             self.writing =
-                Some(Writing { operations: Arc::clone(&operations), is_crowded: plan.crowded });
+                Some(Writing { operations: Arc::clone(&operations), plan_again: plan.is_map_full });
             effects.push(Effect::Write(operations));
         }
         effects
@@ -241,7 +241,7 @@ impl Agent {
             let delay = RETRY.saturating_mul(2u32.saturating_pow(self.failures - 1));
             return vec![Effect::WakeIn(delay.min(RETRY_AT_MOST))];
         }
-        self.is_behind |= writing.is_crowded;
+        self.is_behind |= writing.plan_again;
         let mut effects = self.settled();
         effects.extend(self.wake());
         effects

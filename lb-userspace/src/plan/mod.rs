@@ -44,7 +44,7 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// Something was left out or made smaller because a map is full. Writing this plan removes stale
     /// entries, so there may be space for more afterwards: plan again.
-    pub crowded: bool,
+    pub is_map_full: bool,
 }
 
 /// What the maps of `local_node` should hold for `cluster`, where they hold `before` now. No conntrack
@@ -78,7 +78,7 @@ pub fn plan(
     let v4 = rows(&context, &input, &v4, &free, &mut pools, &mut omissions);
     let v6 = rows(&context, &input, &v6, &free, &mut pools, &mut omissions);
     if pools.is_short {
-        omissions.map_is_full(&context, &maps::SLOTS, pools.needed);
+        omissions.add_full_map(&context, &maps::SLOTS, pools.needed);
     }
     let contents = Contents {
         services: labels(&input, before, &v4, &v6),
@@ -109,8 +109,8 @@ struct Omissions {
 }
 
 impl Omissions {
-    /// `map` cannot hold the `needed` entries.
-    fn map_is_full(&mut self, context: &Context<'_>, map: &Map, needed: u64) {
+    /// Adds that `map` cannot hold the `needed` entries.
+    fn add_full_map(&mut self, context: &Context<'_>, map: &Map, needed: u64) {
         let capacity = context.settings.capacities.entries(map.capacity);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
@@ -131,7 +131,7 @@ impl Omissions {
     fn in_plan(mut self, contents: Contents) -> Plan {
         self.warnings.sort_unstable();
         self.warnings.dedup();
-        Plan { contents, warnings: self.warnings, crowded: self.is_map_full }
+        Plan { contents, warnings: self.warnings, is_map_full: self.is_map_full }
     }
 }
 
@@ -156,7 +156,7 @@ fn claims<A: InContents>(
     let mut claims = frontends::claimed(ports, &nodes, honours, &mut omissions.warnings);
     let (needed, before) = (claims.len() as u64, &A::rows(context.before).frontends);
     if frontends::fit(&mut claims, before, context.settings.capacities.frontends) {
-        omissions.map_is_full(context, maps::FRONTENDS.of(A::FAMILY), needed);
+        omissions.add_full_map(context, maps::FRONTENDS.of(A::FAMILY), needed);
     }
     claims
 }
@@ -186,7 +186,7 @@ fn service_ids(
     };
     let ids = ports.iter().enumerate().map(&mut id).collect();
     if refused {
-        omissions.map_is_full(context, &maps::SERVICES, needed);
+        omissions.add_full_map(context, &maps::SERVICES, needed);
     }
     ids
 }
@@ -203,7 +203,7 @@ fn rows<A: InContents>(
         RowsBuilder::new(input, A::rows(context.before), context.settings.capacities.backends);
     family.add(claims, pools);
     if let Some(needed) = family.backends_needed() {
-        omissions.map_is_full(context, maps::BACKENDS.of(A::FAMILY), needed);
+        omissions.add_full_map(context, maps::BACKENDS.of(A::FAMILY), needed);
     }
     let mut rows = family.into_rows(A::ids(free));
     rows.ip_policies = addresses::rows(context.cluster, context.local_node, claims);
@@ -222,11 +222,11 @@ fn fit_policies_and_ranges<A: InContents>(
     let capacity = |map: &Map| context.settings.capacities.entries(map.capacity);
     let (map, needed) = (maps::IP_POLICY.of(A::FAMILY), rows.ip_policies.len() as u64);
     if addresses::fit(&mut rows.ip_policies, &before.ip_policies, capacity(map)) {
-        omissions.map_is_full(context, map, needed);
+        omissions.add_full_map(context, map, needed);
     }
     let (map, needed) = (maps::SRC_RANGES.of(A::FAMILY), rows.source_ranges.len() as u64);
     if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, capacity(map)) {
-        omissions.map_is_full(context, map, needed);
+        omissions.add_full_map(context, map, needed);
     }
 }
 
@@ -268,7 +268,7 @@ fn devices(context: &Context<'_>, omissions: &mut Omissions) -> BTreeMap<u32, De
     let capacity = context.settings.capacities.entries(maps::DEVICES.capacity);
     let devices = node::devices(context.cluster, context.local_node, capacity as usize);
     if devices.len() < context.local_node.devices.len() {
-        omissions.map_is_full(context, &maps::DEVICES, context.local_node.devices.len() as u64);
+        omissions.add_full_map(context, &maps::DEVICES, context.local_node.devices.len() as u64);
     }
     devices
 }

@@ -20,7 +20,7 @@ pub fn settle(cluster: &Cluster, settings: &Settings, before: &Contents) -> Plan
     for _ in 0..20 {
         let plan = plan(cluster, &local_node(), settings, &contents, &BackendSet::default());
         let operations = diff(&contents, &plan.contents);
-        if operations.is_empty() || !plan.crowded {
+        if operations.is_empty() || !plan.is_map_full {
             return plan;
         }
         for operation in &operations {
@@ -85,7 +85,7 @@ proptest! {
     fn a_plan_of_its_own_output_changes_nothing(a in cluster(), b in cluster()) {
         let before = settle(&a, &settings(), &Contents::default()).contents;
         let after = settle(&b, &settings(), &before);
-        prop_assert!(!after.crowded);
+        prop_assert!(!after.is_map_full);
         let again = plan(&b, &local_node(), &settings(), &after.contents, &BackendSet::default());
         prop_assert_eq!(diff(&after.contents, &again.contents), Vec::<Operation>::new());
         prop_assert_eq!(again.warnings, after.warnings);
@@ -119,7 +119,7 @@ proptest! {
         check_room(&before, &tight);
         let after = settle(&b, &tight, &before);
         check_room(&after.contents, &tight);
-        prop_assert!(!after.crowded || after.warnings.iter().any(|r| r.text.contains("-table-size")));
+        prop_assert!(!after.is_map_full || after.warnings.iter().any(|r| r.text.contains("-table-size")));
     }
 
     #[test]
