@@ -1,6 +1,5 @@
-//! What the walk remembers in the kernel beside connections: which backend a client got last, and
-//! what the first fragments of packets said. It is read here, never written: the walk writes it, and
-//! the kernel drops what was used least recently.
+//! Reads the LRU maps that the eBPF programs write: session affinity and first fragments. The agent never
+//! writes them; the kernel evicts the entries that were used least recently.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use super::bpf_map::Table;
 use super::error::MapError;
 use crate::pins::Pins;
 
-/// The clients that session affinity knows, in both families.
+/// The session affinity maps of both families.
 #[derive(Debug)]
 pub struct KernelClients {
     v4: Table<Client<V4>, Affinity>,
@@ -22,10 +21,10 @@ pub struct KernelClients {
 }
 
 impl KernelClients {
-    /// Opens the tables that an agent has made.
+    /// Opens the pinned maps.
     ///
     /// # Errors
-    /// One of them is not there, or is another version's.
+    /// One of them is missing, or of another version.
     pub fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
             v4: Table::open(pins, &maps::AFFINITY.v4)?,
@@ -33,43 +32,43 @@ impl KernelClients {
         })
     }
 
-    /// Every client of IPv4 with what it got.
+    /// Every IPv4 client with its backend.
     ///
     /// # Errors
-    /// The table could not be read.
+    /// The map could not be read.
     pub fn all_v4(&self) -> Result<Vec<(Client<V4>, Affinity)>, MapError> {
         self.v4.entries()
     }
 
-    /// Every client of IPv6 with what it got.
+    /// Every IPv6 client with its backend.
     ///
     /// # Errors
-    /// The table could not be read.
+    /// The map could not be read.
     pub fn all_v6(&self) -> Result<Vec<(Client<V6>, Affinity)>, MapError> {
         self.v6.entries()
     }
 
-    /// What an IPv4 client got last; looking does not count as use.
+    /// The last backend of an IPv4 client; a look-up does not refresh the entry.
     ///
     /// # Errors
-    /// The table could not be read.
+    /// The map could not be read.
     pub fn v4(&self, client: &Client<V4>) -> Result<Option<Affinity>, MapError> {
         self.v4.get(client)
     }
 
-    /// What an IPv6 client got last; looking does not count as use.
+    /// The last backend of an IPv6 client; a look-up does not refresh the entry.
     ///
     /// # Errors
-    /// The table could not be read.
+    /// The map could not be read.
     pub fn v6(&self, client: &Client<V6>) -> Result<Option<Affinity>, MapError> {
         self.v6.get(client)
     }
 }
 
-/// How many entries each table has, by its map's name.
+/// The number of entries of each map, by its name.
 ///
 /// # Errors
-/// A table is not there, or could not be read.
+/// A map is missing, or could not be read.
 pub fn count(pins: &Pins) -> Result<BTreeMap<&'static str, u64>, MapError> {
     Ok(BTreeMap::from([
         entries::<Client<V4>, Affinity>(pins, &maps::AFFINITY.v4)?,

@@ -1,4 +1,4 @@
-//! One of the kernel's maps, opened by its pin, read and written many entries at a time.
+//! A BPF map, opened by its pin, read and written in batches.
 
 use std::io;
 use std::marker::PhantomData;
@@ -13,8 +13,8 @@ use super::error::MapError;
 use crate::host::syscall;
 use crate::pins::Pins;
 
-/// Entries read at a time: enough to make a call's own cost small, few enough that a table of
-/// millions is never in memory at once.
+/// Entries per batch: enough to make the cost of a call small, few enough that a table of millions is
+/// never in memory at once.
 const CHUNK: usize = 4096;
 
 /// A map with keys `K` and values `V`.
@@ -30,7 +30,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// Opens the pin of `map`.
     ///
     /// # Errors
-    /// There is no such pin, or it is of a map with other keys or values.
+    /// The pin is missing, or of a map with other keys or values.
     pub fn open(pins: &Pins, map: &'static Map) -> Result<Self, MapError> {
         let failed = |cause| MapError::new(map, "open", cause);
         let data = MapData::from_pin(pins.map(map)).map_err(|error| failed(cause(error)))?;
@@ -43,20 +43,20 @@ impl<K: Pod, V: Pod> Table<K, V> {
         Ok(Self { data, map, capacity: info.max_entries(), entry: PhantomData })
     }
 
-    /// Name of the map, and the entries it can hold.
+    /// Name and capacity of the map.
     #[must_use]
     pub const fn capacity(&self) -> (&'static str, u32) {
         (self.map.name, self.capacity)
     }
 
-    /// Hands every entry to `see`, a chunk at a time; entries may be removed meanwhile. Of a map
-    /// that is written meanwhile, an entry that is there all the time is seen; others may be.
+    /// Calls `visit` with every entry, a batch at a time; it may remove entries. If the map is written
+    /// meanwhile, an entry that exists all the time is visited; others may be.
     ///
     /// # Errors
-    /// The kernel's answer, or what `see` answers.
+    /// The kernel's error, or that of `visit`.
     pub fn for_each(
         &self,
-        mut see: impl FnMut(K, V) -> Result<(), MapError>,
+        mut visit: impl FnMut(K, V) -> Result<(), MapError>,
     ) -> Result<(), MapError> {
         let mut room = CHUNK;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -65,8 +65,8 @@ impl<K: Pod, V: Pod> Table<K, V> {
             keys.resize(room, K::zeroed());
             values.resize(room, V::zeroed());
             let (read, next) = match self.read(position, &mut keys, &mut values) {
-                Ok(answer) => answer,
-                // A bucket of a hash has more entries than there is room for: it is read again.
+                Ok(result) => result,
+                // A hash bucket has more entries than the buffer holds: read again with a larger one.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     room *= 2;
                     continue;
@@ -74,7 +74,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
                 Err(error) => return Err(self.failed("read", error)),
             };
             for (key, value) in keys.iter().zip(&values).take(read) {
-                see(*key, *value)?;
+                visit(*key, *value)?;
             }
             let Some(next) = next else {
                 return Ok(());
@@ -83,10 +83,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
-    /// Every entry at once, for maps of which the agent holds a copy anyway.
+    /// Every entry at once, for maps of which the agent has a copy anyway.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn entries(&self) -> Result<Vec<(K, V)>, MapError> {
         let mut entries = Vec::new();
         self.for_each(|key, value| {
@@ -99,7 +99,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// The value under `key`.
     ///
     /// # Errors
-    /// The kernel's answer; that there is none is no error.
+    /// The kernel's error; a missing entry is not one.
     pub fn get(&self, key: &K) -> Result<Option<V>, MapError> {
         match syscall::lookup(self.fd(), key) {
             Ok(value) => Ok(Some(value)),
@@ -108,18 +108,18 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
-    /// Writes an entry, in the place of one with the same key.
+    /// Writes an entry, or replaces the one with the same key.
     ///
     /// # Errors
-    /// The kernel's answer; the map is then as it was.
+    /// The kernel's error; the map is then unchanged.
     pub fn set(&self, key: K, value: V) -> Result<(), MapError> {
         self.set_all(&[key], &[value])
     }
 
-    /// Writes entries in the place of those with the same keys.
+    /// Writes entries, or replaces those with the same keys.
     ///
     /// # Errors
-    /// The kernel's answer; the entries before the one refused are written.
+    /// The kernel's error; the entries before the failed one are written.
     pub fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
         let (_, result) = syscall::update_batch(self.fd(), keys, values);
         result.map_err(|error| self.failed("write", error))
@@ -128,7 +128,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// Removes an entry, if it is there.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn remove(&self, key: K) -> Result<(), MapError> {
         match syscall::delete_batch(self.fd(), &[key]).1 {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
@@ -157,10 +157,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
 }
 
 impl<V: Pod> Table<u32, V> {
-    /// The values of an array from index `first` on, at most `count`.
+    /// At most `count` values of an array from index `first`.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn range(&self, first: u32, count: u32) -> Result<Vec<V>, MapError> {
         debug_assert_eq!(self.map.kind, Kind::Array);
         let mut keys = vec![0; count as usize];
@@ -174,7 +174,7 @@ impl<V: Pod> Table<u32, V> {
     }
 }
 
-/// One of the kernel's arrays with a value for every CPU.
+/// A per-CPU array.
 pub struct PerCpuTable<const WORDS: usize> {
     array: PerCpuArray<MapData, [u64; WORDS]>,
     map: &'static Map,
@@ -185,7 +185,7 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// Opens the pin of `map`, whose values are `WORDS` numbers.
     ///
     /// # Errors
-    /// There is no such pin, or it is of a map with other values.
+    /// The pin is missing, or of a map with other values.
     pub fn open(pins: &Pins, map: &'static Map) -> Result<Self, MapError> {
         let open = || {
             let data = MapData::from_pin(pins.map(map))?;
@@ -201,7 +201,7 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// The sums over all CPUs at `index`.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn sum(&self, index: u32) -> Result<[u64; WORDS], MapError> {
         let values = self.array.get(&index, 0);
         let values =
@@ -215,10 +215,10 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
         Ok(sums)
     }
 
-    /// Sets every number of every CPU at `index` to zero.
+    /// Sets the numbers of all CPUs at `index` to zero.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn clear(&mut self, index: u32) -> Result<(), MapError> {
         let failed = |error: io::Error| MapError::new(self.map, "clear an entry of", error);
         let zeroes = PerCpuValues::try_from(vec![[0; WORDS]; self.cpus]).map_err(failed)?;
@@ -227,7 +227,7 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     }
 }
 
-/// What the kernel answered, out of aya's error.
+/// The kernel's error, out of aya's.
 fn cause(error: aya::maps::MapError) -> io::Error {
     if let aya::maps::MapError::SyscallError(error) = error {
         error.io_error

@@ -1,9 +1,9 @@
-//! Why a map could not be read or written, and what to do about it.
+//! Errors of reading and writing maps, with what to do about them.
 
-/// Why a map could not be read or written.
+/// The error of reading or writing a map.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
-    /// It has as many entries as it can take.
+    /// The map is full.
     #[error("{map} is full: restart weir with a larger {flag}")]
     Full {
         /// Name of the map.
@@ -11,14 +11,14 @@ pub enum MapError {
         /// The flag of `weir run` that sets its size.
         flag: &'static str,
     },
-    /// The kernel refused.
+    /// The system call failed.
     #[error("cannot {operation} {map}: {cause}; run `weir check`")]
     Refused {
         /// Name of the map.
         map: &'static str,
-        /// What was tried, such as `write a row of`.
+        /// The operation, such as `write a row of`.
         operation: &'static str,
-        /// The kernel's answer.
+        /// The kernel's error.
         cause: std::io::Error,
     },
 }
@@ -32,8 +32,8 @@ impl MapError {
         }
     }
 
-    /// The error for an operation on `map` that ended with `cause`. A map without room for one more
-    /// entry answers `E2BIG`.
+    /// The error for an operation on `map` that failed with `cause`. The kernel returns `E2BIG` for a full
+    /// map.
     #[must_use]
     pub fn new(map: &lb_common::maps::Map, operation: &'static str, cause: std::io::Error) -> Self {
         match (cause.raw_os_error(), size_flag(map.capacity)) {
@@ -43,13 +43,13 @@ impl MapError {
     }
 }
 
-/// The flag of `weir run` that sets how many entries a map has; `None` if nothing sets it.
+/// The flag of `weir run` that sets the size of a map; `None` if it is fixed.
 #[must_use]
 pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static str> {
     use lb_common::maps::Capacity;
     match capacity {
         Capacity::Fixed(_) => None,
-        // There is no Service port without a frontend.
+        // Every Service port has a frontend.
         Capacity::Services | Capacity::Frontends => Some("--frontend-table-size"),
         Capacity::Slots => Some("--slot-table-size"),
         Capacity::Backends => Some("--backend-table-size"),

@@ -1,5 +1,5 @@
-//! Maps in memory, for tests and for `weir explain`'s dry runs: one that always works, and one that
-//! fails now and then, as real ones do.
+//! Maps in memory, for tests and for the dry runs of `weir explain`: one whose writes always succeed, and
+//! one whose writes fail now and then.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::error::MapError;
 use super::operation::Operation;
 use super::store::MapStore;
 
-/// Maps that take every write.
+/// Maps whose writes always succeed.
 #[derive(Clone, Default, Debug)]
 pub struct MemoryStore {
     contents: Contents,
@@ -25,7 +25,7 @@ impl MapStore for MemoryStore {
     }
 }
 
-/// Maps that refuse one write in ten, which ones depending on a seed alone.
+/// Maps that fail one write in ten; which ones depends only on a seed.
 #[derive(Clone, Debug)]
 pub struct FaultyStore {
     inner: MemoryStore,

@@ -1,5 +1,4 @@
-//! The contents in the kernel's maps, opened by their pins: the store that the agent writes, and
-//! what `weir show` reads.
+//! The pinned BPF maps: the store that the agent writes and `weir show` reads.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +35,7 @@ pub struct KernelStore {
     outcomes: PerCpuTable<1>,
 }
 
-/// Those of one family.
+/// The maps of one family.
 struct FamilyTables<A> {
     frontends: Table<Frontend<A>, FrontendRow>,
     backends: Table<u32, Backend<A>>,
@@ -46,10 +45,10 @@ struct FamilyTables<A> {
 }
 
 impl KernelStore {
-    /// Opens the maps that an agent has made.
+    /// Opens the pinned maps.
     ///
     /// # Errors
-    /// One of them is not there, or is another version's.
+    /// One of them is missing, or of another version.
     pub fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
             services: Table::open(pins, &maps::SERVICES)?,
@@ -63,7 +62,7 @@ impl KernelStore {
         })
     }
 
-    /// How many packets ended in `outcome`.
+    /// The number of packets with this outcome.
     ///
     /// # Errors
     /// The map could not be read.
@@ -71,7 +70,7 @@ impl KernelStore {
         self.outcomes.sum(outcome as u32).map(|[packets]| packets)
     }
 
-    /// What went to and came from an IPv4 backend.
+    /// The traffic of an IPv4 backend.
     ///
     /// # Errors
     /// The map could not be read.
@@ -79,7 +78,7 @@ impl KernelStore {
         self.v4.traffic.sum(backend.0).map(traffic)
     }
 
-    /// What went to and came from an IPv6 backend.
+    /// The traffic of an IPv6 backend.
     ///
     /// # Errors
     /// The map could not be read.
@@ -87,7 +86,7 @@ impl KernelStore {
         self.v6.traffic.sum(backend.0).map(traffic)
     }
 
-    /// How full the maps are, if they hold `contents`.
+    /// How full the maps are with `contents`.
     #[must_use]
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
         let slots = contents.slots.values().map(|pool| pool.len()).sum();
@@ -113,7 +112,7 @@ impl KernelStore {
         .collect()
     }
 
-    /// The slots of every pool that frontends name.
+    /// The slots of every pool that a frontend refers to.
     fn read_slots(&self, contents: &mut Contents) -> Result<(), MapError> {
         let (v4, v6) = (&contents.v4.frontends, &contents.v6.frontends);
         let mut ranges: BTreeMap<u32, u32> = BTreeMap::new();
@@ -209,7 +208,7 @@ where
         })
     }
 
-    /// Writes a backend's row; one that is new under this id begins to count from zero.
+    /// Writes a backend's row; a new one's counters start at zero.
     fn write_backend(&mut self, id: BackendId, row: Option<Backend<A>>) -> Result<(), MapError> {
         let row = row.unwrap_or(Zeroable::zeroed());
         let before = self.backends.get(&id.0)?;

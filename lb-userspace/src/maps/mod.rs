@@ -1,5 +1,5 @@
-//! What the maps hold, as a value ([`contents`]); the writes that lead from one such value to
-//! another ([`diff`]); and where they are written ([`MapStore`]).
+//! What the maps hold, as a value ([`contents`]); the writes from one such value to another ([`diff`]);
+//! and the stores they are applied to ([`MapStore`]).
 
 pub mod affinity;
 mod bpf_map;

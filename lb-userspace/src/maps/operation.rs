@@ -1,5 +1,5 @@
-//! One write to a map: a value, so that it can be ordered, printed and applied to the kernel's maps, to
-//! memory or to [`Contents`](super::Contents) alike.
+//! One write to a map, as a value that can be ordered, printed, and applied to the kernel's maps, to
+//! memory or to [`Contents`](super::Contents).
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ pub enum Operation {
     V4(FamilyOperation<V4>),
     /// A write to a map of IPv6.
     V6(FamilyOperation<V6>),
-    /// The range of `SLOTS` that begins at `base`. While it is written nothing refers to it, so it
-    /// need not be written at once.
+    /// The range of `SLOTS` that begins at `base`. Nothing refers to it while it is written, so
+    /// the write need not be atomic.
     Slots {
         /// Index of the first slot.
         base: u32,
-        /// Backend ids of the slots. If empty, the range is free now, and nothing is to be written.
+        /// Backend ids of the slots. If empty, the range is free, and nothing is written.
         backends: Arc<[BackendId]>,
     },
     /// A word of `FILTER`.

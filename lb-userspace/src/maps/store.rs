@@ -1,20 +1,20 @@
-//! Where contents are kept.
+//! The store of contents.
 
 use super::contents::Contents;
 use super::error::MapError;
 use super::operation::Operation;
 
-/// Where contents are kept: the kernel's maps, or memory.
+/// A store of contents: the kernel's maps, or memory.
 pub trait MapStore {
-    /// Everything the maps hold now.
+    /// The current contents.
     ///
     /// # Errors
     /// A map could not be read.
     fn read(&self) -> Result<Contents, MapError>;
 
-    /// Does one operation.
+    /// Applies one operation.
     ///
     /// # Errors
-    /// The map took none of it, or (for slots alone, which nothing refers to yet) a part.
+    /// Nothing was written, or (only for slots, which nothing refers to yet) a part.
     fn apply(&mut self, operation: &Operation) -> Result<(), MapError>;
 }

@@ -1,4 +1,4 @@
-//! The rows of one family, for code that is written once for both.
+//! The rows of one family, for code that is generic over families.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use lb_common::settings::InSettings;
 use super::values::{BackendSet, Contents, FamilyContents};
 use crate::maps::operation::{FamilyOperation, Operation};
 
-/// An address family whose rows the contents have.
+/// Access to one family's rows in the contents.
 pub trait InContents: InSettings {
     /// This family's rows.
     fn rows(contents: &Contents) -> &FamilyContents<Self>;

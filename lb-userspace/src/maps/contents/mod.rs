@@ -1,5 +1,5 @@
-//! What the maps hold, as a value ([`Contents`]); its families ([`InContents`]); and the contents as the
-//! tables of a walk.
+//! What the maps hold, as a value ([`Contents`]); its families ([`InContents`]); and the contents as
+//! the maps of a walk.
 
 mod family;
 mod tables;

@@ -1,4 +1,4 @@
-//! Contents as the tables of a walk: packets can be walked through them.
+//! Contents as the maps of a walk, so that packets can be walked through them.
 
 use lb_common::backend::{Backend, BackendId};
 use lb_common::filter::Position;

@@ -1,6 +1,5 @@
-//! All entries of all maps the agent writes, as one value. It refers to nothing outside itself, is
-//! compared with `==`, and printed by `Display`: the one text form, which tests compare and
-//! `weir show maps` prints.
+//! All entries of all maps that the agent writes, as one value that is compared with `==`. `Display` is
+//! the text form that tests compare and `weir show maps` prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +22,8 @@ pub struct Contents {
     pub v4: FamilyContents<V4>,
     /// The maps of IPv6.
     pub v6: FamilyContents<V6>,
-    /// `SLOTS`: each pool's slots by the index of its first. Ranges that no pool uses are free and
-    /// not listed, whatever the array holds there. Both families share the array.
+    /// `SLOTS`: each pool's slots by the index of its first. Free ranges are not listed,
+    /// whatever the array holds there. Both families share the array.
     pub slots: BTreeMap<u32, Arc<[BackendId]>>,
     /// `FILTER`: the words that are not zero.
     pub filter: BTreeMap<u32, u64>,
@@ -57,7 +56,7 @@ pub struct BackendSet {
 }
 
 impl Contents {
-    /// Does to this value what `operation` does to the maps.
+    /// Applies an operation.
     pub fn apply(&mut self, operation: &Operation) {
         match operation {
             Operation::Service(id, label) => set(&mut self.services, *id, *label),
@@ -75,12 +74,12 @@ impl Contents {
         }
     }
 
-    /// Backends that are kept only for the connections that may still refer to them: they serve no
-    /// endpoint, and no slot names them.
+    /// Retired backends: they serve no endpoint and are in no slot, and are kept for the conntrack entries
+    /// that may still refer to them.
     ///
     /// The row with the highest generation is never among them: the next row's generation is counted
-    /// from it. So a generation never comes back, and an id with a generation never names
-    /// another backend.
+    /// from it. So a generation is never reused, and an id with a generation always is
+    /// the same backend.
     #[must_use]
     pub fn retired(&self) -> BackendSet {
         BackendSet { v4: self.v4.retired(&self.slots), v6: self.v6.retired(&self.slots) }
@@ -88,19 +87,19 @@ impl Contents {
 }
 
 impl BackendSet {
-    /// Those that `others` has too.
+    /// Those that are in `others` too.
     #[must_use]
     pub fn among(&self, others: &Self) -> Self {
         Self { v4: &self.v4 & &others.v4, v6: &self.v6 & &others.v6 }
     }
 
-    /// Those that `others` has not.
+    /// Those that are not in `others`.
     #[must_use]
     pub fn without(&self, others: &Self) -> Self {
         Self { v4: &self.v4 - &others.v4, v6: &self.v6 - &others.v6 }
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
@@ -140,7 +139,7 @@ impl<A: Address> FamilyContents<A> {
         of_frontends.chain(of_backends).chain(of_ports)
     }
 
-    /// The pools that this family's frontends name, with the Service port of each.
+    /// The pools of this family's frontends, with the Service port of each.
     pub fn pools(&self) -> impl Iterator<Item = (ServiceId, Pool)> {
         self.frontends.values().flat_map(|row| {
             let named = row.pools.iter().filter(|pool| pool.length > 0);
