@@ -23,6 +23,8 @@ pub enum Section {
     Unit,
     /// Properties, and scenarios (objects in; warnings, contents and packets out): nothing.
     Scenarios,
+    /// The examples in doc comments: nothing.
+    Examples,
     /// What Helm and kustomize make of deploy/: nothing; Go to render it anew.
     Deploy,
     /// The programs in this machine's kernel: root.
@@ -130,6 +132,10 @@ fn command(section: Section) -> Result<(&'static str, Command)> {
                 command.args(["--test", name]);
             }
             "cases, properties, scenarios"
+        }
+        Section::Examples => {
+            command.arg("--doc");
+            "examples in doc comments"
         }
         Section::Deploy => {
             command.envs(go::program("tests/deploy/render")?.map(|path| ("WEIR_RENDER", path)));

@@ -14,6 +14,24 @@ use super::contents::{Contents, InContents};
 use super::operation::{FamilyOperation, Operation};
 
 /// The writes that turn `before` into `after`; none if they are equal.
+///
+/// ```
+/// use lb_common::backend::BackendId;
+/// use lb_userspace::maps::{Contents, Operation, diff};
+///
+/// let before = Contents::default();
+/// let mut after = before.clone();
+/// after.slots.insert(0, [BackendId(1), BackendId(2)].into());
+/// after.filter.insert(7, 0b1001);
+/// let operations = diff(&before, &after);
+/// // The filter is widened before anything can be looked up that it must let pass.
+/// assert!(matches!(operations[0], Operation::Filter { word: 7, bits: 0b1001 }));
+/// assert!(matches!(operations[1], Operation::Slots { base: 0, .. }));
+/// // Applied one after the other they lead from one to the other.
+/// let mut contents = before;
+/// operations.iter().for_each(|operation| contents.apply(operation));
+/// assert_eq!(contents, after);
+/// ```
 #[must_use]
 pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     let mut operations = Vec::new();

@@ -49,6 +49,76 @@ pub struct Plan {
 
 /// What the maps of `local_node` should hold for `cluster`, where they hold `before` now. No conntrack
 /// entry refers to the retired backends in `unreferenced`.
+///
+/// ```
+/// use lb_common::address::{Family, Protocol};
+/// use lb_userspace::config::{TableSizes, capacities};
+/// use lb_userspace::maps::{BackendSet, Contents, diff};
+/// use lb_userspace::model::{
+///     Affinity, Cluster, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Service,
+///     ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+/// };
+/// use lb_userspace::plan::{NodePortAddresses, Settings, plan};
+///
+/// let (name, protocol) = (Name::new("default", "web"), Protocol::TCP);
+/// let port = ServicePort { name: "http".into(), protocol, port: 80, node_port: None };
+/// let service = Service {
+///     name: name.clone(),
+///     kind: ServiceType::ClusterIp,
+///     cluster_ips: vec!["10.96.0.1".parse().unwrap()],
+///     headless: false,
+///     other_proxy: false,
+///     ports: vec![port],
+///     external_ips: Vec::new(),
+///     load_balancer_ips: Vec::new(),
+///     source_ranges: None,
+///     internal_policy: TrafficPolicy::Cluster,
+///     external_policy: TrafficPolicy::Cluster,
+///     health_check_port: None,
+///     affinity: Affinity::None,
+///     selector: Default::default(),
+/// };
+/// let endpoint = Endpoint {
+///     address: "10.244.1.7".parse().unwrap(),
+///     ready: true,
+///     serving: true,
+///     terminating: false,
+///     node: Some("node-1".into()),
+///     zone_hints: Default::default(),
+///     node_hints: Default::default(),
+/// };
+/// let slice = EndpointSlice {
+///     name: name.clone(),
+///     service: name.clone(),
+///     family: Family::V4,
+///     headless: false,
+///     ports: vec![EndpointPort { name: "http".into(), protocol, port: 8080 }],
+///     endpoints: vec![endpoint],
+///     triggered: None,
+/// };
+/// let mut cluster = Cluster { synced: true, ..Cluster::default() };
+/// cluster.services.insert(name.clone(), service);
+/// cluster.slices.insert(name, slice);
+///
+/// let node = LocalNode { name: "node-1".into(), devices: Vec::new() };
+/// let settings = Settings {
+///     nodeport_addresses: NodePortAddresses::Primary,
+///     capacities: capacities(TableSizes::default(), 4 << 30, 2),
+///     honours_external_ips: false,
+///     snat_ports: SourcePorts { first: 61_000, count: 4536 },
+///     sockets: Sockets::default(),
+/// };
+/// let before = Contents::default();
+/// let planned = plan(&cluster, &node, &settings, &before, &BackendSet::default());
+/// assert!(planned.warnings.is_empty());
+/// let lines = planned.contents.to_string();
+/// assert!(lines.contains("frontend 10.96.0.1:80/tcp service 1"), "{lines}");
+/// assert!(lines.contains("10.244.1.7:8080/tcp service 1 local"), "{lines}");
+///
+/// // Planned again over its own contents, nothing is to be written.
+/// let again = plan(&cluster, &node, &settings, &planned.contents, &BackendSet::default());
+/// assert!(diff(&planned.contents, &again.contents).is_empty());
+/// ```
 #[must_use]
 pub fn plan(
     cluster: &Cluster,
