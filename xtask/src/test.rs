@@ -67,6 +67,7 @@ pub fn run(only: &[Section], choice: &Choice, filter: Option<&str>) -> Result<()
                 Section::Kernels => run_kernels(choice, &skips)?,
                 Section::Unit
                 | Section::Scenarios
+                | Section::Examples
                 | Section::Deploy
                 | Section::Kernel
                 | Section::EndToEnd
