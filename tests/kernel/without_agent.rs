@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lb_common::maps::Capacities;
-use lb_userspace::cli::pin_directory;
+use lb_userspace::cli::pins::pin_directory;
 use lb_userspace::pins::Pins;
 use weir_tests::lab::{Lab, Node, Shape};
 use weir_tests::requires;

@@ -7,8 +7,8 @@ use comfy_table::Table;
 use serde::Serialize;
 use tokio::runtime::Builder;
 
-use super::Pins;
-use super::output::{Answer, Output, print, table};
+use super::output::{Output, Report, print, table};
+use super::pins::Pins;
 use crate::config::{DeviceNames, XdpMode};
 use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
@@ -102,7 +102,7 @@ fn of_device(device: &Device) -> Option<Finding> {
 #[serde(transparent)]
 struct Findings(Vec<Finding>);
 
-impl Answer for Findings {
+impl Report for Findings {
     fn table(&self, _: bool) -> Table {
         let row = |finding: &Finding| {
             let level = match finding.level {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::runtime::Builder;
 
-use super::Pins;
+use super::output::print_line;
+use super::pins::Pins;
 use crate::agent::runtime_dir::RuntimeDir;
 use crate::datapath::attach;
 use crate::host::devices::Netlink;
@@ -61,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
     runtime_dir.remove()?;
     let removed = Removed { links, maps: pinned.len() - links, filters };
-    super::print(removed)?;
+    print_line(removed)?;
     Ok(ExitCode::SUCCESS)
 }
 

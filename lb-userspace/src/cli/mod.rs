@@ -5,17 +5,15 @@ pub mod check;
 pub mod detach;
 pub mod explain;
 mod output;
+pub mod pins;
 pub mod run;
 #[cfg(test)]
 mod sample;
 pub mod show;
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use lb_common::layout;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 /// Balances a node's Kubernetes Services in the kernel, in place of kube-proxy.
 #[derive(Parser, Debug)]
@@ -52,28 +50,23 @@ pub enum Verb {
     Detach(detach::Args),
 }
 
-/// Does what the command line asks.
+/// Does what the command line asks. Flags that do not fit together end the process, with exit status 2.
 ///
 /// # Errors
 ///
-/// What kept it from being done, ending with what to do.
+/// Why it could not be done, ending with what to do.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.verb {
+    let result = match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Show(args) => show::run(&args),
         Verb::Explain(args) => explain::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Detach(args) => detach::run(&args),
-    }
-}
-
-/// Prints a verb's output. A closed pipe is no failure.
-///
-/// # Errors
-///
-/// It could not be printed.
-pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
-    output::readable(writeln!(io::stdout(), "{text}"))
+    };
+    result.map_err(|error| match error.downcast::<clap::Error>() {
+        Ok(usage) => usage.format(&mut Cli::command()).exit(),
+        Err(error) => error,
+    })
 }
 
 /// How log lines are written.
@@ -86,42 +79,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where pins live: shared by every verb that touches what is in the kernel.
-#[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
-pub struct Pins {
-    /// Directory within a bpffs mount; pins live in weir/ below it
-    #[arg(long, env = "WEIR_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf")]
-    pub bpffs: PathBuf,
-}
-
-impl Pins {
-    /// The directory of this build's pins, which carries the layout's version.
-    #[must_use]
-    pub fn directory(&self) -> PathBuf {
-        pin_directory(&self.bpffs)
-    }
-}
-
-/// The directory below `bpffs` that holds the pins of this build's layout.
-#[must_use]
-pub fn pin_directory(bpffs: &Path) -> PathBuf {
-    bpffs.join("weir").join(format!("v{}", layout::VERSION))
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_does_not_contradict_itself() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_pin_directory_carries_the_layout_s_version() {
-        let directory = pin_directory(Path::new("/run/bpf"));
-        assert_eq!(directory, Path::new(&format!("/run/bpf/weir/v{}", layout::VERSION)));
     }
 }

@@ -1,6 +1,7 @@
 //! How a command's output is written: a table for people, JSON or YAML for programs. The names of the
 //! fields are an interface, the columns of the tables are not.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -22,7 +23,7 @@ pub enum Output {
 }
 
 /// Output that can be written in each way.
-pub trait Answer: Serialize {
+pub trait Report: Serialize {
     /// As a table, with every column or with the important ones.
     fn table(&self, wide: bool) -> Table;
 
@@ -45,13 +46,22 @@ pub fn table<Row: IntoIterator<Item = String>>(
     table
 }
 
+/// Writes a line of text to stdout.
+///
+/// # Errors
+///
+/// It could not be written. A closed pipe, as of `head`, is no error.
+pub fn print_line(text: impl fmt::Display) -> io::Result<()> {
+    readable(writeln!(io::stdout(), "{text}"))
+}
+
 /// Writes output to stdout.
 ///
 /// # Errors
 ///
 /// It could not be written. A closed pipe, as of `head`, is no error.
-pub fn print(answer: &impl Answer, output: Output) -> io::Result<()> {
-    readable(write(answer, output, &mut io::stdout().lock()))
+pub fn print(report: &impl Report, output: Output) -> io::Result<()> {
+    readable(write(report, output, &mut io::stdout().lock()))
 }
 
 /// Takes a closed pipe for success.
@@ -62,19 +72,19 @@ pub fn readable(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn write(answer: &impl Answer, output: Output, to: &mut impl Write) -> io::Result<()> {
+fn write(report: &impl Report, output: Output, to: &mut impl Write) -> io::Result<()> {
     match output {
-        Output::Json => writeln!(to, "{}", json(answer)?),
-        Output::Yaml => write!(to, "{}", yaml(answer)?),
+        Output::Json => writeln!(to, "{}", json(report)?),
+        Output::Yaml => write!(to, "{}", yaml(report)?),
         Output::Table | Output::Wide => {
             let wide = output == Output::Wide;
-            let mut table = answer.table(wide);
+            let mut table = report.table(wide);
             let width = table.width();
             if !wide {
                 fit(&mut table, width);
             }
             write!(to, "{}", trimmed(&table))?;
-            answer.notes(wide).iter().try_for_each(|note| writeln!(to, "{note}"))
+            report.notes(wide).iter().try_for_each(|note| writeln!(to, "{note}"))
         }
     }
 }
@@ -121,7 +131,7 @@ mod tests {
     #[serde(transparent)]
     struct Pair(Vec<u32>);
 
-    impl Answer for Pair {
+    impl Report for Pair {
         fn table(&self, wide: bool) -> Table {
             let header: &[&str] = if wide { &["NUMBER", "TWICE"] } else { &["NUMBER"] };
             let row = |n: &u32| vec![n.to_string(), (n * 2).to_string()];
@@ -140,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_written_in_each_way() {
+    fn a_report_is_written_in_each_way() {
         assert_eq!(written(Output::Wide), " NUMBER  TWICE\n 1       2\n 20      40\ntwo numbers\n");
         assert_eq!(written(Output::Table), " NUMBER\n 1\n 20\ntwo numbers\n");
         assert_eq!(written(Output::Json), "[\n  1,\n  20\n]\n");

@@ -22,7 +22,7 @@ pub use self::args::{AddressError, Destination, Sender};
 use self::live_world::live_world;
 use self::node::ThisNode;
 use self::trace::{Question, Trace};
-use super::output::{Output, json, yaml};
+use super::output::{Output, json, print_line, yaml};
 use crate::agent::runtime_dir;
 use crate::maps::MapStore;
 use crate::maps::affinity::KernelClients;
@@ -59,7 +59,7 @@ pub struct Args {
     pub output: Output,
     /// Where pins live.
     #[command(flatten)]
-    pub pins: super::Pins,
+    pub pins: super::pins::Pins,
 }
 
 impl Args {
@@ -108,10 +108,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     world.backing.failure()?;
     node.failure()?;
     match args.output {
-        Output::Json => super::print(json(&trace)?),
-        Output::Yaml => super::print(yaml(&trace)?.trim_end()),
-        Output::Table => super::print(&trace),
-        Output::Wide => super::print(trace.wide()),
+        Output::Json => print_line(json(&trace)?),
+        Output::Yaml => print_line(yaml(&trace)?.trim_end()),
+        Output::Table => print_line(&trace),
+        Output::Wide => print_line(trace.wide()),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::Pins;
+use crate::cli::pins::Pins;
 use crate::config::{DatapathLog, DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
 use crate::plan::NodePortAddresses;
 

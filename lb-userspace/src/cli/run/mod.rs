@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 use tracing::{info, warn};
 
 pub use self::flags::{Args, Sizes};
-use super::Cli;
 use crate::agent;
 use crate::config::{Config, KubeProxyFile, Origin, Servers, TableSizes, capacities};
 use crate::host::processors;
@@ -30,23 +28,24 @@ impl Args {
     /// where the objects are.
     pub fn config(self) -> anyhow::Result<Config> {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
-        let given = Given(self.config.as_deref());
-        let origin = self.origin(&given, file.kubeconfig)?;
-        let name = given.one(("--node-name", self.node_name), ("hostnameOverride", file.node_name));
+        let config_file = ConfigFile(self.config.as_deref());
+        let origin = self.origin(&config_file, file.kubeconfig)?;
+        let name =
+            config_file.or(("--node-name", self.node_name), ("hostnameOverride", file.node_name));
         let node_name = match name {
             Some(name) => name,
             None => host_name()?,
         };
         let servers = Servers::default();
         let servers = Servers {
-            healthz: given
-                .one(
+            healthz: config_file
+                .or(
                     ("--healthz-bind-address", self.healthz_bind_address),
                     ("healthzBindAddress", file.healthz),
                 )
                 .unwrap_or(servers.healthz),
-            metrics: given
-                .one(
+            metrics: config_file
+                .or(
                     ("--metrics-bind-address", self.metrics_bind_address),
                     ("metricsBindAddress", file.metrics),
                 )
@@ -55,12 +54,12 @@ impl Args {
             // Kube-proxy's rule.
             late_after: file.sync_period.map_or(servers.late_after, |period| period * 2),
         };
-        let nodeport_addresses = given.one(
+        let nodeport_addresses = config_file.or(
             ("--nodeport-addresses", self.nodeport_addresses),
             ("nodePortAddresses", file.nodeport_addresses),
         );
         let sizes = TableSizes {
-            conntrack: given.one(
+            conntrack: config_file.or(
                 ("--conntrack-table-size", self.sizes.conntrack_table_size),
                 ("conntrack", file.conntrack),
             ),
@@ -88,15 +87,19 @@ impl Args {
         })
     }
 
-    fn origin(&self, given: &Given<'_>, of_file: Option<PathBuf>) -> Result<Origin, clap::Error> {
+    fn origin(
+        &self,
+        config_file: &ConfigFile<'_>,
+        of_file: Option<PathBuf>,
+    ) -> Result<Origin, clap::Error> {
         if !self.manifests.is_empty() {
             let paths = Some(self.manifests.clone());
             let of_file = of_file.map(|path| vec![path]);
-            given.one(("--manifests", paths), ("clientConnection.kubeconfig", of_file));
+            config_file.or(("--manifests", paths), ("clientConnection.kubeconfig", of_file));
             return Ok(Origin::Manifests(self.manifests.clone()));
         }
         let server = self.master.clone();
-        let kubeconfig = given.one(
+        let kubeconfig = config_file.or(
             ("--kubeconfig", self.kubeconfig.clone()),
             ("clientConnection.kubeconfig", of_file),
         );
@@ -105,7 +108,7 @@ impl Args {
             None => Access::of_this_pod(server),
         };
         access.map(Origin::Kubernetes).ok_or_else(|| {
-            Cli::command().error(
+            clap::Error::raw(
                 ErrorKind::MissingRequiredArgument,
                 "nothing says where the cluster's objects are: give --kubeconfig FILE, or \
                  --manifests FILE|DIR, or run in a pod with a service account",
@@ -125,12 +128,12 @@ fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
     Ok(file)
 }
 
-/// Where a setting may be given besides a flag.
-struct Given<'a>(Option<&'a Path>);
+/// kube-proxy's configuration file, if one is given.
+struct ConfigFile<'a>(Option<&'a Path>);
 
-impl Given<'_> {
+impl ConfigFile<'_> {
     /// The flag's value, else that of the file's key. Where both are there, the flag wins, with a log line.
-    fn one<T: PartialEq>(
+    fn or<T: PartialEq>(
         &self,
         (flag, of_flag): (&str, Option<T>),
         (key, of_file): (&str, Option<T>),
@@ -150,13 +153,7 @@ impl Given<'_> {
 ///
 /// It could not start, or had to stop; what was in the kernel before still is.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = match args.config() {
-        Ok(config) => config,
-        Err(error) => match error.downcast::<clap::Error>() {
-            Ok(usage) => usage.exit(),
-            Err(error) => return Err(error),
-        },
-    };
+    let config = args.config()?;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
     let result = runtime.block_on(agent::run::run(config));

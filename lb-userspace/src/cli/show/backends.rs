@@ -7,7 +7,7 @@ use lb_common::service::ServiceId;
 use serde::Serialize;
 
 use super::snapshot::{Named, Only, Snapshot};
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::maps::FamilyContents;
 
 /// Backends of both families, ordered by family and id.
@@ -124,7 +124,7 @@ impl Listed {
     }
 }
 
-impl Answer for Backends {
+impl Report for Backends {
     fn table(&self, wide: bool) -> Table {
         let mut header =
             vec!["SERVICE", "ADDRESS", "PROTOCOL", "PLACE", "LIVE", "CONNECTIONS", "BYTES", "BACK"];

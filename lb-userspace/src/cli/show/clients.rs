@@ -7,22 +7,22 @@ use lb_common::conntrack::Ticks;
 use serde::Serialize;
 
 use super::snapshot::{Named, Only};
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::maps::Contents;
 use crate::maps::contents::InContents;
 
 /// Clients of both families.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Clients(Vec<Known>);
+pub struct Clients(Vec<AffinityEntry>);
 
 /// A client of a Service port.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Known {
+pub struct AffinityEntry {
     client: String,
     #[serde(flatten)]
     service: Named,
-    /// `address:port`; `None` if it is no more.
+    /// `address:port`; `None` if it is removed.
     backend: Option<String>,
     /// Seconds since it last began a flow.
     idle_seconds: u32,
@@ -40,28 +40,28 @@ impl Clients {
         let mut entries = entries;
         entries.sort_unstable_by_key(|(client, _)| (client.service, client.address));
         let backends = &A::rows(contents).backends;
-        let known = entries.iter().map(|(client, affinity)| {
+        let entries = entries.iter().map(|(client, affinity)| {
             let row = backends.get(&affinity.backend);
             let row = row.filter(|row| row.generation == affinity.generation && row.is_serving());
-            Known {
+            AffinityEntry {
                 client: client.address.to_string(),
                 service: Named::of(contents, client.service),
                 backend: row.map(|row| endpoint(row.address.to_ip(), row.port).to_string()),
                 idle_seconds: Ticks::to_seconds(now.since(affinity.last_used)),
             }
         });
-        self.0.extend(known.filter(|known| only.wants(&known.service)));
+        self.0.extend(entries.filter(|entry| only.wants(&entry.service)));
     }
 }
 
-impl Answer for Clients {
+impl Report for Clients {
     fn table(&self, _: bool) -> Table {
-        let row = |known: &Known| {
+        let row = |entry: &AffinityEntry| {
             vec![
-                known.client.clone(),
-                known.service.text(),
-                known.backend.clone().unwrap_or_else(|| "gone".into()),
-                format!("{}s", known.idle_seconds),
+                entry.client.clone(),
+                entry.service.text(),
+                entry.backend.clone().unwrap_or_else(|| "gone".into()),
+                format!("{}s", entry.idle_seconds),
             ]
         };
         table(&["CLIENT", "SERVICE", "BACKEND", "IDLE"], self.0.iter().map(row))

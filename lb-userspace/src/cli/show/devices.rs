@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::snapshot::Snapshot;
 use crate::agent::status::DeviceStatus;
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::pins::AttachPoint;
 
 /// Devices, ordered by interface index.
@@ -44,7 +44,7 @@ impl Devices {
     pub fn of(snapshot: &Snapshot, links: &[(u32, AttachPoint)]) -> Self {
         let mut devices: BTreeMap<u32, Device> = BTreeMap::new();
         for status in snapshot.status.iter().flat_map(|status| &status.devices) {
-            at(&mut devices, status.index).hear(status, snapshot.is_running);
+            at(&mut devices, status.index).set_status(status, snapshot.is_running);
         }
         for (index, point) in links {
             at(&mut devices, *index).attach_points.insert(point.to_string());
@@ -65,7 +65,7 @@ fn at(devices: &mut BTreeMap<u32, Device>, index: u32) -> &mut Device {
 
 impl Device {
     /// An agent that has ended says nothing about attach points: links that are pinned do.
-    fn hear(&mut self, status: &DeviceStatus, is_running: bool) {
+    fn set_status(&mut self, status: &DeviceStatus, is_running: bool) {
         self.name = Some(status.name.clone());
         self.role = Some(status.role.clone());
         self.reason = Some(status.reason.clone());
@@ -76,7 +76,7 @@ impl Device {
     }
 }
 
-impl Answer for Devices {
+impl Report for Devices {
     fn table(&self, wide: bool) -> Table {
         let mut header = vec!["DEVICE", "FACES", "PROGRAMS", "BECAUSE"];
         if wide {

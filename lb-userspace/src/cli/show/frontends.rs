@@ -10,7 +10,7 @@ use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, SourceClass};
 use serde::Serialize;
 
 use super::snapshot::{Named, Only, Snapshot};
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::maps::contents::InContents;
 
 /// Frontends of both families.
@@ -140,7 +140,7 @@ impl Choice {
     }
 }
 
-impl Answer for Frontends {
+impl Report for Frontends {
     fn table(&self, wide: bool) -> Table {
         let mut header = vec!["FRONTEND", "PROTOCOL", "SERVICE", "PODS", "NETWORK", "HOST"];
         if wide {

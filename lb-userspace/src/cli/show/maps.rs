@@ -8,7 +8,7 @@ use lb_common::outcome::Outcome;
 use serde::Serialize;
 
 use super::snapshot::{Flows, Snapshot};
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::maps::{Contents, size_flag};
 use crate::pins::Pins;
 
@@ -30,7 +30,7 @@ pub struct Map {
     kind: &'static str,
     /// Entries in use; of an array, those that mean something.
     entries: u64,
-    /// Entries there is room for.
+    /// Entries it can hold.
     capacity: u32,
     /// Bytes of the kernel's memory it takes, if /proc has them.
     memory: Option<u64>,
@@ -38,36 +38,36 @@ pub struct Map {
     flag: Option<&'static str>,
 }
 
-/// What is read from the pin of a map.
+/// The size of a map.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Room {
-    /// Entries there is room for.
+pub struct MapSize {
+    /// Entries it can hold.
     pub capacity: u32,
     /// Bytes.
     pub memory: Option<u64>,
 }
 
-/// The room of each map by its name.
+/// The size of each map by its name.
 ///
 /// # Errors
 ///
-/// A map could not be looked at.
-pub fn rooms(pins: &Pins) -> anyhow::Result<BTreeMap<&'static str, Room>> {
-    let mut rooms = BTreeMap::new();
+/// A map could not be read.
+pub fn sizes(pins: &Pins) -> anyhow::Result<BTreeMap<&'static str, MapSize>> {
+    let mut sizes = BTreeMap::new();
     for map in maps::ALL {
         if let Some(shape) = pins.shape(map)? {
-            rooms.insert(map.name, Room { capacity: shape.entries, memory: pins.memory(map) });
+            sizes.insert(map.name, MapSize { capacity: shape.entries, memory: pins.memory(map) });
         }
     }
-    Ok(rooms)
+    Ok(sizes)
 }
 
 impl Maps {
-    /// Those of `rooms`.
-    pub fn of(snapshot: &Snapshot, rooms: &BTreeMap<&'static str, Room>) -> Self {
-        let there = maps::ALL.iter().filter_map(|map| Some((map, rooms.get(map.name)?)));
+    /// Those of `sizes`.
+    pub fn of(snapshot: &Snapshot, sizes: &BTreeMap<&'static str, MapSize>) -> Self {
+        let there = maps::ALL.iter().filter_map(|map| Some((map, sizes.get(map.name)?)));
         let maps = there
-            .map(|(map, room)| Map {
+            .map(|(map, size)| Map {
                 name: map.name,
                 kind: match map.kind {
                     Kind::Hash => "hash",
@@ -78,8 +78,8 @@ impl Maps {
                     Kind::SocketStorage => "sk-storage",
                 },
                 entries: entries(map, &snapshot.contents, &snapshot.flows),
-                capacity: room.capacity,
-                memory: room.memory,
+                capacity: size.capacity,
+                memory: size.memory,
                 flag: size_flag(map.capacity),
             })
             .collect();
@@ -109,7 +109,7 @@ fn entries(map: &maps::Map, contents: &Contents, flows: &Flows) -> u64 {
     count as u64
 }
 
-impl Answer for Maps {
+impl Report for Maps {
     fn table(&self, wide: bool) -> Table {
         let mut header = vec!["MAP", "ENTRIES", "CAPACITY", "KIB"];
         if wide {
@@ -144,9 +144,9 @@ mod tests {
     use crate::cli::output::{json, trimmed};
 
     fn sample() -> Maps {
-        let room = Room { capacity: 1000, memory: Some(81_920) };
-        let rooms = maps::ALL.iter().map(|map| (map.name, room)).collect();
-        Maps::of(&Snapshot::sample(), &rooms)
+        let size = MapSize { capacity: 1000, memory: Some(81_920) };
+        let sizes = maps::ALL.iter().map(|map| (map.name, size)).collect();
+        Maps::of(&Snapshot::sample(), &sizes)
     }
 
     #[test]

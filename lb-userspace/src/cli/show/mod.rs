@@ -53,7 +53,7 @@ pub struct Args {
     pub service: Option<String>,
     /// Where pins live.
     #[command(flatten)]
-    pub pins: super::Pins,
+    pub pins: super::pins::Pins,
 }
 
 /// What there is to show.
@@ -97,10 +97,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Backends => print(&Backends::of(&snapshot, &only), args.output),
         What::Connections => Ok(()),
         What::Clients => print(&clients(&pins, &snapshot, &only)?, args.output),
-        What::Maps => print(&Maps::of(&snapshot, &maps::rooms(&pins)?), args.output),
+        What::Maps => print(&Maps::of(&snapshot, &maps::sizes(&pins)?), args.output),
         What::Devices => print(&Devices::of(&snapshot, &pins.all_links()?), args.output),
         What::Status => {
-            let status = Status::of(&snapshot, &maps::rooms(&pins)?, &outcomes(&pins)?);
+            let status = Status::of(&snapshot, &maps::sizes(&pins)?, &outcomes(&pins)?);
             print(&status, args.output)
         }
     }?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::backends::{self, Backend};
 use super::snapshot::{Named, Only, Snapshot};
 use crate::agent::status::WarningText;
-use crate::cli::output::{Answer, table};
+use crate::cli::output::{Report, table};
 use crate::maps::FamilyContents;
 
 /// Service ports, ordered by their names.
@@ -90,7 +90,7 @@ fn notes(snapshot: &Snapshot) -> Vec<String> {
     warnings.map(text).chain(snapshot.absence()).collect()
 }
 
-impl Answer for Services {
+impl Report for Services {
     fn table(&self, wide: bool) -> Table {
         let mut header =
             vec!["SERVICE", "PROTOCOL", "FRONTENDS", "BACKENDS", "LIVE", "CONNECTIONS"];

@@ -1,4 +1,4 @@
-//! The whole in a few lines: whether an agent works, how much there is, how packets ended.
+//! The whole in a few lines: whether an agent works, how much there is, and the outcomes of packets.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use comfy_table::Table;
 use lb_common::outcome::Outcome;
 use serde::Serialize;
 
-use super::maps::Room;
+use super::maps::MapSize;
 use super::snapshot::Snapshot;
-use crate::agent::status::{Status as Said, WarningText};
-use crate::cli::output::{Answer, table};
+use crate::agent::status::{Status as AgentStatus, WarningText};
+use crate::cli::output::{Report, table};
 
 /// The state of this node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -28,10 +28,10 @@ pub struct Status {
     /// Flows that are remembered, by family.
     connections: BTreeMap<&'static str, Connections>,
     /// Outcomes of packets, since the maps were made.
-    outcomes: Vec<Ended>,
-    /// What could not be honoured, as the agent last said.
+    outcomes: Vec<OutcomeCount>,
+    /// What could not be honoured, as the agent last published.
     warnings: Vec<WarningText>,
-    /// What is not as it should be, as the agent last said.
+    /// What is not as it should be, as the agent last published.
     errors: Vec<String>,
 }
 
@@ -57,29 +57,29 @@ pub struct Agent {
 pub struct Connections {
     /// Flows in the table of established ones.
     established: u64,
-    /// Flows there is room for.
+    /// Flows it can hold.
     capacity: u64,
     /// Flows in the table of half-open ones.
     half_open: u64,
 }
 
-/// Packets that ended alike.
+/// The packets of one outcome.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Ended {
+pub struct OutcomeCount {
     outcome: &'static str,
     packets: u64,
     sentence: &'static str,
 }
 
 impl Status {
-    /// The status that `snapshot`, the maps' `rooms` and the counted `outcomes` add up to.
+    /// The status that `snapshot`, the maps' `sizes` and the counted `outcomes` add up to.
     pub fn of(
         snapshot: &Snapshot,
-        rooms: &BTreeMap<&'static str, Room>,
+        sizes: &BTreeMap<&'static str, MapSize>,
         outcomes: &[(Outcome, u64)],
     ) -> Self {
         let Snapshot { contents, status, is_running, .. } = snapshot;
-        let said = status.clone().unwrap_or_default();
+        let published = status.clone().unwrap_or_default();
         Self {
             running: *is_running,
             agent: status.as_ref().map(Agent::of),
@@ -87,12 +87,12 @@ impl Status {
             frontends: (contents.v4.frontends.len() + contents.v6.frontends.len()) as u64,
             backends: (contents.v4.backends.len() + contents.v6.backends.len()) as u64,
             connections: BTreeMap::from([
-                ("IPv4", Connections::of(snapshot, rooms, ["CONNTRACK_V4", "HALF_OPEN_V4"])),
-                ("IPv6", Connections::of(snapshot, rooms, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
+                ("IPv4", Connections::of(snapshot, sizes, ["CONNTRACK_V4", "HALF_OPEN_V4"])),
+                ("IPv6", Connections::of(snapshot, sizes, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
             ]),
-            outcomes: outcomes.iter().map(Ended::of).collect(),
-            warnings: said.warnings,
-            errors: said.errors,
+            outcomes: outcomes.iter().map(OutcomeCount::of).collect(),
+            warnings: published.warnings,
+            errors: published.errors,
         }
     }
 
@@ -122,16 +122,16 @@ impl Agent {
         ["sockets".into(), self.socket_balancing.clone(), about]
     }
 
-    fn of(said: &Said) -> Self {
+    fn of(published: &AgentStatus) -> Self {
         Self {
-            process: said.process,
-            started: said.started,
-            version: said.version.clone(),
-            node: said.node.clone(),
-            ready: said.ready,
-            tc: said.tc.clone(),
-            socket_balancing: said.socket_balancing.clone(),
-            cgroup: said.cgroup.clone(),
+            process: published.process,
+            started: published.started,
+            version: published.version.clone(),
+            node: published.node.clone(),
+            ready: published.ready,
+            tc: published.tc.clone(),
+            socket_balancing: published.socket_balancing.clone(),
+            cgroup: published.cgroup.clone(),
         }
     }
 }
@@ -139,13 +139,13 @@ impl Agent {
 impl Connections {
     fn of(
         snapshot: &Snapshot,
-        rooms: &BTreeMap<&'static str, Room>,
+        sizes: &BTreeMap<&'static str, MapSize>,
         [established, half_open]: [&str; 2],
     ) -> Self {
         // A flow has two entries.
         let flows =
             |name| snapshot.flows.entries.get(name).copied().unwrap_or_default().div_ceil(2);
-        let capacity = rooms.get(established).map_or(0, |room| room.capacity);
+        let capacity = sizes.get(established).map_or(0, |size| size.capacity);
         Self {
             established: flows(established),
             capacity: u64::from(capacity / 2),
@@ -154,13 +154,13 @@ impl Connections {
     }
 }
 
-impl Ended {
+impl OutcomeCount {
     fn of((outcome, packets): &(Outcome, u64)) -> Self {
         Self { outcome: outcome.name(), packets: *packets, sentence: outcome.sentence() }
     }
 }
 
-impl Answer for Status {
+impl Report for Status {
     /// Outcomes that no packet had are shown in the wide form alone.
     fn table(&self, wide: bool) -> Table {
         let mut rows = vec![self.agent_line()];
@@ -179,8 +179,8 @@ impl Answer for Status {
                 format!("established, of {capacity}; and {half_open} half open"),
             ]);
         }
-        let shown = self.outcomes.iter().filter(|ended| wide || ended.packets > 0);
-        rows.extend(shown.map(|Ended { outcome, packets, sentence }| {
+        let shown = self.outcomes.iter().filter(|count| wide || count.packets > 0);
+        rows.extend(shown.map(|OutcomeCount { outcome, packets, sentence }| {
             [(*outcome).into(), packets.to_string(), (*sentence).into()]
         }));
         table(&["WHAT", "STATE", "MEANING"], rows)
@@ -200,9 +200,9 @@ mod tests {
     use crate::cli::output::{json, trimmed};
 
     fn sample(snapshot: &Snapshot) -> Status {
-        let rooms = [("CONNTRACK_V4", Room { capacity: 64, memory: None })].into();
+        let sizes = [("CONNTRACK_V4", MapSize { capacity: 64, memory: None })].into();
         let outcomes = [(Outcome::Forwarded, 50), (Outcome::RejectedNoEndpoint, 0)];
-        Status::of(snapshot, &rooms, &outcomes)
+        Status::of(snapshot, &sizes, &outcomes)
     }
 
     #[test]
