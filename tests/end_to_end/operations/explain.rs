@@ -29,7 +29,7 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
             explained(
                 lab,
                 frontend,
-                &["it is an address of this node", &hook, "socket-connected"],
+                &["source class host: an address of this node", &hook, "socket-connected"],
             )?;
         }
     }

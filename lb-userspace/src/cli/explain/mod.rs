@@ -2,6 +2,7 @@
 //! maps with the datapath's own code, whose steps are the explanation.
 
 mod args;
+mod hooks;
 mod live_world;
 mod node;
 mod packet;
@@ -11,6 +12,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod walker;
 
 use std::process::ExitCode;
 
@@ -99,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (flows, clients) = (KernelFlows::open(&pins)?, KernelClients::open(&pins)?);
     let node = ThisNode::ask(runtime_dir::status(pins.directory())?)?;
     let (class, because) = match args.from {
-        Some(class) => (class, "as --from says".into()),
+        Some(class) => (class, "given by --from".into()),
         None => node.class_of(args.sender.address)?,
     };
     let world = live_world(contents.clone(), (&flows, &clients), &node);

@@ -86,16 +86,14 @@ impl ThisNode {
     /// The kernel did not respond.
     pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
         Ok(match self.runtime.block_on(self.netlink.route(sender))? {
-            RouteTarget::Local => (SourceClass::Host, "it is an address of this node".into()),
+            RouteTarget::Local => (SourceClass::Host, "an address of this node".into()),
             RouteTarget::Device(device) if faces_pod(&self.links, &self.pods, device) => {
-                (SourceClass::Pod, format!("it is behind {}", self.device(device)))
+                (SourceClass::Pod, format!("behind {}", self.device(device)))
             }
             RouteTarget::Device(device) => {
-                (SourceClass::Network, format!("it is reached by {}", self.device(device)))
+                (SourceClass::Network, format!("routed to {}", self.device(device)))
             }
-            RouteTarget::Unreachable => {
-                (SourceClass::Network, "no route leads to it from here".into())
-            }
+            RouteTarget::Unreachable => (SourceClass::Network, "no route to it".into()),
         })
     }
 
@@ -112,7 +110,7 @@ impl ThisNode {
 impl NodeView for ThisNode {
     fn route(&self, destination: IpAddr) -> RouteTarget {
         match self.runtime.block_on(self.netlink.route(destination)) {
-            Ok(way) => way,
+            Ok(target) => target,
             Err(error) => {
                 self.failure.replace(Some(error));
                 RouteTarget::Unreachable

@@ -23,11 +23,9 @@ pub struct Packet {
     pub protocol: Protocol,
     /// The class of its sender.
     pub class: SourceClass,
-    /// Whether no flow of its tuple is known.
-    pub is_new: bool,
 }
 
-/// The rule by which `packet` ended with `outcome`; `None` where no Service did.
+/// The rule by which a packet without conntrack entry has this `outcome`; `None` where no Service decides.
 pub fn rule(contents: &Contents, packet: &Packet, outcome: Outcome) -> Option<String> {
     match (packet.from.ip(), packet.to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -73,7 +71,7 @@ impl<A: InContents> Rules<'_, A> {
                 | Outcome::ForwardedConntrackFull
                 | Outcome::SocketConnected,
                 Some(row),
-            ) if self.packet.is_new => Some(self.selection(row)),
+            ) => Some(self.selection(row)),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use lb_ebpf::world::World;
 use super::node::{ControlGroup, NodeView};
 use super::service_rule::{Packet, rule};
 use super::steps::Steps;
-use super::trace::{Walk, Walker};
+use super::walker::{Walk, Walker};
 
 /// Whether calls of senders of this class are expected to be balanced: those of the node's own processes
 /// always, and [`unseen`] then says why they are not.
@@ -93,11 +93,11 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             steps: steps.into_steps(),
             outcome: outcome.name(),
             sentence: outcome.sentence(),
-            rule: self.rule_of_call((from, to), outcome),
+            decided_by: self.rule_of_call((from, to), outcome),
             leaves,
         });
         match fails {
-            Some(error) => Err(format!("the call fails with {error}, and nothing is sent")),
+            Some(error) => Err(format!("the call fails with {error}, nothing is sent")),
             None => Ok(selected.unwrap_or(to)),
         }
     }
@@ -139,8 +139,8 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             SourceClass::Host => SocketAddr::new(own(from), from.port()),
             SourceClass::Pod | SourceClass::Network => from,
         };
-        let Self { class, protocol, is_new, .. } = *self;
-        rule(self.contents, &Packet { from, to, protocol, class, is_new }, outcome)
+        let Self { class, protocol, .. } = *self;
+        rule(self.contents, &Packet { from, to, protocol, class }, outcome)
     }
 }
 

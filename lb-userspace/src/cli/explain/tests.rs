@@ -57,7 +57,7 @@ fn question(sender: &str, destination: &str, class: SourceClass) -> Question {
         sender: sender.parse::<Sender>().unwrap(),
         destination: destination.parse::<Destination>().unwrap(),
         class,
-        because: "as --from says".into(),
+        because: "given by --from".into(),
     }
 }
 
@@ -170,7 +170,7 @@ fn the_rule_that_decided_is_named() {
     check("10.244.1.9", "10.96.0.2:81/tcp", SourceClass::Pod, no_endpoint);
     assert_eq!(
         decided("10.244.1.9", "203.0.113.9:80/tcp", SourceClass::Pod).as_deref(),
-        Some("none of a Service")
+        Some("no Service")
     );
 }
 
@@ -185,7 +185,7 @@ fn a_source_port_is_chosen_that_no_flow_uses() {
     let (world, to) = (world(), "10.96.0.1:80/tcp");
     send(&world, ("10.244.1.9:40000", to), SourceClass::Pod, true);
     let trace = trace(&world, &question("10.244.1.9", to, SourceClass::Pod)).to_string();
-    assert!(trace.contains("its source port is 40001"), "{trace}");
+    assert!(trace.contains("source port 40001"), "{trace}");
 }
 
 #[test]
@@ -295,4 +295,5 @@ fn replies_of_a_process_need_no_call() {
     let reply = question("10.244.1.1:8080", &format!("{from}/tcp"), SourceClass::Host);
     let trace = Trace::of(&world, &SampleNode, &contents, &reply).to_string();
     assert!(trace.contains("=> replied") && !trace.contains("connect, cgroup"), "{trace}");
+    assert!(trace.contains("decided by: its conntrack entry (default/web:http, "), "{trace}");
 }

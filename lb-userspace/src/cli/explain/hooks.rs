@@ -1,0 +1,144 @@
+//! A packet's walks at the hooks of this node, from its sender to where it leaves.
+
+use std::net::SocketAddr;
+
+use lb_common::address::{V4, V6};
+use lb_common::conntrack::HookPoint;
+use lb_common::outcome::{Disposition, Outcome};
+use lb_common::service::SourceClass;
+use lb_ebpf::hook::{Hook, Verdict, WalkResult};
+use lb_ebpf::trace::Traced;
+use lb_ebpf::walk::{Scratch, walk};
+use lb_ebpf::world::World;
+
+use super::node::NodeView;
+use super::packet;
+use super::service_rule::{Packet, rule};
+use super::steps::Steps;
+use super::walker::{Walk, Walker};
+use crate::host::devices::RouteTarget;
+
+impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
+    /// The sender sends a packet, perhaps after a system call; returns where it goes.
+    pub fn send(&self, from: SocketAddr, to: SocketAddr, walks: &mut Vec<Walk>) -> String {
+        let to = match self.call(from, to, walks) {
+            Ok(to) => to,
+            Err(end) => return end,
+        };
+        match (packet::frame(from, to, self.protocol, self.is_new), self.class) {
+            (Err(error), _) => error.to_string(),
+            (Ok(mut frame), SourceClass::Host) => self.leave(&mut frame, walks),
+            (Ok(mut frame), SourceClass::Pod | SourceClass::Network) => {
+                self.arrive(&mut frame, walks)
+            }
+        }
+    }
+
+    /// A packet arrives; returns where it goes.
+    fn arrive(&self, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
+        let point = HookPoint::Ingress;
+        let hook = Hook { point, class: self.class, can_pass_to_stack: true };
+        let at = match self.class {
+            SourceClass::Pod => "ingress, pod device",
+            SourceClass::Network => "ingress, network device",
+            SourceClass::Host => "ingress",
+        };
+        let result = self.walk(frame, hook, at.into(), walks);
+        if result.verdict == Verdict::Pass { self.leave(frame, walks) } else { self.end(result) }
+    }
+
+    /// The kernel routes the packet: to the egress hook of a device, or to a local process.
+    fn leave(&self, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
+        let Some((_, to)) = packet::ends(frame) else {
+            return "passed to the stack unchanged".into();
+        };
+        match self.node.route(to.ip()) {
+            RouteTarget::Local => format!("delivered to a local process at {to}, if one listens"),
+            RouteTarget::Unreachable => format!("dropped by the kernel, no route to {}", to.ip()),
+            RouteTarget::Device(device) => {
+                let name = self.node.device(device);
+                let (point, class) = (HookPoint::Egress, SourceClass::Host);
+                let hook = Hook { point, class, can_pass_to_stack: true };
+                let result = self.walk(frame, hook, format!("egress, {name}"), walks);
+                if result.verdict == Verdict::Pass {
+                    let ends = packet::ends(frame);
+                    let ends =
+                        ends.map_or_else(String::new, |(from, to)| format!(" as {from} > {to}"));
+                    format!("sent out of {name}{ends}")
+                } else {
+                    self.end(result)
+                }
+            }
+        }
+    }
+
+    fn walk(
+        &self,
+        frame: &mut Vec<u8>,
+        hook: Hook,
+        at: String,
+        walks: &mut Vec<Walk>,
+    ) -> WalkResult {
+        let ends = packet::ends(frame);
+        let tuple =
+            ends.map_or_else(String::new, |(from, to)| format!("{from} > {to}/{}", self.protocol));
+        let positions = ends.map(|(from, to)| {
+            [from, to].map(|end| (self.position(end), format!("{end}/{}", self.protocol)))
+        });
+        let positions = positions.into_iter().flatten().collect();
+        let steps = Steps::new(self.node, self.contents, hook.class, tuple, positions);
+        let world = Traced { world: self.world, tracer: &steps };
+        let result = walk(frame, &world, hook, &mut Scratch::new());
+        let outcome = result.outcome;
+        let entry = steps.entry().filter(|_| outcome.disposition() != Disposition::Passed);
+        let decided_by = match (entry, ends) {
+            (Some(entry), _) => Some(format!("its conntrack entry ({entry})")),
+            (None, Some((from, to))) if hook.point == HookPoint::Ingress => {
+                let packet = Packet { from, to, protocol: self.protocol, class: self.class };
+                rule(self.contents, &packet, outcome)
+            }
+            (None, _) => None,
+        };
+        walks.push(Walk {
+            hook: at,
+            steps: steps.into_steps(),
+            outcome: outcome.name(),
+            sentence: outcome.sentence(),
+            decided_by,
+            leaves: self.leaves(frame, outcome),
+        });
+        result
+    }
+
+    /// The packet after a hook.
+    fn leaves(&self, frame: &mut Vec<u8>, outcome: Outcome) -> String {
+        match outcome.disposition() {
+            Disposition::Dropped => "nothing".into(),
+            Disposition::Queued => "later".into(),
+            Disposition::Passed => "unchanged".into(),
+            Disposition::IcmpReplied => "an ICMP message to the sender".into(),
+            Disposition::Translated => packet::ends(frame)
+                .map(|(from, to)| format!("{from} > {to}/{}", self.protocol))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Where the packet goes after its last hook.
+    fn end(&self, result: WalkResult) -> String {
+        if result.outcome.disposition() == Disposition::IcmpReplied {
+            return "an ICMP message goes back to the sender".into();
+        }
+        match result.verdict {
+            Verdict::Pass => "passed to the stack".into(),
+            Verdict::Drop => "dropped".into(),
+            Verdict::Tx => "sent back out of the device it arrived on".into(),
+            Verdict::Redirect(device) => {
+                format!("redirected to {}, past the stack", self.node.device(device))
+            }
+            Verdict::RedirectNeigh(device) => format!(
+                "redirected to {}, past the stack; the kernel resolves the neighbour",
+                self.node.device(device)
+            ),
+        }
+    }
+}

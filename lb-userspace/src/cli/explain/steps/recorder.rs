@@ -1,0 +1,111 @@
+//! What is recorded of a walk: its steps in words, and the packet's own conntrack entry.
+
+use std::cell::{Cell, RefCell};
+
+use lb_common::address::{Address, Tuple};
+use lb_common::conntrack::State;
+use lb_common::filter::Position;
+use lb_common::service::{ServiceId, SourceClass};
+use lb_ebpf::trace::Step as Traced;
+use serde::Serialize;
+
+use crate::cli::explain::node::NodeView;
+use crate::maps::Contents;
+
+/// One step of a walk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Step {
+    /// What was looked up or written, such as `conntrack lookup`.
+    pub step: String,
+    /// The result, such as `miss`.
+    pub result: String,
+    /// The same as a sentence.
+    pub detail: String,
+}
+
+impl Step {
+    /// A step in words.
+    pub fn new(step: impl Into<String>, result: impl Into<String>, detail: String) -> Self {
+        Self { step: step.into(), result: result.into(), detail }
+    }
+}
+
+/// Records the steps of one walk.
+pub struct Steps<'a, N> {
+    /// The node, for the names of devices.
+    pub node: &'a N,
+    contents: &'a Contents,
+    /// The class of the packet's sender.
+    pub class: SourceClass,
+    /// Whether a system call is walked, not a packet.
+    pub is_call: bool,
+    /// The packet's own tuple, in words: steps about it do not repeat it.
+    tuple: String,
+    /// The filter's positions of the packet's source and destination, in words.
+    pub positions: Vec<(Position, String)>,
+    /// The Service port and state in the packet's conntrack entry, while no frontend is looked up: that
+    /// begins a new flow.
+    entry: Cell<Option<(ServiceId, State)>>,
+    steps: RefCell<Vec<Step>>,
+}
+
+impl<'a, N: NodeView> Steps<'a, N> {
+    /// The steps of a walk of a packet of `class` with this tuple; `positions` are those of its source and
+    /// destination.
+    pub fn new(
+        node: &'a N,
+        contents: &'a Contents,
+        class: SourceClass,
+        tuple: String,
+        positions: Vec<(Position, String)>,
+    ) -> Self {
+        let (is_call, entry, steps) = (false, Cell::default(), RefCell::default());
+        Self { node, contents, class, is_call, tuple, positions, entry, steps }
+    }
+
+    /// The steps of a system call instead.
+    pub fn of_a_call(self) -> Self {
+        Self { is_call: true, ..self }
+    }
+
+    /// The conntrack entry that decided about the packet, if one did: `default/web:http, established`.
+    pub fn entry(&self) -> Option<String> {
+        let (service, state) = self.entry.get()?;
+        let label = self.contents.services.get(&service);
+        let service = label.map_or_else(|| format!("Service port {service}"), ToString::to_string);
+        Some(format!("{service}, {}", state.name()))
+    }
+
+    /// What was recorded.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps.into_inner()
+    }
+
+    /// A Service port, in words.
+    pub fn service(&self, service: ServiceId) -> String {
+        let label = self.contents.services.get(&service);
+        label.map_or_else(|| format!("Service port {service}"), |label| format!("{label:?}"))
+    }
+
+    /// ` 10.0.0.9:40000 > 10.96.0.1:80/tcp`, or nothing for the packet's own tuple.
+    pub fn other<A: Address>(&self, tuple: &Tuple<A>) -> String {
+        let text = tuple.to_string();
+        if text == self.tuple { String::new() } else { format!(" {text}") }
+    }
+
+    /// Notes which entry is the packet's own.
+    pub fn note_entry<A: Address>(&self, step: Traced<'_, A>) {
+        if let Traced::Lookup(_, tuple, Some(entry)) = step {
+            if tuple.to_string() == self.tuple {
+                self.entry.set(Some((entry.service, entry.state)));
+            }
+        } else if let Traced::Frontend(..) = step {
+            self.entry.set(None);
+        }
+    }
+
+    /// Records a step.
+    pub fn push(&self, step: Step) {
+        self.steps.borrow_mut().push(step);
+    }
+}
