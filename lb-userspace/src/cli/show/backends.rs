@@ -1,4 +1,4 @@
-//! Backends.
+//! Backends and their traffic.
 
 use comfy_table::Table;
 use lb_common::address::{Address, Family, endpoint};
@@ -26,23 +26,23 @@ pub struct Listed {
     service: Named,
     /// The Service port's id.
     pub service_id: u32,
-    /// Tells it from earlier backends with its id.
+    /// Distinguishes it from earlier backends with this id.
     pub generation: u32,
-    /// The rest.
+    /// The backend.
     #[serde(flatten)]
     pub backend: Backend,
 }
 
-/// A backend: what it is, and what went to and came from it since it was made.
+/// A backend, and its traffic since it was added.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Backend {
     /// `address:port`
     pub address: String,
-    /// `tcp` or `udp`
+    /// `tcp`, `udp` or `sctp`
     pub protocol: String,
-    /// It is on this node.
+    /// Whether it is on this node.
     pub local: bool,
-    /// It takes flows; if not, it is kept for those it has.
+    /// Whether it gets new flows; if not, it is kept for those it has.
     pub serving: bool,
     /// Flows begun.
     pub connections: u64,
@@ -54,7 +54,7 @@ pub struct Backend {
     pub reply_packets: u64,
     /// Their length with link headers.
     pub reply_bytes: u64,
-    /// Flows that are remembered and not over.
+    /// Flows in conntrack that are not over.
     pub live: u64,
 }
 
@@ -110,10 +110,10 @@ impl Backend {
         }
     }
 
-    /// `local` or `remote`, and whether it is retired.
-    pub fn place(&self) -> String {
-        let place = if self.local { "here" } else { "elsewhere" };
-        if self.serving { place.into() } else { format!("{place}, ending") }
+    /// `local` or `remote`, and whether it is draining.
+    pub fn location(&self) -> String {
+        let location = if self.local { "local" } else { "remote" };
+        if self.serving { location.into() } else { format!("{location}, draining") }
     }
 }
 
@@ -126,10 +126,18 @@ impl Listed {
 
 impl Report for Backends {
     fn table(&self, wide: bool) -> Table {
-        let mut header =
-            vec!["SERVICE", "ADDRESS", "PROTOCOL", "PLACE", "LIVE", "CONNECTIONS", "BYTES", "BACK"];
+        let mut header = vec![
+            "SERVICE",
+            "ADDRESS",
+            "PROTOCOL",
+            "LOCATION",
+            "LIVE",
+            "CONNECTIONS",
+            "BYTES",
+            "REPLY BYTES",
+        ];
         if wide {
-            header.extend(["PACKETS", "PACKETS BACK", "ID", "GENERATION"]);
+            header.extend(["PACKETS", "REPLY PACKETS", "ID", "GENERATION"]);
         }
         let row = |listed: &Listed| {
             let backend = &listed.backend;
@@ -137,7 +145,7 @@ impl Report for Backends {
                 listed.service.text(),
                 backend.address.clone(),
                 backend.protocol.clone(),
-                backend.place(),
+                backend.location(),
                 backend.live.to_string(),
                 backend.connections.to_string(),
                 backend.bytes.to_string(),

@@ -1,4 +1,4 @@
-//! The clients that session affinity remembers, and what each got.
+//! Session affinity: clients and their backends.
 
 use comfy_table::Table;
 use lb_common::address::endpoint;
@@ -60,7 +60,7 @@ impl Report for Clients {
             vec![
                 entry.client.clone(),
                 entry.service.text(),
-                entry.backend.clone().unwrap_or_else(|| "gone".into()),
+                entry.backend.clone().unwrap_or_else(|| "removed".into()),
                 format!("{}s", entry.idle_seconds),
             ]
         };
@@ -78,7 +78,7 @@ mod tests {
     use crate::cli::sample;
 
     #[test]
-    fn clients_are_listed_with_what_they_got_and_how_long_ago() {
+    fn clients_are_listed_with_backend_and_idle_time() {
         let contents = sample::contents();
         let (id, row) = contents.v4.backends.iter().next().unwrap();
         let had = |last, backend, generation| {

@@ -25,17 +25,17 @@ pub struct Devices {
 pub struct Device {
     /// Interface index.
     index: u32,
-    /// Interface name, as the agent last knew it.
+    /// Interface name, as the agent last published it.
     name: Option<String>,
-    /// `pod` or `network`, as the agent last decided.
+    /// `pod` or `network`, as the agent last published it.
     role: Option<String>,
     /// Why it has that role.
     reason: Option<String>,
-    /// Where programs are on it: `ingress`, `egress`, `xdp-native`, `xdp-generic`.
+    /// Where programs are attached: `ingress`, `egress`, `xdp-native`, `xdp-generic`.
     attach_points: BTreeSet<String>,
     /// Why XDP is not among them.
     without_xdp: Option<String>,
-    /// The addresses that translated packets leave it with.
+    /// The addresses for SNAT at this device.
     addresses: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ impl Devices {
             at(&mut devices, *index).attach_points.insert(point.to_string());
         }
         for (index, row) in &snapshot.contents.devices {
-            let of = |known: bool, text: String| known.then_some(text);
+            let of = |is_set: bool, text: String| is_set.then_some(text);
             let v4 = of(!row.v4.is_unspecified(), row.v4.to_string());
             let v6 = of(!row.v6.is_unspecified(), row.v6.to_string());
             at(&mut devices, *index).addresses = [v4, v6].into_iter().flatten().collect();
@@ -64,7 +64,7 @@ fn at(devices: &mut BTreeMap<u32, Device>, index: u32) -> &mut Device {
 }
 
 impl Device {
-    /// An agent that has ended says nothing about attach points: links that are pinned do.
+    /// Takes over the agent's status. Attach points only of an agent that runs: else the pinned links say.
     fn set_status(&mut self, status: &DeviceStatus, is_running: bool) {
         self.name = Some(status.name.clone());
         self.role = Some(status.role.clone());
@@ -117,7 +117,7 @@ mod tests {
     const LINKS: [(u32, AttachPoint); 2] = [(2, AttachPoint::Ingress), (9, AttachPoint::Egress)];
 
     #[test]
-    fn devices_are_listed_by_what_the_agent_says_and_what_is_pinned() {
+    fn devices_are_listed_from_the_status_and_the_pins() {
         let devices = Devices::of(&Snapshot::sample(), &LINKS);
         insta::assert_snapshot!(trimmed(&devices.table(true)));
     }

@@ -29,10 +29,9 @@ pub struct Frontend {
     service: Named,
     /// The Service port's id.
     service_id: u32,
-    /// Seconds for which a client keeps its backend after it began a flow; 0 without session
-    /// affinity.
+    /// Timeout of session affinity in seconds; 0 without it.
     affinity_seconds: u32,
-    /// The ranges that clients have to come from, if they have to.
+    /// The source ranges that are allowed; `None` without a restriction.
     source_ranges: Option<Vec<String>>,
     /// What pods of this node get.
     pod: Choice,
@@ -42,16 +41,16 @@ pub struct Frontend {
     host: Choice,
 }
 
-/// What new flows get.
+/// The pool of a source class.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Choice {
-    /// `no-endpoint` or `no-local-endpoint`, if there are no backends.
-    verdict: Option<&'static str>,
+    /// Why the pool is empty, if it is: `no-endpoint` or `no-local-endpoint`.
+    empty_reason: Option<&'static str>,
     /// Backends as `address:port`, sorted.
     backends: Vec<String>,
-    /// First slot of the pool.
+    /// Its first slot.
     first_slot: u32,
-    /// Its slots.
+    /// How many slots it has.
     slots: u32,
 }
 
@@ -91,12 +90,12 @@ fn ranges<A: InContents>(snapshot: &Snapshot, row: &FrontendRow) -> Vec<String> 
 
 fn choice<A: InContents>(snapshot: &Snapshot, row: &FrontendRow, class: SourceClass) -> Choice {
     let pool = row.pool(class);
-    let verdict = pool.empty_reason().map(|verdict| match verdict {
+    let empty_reason = pool.empty_reason().map(|reason| match reason {
         EmptyPoolReason::NoEndpoint => "no-endpoint",
         EmptyPoolReason::NoLocalEndpoint => "no-local-endpoint",
     });
-    if verdict.is_some() {
-        return Choice { verdict, backends: Vec::new(), first_slot: 0, slots: 0 };
+    if empty_reason.is_some() {
+        return Choice { empty_reason, backends: Vec::new(), first_slot: 0, slots: 0 };
     }
     let Pool { base, length } = pool;
     let slots = snapshot.contents.slots.get(&base);
@@ -108,7 +107,7 @@ fn choice<A: InContents>(snapshot: &Snapshot, row: &FrontendRow, class: SourceCl
         backends.map(|row| endpoint(row.address.to_ip(), row.port)).collect();
     backends.sort();
     let backends = backends.iter().map(ToString::to_string).collect();
-    Choice { verdict, backends, first_slot: base, slots: length }
+    Choice { empty_reason, backends, first_slot: base, slots: length }
 }
 
 impl Frontend {
@@ -123,7 +122,7 @@ impl Frontend {
     fn restriction(&self) -> String {
         match self.source_ranges.as_deref() {
             None => String::new(),
-            Some([]) => "nobody".into(),
+            Some([]) => "none".into(),
             Some(ranges) => ranges.join("\n"),
         }
     }
@@ -131,8 +130,8 @@ impl Frontend {
 
 impl Choice {
     fn text(&self, wide: bool) -> String {
-        match self.verdict {
-            Some(verdict) => verdict.into(),
+        match self.empty_reason {
+            Some(reason) => reason.into(),
             None if wide => self.backends.join("\n"),
             None if self.backends.len() == 1 => "1 backend".into(),
             None => format!("{} backends", self.backends.len()),
@@ -144,7 +143,7 @@ impl Report for Frontends {
     fn table(&self, wide: bool) -> Table {
         let mut header = vec!["FRONTEND", "PROTOCOL", "SERVICE", "PODS", "NETWORK", "HOST"];
         if wide {
-            header.extend(["SLOTS", "SERVICE ID", "AFFINITY", "RESTRICTED TO"]);
+            header.extend(["SLOTS", "SERVICE ID", "AFFINITY", "SOURCE RANGES"]);
         }
         let row = |frontend: &Frontend| {
             let mut row = vec![

@@ -1,9 +1,9 @@
-//! `weir show`: what is in the kernel, read from the pinned maps; what is in none of them, the
-//! agent's warnings for one, from the status that the agent keeps. No agent needs to run.
+//! `weir show`: what is in the kernel, read from the pinned maps. What no map holds, such as the agent's
+//! warnings, is read from the status that the agent writes. No agent needs to run.
 
 mod backends;
 mod clients;
-mod connections;
+mod conntrack;
 mod devices;
 mod frontends;
 mod maps;
@@ -19,7 +19,7 @@ use lb_common::outcome::Outcome;
 
 use self::backends::Backends;
 use self::clients::Clients;
-use self::connections::Writer;
+use self::conntrack::Writer;
 use self::devices::Devices;
 use self::frontends::Frontends;
 use self::maps::Maps;
@@ -38,7 +38,7 @@ use crate::pins::Pins;
 #[command(after_help = "\
 Examples:
   weir show services
-  weir show connections -o wide
+  weir show conntrack -o wide
   weir show backends -o json | jq '.[] | select(.local)'")]
 pub struct Args {
     /// What to show
@@ -47,8 +47,7 @@ pub struct Args {
     /// How to show it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-    /// Only those of this Service; for services, frontends, backends, connections and
-    /// clients
+    /// Only those of this Service; for services, frontends, backends, conntrack and clients
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     pub service: Option<String>,
     /// Where pins live.
@@ -65,8 +64,8 @@ pub enum What {
     Frontends,
     /// Backends: address, location, traffic
     Backends,
-    /// Flows and their states
-    Connections,
+    /// Conntrack entries: flows and their states
+    Conntrack,
     /// Clients with session affinity, and their backends
     Clients,
     /// Maps: entries, capacity, memory
@@ -85,7 +84,7 @@ pub enum What {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pins = Pins::at(&args.pins.directory());
     pins.require()?;
-    if args.what == What::Connections {
+    if args.what == What::Conntrack {
         stream(args, &pins)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -95,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Services => print(&Services::of(&snapshot, &only), args.output),
         What::Frontends => print(&Frontends::of(&snapshot, &only), args.output),
         What::Backends => print(&Backends::of(&snapshot, &only), args.output),
-        What::Connections => Ok(()),
+        What::Conntrack => Ok(()),
         What::Clients => print(&clients(&pins, &snapshot, &only)?, args.output),
         What::Maps => print(&Maps::of(&snapshot, &maps::sizes(&pins)?), args.output),
         What::Devices => print(&Devices::of(&snapshot, &pins.all_links()?), args.output),
@@ -107,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the connections as they are read.
+/// Writes the flows as they are read.
 fn stream(args: &Args, pins: &Pins) -> anyhow::Result<()> {
     let contents = KernelStore::open(pins)?.read()?;
     let tables = KernelFlows::open(pins)?;
@@ -173,6 +172,6 @@ mod tests {
     #[test]
     fn an_unknown_kind_is_refused_with_those_there_are() {
         let error = Line::try_parse_from(["weir", "pods"]).unwrap_err().to_string();
-        assert!(error.contains("services, frontends, backends, connections"), "{error}");
+        assert!(error.contains("services, frontends, backends, conntrack"), "{error}");
     }
 }

@@ -25,13 +25,13 @@ pub struct Services {
 pub struct Service {
     #[serde(flatten)]
     named: Named,
-    /// `tcp` or `udp`
+    /// `tcp`, `udp` or `sctp`
     protocol: String,
     /// Its id in the maps of this node.
     id: u32,
-    /// Their frontends, as `address:port`.
+    /// Its frontends, as `address:port`.
     frontends: Vec<String>,
-    /// Their backends.
+    /// Its backends.
     backends: Vec<Backend>,
     /// Warnings about the Service, as the agent last published them.
     warnings: Vec<String>,
@@ -66,10 +66,10 @@ impl Services {
 
 fn frontends(snapshot: &Snapshot, service: ServiceId) -> Vec<String> {
     let (v4, v6) = (&snapshot.contents.v4, &snapshot.contents.v6);
-    dialled(v4, service).chain(dialled(v6, service)).collect()
+    of_family(v4, service).chain(of_family(v6, service)).collect()
 }
 
-fn dialled<A: Address>(
+fn of_family<A: Address>(
     rows: &FamilyContents<A>,
     service: ServiceId,
 ) -> impl Iterator<Item = String> {
@@ -95,11 +95,11 @@ impl Report for Services {
         let mut header =
             vec!["SERVICE", "PROTOCOL", "FRONTENDS", "BACKENDS", "LIVE", "CONNECTIONS"];
         if wide {
-            header.extend(["BYTES", "BYTES BACK", "ID"]);
+            header.extend(["BYTES", "REPLY BYTES", "ID"]);
         }
         let row = |service: &Service| {
             let sum = |of: fn(&Backend) -> u64| service.backends.iter().map(of).sum::<u64>();
-            let address = |backend: &Backend| format!("{} {}", backend.address, backend.place());
+            let address = |backend: &Backend| format!("{} {}", backend.address, backend.location());
             let backends: Vec<String> = service.backends.iter().map(address).collect();
             let mut row = vec![
                 service.named.text(),
@@ -132,7 +132,7 @@ mod tests {
     use crate::cli::output::{json, trimmed};
 
     #[test]
-    fn services_are_listed_with_what_clients_dial_and_get() {
+    fn services_are_listed_with_frontends_and_backends() {
         let services = Services::of(&Snapshot::sample(), &Only(None));
         let notes = services.notes(false).join("\n");
         insta::assert_snapshot!(format!("{}{notes}", trimmed(&services.table(false))));

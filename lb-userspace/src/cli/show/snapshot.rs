@@ -21,13 +21,13 @@ use crate::pins::Pins;
 pub struct Snapshot {
     /// What the maps hold.
     pub contents: Contents,
-    /// What was counted for each backend.
+    /// The traffic of each backend.
     pub traffic: BTreeMap<Backend, Traffic>,
-    /// What the connection tables hold.
+    /// What the conntrack tables hold.
     pub flows: Flows,
     /// The status that the agent published, if one runs or has run on this node.
     pub status: Option<Status>,
-    /// Whether an agent is at work now.
+    /// Whether an agent runs now.
     pub is_running: bool,
 }
 
@@ -39,7 +39,7 @@ pub type Backend = (Family, BackendId);
 pub struct Flows {
     /// Flows of each backend that are not over.
     pub live: BTreeMap<Backend, u64>,
-    /// Entries of each table by its map's name; of connections, two per flow.
+    /// Entries of each table by its map's name; in conntrack, two per flow.
     pub entries: BTreeMap<&'static str, u64>,
 }
 
@@ -73,13 +73,13 @@ impl Snapshot {
         Named::of(&self.contents, service)
     }
 
-    /// What to say where the agent's word is missing or old.
+    /// A note where the agent's status is missing or old.
     pub fn absence(&self) -> Vec<String> {
         let text = match (&self.status, self.is_running) {
             (_, true) => return Vec::new(),
-            (Some(_), false) => "no agent is running: what it said may be old; start `weir run`",
+            (Some(_), false) => "no agent is running: its status may be old; start `weir run`",
             (None, false) => {
-                "no agent is running, so nothing follows the cluster; start `weir run`"
+                "no agent is running: changes of the cluster are not applied; start `weir run`"
             }
         };
         vec![text.into()]
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_absence_of_the_agent_is_told() {
+    fn a_missing_agent_is_noted() {
         let running = Snapshot::sample();
         assert!(running.absence().is_empty());
         let stopped = Snapshot { is_running: false, ..running };

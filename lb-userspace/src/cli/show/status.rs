@@ -1,4 +1,4 @@
-//! The whole in a few lines: whether an agent works, how much there is, and the outcomes of packets.
+//! The state of this node in a few lines: the agent, how much is in the maps, the outcomes of packets.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,23 +15,23 @@ use crate::cli::output::{Report, table};
 /// The state of this node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Status {
-    /// Whether an agent is at work.
+    /// Whether an agent runs.
     running: bool,
-    /// The agent at work, or the one that last was.
+    /// The agent that runs, or the one that last did.
     agent: Option<Agent>,
     /// Service ports.
     services: u64,
     /// Frontends of both families.
     frontends: u64,
-    /// Backends of both families, those on their way out included.
+    /// Backends of both families, including those that drain.
     backends: u64,
-    /// Flows that are remembered, by family.
-    connections: BTreeMap<&'static str, Connections>,
+    /// Flows in conntrack, by family.
+    conntrack: BTreeMap<&'static str, Conntrack>,
     /// Outcomes of packets, since the maps were made.
     outcomes: Vec<OutcomeCount>,
-    /// What could not be honoured, as the agent last published.
+    /// Warnings about objects, as the agent last published them.
     warnings: Vec<WarningText>,
-    /// What is not as it should be, as the agent last published.
+    /// Errors of this node, as the agent last published them.
     errors: Vec<String>,
 }
 
@@ -48,13 +48,13 @@ pub struct Agent {
     tc: String,
     /// `host`, `all` or `off`
     socket_balancing: String,
-    /// The control group whose processes' sockets are balanced.
+    /// The cgroup whose processes' sockets are balanced.
     cgroup: Option<PathBuf>,
 }
 
 /// The flows of one family.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Connections {
+pub struct Conntrack {
     /// Flows in the table of established ones.
     established: u64,
     /// Flows it can hold.
@@ -86,9 +86,9 @@ impl Status {
             services: contents.services.len() as u64,
             frontends: (contents.v4.frontends.len() + contents.v6.frontends.len()) as u64,
             backends: (contents.v4.backends.len() + contents.v6.backends.len()) as u64,
-            connections: BTreeMap::from([
-                ("IPv4", Connections::of(snapshot, sizes, ["CONNTRACK_V4", "HALF_OPEN_V4"])),
-                ("IPv6", Connections::of(snapshot, sizes, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
+            conntrack: BTreeMap::from([
+                ("IPv4", Conntrack::of(snapshot, sizes, ["CONNTRACK_V4", "HALF_OPEN_V4"])),
+                ("IPv6", Conntrack::of(snapshot, sizes, ["CONNTRACK_V6", "HALF_OPEN_V6"])),
             ]),
             outcomes: outcomes.iter().map(OutcomeCount::of).collect(),
             warnings: published.warnings,
@@ -106,7 +106,7 @@ impl Status {
             (true, true) => ("ready", format!("process {process}, {about}")),
             (true, false) => ("starting", format!("process {process}, {about}")),
             (false, _) => {
-                ("stopped", format!("traffic goes on, nothing follows the cluster; was {about}"))
+                ("stopped", format!("traffic goes on, changes are not applied; was {about}"))
             }
         };
         ["agent".into(), state.into(), about]
@@ -116,8 +116,8 @@ impl Status {
 impl Agent {
     fn sockets_line(&self) -> [String; 3] {
         let about = match &self.cgroup {
-            Some(cgroup) => format!("balanced when they dial, on {}", cgroup.display()),
-            None => "not balanced: the node's own processes reach no Service".into(),
+            Some(cgroup) => format!("backend at connect and sendmsg, cgroup {}", cgroup.display()),
+            None => "not balanced: processes of the node reach no Service".into(),
         };
         ["sockets".into(), self.socket_balancing.clone(), about]
     }
@@ -136,7 +136,7 @@ impl Agent {
     }
 }
 
-impl Connections {
+impl Conntrack {
     fn of(
         snapshot: &Snapshot,
         sizes: &BTreeMap<&'static str, MapSize>,
@@ -171,12 +171,12 @@ impl Report for Status {
             ("backends", self.backends),
         ];
         rows.extend(counts.map(|(name, count)| [name.into(), count.to_string(), String::new()]));
-        for (family, connections) in &self.connections {
-            let Connections { established, capacity, half_open } = connections;
+        for (family, conntrack) in &self.conntrack {
+            let Conntrack { established, capacity, half_open } = conntrack;
             rows.push([
-                format!("connections {family}"),
+                format!("conntrack {family}"),
                 established.to_string(),
-                format!("established, of {capacity}; and {half_open} half open"),
+                format!("flows established, of {capacity}; {half_open} half-open"),
             ]);
         }
         let shown = self.outcomes.iter().filter(|count| wide || count.packets > 0);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_says_what_works_and_how_packets_ended() {
+    fn the_status_has_agent_counts_and_outcomes() {
         let status = sample(&Snapshot::sample());
         let notes = status.notes(false).join("\n");
         insta::assert_snapshot!(format!("{}{notes}", trimmed(&status.table(false))));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_has_ended_is_not_said_to_work() {
+    fn an_agent_that_has_ended_is_shown_as_stopped() {
         let stopped = Snapshot { is_running: false, ..Snapshot::sample() };
         assert_eq!(sample(&stopped).agent_line()[1], "stopped");
         let never = Snapshot { status: None, ..stopped };

@@ -1,5 +1,5 @@
-//! Flows and their states. The tables may hold millions, so they are written as they are read, a flow
-//! at a time; one that moves between the tables meanwhile may be listed twice.
+//! Flows and their states, from the conntrack tables. These may hold millions, so each flow is written as it
+//! is read; one that becomes established meanwhile may be listed twice.
 
 use std::io::{self, Write};
 
@@ -20,30 +20,30 @@ pub struct Flow {
     service: Named,
     /// The Service port's id.
     service_id: u32,
-    /// `tcp` or `udp`
+    /// `tcp`, `udp` or `sctp`
     protocol: String,
     /// The client, as `address:port`.
     client: String,
-    /// The frontend it connected to.
+    /// The frontend it sends to.
     frontend: String,
-    /// The source its packets leave with: the client, unless SNAT or hairpin changes it.
+    /// The source towards the backend: the client, unless SNAT or hairpin changes it.
     source: String,
     /// Its backend.
     backend: String,
     /// That backend's id, within its family.
     backend_id: u32,
-    /// `new`, `replied`, `established`, `closing`, `closed`, `reset`
+    /// `new`, `replied`, `established`, `closing`, `closed` or `reset`
     state: &'static str,
     /// The table that has it: `established` or `half-open`.
     table: &'static str,
-    /// How its packets leave: `stack`, `out` (at once, source translated), `back` (to the pod they
-    /// came from).
-    way: &'static str,
+    /// The path of its packets: `stack` (the node's stack, source kept), `snat` (masqueraded) or `hairpin`
+    /// (back to the pod that sent them).
+    path: &'static str,
     /// Seconds since the last packet of either direction.
     idle_seconds: u32,
 }
 
-/// Where flows are written to.
+/// Writes flows.
 pub struct Writer<'a, W> {
     contents: &'a Contents,
     only: &'a Only,
@@ -74,7 +74,7 @@ impl<'a, W: Write> Writer<'a, W> {
         let mut written = Ok(());
         for table in [Table::HalfOpen, Table::Established] {
             tables.for_each(table, &mut |tuple, entry| {
-                // The answers' entry is the same flow. A reader that is gone wants no more.
+                // The reply entry is of the same flow. Nothing is written once a write has failed.
                 if !entry.is_reply() && written.is_ok() {
                     let flow = self.flow(tables, table, &tuple, &entry)?;
                     if self.only.wants(&flow.service) {
@@ -87,7 +87,7 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(written?)
     }
 
-    /// Writes what has to follow the last flow.
+    /// Writes the end of the list.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl<'a, W: Write> Writer<'a, W> {
             (Output::Json, 0) => writeln!(self.to, "[]"),
             (Output::Json, _) => writeln!(self.to, "\n]"),
             (Output::Yaml, 0) => writeln!(self.to, "[]"),
-            (Output::Table | Output::Wide, 0) => writeln!(self.to, "no flow is remembered"),
+            (Output::Table | Output::Wide, 0) => writeln!(self.to, "no conntrack entry"),
             (Output::Yaml | Output::Table | Output::Wide, _) => Ok(()),
         }
     }
@@ -110,9 +110,9 @@ impl<'a, W: Write> Writer<'a, W> {
         entry: &ConntrackEntry<A>,
     ) -> Result<Flow, MapError> {
         let mut idle = self.now.since(entry.last_seen);
-        let answers = tables.find(table, &entry.other_key())?;
-        if let Some(answers) = answers.filter(|answers| answers.other_key() == *tuple) {
-            idle = idle.min(self.now.since(answers.last_seen));
+        let reply = tables.find(table, &entry.other_key())?;
+        if let Some(reply) = reply.filter(|reply| reply.other_key() == *tuple) {
+            idle = idle.min(self.now.since(reply.last_seen));
         }
         let rewritten = &entry.rewritten;
         let at = |address: &A, port| endpoint(address.to_ip(), port).to_string();
@@ -130,9 +130,9 @@ impl<'a, W: Write> Writer<'a, W> {
                 Table::Established => "established",
                 Table::HalfOpen => "half-open",
             },
-            way: match (entry.is_snat(), entry.is_hairpin()) {
-                (true, _) => "out",
-                (false, true) => "back",
+            path: match (entry.is_snat(), entry.is_hairpin()) {
+                (true, _) => "snat",
+                (false, true) => "hairpin",
                 (false, false) => "stack",
             },
             idle_seconds: Ticks::to_seconds(idle),
@@ -152,10 +152,10 @@ impl<'a, W: Write> Writer<'a, W> {
                 if is_first {
                     self.columns([
                         "SERVICE", "PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "STATE", "IDLE",
-                        "SOURCE", "TABLE", "WAY",
+                        "SOURCE", "TABLE", "PATH",
                     ])?;
                 }
-                let idle = format!("{} s", flow.idle_seconds);
+                let idle = format!("{}s", flow.idle_seconds);
                 self.columns([
                     &flow.service.text(),
                     &flow.protocol,
@@ -166,18 +166,17 @@ impl<'a, W: Write> Writer<'a, W> {
                     &idle,
                     &flow.source,
                     flow.table,
-                    flow.way,
+                    flow.path,
                 ])
             }
         }
     }
 
-    /// Columns of fixed widths, as the flows to come are not known; the last three are
-    /// for wide output.
+    /// Columns of fixed widths, as later flows are not known yet; the last three are for wide output.
     fn columns(&mut self, texts: [&str; 10]) -> io::Result<()> {
         const NAME: usize = 24;
         let address = if self.contents.v6.frontends.is_empty() { 21 } else { 34 };
-        let widths = [NAME, 8, address, address, address, 11, 7, address, 11, 5];
+        let widths = [NAME, 8, address, address, address, 11, 7, address, 11, 7];
         let shown = if self.output == Output::Wide { 10 } else { 7 };
         let mut line = String::new();
         for (text, width) in texts.iter().zip(widths).take(shown) {
@@ -243,9 +242,9 @@ mod tests {
             flags: 0,
             zero: 0,
         };
-        let answers = ConntrackEntry { last_seen: Ticks(97), ..entry.reply_entry(&tuple) };
+        let reply = ConntrackEntry { last_seen: Ticks(97), ..entry.reply_entry(&tuple) };
         world.insert(Table::Established, &tuple, &entry).unwrap();
-        world.insert(Table::Established, &entry.other_key(), &answers).unwrap();
+        world.insert(Table::Established, &entry.other_key(), &reply).unwrap();
         let entries = world.v4.entries(Table::Established).into_iter();
         InMemory(entries.map(|(tuple, entry)| ((Table::Established, tuple), entry)).collect())
     }
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_written_once_with_its_age_in_each_form() {
+    fn a_flow_is_written_once_with_its_idle_time_in_each_form() {
         let text = [Output::Table, Output::Wide, Output::Json, Output::Yaml]
             .map(|output| written(&tables(), Only(None), output))
             .join("\n");
