@@ -30,6 +30,12 @@ const AGENT: &str = "WEIR_BIN";
 /// The variable with the path of the packet benchmark's own object.
 const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 
+/// The folder below the target folder where this machine's object is built, without a fault.
+const OWN_FOLDER: &str = "bpf";
+
+/// Where cargo leaves the objects, in the folder of a build.
+const RELEASE: &str = "bpfel-unknown-none/release";
+
 /// The feature of the BPF object that puts a fault back.
 const FAULT: &str = "fault";
 
@@ -61,7 +67,7 @@ fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
     let is_own = Architecture::of_this_machine()? == architecture;
     let has_fault = features.contains(&FAULT);
     let folder = match (is_own, has_fault) {
-        (true, false) => "bpf".into(),
+        (true, false) => OWN_FOLDER.into(),
         (false, false) => format!("bpf-{}", architecture.name()),
         (_, true) => format!("bpf-{}-{FAULT}", architecture.name()),
     };
@@ -81,7 +87,7 @@ fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
         "If the linker complains, its LLVM may be older than the compiler's: \
          remove bpf-linker and try again, it is then built anew.",
     )?;
-    Ok(folder.join("bpfel-unknown-none/release"))
+    Ok(folder.join(RELEASE))
 }
 
 /// Builds the object and the agent; returns the agent's path.
@@ -240,6 +246,15 @@ pub fn cargo_for_tests() -> Result<Command> {
     let mut command = cargo();
     command.env(OBJECT, object()?).env(AGENT, target().join("debug/weir"));
     Ok(command)
+}
+
+/// The host's cargo for tests that load no program: they need no object and no BPF toolchain. An object of
+/// an earlier build is embedded all the same, so that the agent's library is not built anew by turns.
+pub fn cargo_for_tests_without_programs() -> Command {
+    let mut command = cargo();
+    let object = target().join(OWN_FOLDER).join(RELEASE).join("weir-ebpf");
+    command.envs(object.exists().then_some((OBJECT, object)));
+    command
 }
 
 /// Has a cargo build what runs fast. The workspace's release profile is the BPF object's: of a program in

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::build::cargo_for_tests;
+use crate::build::{cargo_for_tests, cargo_for_tests_without_programs};
 use crate::command::{run as run_command, run_reading};
 use crate::kernels::Choice;
 use crate::workspace::root;
@@ -59,29 +59,52 @@ pub fn run(only: &[Section], choice: &Choice, filter: Option<&str>) -> Result<()
     let started = Instant::now();
     let skips = env::temp_dir().join(format!("weir-skipped-{}", std::process::id()));
     let mut reports = Vec::new();
-    for &section in Section::value_variants() {
-        // A guest takes a minute and more to run nothing: a name alone boots none.
-        let is_usual = only.is_empty() && (section != Section::Kernels || filter.is_none());
-        if is_usual || only.contains(&section) {
-            reports.push(match section {
-                Section::Kernels => run_kernels(choice, &skips)?,
-                Section::Unit
-                | Section::Scenarios
-                | Section::Examples
-                | Section::Deploy
-                | Section::Kernel
-                | Section::EndToEnd
-                | Section::ControlPlane => run_section(section, filter, &skips)?,
-            });
-        }
+    let chosen: Vec<Section> = chosen(only, filter).collect();
+    let loads_programs = chosen.iter().any(|section| section.loads_programs());
+    for section in chosen {
+        reports.push(match section {
+            Section::Kernels => run_kernels(choice, &skips)?,
+            Section::Unit
+            | Section::Scenarios
+            | Section::Examples
+            | Section::Deploy
+            | Section::Kernel
+            | Section::EndToEnd
+            | Section::ControlPlane => run_section(section, loads_programs, filter, &skips)?,
+        });
     }
     let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
     let _ = std::fs::remove_file(&skips);
     conclude(&reports, &skipped, started.elapsed())
 }
 
-fn run_section(section: Section, filter: Option<&str>, skips: &PathBuf) -> Result<Report> {
-    let (name, mut command) = command(section)?;
+/// The sections of `only`, or all if it names none.
+fn chosen(only: &[Section], filter: Option<&str>) -> impl Iterator<Item = Section> {
+    Section::value_variants().iter().copied().filter(move |section| {
+        // A guest takes a minute and more to run nothing: a name alone boots none.
+        let is_usual = only.is_empty() && (*section != Section::Kernels || filter.is_none());
+        is_usual || only.contains(section)
+    })
+}
+
+impl Section {
+    /// Whether its tests, built for this machine, load the programs or run the agent.
+    const fn loads_programs(self) -> bool {
+        match self {
+            Self::Kernel | Self::EndToEnd | Self::ControlPlane => true,
+            // Guests run builds of their own.
+            Self::Unit | Self::Scenarios | Self::Examples | Self::Deploy | Self::Kernels => false,
+        }
+    }
+}
+
+fn run_section(
+    section: Section,
+    loads_programs: bool,
+    filter: Option<&str>,
+    skips: &PathBuf,
+) -> Result<Report> {
+    let (name, mut command) = command(section, loads_programs)?;
     eprintln!("== {name}");
     let started = Instant::now();
     let mut counts = Counts::default();
@@ -118,10 +141,12 @@ fn run_kernels(choice: &Choice, skips: &Path) -> Result<Report> {
     Ok(Report { name, counts, succeeded, took: started.elapsed() })
 }
 
-/// What runs a section. Each chooses the whole workspace and then some of its tests: a choice of
-/// packages would be built with other features, and everything below them anew.
-fn command(section: Section) -> Result<(&'static str, Command)> {
-    let mut command = cargo_for_tests()?;
+/// What runs a section, with the object built if one of the chosen sections loads it. Each chooses the whole
+/// workspace and then some of its tests: a choice of packages would be built with other features, and
+/// everything below them anew.
+fn command(section: Section, loads_programs: bool) -> Result<(&'static str, Command)> {
+    let mut command =
+        if loads_programs { cargo_for_tests()? } else { cargo_for_tests_without_programs() };
     command.args(["test", "--workspace", "--no-fail-fast"]);
     let name = match section {
         Section::Unit => {
@@ -276,6 +301,14 @@ mod tests {
         counts
             .add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
         assert_eq!(counts, Counts { passed: 5, failed: 4, ignored: 1 });
+    }
+
+    #[test]
+    fn sections_that_need_nothing_build_no_object() {
+        let needs = |only: &[Section]| chosen(only, None).any(Section::loads_programs);
+        assert!(!needs(&[Section::Unit, Section::Scenarios, Section::Deploy]));
+        assert!(needs(&[Section::Unit, Section::Kernel]));
+        assert!(needs(&[]));
     }
 
     #[test]

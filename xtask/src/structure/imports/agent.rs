@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         names: &["k8s_openapi", "kube"],
         but: &[],
         instead: "Kubernetes' types end at lb-userspace/src/source; give `model` a field and fill it \
-            in source/convert.rs.",
+            in source/convert.",
     },
     Rule {
         files: &[AGENT],

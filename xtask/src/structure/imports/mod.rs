@@ -121,7 +121,7 @@ mod tests {
     fn kubernetes_types_end_at_the_sources() {
         let text = "fn name(pod: &k8s_openapi::api::core::v1::Pod) {}";
         refused("lb-userspace/src/plan/mod.rs", text, "k8s_openapi");
-        accepted("lb-userspace/src/source/convert.rs", text);
+        accepted("lb-userspace/src/source/convert/mod.rs", text);
     }
 
     #[test]
