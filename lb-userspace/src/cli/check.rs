@@ -1,4 +1,4 @@
-//! `weir check`: what it takes, and what it prints.
+//! `weir check`: preflight checks of this kernel and this node, without an agent.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
 use crate::preflight::{Finding, Kernel, Level, Node, Traces};
 
-/// Checks whether Weir can run on this kernel and this node, and says what to change. Changes nothing.
+/// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,10 +24,10 @@ Examples:
 
 Exit status: 0 if `weir run` with the same flags would work, else 1.")]
 pub struct Args {
-    /// Devices that lead outside, as for `weir run`
+    /// Devices that face the network, as for `weir run`
     #[arg(long, value_name = "GLOB,..")]
     pub network_devices: Option<DeviceNames>,
-    /// Devices that lead to pods, as for `weir run`
+    /// Devices that face pods, as for `weir run`
     #[arg(long, value_name = "GLOB,..")]
     pub pod_devices: Option<DeviceNames>,
     /// How to show it
@@ -38,11 +38,11 @@ pub struct Args {
     pub pins: Pins,
 }
 
-/// Judges this node and prints how each requirement is met.
+/// Runs the checks and prints the findings.
 ///
 /// # Errors
 ///
-/// The judgement could not be printed.
+/// The findings could not be printed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let node = Node::local(&args.pins.bpffs);
     let mut findings = Kernel::try_out().judge(node.is_capable());
@@ -61,25 +61,25 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn links() -> anyhow::Result<Vec<Link>> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("devices cannot be asked for: report this")?;
+    let runtime = runtime.context("cannot start the runtime that reads devices: report this")?;
     Ok(runtime.block_on(async { Netlink::open()?.links().await })?)
 }
 
-/// The devices with a role, and names in flags that fit none.
+/// The devices with a role, and names in flags that match none.
 fn of_devices(links: &[Link], selection: &Selection) -> Vec<Finding> {
     let devices = classify(links, selection);
     let mut findings: Vec<Finding> = devices.iter().filter_map(of_device).collect();
     if findings.is_empty() {
         findings.push(Finding::warn(
             "devices",
-            "none faces the network or a pod",
+            "no device faces the network or a pod",
             "name them with --network-devices and --pod-devices",
         ));
     }
     for (flag, name) in selection.unmatched(links) {
         let advice = "name one that `ip link` shows";
         findings.push(if name.contains(['*', '?', '[']) {
-            Finding::warn(flag, format!("no device fits {name}"), advice)
+            Finding::warn(flag, format!("no device matches {name}"), advice)
         } else {
             Finding::fail(flag, format!("there is no device {name}"), advice)
         });
@@ -90,14 +90,14 @@ fn of_devices(links: &[Link], selection: &Selection) -> Vec<Finding> {
 fn of_device(device: &Device) -> Option<Finding> {
     let role = device.role?;
     let xdp = match xdp::attach_point(device, XdpMode::Auto) {
-        Ok(_) => "XDP where the driver has it, and TC",
+        Ok(_) => "XDP if the driver supports it, and TC",
         Err(_) => "TC",
     };
     let found = format!("faces {role}: {}; {xdp}", device.reason);
     Some(Finding::ok(&device.link.name, found))
 }
 
-/// How each requirement is met.
+/// The results of all checks.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Findings(Vec<Finding>);
@@ -113,7 +113,7 @@ impl Report for Findings {
             let advice = finding.advice.clone().unwrap_or_default();
             [level.into(), finding.about.clone(), finding.found.clone(), advice]
         };
-        table(&["", "WHAT", "FOUND", "WHAT TO CHANGE"], self.0.iter().map(row))
+        table(&["", "CHECK", "FOUND", "WHAT TO CHANGE"], self.0.iter().map(row))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `weir detach`: its arguments, and the removal of everything of Weir's.
+//! `weir detach`: removes Weir from the kernel.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -13,14 +13,14 @@ use crate::datapath::attach;
 use crate::host::devices::Netlink;
 use crate::pins;
 
-/// Stops translating: removes every program, link and pin of Weir's from this node.
+/// Removes every program, link and pin of Weir from this node. Services stop working.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "\
 Example:
   weir detach
 
-Stop `weir run` first, or it attaches everything again. Established connections through Services
-break: nothing translates their packets any more. Pins of other versions of Weir go too.")]
+Stop `weir run` first: detach fails while an agent runs. Established connections through
+Services break, as their packets are no longer translated. Pins of other versions are removed too.")]
 pub struct Args {
     /// Where pins live.
     #[command(flatten)]
@@ -38,7 +38,7 @@ struct Removed {
 impl fmt::Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::default() {
-            return f.write_str("nothing of Weir's was here");
+            return f.write_str("nothing to remove");
         }
         let Self { links, maps, filters } = self;
         write!(f, "removed {links} links and {maps} maps")?;
@@ -49,11 +49,11 @@ impl fmt::Display for Removed {
     }
 }
 
-/// Removes every program, link and pin of Weir's, of every version.
+/// Removes every program, link and pin of Weir, of every version.
 ///
 /// # Errors
 ///
-/// An agent runs, or something could not be removed; what was removed before stays removed.
+/// An agent runs, or something could not be removed; the rest may be removed already.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = args.pins.directory();
     let runtime_dir = RuntimeDir::lock(&directory)?;
@@ -66,16 +66,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes the filters that stand in for links on older kernels; returns from how many devices.
+/// Removes the TC filters that older kernels have instead of links; returns from how many devices.
 fn remove_filters() -> anyhow::Result<usize> {
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("devices cannot be asked for: report this")?;
+    let runtime = runtime.context("cannot start the runtime that reads devices: report this")?;
     let links = runtime.block_on(async { Netlink::open()?.links().await })?;
     let mut devices = 0;
     for link in links {
         let removed = attach::remove_filters(&link.name);
         let removed = removed.with_context(|| {
-            format!("filters of {} stay; `tc filter show` lists them", link.name)
+            format!("cannot remove the filters of {}; `tc filter show` lists them", link.name)
         })?;
         devices += usize::from(removed);
     }
@@ -87,9 +87,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_removed_is_told_and_so_is_that_there_was_nothing() {
+    fn the_report_counts_what_was_removed() {
         let some = Removed { links: 4, maps: 16, filters: 0 };
         assert_eq!(some.to_string(), "removed 4 links and 16 maps");
-        assert_eq!(Removed::default().to_string(), "nothing of Weir's was here");
+        assert_eq!(Removed::default().to_string(), "nothing to remove");
     }
 }

@@ -1,5 +1,5 @@
-//! The command line: one file per verb, each with its `Args` and its `run`. No verb decides anything
-//! about packets or plans; it parses, reads and prints.
+//! The command line: one file or folder per command, each with its `Args` and its `run`. A command parses,
+//! reads and prints; it decides nothing about packets or plans.
 
 pub mod check;
 pub mod detach;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-/// Balances a node's Kubernetes Services in the kernel, in place of kube-proxy.
+/// Load-balances a node's Kubernetes Services in the kernel, in place of kube-proxy.
 #[derive(Parser, Debug)]
 #[command(
     name = "weir",
@@ -30,23 +30,23 @@ pub struct Cli {
     /// How log lines are written
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// The verbs; each has an arm in [`main`].
+/// The commands; each has an arm in [`main`].
 #[derive(Subcommand, Debug)]
 pub enum Verb {
-    /// Balances this node's traffic until stopped
+    /// Runs the agent: load-balances this node's Services until stopped
     Run(Box<run::Args>),
-    /// Shows what is in the kernel
+    /// Shows what the maps in the kernel hold
     Show(show::Args),
-    /// Explains what would happen to a packet: verdict, rule, steps
+    /// Traces a packet without sending it: verdict, what decides, steps
     Explain(explain::Args),
-    /// Checks whether Weir can run on this node, and says what to change
+    /// Checks whether Weir can run on this node, and what to change
     Check(check::Args),
-    /// Stops translating: removes every program, link and pin
+    /// Removes every program, link and pin of Weir from this node
     Detach(detach::Args),
 }
 

@@ -1,4 +1,4 @@
-//! Where pins live: the argument that every command has which reads or changes what is in the kernel.
+//! Where pins live: an argument of every command that reads or changes the kernel's maps.
 
 use std::path::{Path, PathBuf};
 

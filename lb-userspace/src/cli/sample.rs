@@ -1,4 +1,4 @@
-//! A small node for the tests of the verbs that show and explain: a Service with a local and a remote
+//! A small node for the tests of `weir show` and `weir explain`: a Service with a local and a remote
 //! backend, one without any, and one of IPv6.
 
 use std::collections::BTreeMap;
@@ -15,17 +15,17 @@ use crate::model::{
 };
 use crate::plan::{NodePortAddresses, Settings, plan};
 
-/// What the maps of that node hold.
+/// The contents of that node's maps.
 pub fn contents() -> Contents {
     planned(&cluster())
 }
 
-/// What they hold for another cluster.
+/// Their contents for another cluster.
 pub fn planned(cluster: &Cluster) -> Contents {
     of(cluster, Sockets::default())
 }
 
-/// What they hold for another cluster where all sockets are balanced, those of pods too.
+/// Their contents for another cluster with load balancing of all sockets, those of pods too.
 pub fn planned_for_sockets(cluster: &Cluster) -> Contents {
     of(cluster, Sockets { namespace: 7, of_pods: true })
 }
@@ -53,7 +53,7 @@ pub fn cluster() -> Cluster {
     cluster
 }
 
-/// What an agent on that node says.
+/// The status of that node's agent.
 pub fn status() -> Status {
     Status {
         process: 7,

@@ -1,4 +1,4 @@
-//! The two ends of a packet, as they are typed.
+//! Source and destination of a packet, as they are typed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,11 +11,11 @@ use lb_common::address::{Port, Protocol, endpoint};
 pub struct Sender {
     /// Its address.
     pub address: IpAddr,
-    /// Its port, if it matters.
+    /// Its port, if one is given.
     pub port: Option<Port>,
 }
 
-/// What a packet is sent to.
+/// The destination of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Destination {
     /// The address.
@@ -41,7 +41,7 @@ pub enum AddressError {
     #[error("{0:?} is no protocol that Weir balances: write /tcp, /udp or /sctp after the port")]
     Protocol(String),
     /// One IPv4, one IPv6.
-    #[error("one address is IPv4 and the other IPv6: write both of one family")]
+    #[error("one address is IPv4 and the other IPv6: give both of one family")]
     Families,
 }
 

@@ -1,5 +1,5 @@
-//! The live maps as a world to walk in: conntrack entries and clients are read from the kernel when
-//! they are first looked up, and from then on kept, changed and removed in memory alone.
+//! The live maps as a world to walk in: conntrack and affinity entries are read from the kernel at their
+//! first lookup, and from then on changed in memory alone.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,7 @@ use crate::maps::conntrack_gc::{FlowTables, KernelFlows, now};
 use crate::maps::contents::InContents;
 use crate::maps::{Contents, MapError};
 
-/// What is in the kernel now, to be walked in without changing it.
+/// The kernel's tables as they are now; a walk does not change them.
 pub type LiveWorld<'a, N> = World<Contents, KernelState<'a, N>>;
 
 /// The kernel's conntrack tables, affinity tables and routes.
@@ -70,7 +70,7 @@ pub trait InKernel: InMemory + InContents {
         table: Table,
         tuple: &Tuple<Self>,
     ) -> Result<Option<ConntrackEntry<Self>>, MapError>;
-    /// What `client` got last.
+    /// The affinity of `client`.
     fn affinity(
         clients: &KernelClients,
         client: &Client<Self>,

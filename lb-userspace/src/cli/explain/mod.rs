@@ -1,5 +1,5 @@
-//! `weir explain`: what would happen to a packet, or to the system call of a process. It walks the live
-//! maps with the datapath's own code, whose steps are the explanation.
+//! `weir explain`: what would happen to a packet, or to the system call of a process. It runs the datapath's
+//! own code on the live maps and records its steps.
 
 mod args;
 mod hooks;
@@ -32,8 +32,7 @@ use crate::maps::conntrack_gc::KernelFlows;
 use crate::maps::kernel::KernelStore;
 use crate::pins::Pins;
 
-/// Explains what would happen to a packet: the verdict, the rule that decided, and each step. Sends
-/// nothing, changes nothing.
+/// Traces a packet without sending it: the verdict, what decides, and each step. Changes nothing.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(after_help = "\
 Examples:
@@ -46,14 +45,14 @@ Examples:
   weir explain [fd00::9]:40000 [fd00:96::1]:80/tcp -o wide
       Each step as a sentence.")]
 pub struct Args {
-    /// Its source; without a port, one that no flow uses
+    /// Source of the packet; without a port, one that no flow uses
     #[arg(value_name = "SRC[:PORT]")]
     pub sender: Sender,
-    /// Its destination
+    /// Destination of the packet
     #[arg(value_name = "DST:PORT/PROTO")]
     pub destination: Destination,
-    /// The class of its sender [default: pod if the sender is behind a pod-facing device, host if it is an
-    /// address of this node, else network]
+    /// Source class [default: pod if the source is behind a pod-facing device, host if it is an address of
+    /// this node, else network]
     #[arg(long, value_name = "CLASS", value_parser = source_class())]
     pub from: Option<SourceClass>,
     /// How to show it

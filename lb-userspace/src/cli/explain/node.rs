@@ -1,4 +1,4 @@
-//! The node around the maps: its devices and its routes, read from the kernel.
+//! This node's devices and routes, read from the kernel.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ pub trait NodeView {
 pub enum ControlGroup {
     /// This one.
     At(PathBuf),
-    /// None, though sockets are to be balanced.
+    /// None, though socket load balancing is on.
     Nowhere,
     /// No agent has written its status.
     Unknown,
@@ -38,7 +38,7 @@ impl ControlGroup {
     fn of(status: Option<&Status>) -> Self {
         match status {
             Some(Status { cgroup: Some(directory), .. }) => Self::At(directory.clone()),
-            // An agent of a version that did not know of sockets left the field out.
+            // Agents before socket load balancing left the field out.
             Some(status) if !status.socket_balancing.is_empty() => Self::Nowhere,
             Some(_) | None => Self::Unknown,
         }
@@ -53,7 +53,7 @@ pub struct ThisNode {
     /// The devices that face pods.
     pods: BTreeSet<u32>,
     group: ControlGroup,
-    /// Why a lookup failed.
+    /// The error of the first lookup that failed.
     failure: RefCell<Option<NetlinkError>>,
 }
 
@@ -65,7 +65,7 @@ impl ThisNode {
     /// The kernel did not respond.
     pub fn ask(status: Option<Status>) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("the kernel cannot be asked for its routes: report this")?;
+        let runtime = runtime.context("cannot start the runtime that reads routes: report this")?;
         let netlink = runtime.block_on(async { Netlink::open() })?;
         let links = runtime.block_on(netlink.links())?;
         let group = ControlGroup::of(status.as_ref());
@@ -79,7 +79,7 @@ impl ThisNode {
         Ok(Self { runtime, netlink, links, pods, group, failure: RefCell::default() })
     }
 
-    /// The source class of packets that `sender` sends, and how that is known.
+    /// The source class of packets from `sender`, and why.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl ThisNode {
         })
     }
 
-    /// A lookup that failed.
+    /// Whether a lookup failed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The packet that is explained: built by etherparse, parsed by the datapath's own parser.
+//! The packet that is traced: built by etherparse, parsed by the datapath's own parser.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use etherparse::{IpNumber, PacketBuilder};
 use lb_common::address::{Address, Family, Protocol, Tuple, endpoint};
 use lb_ebpf::wire::{Headers, IpVersion, Ipv4, Ipv6, family};
 
-/// Hops it may make, as Linux sends it.
+/// Its TTL or hop limit, as Linux sends it.
 const HOPS: u8 = 64;
 
 /// A packet without payload; of TCP and SCTP, the one that opens a connection or one of an open connection.
@@ -55,7 +55,7 @@ fn sctp(from: u16, to: u16, opens: bool) -> Vec<u8> {
     [&ports[..], &tag_and_checksum, &chunk].concat()
 }
 
-/// Source and destination of a packet, or `None` if it is not balanced.
+/// Source and destination of a packet, or `None` if it has no ports that Weir reads.
 pub fn ends(frame: &mut Vec<u8>) -> Option<(SocketAddr, SocketAddr)> {
     match family(frame)? {
         Family::V4 => read::<Ipv4>(frame),

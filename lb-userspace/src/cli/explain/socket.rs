@@ -1,5 +1,5 @@
-//! The system call of a process, before there is a packet: the programs of the cgroup replace the frontend
-//! that it names by a backend. The call that is explained is connect; sendmsg ends alike.
+//! The system call of a process, before there is a packet: the programs of the cgroup replace the frontend by
+//! a backend. The call that is traced is connect; sendmsg has the same outcome.
 
 use std::net::SocketAddr;
 
@@ -51,8 +51,7 @@ pub fn unseen(
 }
 
 impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
-    /// The process calls connect to `to`, if the packet begins with that; returns the packet's
-    /// destination.
+    /// The process connects to `to`, if its class and state ask for that; returns the packet's destination.
     ///
     /// # Errors
     ///

@@ -108,7 +108,7 @@ fn an_established_flow_takes_one_lookup() {
 }
 
 #[test]
-fn a_packet_to_no_service_is_passed() {
+fn a_packet_to_an_unallocated_address_is_dropped() {
     let asked = question("10.244.1.9:40000", "10.96.0.9:80/tcp", SourceClass::Pod);
     insta::assert_snapshot!(trace(&world(), &asked).to_string());
 }
@@ -136,7 +136,7 @@ fn a_remote_backend_needs_snat() {
 }
 
 #[test]
-fn the_rule_that_decided_is_named() {
+fn what_decided_is_named() {
     let mut cluster = sample::cluster();
     let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
     web.internal_policy = TrafficPolicy::Local;

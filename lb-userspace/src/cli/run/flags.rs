@@ -1,4 +1,4 @@
-//! What `weir run` takes.
+//! The flags of `weir run`.
 
 use std::path::PathBuf;
 
@@ -6,12 +6,13 @@ use crate::cli::pins::Pins;
 use crate::config::{DatapathLog, DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
 use crate::plan::NodePortAddresses;
 
-/// Balances this node's traffic until stopped; programs and maps stay in place and traffic goes on.
+/// Runs the agent: load-balances this node's Services until stopped. Programs and maps stay, and traffic
+/// goes on.
 #[derive(clap::Args, Clone, PartialEq, Debug)]
 #[command(after_help = "\
 Examples:
   weir run --manifests services.yaml
-      Find the devices, balance the Services of the file, follow its changes.
+      Find the devices, serve the Services of the file, follow its changes.
   weir run --manifests /etc/weir --node-name node-1 --network-devices 'eth0,bond*'
       All files of a directory; endpoints whose nodeName is node-1 are this node's.
   weir run --kubeconfig /etc/weir/kubeconfig --master https://10.0.0.10:6443
@@ -42,11 +43,11 @@ pub struct Args {
     /// Name of this node, as its Node object has it [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Devices that lead outside, by name or pattern [default: those with the default route or a
+    /// Devices that face the network, by name or pattern [default: those with the default route or a
     /// node address, and tunnels]
     #[arg(long, value_name = "GLOB,..")]
     pub network_devices: Option<DeviceNames>,
-    /// Devices that lead to pods, by name or pattern [default: veth and netkit devices whose peer is
+    /// Devices that face pods, by name or pattern [default: veth and netkit devices whose peer is
     /// in another network namespace]
     #[arg(long, value_name = "GLOB,..")]
     pub pod_devices: Option<DeviceNames>,

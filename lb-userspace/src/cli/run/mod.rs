@@ -1,4 +1,4 @@
-//! `weir run`: what its flags come to, and the agent's start.
+//! `weir run`: makes the agent's configuration of flags and kube-proxy's file, and starts the agent.
 
 mod flags;
 #[cfg(test)]
@@ -20,12 +20,12 @@ use crate::host::processors;
 use crate::source::Access;
 
 impl Args {
-    /// The settings these flags stand for on this node.
+    /// The agent's configuration on this node, by these flags and the file that they name.
     ///
     /// # Errors
     ///
-    /// The configuration file, the host's name or its memory could not be read, or nothing says
-    /// where the objects are.
+    /// The configuration file, the host's name or its memory could not be read, or no source of objects is
+    /// given.
     pub fn config(self) -> anyhow::Result<Config> {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let config_file = ConfigFile(self.config.as_deref());
@@ -51,7 +51,7 @@ impl Args {
                 )
                 .unwrap_or(servers.metrics),
             must_bind: file.must_bind,
-            // Kube-proxy's rule.
+            // As kube-proxy does.
             late_after: file.sync_period.map_or(servers.late_after, |period| period * 2),
         };
         let nodeport_addresses = config_file.or(
@@ -69,7 +69,7 @@ impl Args {
             affinity: self.sizes.affinity_table_size,
         };
         let processors = processors::count()
-            .context("the processors there may be cannot be told: mount /sys of this kernel")?;
+            .context("cannot read the number of possible processors: mount /sys of this kernel")?;
         Ok(Config {
             origin,
             node_name,
@@ -110,20 +110,20 @@ impl Args {
         access.map(Origin::Kubernetes).ok_or_else(|| {
             clap::Error::raw(
                 ErrorKind::MissingRequiredArgument,
-                "nothing says where the cluster's objects are: give --kubeconfig FILE, or \
+                "no source of the cluster's objects: give --kubeconfig FILE, or \
                  --manifests FILE|DIR, or run in a pod with a service account",
             )
         })
     }
 }
 
-/// Reads kube-proxy's configuration and names what of it is not honoured.
+/// Reads kube-proxy's configuration and warns of the fields that are ignored.
 fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let file = KubeProxyFile::read(path, u32::try_from(cores).unwrap_or(u32::MAX))?;
     if !file.ignored.is_empty() {
         let keys = file.ignored.join(", ");
-        warn!("{}: these keys mean nothing to Weir and change nothing: {keys}", path.display());
+        warn!("{}: these fields mean nothing to Weir and are ignored: {keys}", path.display());
     }
     Ok(file)
 }
@@ -141,7 +141,7 @@ impl ConfigFile<'_> {
         if let (Some(path), Some(_), Some(_)) = (self.0, &of_flag, &of_file)
             && of_flag != of_file
         {
-            info!("{flag} wins over {key} in {}", path.display());
+            info!("{flag} overrides {key} of {}", path.display());
         }
         of_flag.or(of_file)
     }
@@ -151,11 +151,11 @@ impl ConfigFile<'_> {
 ///
 /// # Errors
 ///
-/// It could not start, or had to stop; what was in the kernel before still is.
+/// It could not start, or had to stop; programs and maps stay in the kernel.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.config()?;
     let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the agent's loop cannot be set up: report this")?;
+    let runtime = runtime.context("cannot start the agent's runtime: report this")?;
     let result = runtime.block_on(agent::run::run(config));
     // A garbage collection may be under way; it is not waited for.
     runtime.shutdown_background();
@@ -166,17 +166,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The host's name in lower case, as the kubelet names a node by default.
 fn host_name() -> anyhow::Result<String> {
     const FILE: &str = "/proc/sys/kernel/hostname";
-    let name = std::fs::read_to_string(FILE).with_context(|| {
-        format!("{FILE} cannot be read: give this node's name with --node-name")
-    })?;
+    let name = std::fs::read_to_string(FILE)
+        .with_context(|| format!("cannot read {FILE}: give this node's name with --node-name"))?;
     Ok(name.trim().to_lowercase())
 }
 
-/// Bytes of memory this machine has.
+/// This machine's memory in bytes.
 fn memory() -> anyhow::Result<u64> {
     const FILE: &str = "/proc/meminfo";
     let text = std::fs::read_to_string(FILE)
-        .with_context(|| format!("{FILE} cannot be read: mount /proc"))?;
+        .with_context(|| format!("cannot read {FILE}: mount /proc"))?;
     memory_of(&text)
         .with_context(|| format!("{FILE} has no line MemTotal: mount /proc of this kernel"))
 }

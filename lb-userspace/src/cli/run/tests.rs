@@ -1,4 +1,4 @@
-//! What flags and files come to.
+//! The configuration that flags and files make.
 
 use clap::Parser;
 

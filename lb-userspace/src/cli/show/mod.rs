@@ -33,7 +33,7 @@ use crate::maps::conntrack_gc::{KernelFlows, now};
 use crate::maps::kernel::KernelStore;
 use crate::pins::Pins;
 
-/// Shows what is in the kernel.
+/// Shows what the maps in the kernel hold.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "\
 Examples:
@@ -55,7 +55,7 @@ pub struct Args {
     pub pins: super::pins::Pins,
 }
 
-/// What there is to show.
+/// What can be shown.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
     /// Service ports and their backends

@@ -1,4 +1,4 @@
-//! What there is to show, read once: contents of the maps, counters, and the agent's status.
+//! The contents of the maps, the counters and the agent's status, read once.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::maps::kernel::KernelStore;
 use crate::maps::{Contents, MapStore, affinity};
 use crate::pins::Pins;
 
-/// What was read.
+/// What `weir show` reads.
 #[derive(Clone, Default, Debug)]
 pub struct Snapshot {
     /// What the maps hold.
@@ -144,12 +144,12 @@ impl Named {
     }
 }
 
-/// The Services asked for: `NAME`, or `NAMESPACE/NAME`; all if none is.
+/// The Services to show: `NAME` or `NAMESPACE/NAME`; all if none is given.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Only(pub Option<String>);
 
 impl Only {
-    /// Whether this one is.
+    /// Whether this Service is one of them.
     pub fn wants(&self, named: &Named) -> bool {
         self.0.as_deref().is_none_or(|wanted| match wanted.split_once('/') {
             Some((namespace, name)) => namespace == named.namespace && name == named.name,
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_are_asked_for_with_and_without_their_namespace() {
+    fn services_are_selected_with_and_without_their_namespace() {
         let named = Named { namespace: "default".into(), name: "web".into(), ..Named::default() };
         let wants = |text: &str| Only(Some(text.into())).wants(&named);
         assert!(Only(None).wants(&named) && wants("web") && wants("default/web"));
