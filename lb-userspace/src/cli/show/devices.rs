@@ -64,7 +64,7 @@ fn at(devices: &mut BTreeMap<u32, Device>, index: u32) -> &mut Device {
 }
 
 impl Device {
-    /// Takes over the agent's status. Attach points only of an agent that runs: else the pinned links say.
+    /// Takes over the agent's status; attach points only while it runs, as only pinned links stay afterwards.
     fn set_status(&mut self, status: &DeviceStatus, is_running: bool) {
         self.name = Some(status.name.clone());
         self.role = Some(status.role.clone());

@@ -1,4 +1,4 @@
-//! Steps that read and write what is remembered of flows and clients: conntrack and session affinity.
+//! Steps that read and write flows and clients: conntrack and session affinity.
 
 use lb_common::address::{Address, Tuple};
 use lb_common::affinity::{Affinity, Client};
