@@ -10,6 +10,7 @@ mod frontends;
 mod health_checks;
 mod ids;
 mod node;
+mod omissions;
 mod pools;
 mod rows;
 mod service_ports;
@@ -19,17 +20,17 @@ mod source_ranges;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::address::{Address, V4, V6};
-use lb_common::device::Device;
 use lb_common::filter::{self, Position};
 use lb_common::maps::{self, Map};
 use lb_common::service::{ServiceId, ServiceLabel};
 
 use self::frontends::Claims;
+use self::omissions::{Context, Omissions};
 use self::pools::Pools;
 use self::rows::{PlanInput, RowsBuilder};
 use self::service_ports::{BalancedPort, Endpoints};
 use crate::maps::contents::InContents;
-use crate::maps::{BackendSet, Contents, FamilyContents, size_flag};
+use crate::maps::{BackendSet, Contents, FamilyContents};
 use crate::model::{Cluster, LocalNode, Warning};
 
 pub use self::health_checks::health_checks;
@@ -156,53 +157,13 @@ pub fn plan(
         v4,
         v6,
         slots: pools.into_slots(),
-        devices: devices(&context, &mut omissions),
+        devices: node::device_rows(&context, &mut omissions),
         settings: addresses::settings(cluster, local_node, settings),
     };
-    omissions.in_plan(contents)
-}
-
-/// The arguments of [`plan`].
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    cluster: &'a Cluster,
-    local_node: &'a LocalNode,
-    settings: &'a Settings,
-    before: &'a Contents,
-}
-
-/// What a plan leaves out.
-#[derive(Default)]
-struct Omissions {
-    warnings: Vec<Warning>,
-    is_map_full: bool,
-}
-
-impl Omissions {
-    /// Adds that `map` cannot hold the `needed` entries.
-    fn add_full_map(&mut self, context: &Context<'_>, map: &Map, needed: u64) {
-        let capacity = context.settings.capacities.entries(map.capacity);
-        let next = match size_flag(map.capacity) {
-            Some(flag) => format!("restart weir with {flag} {needed} or more"),
-            None if [&maps::SRC_RANGES.v4, &maps::SRC_RANGES.v6].contains(&map) => {
-                "its size is fixed, so have fewer loadBalancerSourceRanges, which count once per port \
-                 of a Service"
-                    .to_owned()
-            }
-            None => "its size is fixed, so have fewer of them on this node".to_owned(),
-        };
-        self.is_map_full = true;
-        self.warnings.push(Warning {
-            about: format!("Node {}", context.local_node.name),
-            text: format!("{} has room for {capacity} entries of {needed}: {next}", map.name),
-        });
-    }
-
-    fn in_plan(mut self, contents: Contents) -> Plan {
-        self.warnings.sort_unstable();
-        self.warnings.dedup();
-        Plan { contents, warnings: self.warnings, is_map_full: self.is_map_full }
-    }
+    let Omissions { mut warnings, is_map_full } = omissions;
+    warnings.sort_unstable();
+    warnings.dedup();
+    Plan { contents, warnings, is_map_full }
 }
 
 fn claims<A: InContents>(
@@ -332,13 +293,4 @@ fn positions<A: Address>(rows: &FamilyContents<A>) -> impl Iterator<Item = Posit
     let frontends = frontends.map(|f| filter::position(&f.address, f.port, f.protocol));
     let backends = rows.backends.values();
     frontends.chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
-}
-
-fn devices(context: &Context<'_>, omissions: &mut Omissions) -> BTreeMap<u32, Device> {
-    let capacity = context.settings.capacities.entries(maps::DEVICES.capacity);
-    let devices = node::devices(context.cluster, context.local_node, capacity as usize);
-    if devices.len() < context.local_node.devices.len() {
-        omissions.add_full_map(context, &maps::DEVICES, context.local_node.devices.len() as u64);
-    }
-    devices
 }

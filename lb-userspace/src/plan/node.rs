@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use lb_common::address::{Address, Family, V4, V6};
 use lb_common::device::Device;
+use lb_common::maps;
 
 use super::eligible::NodeTopology;
+use super::omissions::{Context, Omissions};
 use super::settings::NodePortAddresses;
 use crate::model::{Cluster, DeviceRole, LocalNode, NodeDevice};
 
@@ -73,4 +75,17 @@ fn within<A: Address>(local_node: &LocalNode, ranges: &[IpNet]) -> Vec<A> {
     let inside =
         all.filter(|ip| ranges.is_empty() || ranges.iter().any(|range| range.contains(*ip)));
     inside.filter_map(|ip| A::from_ip(*ip)).collect()
+}
+
+/// The rows of `DEVICES`, as many as the map can hold.
+pub(super) fn device_rows(
+    context: &Context<'_>,
+    omissions: &mut Omissions,
+) -> BTreeMap<u32, Device> {
+    let capacity = context.settings.capacities.entries(maps::DEVICES.capacity);
+    let devices = devices(context.cluster, context.local_node, capacity as usize);
+    if devices.len() < context.local_node.devices.len() {
+        omissions.add_full_map(context, &maps::DEVICES, context.local_node.devices.len() as u64);
+    }
+    devices
 }
