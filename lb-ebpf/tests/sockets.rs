@@ -180,8 +180,8 @@ in_both_families! {
         }
         let all: Vec<_> = ends.iter().map(|(_, backend)| restored(&mut socket, backend)).collect();
         assert_eq!(all[0], None);
-        for (told, (frontend, _)) in all.iter().zip(&ends).skip(1) {
-            assert_eq!(*told, Some(*frontend));
+        for (restored, (frontend, _)) in all.iter().zip(&ends).skip(1) {
+            assert_eq!(*restored, Some(*frontend));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The beginning of each step's sentence, where something arrives and from whom, and the ends that
+//! The beginning of each step's sentence, where something arrives and who sent it, and the ends that
 //! need not know what arrived.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Writes cases so that each step is a sentence: where a packet arrives and from whom, what it is,
+//! Writes cases so that each step is a sentence: where a packet arrives and who sent it, what it is,
 //! and what becomes of it.
 //!
 //! ```text
