@@ -5,6 +5,9 @@ use core::fmt;
 use crate::address::Address;
 use crate::service::ServiceId;
 
+/// The value under every range: the trie is a set.
+pub const LISTED: u32 = 1;
+
 /// A range of addresses that belongs to a Service port: the key of `SRC_RANGES_*`, a
 /// longest-prefix-match trie. A client may use the Service port's restricted frontends if one of
 /// its ranges contains the client's address.

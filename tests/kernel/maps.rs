@@ -14,7 +14,7 @@ use lb_common::service::{
     EmptyPoolReason, Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel,
 };
 use lb_common::settings::{Prefix, Settings};
-use lb_common::source_range::SourceRange;
+use lb_common::source_range::{LISTED, SourceRange};
 use lb_userspace::config::DatapathLog;
 use lb_userspace::datapath::loader::Object;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
@@ -79,8 +79,8 @@ fn contents() -> Contents {
     let ranges = [(ServiceId(1), 0), (ServiceId(1), 24), (SourceRange::<V4>::CLUSTER, 12)];
     let ranges =
         ranges.map(|(service, length)| SourceRange::new(service, V4([10, 96, 0, 0]), length));
-    contents.v4.source_ranges.extend(ranges);
-    contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), V6([3; 16]), 128));
+    contents.v4.source_ranges.extend(ranges.map(|range| (range, LISTED)));
+    contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), V6([3; 16]), 128), LISTED);
     contents.slots.insert(0, Arc::from([BackendId(1), BackendId(1023), BackendId(1)]));
     contents.slots.insert(4090, Arc::from([BackendId(1); 6]));
     contents.slots.insert(100, Arc::from([BackendId(2)]));
@@ -117,9 +117,9 @@ fn more_ranges_than_are_read_at_a_time_are_read_as_they_were_written() -> Result
         let mut contents = Contents::default();
         for number in 0..10_000_u32 {
             let v4 = V4(number.to_be_bytes());
-            contents.v4.source_ranges.insert(SourceRange::of(ServiceId(1), v4));
+            contents.v4.source_ranges.insert(SourceRange::of(ServiceId(1), v4), LISTED);
             let v6 = V6((u128::from(number) << 64).to_be_bytes());
-            contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), v6, 64));
+            contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), v6, 64), LISTED);
         }
         let mut store = KernelStore::open(pins)?;
         write(&mut store, &diff(&Contents::default(), &contents))?;

@@ -83,6 +83,12 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
+    /// Whether it is an array, which has a value under every index.
+    #[must_use]
+    pub const fn is_array(&self) -> bool {
+        matches!(self.map.kind, Kind::Array)
+    }
+
     /// Every entry at once, for maps of which the agent has a copy anyway.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lb_common::address::{V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::service::IpPolicy;
-use lb_common::source_range::SourceRange;
+use lb_common::source_range::{LISTED, SourceRange};
 
 use super::contents::{Contents, InContents};
 use super::operation::{FamilyOperation, Operation};
@@ -124,9 +124,7 @@ fn source_ranges_added<A: InContents>(
     after: &Contents,
     into: &mut Vec<Operation>,
 ) {
-    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
-    let added = after.difference(before).filter(|range| !is_service_cidr(range));
-    into.extend(added.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
+    ranges_written::<A>(before, after, |range| !is_service_cidr(range), into);
 }
 
 fn source_ranges_removed<A: InContents>(
@@ -134,16 +132,13 @@ fn source_ranges_removed<A: InContents>(
     after: &Contents,
     into: &mut Vec<Operation>,
 ) {
-    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
-    let gone = before.difference(after).filter(|range| !is_service_cidr(range));
-    into.extend(gone.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
+    ranges_removed::<A>(before, after, |range| !is_service_cidr(range), into);
 }
 
 /// IP policies and service CIDRs reject or drop what is not for a frontend: they are written after all
 /// frontends, and removed before them.
 fn policies_added<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
-    let (before, after) = (A::rows(before), A::rows(after));
-    let (was, is) = (&before.ip_policies, &after.ip_policies);
+    let (was, is) = (&A::rows(before).ip_policies, &A::rows(after).ip_policies);
     let added = is.iter().filter(|(address, policy)| {
         was.get(address).is_none_or(|old| old != *policy && !opens(old, policy))
     });
@@ -152,13 +147,11 @@ fn policies_added<A: InContents>(before: &Contents, after: &Contents, into: &mut
             A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
         }),
     );
-    let added = after.source_ranges.difference(&before.source_ranges).filter(is_service_cidr);
-    into.extend(added.map(|range| A::operation(FamilyOperation::SourceRange(*range, true))));
+    ranges_written::<A>(before, after, is_service_cidr, into);
 }
 
 fn policies_removed<A: InContents>(before: &Contents, after: &Contents, into: &mut Vec<Operation>) {
-    let (before, after) = (A::rows(before), A::rows(after));
-    let (was, is) = (&before.ip_policies, &after.ip_policies);
+    let (was, is) = (&A::rows(before).ip_policies, &A::rows(after).ip_policies);
     removed(
         was,
         is,
@@ -173,8 +166,31 @@ fn policies_removed<A: InContents>(before: &Contents, after: &Contents, into: &m
             A::operation(FamilyOperation::IpPolicy(*address, Some(*policy)))
         }),
     );
-    let gone = before.source_ranges.difference(&after.source_ranges).filter(is_service_cidr);
-    into.extend(gone.map(|range| A::operation(FamilyOperation::SourceRange(*range, false))));
+    ranges_removed::<A>(before, after, is_service_cidr, into);
+}
+
+fn ranges_written<A: InContents>(
+    before: &Contents,
+    after: &Contents,
+    is_meant: impl Fn(&SourceRange<A>) -> bool,
+    into: &mut Vec<Operation>,
+) {
+    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
+    let added = after.keys().filter(|range| !before.contains_key(range) && is_meant(range));
+    into.extend(
+        added.map(|range| A::operation(FamilyOperation::SourceRange(*range, Some(LISTED)))),
+    );
+}
+
+fn ranges_removed<A: InContents>(
+    before: &Contents,
+    after: &Contents,
+    is_meant: impl Fn(&SourceRange<A>) -> bool,
+    into: &mut Vec<Operation>,
+) {
+    let (before, after) = (&A::rows(before).source_ranges, &A::rows(after).source_ranges);
+    let gone = before.keys().filter(|range| !after.contains_key(range) && is_meant(range));
+    into.extend(gone.map(|range| A::operation(FamilyOperation::SourceRange(*range, None))));
 }
 
 /// Whether an address stops rejecting, as when its Service changes to another proxy.
@@ -182,7 +198,7 @@ const fn opens(old: &IpPolicy, policy: &IpPolicy) -> bool {
     old.rejects() && !policy.rejects()
 }
 
-fn is_service_cidr<A: InContents>(range: &&SourceRange<A>) -> bool {
+fn is_service_cidr<A: InContents>(range: &SourceRange<A>) -> bool {
     range.service == SourceRange::<A>::CLUSTER
 }
 

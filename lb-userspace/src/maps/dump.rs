@@ -158,7 +158,7 @@ fn policies_and_ranges<A: Address>(
         let echo = if row.replies_to_echo() { " echo-reply" } else { "" };
         writeln!(f, "ip-policy {address}{reject}{echo}")?;
     }
-    for range in &rows.source_ranges {
+    for range in rows.source_ranges.keys() {
         if range.service == SourceRange::<A>::CLUSTER {
             writeln!(f, "source-range {range} service-cidr")?;
         } else {

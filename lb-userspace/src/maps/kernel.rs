@@ -13,6 +13,7 @@ use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
 use super::bpf_map::{PerCpuTable, Table};
+use super::catalogue::with_family_maps;
 use super::conntrack_gc::Fill;
 use super::contents::{Contents, FamilyContents};
 use super::error::MapError;
@@ -35,14 +36,66 @@ pub struct KernelStore {
     outcomes: PerCpuTable<1>,
 }
 
-/// The maps of one family.
-struct FamilyTables<A> {
-    frontends: Table<Frontend<A>, FrontendRow>,
-    backends: Table<u32, Backend<A>>,
-    ip_policies: Table<A, IpPolicy>,
-    source_ranges: Table<SourceRange<A>, u32>,
-    traffic: PerCpuTable<TRAFFIC_WORDS>,
+/// A row that says whether it is in use: an array has a value under every index.
+trait Row: Pod {
+    fn is_in_use(&self) -> bool {
+        true
+    }
 }
+
+impl Row for FrontendRow {}
+impl Row for IpPolicy {}
+impl Row for u32 {}
+impl<A: Address> Row for Backend<A>
+where
+    Self: Pod,
+{
+    fn is_in_use(&self) -> bool {
+        self.generation != 0
+    }
+}
+
+macro_rules! declare_tables {
+    ($($(#[$doc:meta])* $operation:ident, $field:ident: $key:ty => $value:ty, $map:ident;)+) => {
+        /// The maps of one family.
+        struct FamilyTables<A> {
+            $($field: Table<$key, $value>,)+
+            traffic: PerCpuTable<TRAFFIC_WORDS>,
+        }
+
+        impl<A: Address> FamilyTables<A>
+        where
+            $($key: Pod + Ord, $value: Row,)+
+        {
+            fn open(pins: &Pins) -> Result<Self, MapError> {
+                Ok(Self {
+                    $($field: Table::open(pins, maps::$map.of(A::FAMILY))?,)+
+                    traffic: PerCpuTable::open(pins, maps::TRAFFIC.of(A::FAMILY))?,
+                })
+            }
+
+            fn read(&self) -> Result<FamilyContents<A>, MapError> {
+                Ok(FamilyContents { $($field: read(&self.$field)?,)+ })
+            }
+
+            fn apply(&mut self, operation: &FamilyOperation<A>) -> Result<(), MapError> {
+                if let FamilyOperation::Backend(id, row) = operation {
+                    self.clear_traffic(*id, *row)?;
+                }
+                match operation {
+                    $(FamilyOperation::$operation(key, value) => write(&self.$field, *key, *value),)+
+                }
+            }
+
+            /// The capacity of each map.
+            fn capacities(&self) -> impl Iterator<Item = (&'static str, u32)> + use<A> {
+                [$(self.$field.capacity(),)+].into_iter()
+            }
+        }
+    };
+}
+
+with_family_maps!(declare_tables);
 
 impl KernelStore {
     /// Opens the pinned maps.
@@ -90,26 +143,19 @@ impl KernelStore {
     #[must_use]
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
         let slots = contents.slots.values().map(|pool| pool.len()).sum();
-        [
-            (self.services.capacity(), contents.services.len()),
-            (self.v4.frontends.capacity(), contents.v4.frontends.len()),
-            (self.v6.frontends.capacity(), contents.v6.frontends.len()),
-            (self.slots.capacity(), slots),
-            (self.v4.backends.capacity(), contents.v4.backends.len()),
-            (self.v6.backends.capacity(), contents.v6.backends.len()),
-            (self.v4.ip_policies.capacity(), contents.v4.ip_policies.len()),
-            (self.v6.ip_policies.capacity(), contents.v6.ip_policies.len()),
-            (self.v4.source_ranges.capacity(), contents.v4.source_ranges.len()),
-            (self.v6.source_ranges.capacity(), contents.v6.source_ranges.len()),
-            (self.devices.capacity(), contents.devices.len()),
-        ]
-        .into_iter()
-        .map(|((map, capacity), entries)| Fill {
+        let fill = |((map, capacity), entries): ((&'static str, u32), usize)| Fill {
             map,
             entries: entries as u64,
             capacity: capacity.into(),
-        })
-        .collect()
+        };
+        let lengths = contents.v4.lengths().chain(contents.v6.lengths()).map(|(_, length)| length);
+        let of_families = self.v4.capacities().chain(self.v6.capacities()).zip(lengths);
+        let others = [
+            (self.services.capacity(), contents.services.len()),
+            (self.slots.capacity(), slots),
+            (self.devices.capacity(), contents.devices.len()),
+        ];
+        others.into_iter().chain(of_families).map(fill).collect()
     }
 
     /// The slots of every pool that a frontend refers to.
@@ -168,60 +214,27 @@ impl MapStore for KernelStore {
 
 impl<A: Address> FamilyTables<A>
 where
-    Frontend<A>: Pod,
     Backend<A>: Pod,
-    SourceRange<A>: Pod,
 {
-    fn open(pins: &Pins) -> Result<Self, MapError> {
-        Ok(Self {
-            frontends: Table::open(pins, maps::FRONTENDS.of(A::FAMILY))?,
-            backends: Table::open(pins, maps::BACKENDS.of(A::FAMILY))?,
-            ip_policies: Table::open(pins, maps::IP_POLICY.of(A::FAMILY))?,
-            source_ranges: Table::open(pins, maps::SRC_RANGES.of(A::FAMILY))?,
-            traffic: PerCpuTable::open(pins, maps::TRAFFIC.of(A::FAMILY))?,
-        })
-    }
-
-    fn apply(&mut self, operation: &FamilyOperation<A>) -> Result<(), MapError> {
-        match operation {
-            FamilyOperation::Frontend(frontend, row) => write(&self.frontends, *frontend, *row),
-            FamilyOperation::Backend(id, row) => self.write_backend(*id, *row),
-            FamilyOperation::IpPolicy(address, policy) => {
-                write(&self.ip_policies, *address, *policy)
-            }
-            FamilyOperation::SourceRange(range, is_there) => {
-                write(&self.source_ranges, *range, is_there.then_some(1))
-            }
-        }
-    }
-
-    fn read(&self) -> Result<FamilyContents<A>, MapError> {
-        let backends = self.backends.entries()?.into_iter();
-        Ok(FamilyContents {
-            frontends: self.frontends.entries()?.into_iter().collect(),
-            backends: backends
-                .filter(|(_, row)| row.generation != 0)
-                .map(|(id, row)| (BackendId(id), row))
-                .collect(),
-            ip_policies: self.ip_policies.entries()?.into_iter().collect(),
-            source_ranges: self.source_ranges.entries()?.into_iter().map(|(key, _)| key).collect(),
-        })
-    }
-
-    /// Writes a backend's row; a new one's counters start at zero.
-    fn write_backend(&mut self, id: BackendId, row: Option<Backend<A>>) -> Result<(), MapError> {
-        let row = row.unwrap_or(Zeroable::zeroed());
-        let before = self.backends.get(&id.0)?;
-        if before.is_none_or(|before| before.generation != row.generation) {
+    /// Sets the counters of a backend that is new under this id to zero.
+    fn clear_traffic(&mut self, id: BackendId, row: Option<Backend<A>>) -> Result<(), MapError> {
+        let generation = row.map_or(0, |row| row.generation);
+        let before = self.backends.get(&id)?;
+        if before.is_none_or(|before| before.generation != generation) {
             self.traffic.clear(id.0)?;
         }
-        self.backends.set(id.0, row)
+        Ok(())
     }
+}
+
+fn read<K: Pod + Ord, V: Row>(table: &Table<K, V>) -> Result<BTreeMap<K, V>, MapError> {
+    Ok(table.entries()?.into_iter().filter(|(_, row)| row.is_in_use()).collect())
 }
 
 fn write<K: Pod, V: Pod>(table: &Table<K, V>, key: K, value: Option<V>) -> Result<(), MapError> {
     match value {
         Some(value) => table.set(key, value),
+        None if table.is_array() => table.set(key, V::zeroed()),
         None => table.remove(key),
     }
 }

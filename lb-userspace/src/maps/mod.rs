@@ -3,6 +3,7 @@
 
 pub mod affinity;
 mod bpf_map;
+mod catalogue;
 pub mod conntrack_gc;
 pub mod contents;
 pub mod diff;

@@ -11,6 +11,8 @@ use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceId, ServiceLabe
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
+use super::catalogue::with_family_maps;
+
 /// One write to a map. `None` removes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -41,18 +43,23 @@ pub enum Operation {
     Settings(Settings),
 }
 
-/// One write to a map that exists in each family. `None` removes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FamilyOperation<A> {
-    /// A row of `FRONTENDS_*`.
-    Frontend(Frontend<A>, Option<FrontendRow>),
-    /// A row of `BACKENDS_*`; removed, it is all zero.
-    Backend(BackendId, Option<Backend<A>>),
-    /// A row of `IP_POLICY_*`.
-    IpPolicy(A, Option<IpPolicy>),
-    /// An entry of `SRC_RANGES_*`, to add (`true`) or to remove.
-    SourceRange(SourceRange<A>, bool),
+macro_rules! declare_operation {
+    ($($(#[$doc:meta])* $operation:ident, $field:ident: $key:ty => $value:ty, $map:ident;)+) => {
+        /// One write to a map that exists in each family. `None` removes.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub enum FamilyOperation<A> {
+            $($(#[$doc])* $operation($key, Option<$value>),)+
+        }
+
+        impl<A> FamilyOperation<A> {
+            const fn map(&self) -> &'static PerFamily {
+                match self { $(Self::$operation(..) => &maps::$map,)+ }
+            }
+        }
+    };
 }
+
+with_family_maps!(declare_operation);
 
 impl Operation {
     /// The map it writes.
@@ -66,17 +73,6 @@ impl Operation {
             Self::Filter { .. } => &maps::FILTER,
             Self::Device(..) => &maps::DEVICES,
             Self::Settings(_) => &maps::SETTINGS,
-        }
-    }
-}
-
-impl<A> FamilyOperation<A> {
-    const fn map(&self) -> &'static PerFamily {
-        match self {
-            Self::Frontend(..) => &maps::FRONTENDS,
-            Self::Backend(..) => &maps::BACKENDS,
-            Self::IpPolicy(..) => &maps::IP_POLICY,
-            Self::SourceRange(..) => &maps::SRC_RANGES,
         }
     }
 }

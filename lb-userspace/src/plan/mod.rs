@@ -23,6 +23,7 @@ use lb_common::address::{Address, V4, V6};
 use lb_common::filter::{self, Position};
 use lb_common::maps::{self, Map};
 use lb_common::service::{ServiceId, ServiceLabel};
+use lb_common::source_range::LISTED;
 
 use self::frontends::Claims;
 use self::omissions::{Context, Omissions};
@@ -238,7 +239,8 @@ fn rows<A: InContents>(
     }
     let mut rows = family.into_rows(A::ids(free));
     rows.ip_policies = addresses::rows(context.cluster, context.local_node, claims);
-    rows.source_ranges.extend(source_ranges::of_cluster::<A>(context.cluster));
+    let cidrs = source_ranges::of_cluster::<A>(context.cluster).into_iter();
+    rows.source_ranges.extend(cidrs.map(|range| (range, LISTED)));
     fit_policies_and_ranges(context, &mut rows, omissions);
     rows
 }

@@ -9,7 +9,7 @@ use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::Ticks;
 use lb_common::hash;
 use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, Pool, ServiceId, SourceClass};
-use lb_common::source_range::SourceRange;
+use lb_common::source_range::{LISTED, SourceRange};
 
 use super::eligible::{NodeTopology, eligible, policies};
 use super::frontends::{Claims, FrontendKind};
@@ -154,7 +154,7 @@ impl<'a, A: Address> RowsBuilder<'a, A> {
             frontends: self.frontends,
             backends: self.backends.into_rows(free),
             ip_policies: BTreeMap::new(),
-            source_ranges: self.source_ranges,
+            source_ranges: self.source_ranges.into_iter().map(|range| (range, LISTED)).collect(),
         }
     }
 }

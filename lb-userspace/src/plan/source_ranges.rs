@@ -1,7 +1,7 @@
 //! Which clients may use a Service's load balancer addresses (`loadBalancerSourceRanges`), and the
 //! cluster's service CIDRs, which are in the same map.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use lb_common::address::{Address, Family};
@@ -44,13 +44,16 @@ fn row<A: Address>(id: ServiceId, range: &IpNet) -> Option<SourceRange<A>> {
 /// returns whether that is anything. Clients in a range that is left out are not permitted; service
 /// CIDRs come first.
 pub(super) fn fit<A: Address>(
-    wanted: &mut BTreeSet<SourceRange<A>>,
-    before: &BTreeSet<SourceRange<A>>,
+    wanted: &mut BTreeMap<SourceRange<A>, u32>,
+    before: &BTreeMap<SourceRange<A>, u32>,
     capacity: u32,
 ) -> bool {
     // Stale entries are removed after new ones are written.
     let room = (capacity as usize).saturating_sub(before.len());
-    let mut new: Vec<SourceRange<A>> = wanted.difference(before).copied().collect();
+    let mut new: Vec<SourceRange<A>> = {
+        let new = wanted.keys().filter(|range| !before.contains_key(range));
+        new.copied().collect()
+    };
     if new.len() <= room {
         return false;
     }
@@ -64,6 +67,7 @@ pub(super) fn fit<A: Address>(
 #[cfg(test)]
 mod tests {
     use lb_common::address::V4;
+    use lb_common::source_range::LISTED;
 
     use super::*;
 
@@ -71,13 +75,17 @@ mod tests {
         SourceRange::of(ServiceId(service), V4([192, 0, 2, last]))
     }
 
+    fn listed<const N: usize>(ranges: [SourceRange<V4>; N]) -> BTreeMap<SourceRange<V4>, u32> {
+        ranges.map(|range| (range, LISTED)).into()
+    }
+
     #[test]
     fn ranges_that_do_not_fit_are_left_out_service_cidrs_last() {
-        let before = BTreeSet::from([range(3, 1), range(3, 2)]);
-        let all = BTreeSet::from([range(3, 1), range(2, 1), range(2, 2), range(0, 1)]);
+        let before = listed([range(3, 1), range(3, 2)]);
+        let all = listed([range(3, 1), range(2, 1), range(2, 2), range(0, 1)]);
         let mut wanted = all.clone();
         assert!(fit(&mut wanted, &before, 4));
-        assert_eq!(wanted, BTreeSet::from([range(3, 1), range(2, 1), range(0, 1)]));
+        assert_eq!(wanted, listed([range(3, 1), range(2, 1), range(0, 1)]));
         let mut wanted = all.clone();
         assert!(!fit(&mut wanted, &before, 5));
         assert_eq!(wanted, all);

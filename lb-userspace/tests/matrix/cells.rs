@@ -266,6 +266,6 @@ fn family_rows<A: lb_userspace::maps::contents::InContents>(contents: &Contents)
         frontends: rows.frontends.clone(),
         backends: rows.backends.clone(),
         ip_policies: rows.ip_policies.clone(),
-        source_ranges: rows.source_ranges.clone(),
+        source_ranges: rows.source_ranges.keys().copied().collect(),
     }
 }

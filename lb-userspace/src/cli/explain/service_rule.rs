@@ -106,7 +106,7 @@ impl<A: InContents> Rules<'_, A> {
     }
 
     fn ranges(&self, service: ServiceId) -> String {
-        let ranges = A::rows(self.contents).source_ranges.iter();
+        let ranges = A::rows(self.contents).source_ranges.keys();
         let ranges = ranges.filter(|range| range.service == service).map(ToString::to_string);
         let ranges: Vec<String> = ranges.collect();
         if ranges.is_empty() {
@@ -129,7 +129,7 @@ impl<A: InContents> Rules<'_, A> {
 
     fn cidr(&self) -> String {
         let address = SourceRange::of(SourceRange::<A>::CLUSTER, self.to);
-        let mut ranges = A::rows(self.contents).source_ranges.iter();
+        let mut ranges = A::rows(self.contents).source_ranges.keys();
         let range = ranges.find(|range| range.holds(&address)).map(ToString::to_string);
         let range = range.unwrap_or_else(|| "of the cluster".into());
         format!("service CIDR {range}, of which no Service has {}", self.to)

@@ -84,7 +84,7 @@ fn family<A: InContents>(snapshot: &Snapshot) -> Vec<Frontend> {
 }
 
 fn ranges<A: InContents>(snapshot: &Snapshot, row: &FrontendRow) -> Vec<String> {
-    let ranges = A::rows(&snapshot.contents).source_ranges.iter();
+    let ranges = A::rows(&snapshot.contents).source_ranges.keys();
     ranges.filter(|range| range.service == row.service).map(ToString::to_string).collect()
 }
 

@@ -91,20 +91,20 @@ impl Maps {
 fn entries(map: &maps::Map, contents: &Contents, flows: &Flows) -> u64 {
     let count = match map.name {
         "SERVICES" => contents.services.len(),
-        "FRONTENDS_V4" => contents.v4.frontends.len(),
-        "FRONTENDS_V6" => contents.v6.frontends.len(),
         "SLOTS" => contents.slots.values().map(|slots| slots.len()).sum(),
-        "BACKENDS_V4" | "TRAFFIC_V4" => contents.v4.backends.len(),
-        "BACKENDS_V6" | "TRAFFIC_V6" => contents.v6.backends.len(),
-        "IP_POLICY_V4" => contents.v4.ip_policies.len(),
-        "IP_POLICY_V6" => contents.v6.ip_policies.len(),
-        "SRC_RANGES_V4" => contents.v4.source_ranges.len(),
-        "SRC_RANGES_V6" => contents.v6.source_ranges.len(),
+        "TRAFFIC_V4" => contents.v4.backends.len(),
+        "TRAFFIC_V6" => contents.v6.backends.len(),
         "FILTER" => contents.filter.len(),
         "DEVICES" => contents.devices.len(),
         "SETTINGS" => 1,
         "OUTCOMES" => Outcome::ALL.len(),
-        name => return flows.entries.get(name).copied().unwrap_or_default(),
+        name => {
+            let mut lengths = contents.v4.lengths().chain(contents.v6.lengths());
+            match lengths.find(|(of_family, _)| of_family.name == name) {
+                Some((_, length)) => length,
+                None => return flows.entries.get(name).copied().unwrap_or_default(),
+            }
+        }
     };
     count as u64
 }

@@ -24,7 +24,7 @@ impl<A: InContents> Tables<A> for Contents {
     }
 
     fn source_allowed(&self, source: &SourceRange<A>) -> bool {
-        A::rows(self).source_ranges.iter().any(|range| range.holds(source))
+        A::rows(self).source_ranges.keys().any(|range| range.holds(source))
     }
 
     fn slot(&self, index: u32) -> Option<BackendId> {

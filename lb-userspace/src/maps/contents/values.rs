@@ -7,10 +7,12 @@ use std::sync::Arc;
 use lb_common::address::{Address, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
+use lb_common::maps::{self, Map};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
+use crate::maps::catalogue::with_family_maps;
 use crate::maps::operation::{FamilyOperation, Operation};
 
 /// What the maps hold.
@@ -33,18 +35,38 @@ pub struct Contents {
     pub settings: Settings,
 }
 
-/// What the maps of one address family hold.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FamilyContents<A> {
-    /// `FRONTENDS_*`
-    pub frontends: BTreeMap<Frontend<A>, FrontendRow>,
-    /// `BACKENDS_*`: the rows that are in use.
-    pub backends: BTreeMap<BackendId, Backend<A>>,
-    /// `IP_POLICY_*`
-    pub ip_policies: BTreeMap<A, IpPolicy>,
-    /// `SRC_RANGES_*`
-    pub source_ranges: BTreeSet<SourceRange<A>>,
+macro_rules! declare_contents {
+    ($($(#[$doc:meta])* $operation:ident, $field:ident: $key:ty => $value:ty, $map:ident;)+) => {
+        /// What the maps of one address family hold.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct FamilyContents<A> {
+            $($(#[$doc])* pub $field: BTreeMap<$key, $value>,)+
+        }
+
+        impl<A> Default for FamilyContents<A> {
+            fn default() -> Self {
+                Self { $($field: BTreeMap::new(),)+ }
+            }
+        }
+
+        impl<A: Address> FamilyContents<A> {
+            fn apply(&mut self, operation: &FamilyOperation<A>) {
+                match operation {
+                    $(FamilyOperation::$operation(key, value) => {
+                        set(&mut self.$field, *key, *value);
+                    })+
+                }
+            }
+
+            /// The number of entries of each of its maps.
+            pub fn lengths(&self) -> impl Iterator<Item = (&'static Map, usize)> + use<A> {
+                [$((maps::$map.of(A::FAMILY), self.$field.len()),)+].into_iter()
+            }
+        }
+    };
 }
+
+with_family_maps!(declare_contents);
 
 /// Some backends of either family.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -114,27 +136,11 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
 }
 
 impl<A: Address> FamilyContents<A> {
-    fn apply(&mut self, operation: &FamilyOperation<A>) {
-        match operation {
-            FamilyOperation::Frontend(frontend, row) => set(&mut self.frontends, *frontend, *row),
-            FamilyOperation::Backend(id, row) => set(&mut self.backends, *id, *row),
-            FamilyOperation::IpPolicy(address, policy) => {
-                set(&mut self.ip_policies, *address, *policy);
-            }
-            FamilyOperation::SourceRange(range, true) => {
-                self.source_ranges.insert(*range);
-            }
-            FamilyOperation::SourceRange(range, false) => {
-                self.source_ranges.remove(range);
-            }
-        }
-    }
-
     /// The Service port of every row.
     pub fn services(&self) -> impl Iterator<Item = ServiceId> {
         let of_frontends = self.frontends.values().map(|row| row.service);
         let of_backends = self.backends.values().map(|row| row.service);
-        let of_ranges = self.source_ranges.iter().map(|range| range.service);
+        let of_ranges = self.source_ranges.keys().map(|range| range.service);
         let of_ports = of_ranges.filter(|service| *service != SourceRange::<A>::CLUSTER);
         of_frontends.chain(of_backends).chain(of_ports)
     }
@@ -174,17 +180,6 @@ impl Default for Contents {
             filter: BTreeMap::new(),
             devices: BTreeMap::new(),
             settings: bytemuck::Zeroable::zeroed(),
-        }
-    }
-}
-
-impl<A> Default for FamilyContents<A> {
-    fn default() -> Self {
-        Self {
-            frontends: BTreeMap::new(),
-            backends: BTreeMap::new(),
-            ip_policies: BTreeMap::new(),
-            source_ranges: BTreeSet::new(),
         }
     }
 }
