@@ -17,7 +17,8 @@ use crate::socket::{NamespaceQuestion, Peer, SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
-/// a map's key or of the hash moves it by one, and with it the pin directory. A field that older agents
+/// a map's key, of the hash or of the list of outcomes moves it by one, once per release, and with it the
+/// pin directory. A field that older agents
 /// left zero, where zero means "unknown", such as a device's MTU, needs no new version.
 pub const VERSION: u32 = 3;
 

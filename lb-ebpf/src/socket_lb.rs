@@ -23,7 +23,7 @@ pub struct Call<'a, A> {
     pub frontend: &'a Frontend<A>,
     /// The class of the process.
     pub class: SourceClass,
-    /// Any number: it spreads sockets over backends.
+    /// Any number: it spreads sockets over backends. Backend selection sees it as the source port.
     pub entropy: u16,
 }
 

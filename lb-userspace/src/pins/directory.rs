@@ -83,7 +83,7 @@ impl Pins {
                     path: self.map(map),
                     there,
                     wanted,
-                    next: there.next_step(&wanted),
+                    next: there.next_step(&wanted, map.capacity),
                 });
             }
         }

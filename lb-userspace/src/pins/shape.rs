@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aya::maps::{MapInfo, MapType};
-use lb_common::maps::{self, Capacities, Kind};
+use lb_common::maps::{self, Capacities, Capacity, Kind};
 
 /// What a map looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,9 +38,10 @@ impl Shape {
     }
 
     /// What is done about a pinned map of this shape where another is wanted.
-    pub(super) fn next_step(&self, wanted: &Self) -> &'static str {
+    pub(super) fn next_step(&self, wanted: &Self, capacity: Capacity) -> &'static str {
         let same_layout = Self { entries: wanted.entries, ..*self } == *wanted;
-        if same_layout {
+        // No flag sets a fixed capacity: it is a build's own.
+        if same_layout && !matches!(capacity, Capacity::Fixed(_)) {
             "keep the size it has (leave the flags that set map sizes as they were), or run \
              `weir detach`, which ends translated connections, and then `weir run` again"
         } else {
@@ -91,7 +92,9 @@ mod tests {
         let wanted = Shape { kind: Some(Kind::Hash), key_size: 8, value_size: 28, entries: 100 };
         let smaller = Shape { entries: 50, ..wanted };
         let other = Shape { value_size: 24, ..smaller };
-        assert!(smaller.next_step(&wanted).starts_with("keep the size"));
-        assert!(other.next_step(&wanted).contains("another build"));
+        let by_flag = Capacity::Frontends;
+        assert!(smaller.next_step(&wanted, by_flag).starts_with("keep the size"));
+        assert!(other.next_step(&wanted, by_flag).contains("another build"));
+        assert!(smaller.next_step(&wanted, Capacity::Fixed(100)).contains("another build"));
     }
 }

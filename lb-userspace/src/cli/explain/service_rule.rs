@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::address::{Port, Protocol, V4, V6};
 use lb_common::backend::Backend;
 use lb_common::conntrack::Ticks;
-use lb_common::outcome::Outcome;
+use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::{Frontend, FrontendRow, ServiceId, SourceClass};
 use lb_common::source_range::SourceRange;
 
@@ -36,6 +36,11 @@ pub fn rule(contents: &Contents, packet: &Packet, outcome: Outcome) -> Option<St
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
     }
+}
+
+/// Whether the packet ends here: what has no words of its own says the outcome's sentence.
+const fn is_final(outcome: Outcome) -> bool {
+    matches!(outcome.disposition(), Disposition::IcmpReplied | Disposition::Dropped)
 }
 
 struct Rules<'a, A> {
@@ -72,6 +77,7 @@ impl<A: InContents> Rules<'_, A> {
                 | Outcome::SocketConnected,
                 Some(row),
             ) => Some(self.selection(row)),
+            (outcome, Some(_)) if is_final(outcome) => Some(outcome.sentence().into()),
             _ => None,
         }
     }
