@@ -1,0 +1,111 @@
+//! One of a flow's two entries, and where it applies.
+
+use super::state::State;
+use super::ticks::Ticks;
+use crate::address::{Address, Tuple};
+use crate::backend::BackendId;
+use crate::service::ServiceId;
+
+/// Where a hook sees packets, relative to the node's stack.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HookPoint {
+    /// On their way into the node's stack.
+    Ingress,
+    /// On their way out of it.
+    Egress,
+}
+
+/// One of a flow's two entries: the complete action for packets of its tuple. The value of
+/// `CONNTRACK_*` and `HALF_OPEN_*`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(C)]
+pub struct ConntrackEntry<A> {
+    /// The tuple packets leave with.
+    pub rewritten: Tuple<A>,
+    /// The Service port the flow belongs to.
+    pub service: ServiceId,
+    /// The flow's backend.
+    pub backend: BackendId,
+    /// That backend's generation when the flow began.
+    pub generation: u32,
+    /// When a packet of this entry was last seen.
+    pub last_seen: Ticks,
+    /// How far the flow has come.
+    pub state: State,
+    /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`], [`ConntrackEntry::HAIRPIN`].
+    pub flags: u8,
+    /// Always zero.
+    pub zero: u16,
+}
+
+impl<A: Address> ConntrackEntry<A> {
+    /// The reply entry: for the backend's packets; without it, for the client's.
+    pub const REPLY: u8 = 1;
+    /// It applies to packets on their way out of the stack; without it, on their way in.
+    pub const AT_EGRESS: u8 = 1 << 1;
+    /// Their source becomes one of this node's own addresses, hence they leave by the route to the new
+    /// destination at once: the stack would drop them.
+    pub const SNAT: u8 = 1 << 2;
+    /// Hairpin: packets leave by their ingress device, because a pod reached itself through a Service.
+    pub const HAIRPIN: u8 = 1 << 3;
+
+    /// An empty entry to read into.
+    #[inline(always)]
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            rewritten: Tuple::empty(),
+            service: ServiceId(0),
+            backend: BackendId(0),
+            generation: 0,
+            last_seen: Ticks(0),
+            state: State::NEW,
+            flags: 0,
+            zero: 0,
+        }
+    }
+
+    /// Whether this is the reply entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_reply(&self) -> bool {
+        self.flags & Self::REPLY != 0
+    }
+
+    /// The hook point where this entry applies.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hook_point(&self) -> HookPoint {
+        if self.flags & Self::AT_EGRESS != 0 { HookPoint::Egress } else { HookPoint::Ingress }
+    }
+
+    /// Whether the source becomes this node's own, and its packets leave at once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_snat(&self) -> bool {
+        self.flags & Self::SNAT != 0
+    }
+
+    /// Whether packets leave by their ingress device.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_hairpin(&self) -> bool {
+        self.flags & Self::HAIRPIN != 0
+    }
+
+    /// The flow's reply entry, where this is the original one under the key `tuple`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reply_entry(&self, tuple: &Tuple<A>) -> Self {
+        let leaves_at_once = self.flags & (Self::SNAT | Self::HAIRPIN);
+        let hook_point = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
+        Self { rewritten: tuple.reversed(), flags: Self::REPLY | hook_point, ..*self }
+    }
+
+    /// The key of the flow's other entry.
+    #[inline(always)]
+    #[must_use]
+    pub const fn other_key(&self) -> Tuple<A> {
+        self.rewritten.reversed()
+    }
+}

@@ -1,0 +1,18 @@
+//! Conntrack entries: what is remembered of a translated flow.
+//!
+//! A flow has two entries: the original one, keyed by the tuple of the client's packets as they arrive,
+//! and the reply one, keyed by the tuple of the backend's packets as they arrive. Each holds the tuple
+//! its packets leave with, so each leads to the other: the key of the other entry is the rewritten tuple
+//! reversed. Both are inserted, change state and are removed together.
+//!
+//! A flow begins in `HALF_OPEN_*`, a small LRU table, and moves to `CONNTRACK_*` once its backend has
+//! replied and its client has sent again; so a flood of packets without reply, or of spoofed ones,
+//! never costs an established flow its entry.
+
+mod entry;
+mod state;
+mod ticks;
+
+pub use self::entry::{ConntrackEntry, HookPoint};
+pub use self::state::State;
+pub use self::ticks::Ticks;
