@@ -89,6 +89,29 @@ fn functions_stay_within_their_stack() -> Result<()> {
     Ok(())
 }
 
+/// The deepest chain of a packet's program is itself and one function of the walk. Older kernels, 6.1 is
+/// one, count each frame in steps of 32 bytes (`check_max_stack_depth`, kernel/bpf/verifier.c), and allow
+/// 512 for the chain.
+#[test]
+fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
+    let depths = stack::by_function(&loader::bytes()?)?;
+    let is_logging = |name: &str| name.contains("_log") || name.contains("datapath_log");
+    let rounded = |depth: &u32| depth.next_multiple_of(32);
+    for logs in [false, true] {
+        let of_set = || depths.iter().filter(move |(name, _)| is_logging(name) == logs);
+        let is_entry =
+            |name: &str| BUDGETS.iter().any(|(program, ..)| name.contains(program.name()));
+        let entry = of_set().filter(|(name, _)| is_entry(name)).map(|(_, depth)| rounded(depth));
+        let walk = of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
+        let walk = walk.map(|(_, depth)| rounded(depth));
+        let (entry, walk) = (entry.max().unwrap_or(0), walk.max().unwrap_or(0));
+        println!("{entry} + {walk}");
+        assert!(entry > 0 && walk > 0, "the object has programs: {depths:?}");
+        assert!(entry + walk <= 512, "{entry} and {walk} bytes of stack");
+    }
+    Ok(())
+}
+
 #[test]
 fn maps_stay_within_their_memory() -> Result<()> {
     in_own_namespace(|| {

@@ -62,3 +62,10 @@ pub trait Tracer<A: Address> {
     /// Takes one step.
     fn step(&self, step: Step<'_, A>);
 }
+
+impl<A: Address, T: Tracer<A>> Tracer<A> for &T {
+    #[inline(always)]
+    fn step(&self, step: Step<'_, A>) {
+        (**self).step(step);
+    }
+}

@@ -32,8 +32,8 @@ fn split<T: Zeroable>(row: Option<T>) -> (bool, T) {
 pub struct Traced<'a, W, T> {
     /// The world that answers.
     pub world: &'a W,
-    /// Who sees the answers.
-    pub tracer: &'a T,
+    /// What sees the answers. By value: a pointer more would not fit on the stack of a program that logs.
+    pub tracer: T,
 }
 
 impl<A: Address, W: Tables<A>, T: Tracer<A>> Tables<A> for Traced<'_, W, T> {

@@ -5,7 +5,6 @@
 //! Lines are numbers, in the order that the agent's `datapath_log` module has them in: it makes words of
 //! them. Steps are collected during the walk and logged after it, where the BPF stack is empty again.
 
-use core::cell::Cell;
 use core::ptr::{self, read_volatile, write_volatile};
 
 use aya_log_ebpf::{debug, trace};
@@ -80,14 +79,13 @@ impl DatapathLog for On {
             Some(Family::V6) => 6,
             None => 0,
         };
-        let tracer = Recorder { log: Cell::new(log) };
         // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
         // CPU do not interrupt each other. Recorder and these lines take turns.
         unsafe {
             (*log).count = 0;
             write_volatile(&raw mut (*log).family, family);
         }
-        let world = Traced { world: context, tracer: &tracer };
+        let world = Traced { world: context, tracer: Recorder { log } };
         let result = walk(packet, &world, hook, scratch);
         // What is needed from here on is read back from the map: the verifier then no longer knows how
         // the walk ended, and walks through the rest once instead of once for each end.
@@ -141,13 +139,13 @@ fn after_walk(context: &Context, hook: Hook, scratch: &Scratch, log: *mut LogScr
 
 /// Collects the steps of a walk.
 struct Recorder {
-    log: Cell<*mut LogScratch>,
+    log: *mut LogScratch,
 }
 
 impl<A: Address> Tracer<A> for Recorder {
     #[inline(always)]
     fn step(&self, step: Step<'_, A>) {
-        let log = self.log.get();
+        let log = self.log;
         // SAFETY: this CPU's own value, which no other program run touches meanwhile: programs of one
         // CPU do not interrupt each other. The index is below the array's length. There is no branch
         // here: each would double what the verifier walks through.
