@@ -79,7 +79,7 @@ pub trait Packet {
     fn exceeds(&self, mtu: u32) -> bool;
 
     /// Makes the first `length` bytes of the frame readable by [`Packet::header`], where the kernel keeps
-    /// them elsewhere (`bpf_skb_pull_data`).
+    /// some of them outside the linear part of the buffer (`bpf_skb_pull_data`).
     #[inline(always)]
     fn pull(&mut self, _length: u32) {}
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::util::KernelVersion;
-use lb_common::address::{Family, Tuple, V4, V6};
+use lb_common::address::{Address, Family, Tuple, V4, V6};
 use lb_common::conntrack::ConntrackEntry;
+use lb_common::maps;
 use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
 use lb_ebpf::hook::{Verdict, WalkResult};
@@ -15,7 +16,7 @@ use lb_ebpf::in_memory::{Rows, World};
 use lb_ebpf::walk::{Scratch, walk};
 use weir_tests::kernel::{Programs, TestRunResult, in_own_namespace};
 
-use crate::testbed::{self, Maps};
+use crate::testbed;
 
 /// For how long the kernel's tables change by packets alone: less than anything's time in them.
 const UNCHANGED: Duration = Duration::from_secs(5);
@@ -80,12 +81,12 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     Ok(())
 }
 
-fn evict<A: Maps>(programs: &mut Programs, tuple: Tuple<A>) -> Result<()>
+fn evict<A: Address>(programs: &mut Programs, tuple: Tuple<A>) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
     ConntrackEntry<A>: bytemuck::Pod,
 {
-    programs.remove::<_, ConntrackEntry<A>>(A::HALF_OPEN, tuple)
+    programs.remove::<_, ConntrackEntry<A>>(maps::HALF_OPEN.of(A::FAMILY).name, tuple)
 }
 
 /// Walks a frame in memory and in the kernel, and compares.

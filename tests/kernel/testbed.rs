@@ -11,6 +11,7 @@ use lb_common::conntrack::ConntrackEntry;
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::maps;
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::topology::{self, Pod, Topology};
@@ -58,40 +59,6 @@ pub fn build() -> Result<Testbed> {
     Ok(Testbed { device, _sockets: sockets })
 }
 
-/// The maps of a family.
-pub trait Maps: Address {
-    const FRONTENDS: &'static str;
-    const BACKENDS: &'static str;
-    const CONNTRACK: &'static str;
-    const HALF_OPEN: &'static str;
-    const ADDRESSES: &'static str;
-    const SOURCE_RANGES: &'static str;
-    const AFFINITY: &'static str;
-    const FRAGMENTS: &'static str;
-}
-
-impl Maps for V4 {
-    const FRONTENDS: &'static str = "FRONTENDS_V4";
-    const BACKENDS: &'static str = "BACKENDS_V4";
-    const CONNTRACK: &'static str = "CONNTRACK_V4";
-    const HALF_OPEN: &'static str = "HALF_OPEN_V4";
-    const ADDRESSES: &'static str = "IP_POLICY_V4";
-    const SOURCE_RANGES: &'static str = "SRC_RANGES_V4";
-    const AFFINITY: &'static str = "AFFINITY_V4";
-    const FRAGMENTS: &'static str = "FRAGMENTS_V4";
-}
-
-impl Maps for V6 {
-    const FRONTENDS: &'static str = "FRONTENDS_V6";
-    const BACKENDS: &'static str = "BACKENDS_V6";
-    const CONNTRACK: &'static str = "CONNTRACK_V6";
-    const HALF_OPEN: &'static str = "HALF_OPEN_V6";
-    const ADDRESSES: &'static str = "IP_POLICY_V6";
-    const SOURCE_RANGES: &'static str = "SRC_RANGES_V6";
-    const AFFINITY: &'static str = "AFFINITY_V6";
-    const FRAGMENTS: &'static str = "FRAGMENTS_V6";
-}
-
 /// Writes the rows that do not change from case to case.
 pub fn write_rows(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
     family(programs, &rows.v4)?;
@@ -129,36 +96,40 @@ pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
     programs.clear_fib_cache()
 }
 
-fn reset_maps_of<A: Maps>(programs: &mut Programs) -> Result<()>
+fn reset_maps_of<A: Address>(programs: &mut Programs) -> Result<()>
 where
     Tuple<A>: bytemuck::Pod,
     ConntrackEntry<A>: bytemuck::Pod,
     Client<A>: bytemuck::Pod,
     Fragmented<A>: bytemuck::Pod,
 {
-    programs.clear::<Tuple<A>, ConntrackEntry<A>>(A::CONNTRACK)?;
-    programs.clear::<Tuple<A>, ConntrackEntry<A>>(A::HALF_OPEN)?;
-    programs.clear::<Client<A>, Affinity>(A::AFFINITY)?;
-    programs.clear::<Fragmented<A>, FirstFragment>(A::FRAGMENTS)
+    programs.clear::<Tuple<A>, ConntrackEntry<A>>(maps::CONNTRACK.of(A::FAMILY).name)?;
+    programs.clear::<Tuple<A>, ConntrackEntry<A>>(maps::HALF_OPEN.of(A::FAMILY).name)?;
+    programs.clear::<Client<A>, Affinity>(maps::AFFINITY.of(A::FAMILY).name)?;
+    programs.clear::<Fragmented<A>, FirstFragment>(maps::FRAGMENTS.of(A::FAMILY).name)
 }
 
-fn family<A: Maps>(programs: &mut Programs, rows: &FamilyRows<A>) -> Result<()>
+fn family<A: Address>(programs: &mut Programs, rows: &FamilyRows<A>) -> Result<()>
 where
     Frontend<A>: bytemuck::Pod,
     Backend<A>: bytemuck::Pod,
     SourceRange<A>: bytemuck::Pod,
 {
     for (frontend, row) in &rows.frontends {
-        programs.insert::<Frontend<A>, FrontendRow>(A::FRONTENDS, *frontend, *row)?;
+        programs.insert::<Frontend<A>, FrontendRow>(
+            maps::FRONTENDS.of(A::FAMILY).name,
+            *frontend,
+            *row,
+        )?;
     }
     for (id, row) in &rows.backends {
-        programs.set(A::BACKENDS, id.0, *row)?;
+        programs.set(maps::BACKENDS.of(A::FAMILY).name, id.0, *row)?;
     }
     for (address, row) in &rows.ip_policies {
-        programs.insert::<A, IpPolicy>(A::ADDRESSES, *address, *row)?;
+        programs.insert::<A, IpPolicy>(maps::IP_POLICY.of(A::FAMILY).name, *address, *row)?;
     }
     for range in &rows.source_ranges {
-        programs.insert_source_range(A::SOURCE_RANGES, range)?;
+        programs.insert_source_range(maps::SRC_RANGES.of(A::FAMILY).name, range)?;
     }
     Ok(())
 }

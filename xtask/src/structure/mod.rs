@@ -1,4 +1,4 @@
-//! The rules of the source tree that `cargo xtask check` enforces: who may import whom, no circles, no
+//! The rules of the source tree that `cargo xtask check` enforces: allowed imports, no circles, no
 //! retired words, documented paths, sizes. A violation is a sentence that says what to do; `not_yet`
 //! lists the violations that are left.
 

@@ -117,9 +117,10 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             Disposition::Queued => "later".into(),
             Disposition::Passed => "unchanged".into(),
             Disposition::IcmpReplied => "an ICMP message to the sender".into(),
-            Disposition::Translated => packet::ends(frame)
-                .map(|(from, to)| format!("{from} > {to}/{}", self.protocol))
-                .unwrap_or_default(),
+            Disposition::Translated => packet::ends(frame).map_or_else(
+                || "a packet whose ports cannot be read".into(),
+                |(from, to)| format!("{from} > {to}/{}", self.protocol),
+            ),
         }
     }
 

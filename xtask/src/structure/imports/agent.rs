@@ -1,4 +1,4 @@
-//! Who may import whom within the agent.
+//! The imports allowed within the agent.
 
 use super::rule::Rule;
 

@@ -1,4 +1,4 @@
-//! Who may import whom in the crates that are not the agent.
+//! The imports allowed in the crates that are not the agent.
 
 use super::rule::Rule;
 

@@ -1,4 +1,4 @@
-//! Who may import whom, by the rules of `datapath` and `agent`: the arrows that ARCHITECTURE.md draws.
+//! The imports allowed, by the rules of `datapath` and `agent`: the arrows that ARCHITECTURE.md draws.
 
 mod agent;
 mod datapath;
