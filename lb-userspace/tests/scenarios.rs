@@ -23,6 +23,7 @@
 mod fixture;
 mod packets;
 mod rules;
+mod settings;
 mod walk;
 
 use std::fmt::Write;

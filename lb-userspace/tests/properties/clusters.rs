@@ -8,10 +8,12 @@ use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
-    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+    NodeDevice, Service, ServicePort, ServiceType, TrafficPolicy,
 };
-use lb_userspace::plan::{NodePortAddresses, Settings};
+use lb_userspace::plan::Settings;
 use proptest::prelude::*;
+
+pub use crate::settings::settings;
 
 /// The local node.
 pub const NODE: &str = "node-1";
@@ -31,25 +33,6 @@ pub fn local_node() -> LocalNode {
             device(1, "eth0", DeviceRole::Network, &["192.0.2.1", "2001:db8::1"]),
             device(7, "veth7", DeviceRole::Pod, &[]),
         ],
-    }
-}
-
-/// Settings with large maps.
-pub fn settings() -> Settings {
-    Settings {
-        nodeport_addresses: NodePortAddresses::Primary,
-        capacities: Capacities {
-            services: 1000,
-            frontends: 1000,
-            slots: 100_000,
-            backends: 1000,
-            conntrack: 1000,
-            half_open: 1000,
-            affinity: 1000,
-        },
-        honours_external_ips: true,
-        snat_ports: SourcePorts { first: 61_000, count: 4536 },
-        sockets: Sockets::default(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+#[path = "../settings/mod.rs"]
+mod settings;
 #[path = "../walk/mod.rs"]
 mod walk;
 

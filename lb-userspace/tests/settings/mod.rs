@@ -1,0 +1,24 @@
+//! The settings of scenarios and properties.
+
+use lb_common::maps::Capacities;
+use lb_userspace::model::{Sockets, SourcePorts};
+use lb_userspace::plan::{NodePortAddresses, Settings};
+
+/// Settings with large maps.
+pub fn settings() -> Settings {
+    Settings {
+        nodeport_addresses: NodePortAddresses::Primary,
+        capacities: Capacities {
+            services: 1000,
+            frontends: 1000,
+            slots: 100_000,
+            backends: 1000,
+            conntrack: 1000,
+            half_open: 1000,
+            affinity: 1000,
+        },
+        honours_external_ips: true,
+        snat_ports: SourcePorts { first: 61_000, count: 4536 },
+        sockets: Sockets::default(),
+    }
+}
