@@ -4,7 +4,7 @@
 use lb_common::address::{Address, Port, Ports, Protocol, Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::BackendId;
-use lb_common::conntrack::{ConntrackEntry, Ticks};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::{Frontend, ServiceId};
@@ -53,6 +53,18 @@ impl Default for Scratch {
     }
 }
 
+/// The table that an entry was found in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum FoundIn {
+    /// In none: the flow begins.
+    Neither,
+    /// In the table of established flows.
+    Established,
+    /// In the table of half-open flows.
+    HalfOpen,
+}
+
 /// A packet on its walk, and the conntrack entry that decides about it.
 pub(crate) struct PacketState<A: Address> {
     /// The packet's headers.
@@ -88,6 +100,8 @@ pub(crate) struct PacketState<A: Address> {
     pub device: u32,
     /// Whether its link addresses are set.
     pub has_link: bool,
+    /// Where `entry` was found.
+    pub found_in: FoundIn,
     /// The conntrack table had no room for the flow.
     pub conntrack_full: bool,
 }
@@ -120,6 +134,7 @@ impl<A: Address> PacketState<A> {
             link: Link([0; 3]),
             device: 0,
             has_link: false,
+            found_in: FoundIn::Neither,
             conntrack_full: false,
         }
     }
@@ -133,6 +148,22 @@ impl<A: Address> PacketState<A> {
             | Disposition::IcmpReplied
             | Disposition::Queued
             | Disposition::Dropped => outcome.into(),
+        }
+    }
+
+    /// Whether the packet changes the state of its flow. Of an established one, few do.
+    #[inline(always)]
+    pub(crate) const fn changes_flow(&self) -> bool {
+        let (flags, state) = (self.headers.flags, self.entry.state);
+        match self.found_in {
+            FoundIn::Neither => false,
+            FoundIn::HalfOpen => true,
+            FoundIn::Established => {
+                flags.closes()
+                    || flags.resets()
+                    || state.has(State::RST)
+                    || self.entry.is_reply() && !state.has(State::REPLIED)
+            }
         }
     }
 

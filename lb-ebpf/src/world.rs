@@ -15,6 +15,7 @@ use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
 use crate::packet::{Packet, WriteError};
+use crate::wire::Headers;
 
 /// All that a walk may ask about one family.
 pub trait World<A: Address>:
@@ -76,19 +77,20 @@ impl From<InsertError> for Outcome {
 
 /// The conntrack tables, and the counters that go with them.
 pub trait Conntrack<A: Address> {
-    /// Copies the entry of `tuple` into `entry` and sets the time that the one in the table was last
-    /// seen. Returns whether there is one; if not, `entry` is unchanged.
+    /// Copies the entry of the packet with these headers into `entry` and sets the time that the one in
+    /// the table was last seen; in the established one, whose sender has shown that it knows the flow,
+    /// also `expected` where the acknowledgment number moves it. Returns whether there is one; if not, `entry` is unchanged.
     fn lookup_and_touch(
         &self,
         table: Table,
-        tuple: &Tuple<A>,
+        headers: &Headers<A>,
         entry: &mut ConntrackEntry<A>,
     ) -> bool;
     /// Copies the entry of `tuple` into `entry` and leaves the one in the table unchanged. Returns
     /// whether there is one.
     fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool;
-    /// Whether there is an entry of `tuple` that rewrites its packets to `rewritten`.
-    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool;
+    /// Whether there is an entry of `tuple` that is the other one of the flow that has one under `other`.
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool;
     /// Inserts an entry whose key must not exist yet.
     ///
     /// # Errors
@@ -99,8 +101,11 @@ pub trait Conntrack<A: Address> {
         tuple: &Tuple<A>,
         entry: &ConntrackEntry<A>,
     ) -> Result<(), InsertError>;
-    /// Changes the state of an entry, if it exists.
-    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State);
+    /// Changes the marks of an entry, if it exists, that `after` and `before` differ in; each is a byte
+    /// of its own, and what another CPU has changed of the others stays.
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State);
+    /// Changes what packets of an entry are expected to carry, if it exists.
+    fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32);
     /// Removes an entry, if it exists.
     fn remove(&self, table: Table, tuple: &Tuple<A>);
     /// Counts a new flow to `backend`.

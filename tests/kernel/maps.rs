@@ -173,7 +173,7 @@ fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() 
 }
 
 /// The entry of a flow's one direction that was last seen at `last_seen`.
-fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
+fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 11] {
     bytemuck::cast(ConntrackEntry {
         rewritten,
         service: ServiceId(1),
@@ -182,7 +182,7 @@ fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
         last_seen,
         state: State::REPLIED.with(State::ESTABLISHED),
         flags,
-        zero: bytemuck::Zeroable::zeroed(),
+        ..ConntrackEntry::empty()
     })
 }
 
@@ -190,7 +190,7 @@ fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 9] {
 fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
         let map = Map::HashMap(MapData::from_pin(pins.map(&CONNTRACK.v4))?);
-        let mut entries: HashMap<_, [u8; 16], [u32; 9]> = map.try_into()?;
+        let mut entries: HashMap<_, [u8; 16], [u32; 11]> = map.try_into()?;
         let now = now();
         let minutes_ago = Ticks(now.0.wrapping_sub(Ticks::of_seconds(300)));
         let client = V4([192, 0, 2, 9]);

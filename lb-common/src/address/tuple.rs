@@ -80,6 +80,17 @@ impl<A: Address> Tuple<A> {
             self.protocol,
         )
     }
+
+    /// Whether this is the tuple of packets in the other direction of `other`'s.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_reverse_of(&self, other: &Self) -> bool {
+        self.source == other.destination
+            && self.destination == other.source
+            && self.source_port == other.destination_port
+            && self.destination_port == other.source_port
+            && self.protocol == other.protocol
+    }
 }
 
 impl<A: Address> fmt::Display for Tuple<A> {
@@ -115,6 +126,8 @@ mod tests {
         );
         assert_eq!(tuple.reversed().reversed(), tuple);
         assert_eq!(tuple.reversed().source_port, Port::new(5));
+        assert!(tuple.reversed().is_reverse_of(&tuple));
+        assert!(!tuple.is_reverse_of(&tuple));
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub enum HookPoint {
     Egress,
 }
 
+/// Bytes by which the acknowledgment number of a flow's packets may be ahead of `expected` before it is
+/// written: not each packet writes to its entry.
+pub const EXPECTED_STEP: i32 = 64 << 10;
+
 /// One of a flow's two entries: the complete action for packets of its tuple. The value of
 /// `CONNTRACK_*` and `HALF_OPEN_*`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,10 +36,17 @@ pub struct ConntrackEntry<A> {
     pub last_seen: Ticks,
     /// How far the flow has come.
     pub state: State,
-    /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`], [`ConntrackEntry::HAIRPIN`].
+    /// What packets of this entry carry that nobody guesses who does not see the flow; 0 if not known.
+    /// TCP: the lowest acknowledgment number (RFC 9293, 3.1) that the next one may have. SCTP: the
+    /// verification tag (RFC 9260, 3.1). UDP has nothing of the kind: the tick in which the flow began.
+    pub expected: u32,
+    /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`],
+    /// [`ConntrackEntry::HAIRPIN`].
     pub flags: u8,
     /// Always zero.
-    pub zero: u16,
+    pub zero: u8,
+    /// Always zero.
+    pub zeroes: u16,
 }
 
 impl<A: Address> ConntrackEntry<A> {
@@ -60,9 +71,21 @@ impl<A: Address> ConntrackEntry<A> {
             generation: 0,
             last_seen: Ticks(0),
             state: State::NEW,
+            expected: 0,
             flags: 0,
             zero: 0,
+            zeroes: 0,
         }
+    }
+
+    /// Whether a packet with this TCP acknowledgment number moves `expected`: the number is known, and
+    /// ahead of `expected` by more than [`EXPECTED_STEP`], or at all if no packet was seen in this tick.
+    #[inline(always)]
+    #[must_use]
+    pub const fn moves_expected(&self, acknowledgment: u32, is_new_tick: bool) -> bool {
+        let ahead = acknowledgment.wrapping_sub(self.expected) as i32;
+        acknowledgment != 0
+            && (ahead > EXPECTED_STEP || is_new_tick && ahead > 0 || self.expected == 0)
     }
 
     /// Whether this is the reply entry.

@@ -13,6 +13,6 @@ mod entry;
 mod state;
 mod ticks;
 
-pub use self::entry::{ConntrackEntry, HookPoint};
+pub use self::entry::{ConntrackEntry, EXPECTED_STEP, HookPoint};
 pub use self::state::State;
 pub use self::ticks::Ticks;

@@ -1,13 +1,13 @@
 //! Creates a flow's two entries, and moves them to the established table.
 
-use lb_common::address::{Address, Tuple};
+use lb_common::address::{Address, Protocol, Tuple};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::conntrack::{ConntrackEntry, State};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::hash;
 use lb_common::outcome::Outcome;
 
 use super::nat;
-use super::state::remove_reply_flow;
+use super::state::{expected_in_return, remove_reply_flow};
 use crate::hook::Hook;
 use crate::packet_state::PacketState;
 use crate::world::{InsertError, Table, World};
@@ -43,16 +43,47 @@ pub(super) fn create<A: Address, W: World<A>>(
         generation: backend.generation,
         last_seen: world.now(),
         state: State::NEW,
+        expected: expected_at_first(state, world.now()),
         flags,
         zero: 0,
+        zeroes: 0,
     };
     allocate_snat_port(world, state)?;
-    if let Err(error) = world.insert(Table::HalfOpen, &state.headers.tuple, &state.entry) {
-        world.remove(Table::HalfOpen, &state.reply_tuple);
-        return Err(error.into());
+    insert_original(world, state)
+}
+
+/// What is known at a flow's first packet of those that will follow it. UDP: since when it lives.
+#[inline(always)]
+fn expected_at_first<A: Address>(state: &PacketState<A>, now: Ticks) -> u32 {
+    if state.headers.tuple.protocol == Protocol::UDP { now.0 } else { 0 }
+}
+
+/// Inserts the original entry, after the reply entry: a flow that can be found can be replied to. Of two
+/// CPUs that begin one flow at the same moment, the first one's entry counts, and the second follows it.
+#[inline(always)]
+fn insert_original<A: Address, W: World<A>>(
+    world: &W,
+    state: &mut PacketState<A>,
+) -> Result<(), Outcome> {
+    match world.insert(Table::HalfOpen, &state.headers.tuple, &state.entry) {
+        Ok(()) => {
+            world.count_connection(state.entry.backend);
+            return Ok(());
+        }
+        Err(InsertError::Full) => {}
+        Err(InsertError::Exists) => {
+            if world.lookup(Table::HalfOpen, &state.headers.tuple, &mut state.entry)
+                || world.lookup(Table::Established, &state.headers.tuple, &mut state.entry)
+            {
+                if !state.entry.rewritten.is_reverse_of(&state.reply_tuple) {
+                    world.remove(Table::HalfOpen, &state.reply_tuple);
+                }
+                return Ok(());
+            }
+        }
     }
-    world.count_connection(id);
-    Ok(())
+    world.remove(Table::HalfOpen, &state.reply_tuple);
+    Err(Outcome::DroppedConntrackFull)
 }
 
 /// Finds a source port that tells the flow's replies from all others, sets it in the entry, and
@@ -81,7 +112,7 @@ fn allocate_snat_port<A: Address, W: World<A>>(
     Err(Outcome::DroppedNoSnatPort)
 }
 
-/// Inserts the reply entry unless its tuple is in use; returns whether it was inserted.
+/// Inserts the reply entry unless its tuple is another flow's; returns whether the flow has it now.
 #[inline(always)]
 fn try_reply_tuple<A: Address, W: World<A>>(
     world: &W,
@@ -91,7 +122,8 @@ fn try_reply_tuple<A: Address, W: World<A>>(
     state.reply_tuple = state.entry.other_key();
     if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
         if !state.reply_entry.state.is_over() {
-            return Ok(false);
+            // Another CPU may just have established this very flow.
+            return Ok(state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple));
         }
         remove_reply_flow(state, world, Table::Established);
         state.reply_tuple = state.entry.other_key();
@@ -100,43 +132,120 @@ fn try_reply_tuple<A: Address, W: World<A>>(
         return Ok(false);
     }
     state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.expected = reply_expected(state);
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
         Ok(()) => Ok(true),
         Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
-        // This flow's from before, whose other entry was evicted, or another flow's.
-        Err(InsertError::Exists) => {
-            let rewritten = &state.reply_entry.rewritten;
-            if !world.has_mapping(Table::HalfOpen, &state.reply_tuple, rewritten) {
-                return Ok(false);
-            }
-            world.remove(Table::HalfOpen, &state.reply_tuple);
-            world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry)?;
-            Ok(true)
-        }
+        Err(InsertError::Exists) => share_reply_entry(world, state),
     }
 }
 
-/// Moves a flow that was replied to into the established table.
-///
-/// # Errors
-/// The table is full; the flow then stays half-open.
+/// What the backend's packets will carry.
+#[inline(always)]
+fn reply_expected<A: Address>(state: &PacketState<A>) -> u32 {
+    if state.headers.flags.opens() { expected_in_return(&state.headers) } else { 0 }
+}
+
+/// There is a half-open entry of the reply tuple. If it is this flow's, it stays: another CPU has just
+/// inserted it. One from before, whose original entry was evicted, is replaced. Returns whether the flow
+/// has the entry; if not, it is another flow's.
+#[inline(always)]
+fn share_reply_entry<A: Address, W: World<A>>(
+    world: &W,
+    state: &mut PacketState<A>,
+) -> Result<bool, Outcome> {
+    if !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
+        // It is gone again: the next attempt sees what is there now.
+        return Ok(false);
+    }
+    if !state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple) {
+        return Ok(false);
+    }
+    if state.reply_entry.generation == state.entry.generation
+        && state.reply_entry.backend == state.entry.backend
+        && !state.reply_entry.state.is_over()
+    {
+        return Ok(true);
+    }
+    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.expected = reply_expected(state);
+    world.remove(Table::HalfOpen, &state.reply_tuple);
+    match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
+        // Another CPU was faster, with the same flow: no other has this tuple in mind.
+        Ok(()) | Err(InsertError::Exists) => Ok(true),
+        Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
+    }
+}
+
+/// How a flow was established.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Establish {
+    /// It is in the established table, by this CPU or another one.
+    Done,
+    /// That table is full: it stays half-open.
+    Full,
+    /// Another flow has its reply tuple: it must begin again.
+    Lost,
+}
+
+/// Moves a flow into the established table. Another CPU may do the same, or change the flow's marks, at
+/// the same moment: so the entries are there before the half-open ones go, and marks that came to these
+/// meanwhile follow.
 #[inline(always)]
 pub(super) fn establish<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
-) -> Result<(), InsertError> {
+) -> Establish {
+    state.reply_tuple = state.entry.other_key();
+    if world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
+        if !state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple) {
+            return Establish::Lost;
+        }
+    } else {
+        state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    }
     state.entry.state = state.entry.state.with(State::ESTABLISHED);
     state.entry.last_seen = world.now();
-    state.reply_tuple = state.entry.other_key();
-    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
-    world.insert(Table::Established, &state.reply_tuple, &state.reply_entry)?;
-    if let Err(error) = world.insert(Table::Established, &state.headers.tuple, &state.entry) {
-        world.remove(Table::Established, &state.reply_tuple);
-        return Err(error);
+    state.reply_entry.state = state.entry.state;
+    state.reply_entry.last_seen = state.entry.last_seen;
+    match world.insert(Table::Established, &state.reply_tuple, &state.reply_entry) {
+        Ok(()) => {}
+        Err(InsertError::Full) => return Establish::Full,
+        Err(InsertError::Exists) => {
+            if !world.has_mapping(Table::Established, &state.reply_tuple, &state.headers.tuple) {
+                return Establish::Lost;
+            }
+        }
     }
+    if let Err(InsertError::Full) =
+        world.insert(Table::Established, &state.headers.tuple, &state.entry)
+    {
+        world.remove(Table::Established, &state.reply_tuple);
+        return Establish::Full;
+    }
+    merge_marks(world, state);
     world.remove(Table::HalfOpen, &state.headers.tuple);
     world.remove(Table::HalfOpen, &state.reply_tuple);
-    Ok(())
+    Establish::Done
+}
+
+/// Adds the marks that other CPUs have set while this one moved the flow: in the half-open entries, or in
+/// the established reply entry before the original one was there.
+#[inline(always)]
+fn merge_marks<A: Address, W: World<A>>(world: &W, state: &mut PacketState<A>) {
+    let before = state.entry.state;
+    let mut after = before;
+    if world.lookup(Table::HalfOpen, &state.headers.tuple, &mut state.reply_entry) {
+        after = after.with(state.reply_entry.state);
+    }
+    if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
+        after = after.with(state.reply_entry.state);
+    }
+    if after != before {
+        state.entry.state = after;
+        world.set_state(Table::Established, &state.headers.tuple, before, after);
+        world.set_state(Table::Established, &state.reply_tuple, before, after);
+    }
 }
 
 /// Inserts a flow's reply entry again if it was evicted: neither entry may be without the other.
@@ -150,13 +259,17 @@ pub(super) fn restore_reply_entry<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
 ) -> Result<bool, Outcome> {
     state.reply_tuple = state.entry.other_key();
-    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
-    if world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.reply_entry.rewritten) {
+    if world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple) {
         return Ok(true);
     }
+    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.expected = reply_expected(state);
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
         Ok(()) => Ok(true),
-        Err(InsertError::Exists) => Ok(false),
+        // Another flow's, or another CPU was faster.
+        Err(InsertError::Exists) => {
+            Ok(world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple))
+        }
         Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
     }
 }

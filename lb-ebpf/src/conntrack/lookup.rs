@@ -1,18 +1,21 @@
 //! Finds the conntrack entry of a packet, or creates one for a new flow.
 
-use lb_common::address::{Address, Tuple};
-use lb_common::conntrack::{HookPoint, State};
+use lb_common::address::{Address, Protocol, Tuple};
+use lb_common::conntrack::{EXPECTED_STEP, HookPoint, State, Ticks};
 use lb_common::filter;
 use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 
-use super::create;
+use super::create::{self, Establish};
 use super::state::{check_hook, evict_stale_reply, is_stale, remove_flow, update_state};
 use crate::backend_select;
 use crate::hook::Hook;
 use crate::ip_policy::classify_non_service;
-use crate::packet_state::PacketState;
+use crate::packet_state::{FoundIn, PacketState};
 use crate::world::{Table, World};
+
+/// Ticks after which a UDP flow whose client still sends is established.
+const UDP_AGE: u32 = 3;
 
 /// Reads the packet's entry into `state.entry`; a packet that begins a flow gets a new one.
 ///
@@ -24,16 +27,41 @@ pub(crate) fn lookup_or_begin<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<(), Outcome> {
-    if !world.lookup_and_touch(Table::Established, &state.headers.tuple, &mut state.entry) {
-        return lookup_miss(state, world, hook);
+    state.found_in = FoundIn::Neither;
+    if world.lookup_and_touch(Table::Established, &state.headers, &mut state.entry) {
+        check_hook(state, hook)?;
+        if is_stale(state, world) {
+            remove_flow(state, world, Table::Established);
+        } else {
+            state.found_in = FoundIn::Established;
+        }
+    }
+    if matches!(state.found_in, FoundIn::Neither) {
+        lookup_miss(state, world, hook)?;
+    }
+    if state.changes_flow() {
+        update_state(state, world);
+    }
+    Ok(())
+}
+
+/// Looks up the packet's established flow. Returns whether there is one; a stale one is removed.
+#[inline(always)]
+fn lookup_established<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+    hook: Hook,
+) -> Result<bool, Outcome> {
+    if !world.lookup_and_touch(Table::Established, &state.headers, &mut state.entry) {
+        return Ok(false);
     }
     check_hook(state, hook)?;
     if is_stale(state, world) {
         remove_flow(state, world, Table::Established);
-        return lookup_miss(state, world, hook);
+        return Ok(false);
     }
-    update_state(state, world, Table::Established);
-    Ok(())
+    state.found_in = FoundIn::Established;
+    Ok(true)
 }
 
 /// A packet of no established flow. Most are not addressed to a Service, which two bits of the filter
@@ -65,12 +93,15 @@ fn begin_or_half_open<A: Address, W: World<A>>(
     hook: Hook,
     to_service: bool,
 ) -> Result<(), Outcome> {
-    if world.lookup_and_touch(Table::HalfOpen, &state.headers.tuple, &mut state.entry) {
+    if world.lookup_and_touch(Table::HalfOpen, &state.headers, &mut state.entry) {
         check_hook(state, hook)?;
         if !is_stale(state, world) && advance_half_open(state, world)? {
             return Ok(());
         }
         remove_flow(state, world, Table::HalfOpen);
+    } else if lookup_established(state, world, hook)? {
+        // Another CPU has moved it there since it was looked for.
+        return Ok(());
     }
     if to_service { begin(state, world, hook) } else { Err(Outcome::PassedNotAService) }
 }
@@ -82,18 +113,42 @@ fn advance_half_open<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
 ) -> Result<bool, Outcome> {
-    let confirmed = state.entry.state.has(State::REPLIED) && !state.headers.flags.opens();
-    if !state.entry.is_reply() && confirmed {
-        if create::establish(world, state).is_ok() {
-            update_state(state, world, Table::Established);
-            return Ok(true);
+    if !state.entry.is_reply() {
+        if is_confirmed(state, world.now()) {
+            match create::establish(world, state) {
+                Establish::Done => {
+                    state.found_in = FoundIn::Established;
+                    return Ok(true);
+                }
+                Establish::Full => state.conntrack_full = true,
+                Establish::Lost => return Ok(false),
+            }
+        } else if !create::restore_reply_entry(world, state)? {
+            return Ok(false);
         }
-        state.conntrack_full = true;
-    } else if !state.entry.is_reply() && !create::restore_reply_entry(world, state)? {
-        return Ok(false);
     }
-    update_state(state, world, Table::HalfOpen);
+    state.found_in = FoundIn::HalfOpen;
     Ok(true)
+}
+
+/// Whether a client's packet shows that its half-open flow is more than one of a flood with invented
+/// sources. TCP and SCTP: it knows what the backend has replied. UDP has nothing to know: the flow has
+/// been there for a while, which it is not while a flood evicts what is half-open; whether the backend
+/// ever replies does not matter.
+#[inline(always)]
+fn is_confirmed<A: Address>(state: &PacketState<A>, now: Ticks) -> bool {
+    let (entry, proof) = (&state.entry, &state.headers.proof);
+    if state.headers.tuple.protocol == Protocol::UDP {
+        return now.since(Ticks(entry.expected)) >= UDP_AGE;
+    }
+    if !entry.state.has(State::REPLIED) || state.headers.flags.opens() {
+        return false;
+    }
+    match state.headers.tuple.protocol {
+        _ if entry.expected == 0 => true,
+        Protocol::SCTP => proof.sequence == entry.expected,
+        _ => proof.acknowledgment.wrapping_sub(entry.expected) <= EXPECTED_STEP as u32,
+    }
 }
 
 /// A packet of no known flow to what may be a Service.

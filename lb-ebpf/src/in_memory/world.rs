@@ -12,6 +12,7 @@ use lb_common::source_range::SourceRange;
 
 use super::{Backing, FamilyState, InMemory, World};
 use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
+use crate::wire::{Headers, Proof};
 use crate::world::{
     AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop, Table, Tables,
 };
@@ -84,11 +85,16 @@ impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
     fn lookup_and_touch(
         &self,
         table: Table,
-        tuple: &Tuple<A>,
+        headers: &Headers<A>,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
+        let Headers { tuple, proof: Proof { acknowledgment, .. }, .. } = headers;
         let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
         let Some(found) = entries.get_mut(tuple) else { return false };
+        let is_new_tick = found.last_seen != self.now.get();
+        if table == Table::Established && found.moves_expected(*acknowledgment, is_new_tick) {
+            found.expected = *acknowledgment;
+        }
         found.last_seen = self.now.get();
         *entry = *found;
         true
@@ -101,9 +107,9 @@ impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
         true
     }
 
-    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
         let entries = self.with_entry(table, tuple).table(table).borrow();
-        entries.get(tuple).is_some_and(|found| found.rewritten == *rewritten)
+        entries.get(tuple).is_some_and(|found| found.rewritten.is_reverse_of(other))
     }
 
     fn insert(
@@ -124,10 +130,22 @@ impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
         Ok(())
     }
 
-    fn set_state(&self, table: Table, tuple: &Tuple<A>, to: State) {
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
         let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
         if let Some(found) = entries.get_mut(tuple) {
-            found.state = to;
+            let changes = before.0.into_iter().zip(after.0);
+            for (mark, (before, after)) in found.state.0.iter_mut().zip(changes) {
+                if before != after {
+                    *mark = after;
+                }
+            }
+        }
+    }
+
+    fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
+        let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
+        if let Some(found) = entries.get_mut(tuple) {
+            found.expected = expected;
         }
     }
 

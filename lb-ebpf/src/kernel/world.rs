@@ -14,6 +14,7 @@ use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::packet::{Packet, WriteError};
+use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
     AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
 };
@@ -91,15 +92,22 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
     fn lookup_and_touch(
         &self,
         table: Table,
-        tuple: &Tuple<A>,
+        headers: &Headers<A>,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
+        let Some(found) = on!(table, get_ptr_mut(&headers.tuple)) else { return false };
         let now = Host::<A>::now(self);
         // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
-        // write `state` or `last_seen` meanwhile: whole aligned words, any value of which is good.
+        // write `last_seen`, `expected` or a byte of `state` meanwhile: each is written as a whole and
+        // read as one, and any value of it is good.
         unsafe {
-            if (*found).last_seen != now {
+            let is_new_tick = (*found).last_seen != now;
+            if table == Table::Established
+                && (*found).moves_expected(headers.proof.acknowledgment, is_new_tick)
+            {
+                (*found).expected = headers.proof.acknowledgment;
+            }
+            if is_new_tick {
                 (*found).last_seen = now;
             }
             ptr::copy_nonoverlapping(found, entry, 1);
@@ -116,9 +124,10 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
     }
 
     #[inline(always)]
-    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
         // SAFETY: as in `lookup_and_touch`.
-        on!(table, get_ptr(tuple)).is_some_and(|found| unsafe { (*found).rewritten == *rewritten })
+        on!(table, get_ptr(tuple))
+            .is_some_and(|found| unsafe { (*found).rewritten.is_reverse_of(other) })
     }
 
     #[inline(always)]
@@ -135,10 +144,31 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
     }
 
     #[inline(always)]
-    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State) {
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
+        let Some(entry) = on!(table, get_ptr_mut(tuple)) else { return };
+        let ([a, b, c, d], [replied, client, backend, reset]) = (before.0, after.0);
+        // SAFETY: as in `lookup_and_touch`; no byte is written but those that change.
+        unsafe {
+            if a != replied {
+                (*entry).state.0[0] = replied;
+            }
+            if b != client {
+                (*entry).state.0[1] = client;
+            }
+            if c != backend {
+                (*entry).state.0[2] = backend;
+            }
+            if d != reset {
+                (*entry).state.0[3] = reset;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
         if let Some(entry) = on!(table, get_ptr_mut(tuple)) {
-            // SAFETY: as in `lookup_and_touch`; this is the one byte that is written.
-            unsafe { (*entry).state = state };
+            // SAFETY: as in `lookup_and_touch`.
+            unsafe { (*entry).expected = expected };
         }
     }
 

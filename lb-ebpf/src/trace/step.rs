@@ -33,12 +33,14 @@ pub enum Step<'a, A: Address> {
     Settings(&'a Settings),
     /// Looked up a conntrack entry.
     Lookup(Table, &'a Tuple<A>, Option<&'a ConntrackEntry<A>>),
-    /// Looked for an entry of the first tuple that rewrites to the second.
+    /// Looked whether the entry of the first tuple is of the flow that has another one under the second.
     HasMapping(Table, &'a Tuple<A>, &'a Tuple<A>, bool),
     /// Inserted a conntrack entry.
     Insert(Table, &'a Tuple<A>, &'a ConntrackEntry<A>, Result<(), InsertError>),
     /// Changed the state of an entry.
     SetState(Table, &'a Tuple<A>, State),
+    /// Changed what packets of an entry are expected to carry.
+    SetExpected(Table, &'a Tuple<A>, u32),
     /// Removed an entry.
     Remove(Table, &'a Tuple<A>),
     /// Looked up what a client got last.

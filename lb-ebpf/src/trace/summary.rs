@@ -42,6 +42,7 @@ step_kinds! {
     ConntrackInsert, "conntrack insert";
     HalfOpenInsert, "half-open insert";
     SetState, "state";
+    SetExpected, "expected";
     Remove, "remove";
     Affinity, "affinity";
     SetAffinity, "affinity set";
@@ -96,7 +97,8 @@ impl<A: Address> Step<'_, A> {
             Self::Insert(Table::HalfOpen, _, entry, result) => {
                 (StepKind::HalfOpenInsert, result.is_ok(), entry.backend.0)
             }
-            Self::SetState(_, _, state) => (StepKind::SetState, true, state.0 as u32),
+            Self::SetState(_, _, state) => (StepKind::SetState, true, state.bits()),
+            Self::SetExpected(_, _, expected) => (StepKind::SetExpected, true, *expected),
             Self::Remove(..) => (StepKind::Remove, true, 0),
             Self::Affinity(_, affinity) => (StepKind::Affinity, affinity.is_some(), 0),
             Self::SetAffinity(_, affinity, is_set) => {

@@ -13,6 +13,7 @@ use lb_common::source_range::SourceRange;
 
 use super::step::{Step, Tracer};
 use crate::packet::{Packet, WriteError};
+use crate::wire::Headers;
 use crate::world::{
     AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop, Table, Tables,
 };
@@ -102,11 +103,11 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
     fn lookup_and_touch(
         &self,
         table: Table,
-        tuple: &Tuple<A>,
+        headers: &Headers<A>,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let found = self.world.lookup_and_touch(table, tuple, entry);
-        self.tracer.step(Step::Lookup(table, tuple, found.then_some(&*entry)));
+        let found = self.world.lookup_and_touch(table, headers, entry);
+        self.tracer.step(Step::Lookup(table, &headers.tuple, found.then_some(&*entry)));
         found
     }
 
@@ -118,9 +119,9 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
     }
 
     #[inline(always)]
-    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, rewritten: &Tuple<A>) -> bool {
-        let found = self.world.has_mapping(table, tuple, rewritten);
-        self.tracer.step(Step::HasMapping(table, tuple, rewritten, found));
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
+        let found = self.world.has_mapping(table, tuple, other);
+        self.tracer.step(Step::HasMapping(table, tuple, other, found));
         found
     }
 
@@ -137,9 +138,15 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
     }
 
     #[inline(always)]
-    fn set_state(&self, table: Table, tuple: &Tuple<A>, state: State) {
-        self.world.set_state(table, tuple, state);
-        self.tracer.step(Step::SetState(table, tuple, state));
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
+        self.world.set_state(table, tuple, before, after);
+        self.tracer.step(Step::SetState(table, tuple, after));
+    }
+
+    #[inline(always)]
+    fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
+        self.world.set_expected(table, tuple, expected);
+        self.tracer.step(Step::SetExpected(table, tuple, expected));
     }
 
     #[inline(always)]

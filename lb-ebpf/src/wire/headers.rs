@@ -49,13 +49,31 @@ pub struct Headers<A> {
     pub flags: TcpFlags,
     /// TTL or hop limit.
     pub hops: u8,
+    /// What a stranger to the flow would have to guess.
+    pub proof: Proof,
+}
+
+/// Two numbers of a transport header that a sender must know of its flow, in the machine's byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Proof {
+    /// TCP: the sequence number. SCTP: the verification tag; of an INIT or INIT ACK the initiate tag, which
+    /// is the verification tag of what comes back. UDP: 0.
+    pub sequence: u32,
+    /// TCP: the acknowledgment number; 0 where there is none.
+    pub acknowledgment: u32,
 }
 
 impl<A: Address> Headers<A> {
     /// Empty headers to parse into.
     #[must_use]
     pub fn empty() -> Self {
-        Self { tuple: Tuple::empty(), transport: 0, flags: TcpFlags::default(), hops: 0 }
+        Self {
+            tuple: Tuple::empty(),
+            transport: 0,
+            flags: TcpFlags::default(),
+            hops: 0,
+            proof: Proof::default(),
+        }
     }
 
     /// Where the transport header begins, in bytes from the start of the frame: below
@@ -79,5 +97,6 @@ impl<A: Address> Headers<A> {
     pub fn set_later_fragment(&mut self) {
         self.transport = 0;
         self.flags = TcpFlags::default();
+        self.proof = Proof::default();
     }
 }

@@ -37,7 +37,7 @@ where
     if !matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP) {
         return None;
     }
-    let (ports, _) = transport::udp(packet, offset)?;
+    let (ports, ..) = transport::udp(packet, offset)?;
     tuple.source_port = ports.source();
     tuple.destination_port = ports.destination();
     tuple.set_protocol(protocol);
@@ -55,7 +55,7 @@ pub(super) fn parse_transport<V: IpVersion, P: Packet + ?Sized>(
 where
     Tuple<V::Address>: bytemuck::Pod,
 {
-    let (ports, flags) = match protocol {
+    let (ports, flags, proof) = match protocol {
         Protocol::TCP => transport::tcp(packet, offset),
         Protocol::UDP => transport::udp(packet, offset),
         Protocol::SCTP => {
@@ -74,5 +74,6 @@ where
     headers.tuple.set_protocol(protocol);
     headers.transport = offset as u32;
     headers.flags = flags;
+    headers.proof = proof;
     Ok(())
 }

@@ -12,7 +12,7 @@ mod transport;
 use lb_common::address::Family;
 
 pub(crate) use headers::MAX_TRANSPORT_OFFSET;
-pub use headers::{Extent, Headers, Part};
+pub use headers::{Extent, Headers, Part, Proof};
 pub use ip::IpVersion;
 pub(crate) use ip::OWN_HOP_LIMIT;
 pub use ipv4::Ipv4;

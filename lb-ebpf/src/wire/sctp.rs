@@ -7,7 +7,8 @@
 
 use lb_common::address::Ports;
 
-use super::transport::TcpFlags;
+use super::headers::Proof;
+use super::transport::{TcpFlags, Transport};
 use crate::packet::{Packet, WriteError};
 
 /// Bytes of the common header, section 3.1.
@@ -20,6 +21,7 @@ const CHUNK_HEADER: usize = 4;
 
 /// Chunk types, section 3.2.
 const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
 const ABORT: u8 = 6;
 const SHUTDOWN: u8 = 7;
 const SHUTDOWN_ACK: u8 = 8;
@@ -32,23 +34,38 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// TCP's words; `None` if it is cut short. Whatever a frame holds behind the packet is not read: the
 /// checksum does not cover it.
 #[inline(always)]
-pub fn sctp<P: Packet + ?Sized>(
-    packet: &mut P,
-    offset: usize,
-    end: u32,
-) -> Option<(Ports, TcpFlags)> {
+pub fn sctp<P: Packet + ?Sized>(packet: &mut P, offset: usize, end: u32) -> Option<Transport> {
     if end < (offset + HEADER + CHUNK_HEADER) as u32 {
         return None;
     }
-    let [a, b, c, d, _, _, _, _, _, _, _, _, chunk, ..] =
+    let [a, b, c, d, s, t, u, v, _, _, _, _, chunk, ..] =
         *packet.header::<{ HEADER + CHUNK_HEADER }>(offset)?;
     let flags = match chunk {
         INIT => TcpFlags::SYN,
+        INIT_ACK => TcpFlags::SYN | TcpFlags::ACK,
         ABORT => TcpFlags::RST,
         SHUTDOWN | SHUTDOWN_ACK | SHUTDOWN_COMPLETE => TcpFlags::FIN,
         _ => 0,
     };
-    Some((Ports([a, b, c, d]), TcpFlags(flags)))
+    let sequence = match chunk {
+        INIT | INIT_ACK => initiate_tag(packet, offset, end),
+        _ => u32::from_be_bytes([s, t, u, v]),
+    };
+    let proof = Proof { sequence, acknowledgment: 0 };
+    Some((Ports([a, b, c, d]), TcpFlags(flags), proof))
+}
+
+/// The tag that the sender of an INIT or INIT ACK wants to see in what comes back (sections 3.3.2 and
+/// 3.3.3); 0, which no sender may ask for, if it is cut short.
+#[inline(always)]
+fn initiate_tag<P: Packet + ?Sized>(packet: &mut P, offset: usize, end: u32) -> u32 {
+    const LENGTH: usize = HEADER + CHUNK_HEADER + 4;
+    if end < (offset + LENGTH) as u32 {
+        return 0;
+    }
+    let Some(header) = packet.header::<LENGTH>(offset) else { return 0 };
+    let [.., a, b, c, d] = *header;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Lets the checksum of a packet of `length` bytes, whose header is at `offset`, follow a change of

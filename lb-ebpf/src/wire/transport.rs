@@ -2,6 +2,7 @@
 
 use lb_common::address::{Port, Ports, Protocol};
 
+use super::headers::Proof;
 use crate::checksum::Difference;
 use crate::packet::{Packet, WriteError};
 
@@ -13,7 +14,7 @@ impl TcpFlags {
     pub(super) const FIN: u8 = 1;
     pub(super) const SYN: u8 = 1 << 1;
     pub(super) const RST: u8 = 1 << 2;
-    const ACK: u8 = 1 << 4;
+    pub(super) const ACK: u8 = 1 << 4;
 
     /// The sender has nothing more to send: FIN.
     #[inline(always)]
@@ -29,6 +30,20 @@ impl TcpFlags {
         self.0 & Self::RST != 0
     }
 
+    /// The acknowledgment number means something: ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledges(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
+    /// The second segment of a connection: SYN and ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn accepts(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
+    }
+
     /// The first segment of a connection: SYN without ACK.
     #[inline(always)]
     #[must_use]
@@ -37,18 +52,24 @@ impl TcpFlags {
     }
 }
 
-/// Ports and flags of the TCP header at `offset`; `None` if it is cut short.
+/// What a walk reads of a transport header.
+pub type Transport = (Ports, TcpFlags, Proof);
+
+/// Ports, flags and numbers of the TCP header at `offset`; `None` if it is cut short.
 #[inline(always)]
-pub fn tcp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Ports, TcpFlags)> {
-    let [a, b, c, d, _, _, _, _, _, _, _, _, _, flags, ..] = *packet.header::<20>(offset)?;
-    Some((Ports([a, b, c, d]), TcpFlags(flags)))
+pub fn tcp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<Transport> {
+    let [a, b, c, d, s, t, u, v, w, x, y, z, _, flags, ..] = *packet.header::<20>(offset)?;
+    let flags = TcpFlags(flags);
+    let acknowledgment = if flags.acknowledges() { u32::from_be_bytes([w, x, y, z]) } else { 0 };
+    let proof = Proof { sequence: u32::from_be_bytes([s, t, u, v]), acknowledgment };
+    Some((Ports([a, b, c, d]), flags, proof))
 }
 
 /// Ports of the UDP header at `offset`; `None` if it is cut short.
 #[inline(always)]
-pub fn udp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<(Ports, TcpFlags)> {
+pub fn udp<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> Option<Transport> {
     let [a, b, c, d, ..] = *packet.header::<8>(offset)?;
-    Some((Ports([a, b, c, d]), TcpFlags::default()))
+    Some((Ports([a, b, c, d]), TcpFlags::default(), Proof::default()))
 }
 
 /// Sets both ports of the header at `offset`; returns what has changed.

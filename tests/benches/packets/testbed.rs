@@ -153,7 +153,7 @@ fn established<A: Address>(
         last_seen: Ticks(0),
         state: State::REPLIED.with(State::ESTABLISHED),
         flags,
-        zero: 0,
+        ..ConntrackEntry::empty()
     };
     (tuple, entry)
 }

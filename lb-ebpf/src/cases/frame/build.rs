@@ -11,6 +11,12 @@ use crate::wire;
 /// Hop limit (IPv4: TTL) of built frames.
 pub const HOP_LIMIT: u8 = 64;
 
+/// Where both sides of a TCP connection begin to count.
+const SEQUENCE: u32 = 1000;
+
+/// The tag of both sides of an SCTP association.
+const TAG: [u8; 4] = [0, 1, 2, 3];
+
 /// What a packet does to its connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -45,13 +51,15 @@ pub fn frame(
     } else if protocol == Protocol::UDP {
         ip.udp(from.port(), to.port()).write(&mut bytes, payload)
     } else {
-        let tcp = ip.tcp(from.port(), to.port(), 1000, 4096);
+        let sequence =
+            if matches!(kind, Kind::Open | Kind::Accept) { SEQUENCE } else { SEQUENCE + 1 };
+        let tcp = ip.tcp(from.port(), to.port(), sequence, 4096);
         let tcp = match kind {
             Kind::Open => tcp.syn(),
-            Kind::Accept => tcp.syn().ack(1),
-            Kind::Data => tcp.ack(1).psh(),
-            Kind::Close => tcp.ack(1).fin(),
-            Kind::Reset => tcp.ack(1).rst(),
+            Kind::Accept => tcp.syn().ack(SEQUENCE + 1),
+            Kind::Data => tcp.ack(SEQUENCE + 1).psh(),
+            Kind::Close => tcp.ack(SEQUENCE + 1).fin(),
+            Kind::Reset => tcp.ack(SEQUENCE + 1).rst(),
         };
         tcp.write(&mut bytes, payload)
     }
@@ -80,10 +88,13 @@ fn sctp(from: u16, to: u16, kind: Kind, payload: &[u8]) -> Vec<u8> {
         Kind::Close => 7,
         Kind::Reset => 6,
     };
-    let mut packet = [from.to_be_bytes(), to.to_be_bytes(), [0, 1], [2, 3]].concat();
+    let tags: &[u8] = if matches!(kind, Kind::Open | Kind::Accept) { &TAG } else { &[] };
+    let mut packet = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    packet.extend(TAG);
     packet.extend([0; 4]);
     packet.extend([chunk, 0]);
-    packet.extend((payload.len() as u16 + 4).to_be_bytes());
+    packet.extend((tags.len() as u16 + payload.len() as u16 + 4).to_be_bytes());
+    packet.extend(tags);
     packet.extend(payload);
     let checksum = wire::sctp::checksum(&packet);
     packet[8..12].copy_from_slice(&checksum);

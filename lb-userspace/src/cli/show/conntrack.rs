@@ -239,8 +239,7 @@ mod tests {
             generation: row.generation,
             last_seen: Ticks(90),
             state: State::REPLIED.with(State::ESTABLISHED),
-            flags: 0,
-            zero: 0,
+            ..ConntrackEntry::empty()
         };
         let reply = ConntrackEntry { last_seen: Ticks(97), ..entry.reply_entry(&tuple) };
         world.insert(Table::Established, &tuple, &entry).unwrap();

@@ -99,7 +99,8 @@ fn step(kind: u32, found: bool, value: u32) -> Option<String> {
         (StepKind::SourceRanges | StepKind::IcmpLimit, true) => "allowed".into(),
         (StepKind::SourceRanges | StepKind::IcmpLimit, false) => "not allowed".into(),
         (StepKind::Settings, _) => format!("{value} SNAT ports"),
-        (StepKind::SetState, _) => State(u8::try_from(value).ok()?).name().into(),
+        (StepKind::SetExpected, _) => format!("{value}"),
+        (StepKind::SetState, _) => State(value.to_le_bytes()).name().into(),
         (
             StepKind::ConntrackInsert
             | StepKind::HalfOpenInsert

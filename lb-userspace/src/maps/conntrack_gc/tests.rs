@@ -55,7 +55,7 @@ fn entry(rewritten: Tuple<V4>, flags: u8, state: State, age_seconds: u32) -> Con
         last_seen: Ticks(START - Ticks::of_seconds(age_seconds)),
         state,
         flags,
-        zero: 0,
+        ..ConntrackEntry::empty()
     }
 }
 

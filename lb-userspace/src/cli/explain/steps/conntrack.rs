@@ -70,6 +70,17 @@ impl<N: NodeView> Steps<'_, N> {
         Step::new(step, state.name(), detail)
     }
 
+    pub(super) fn set_expected<A: Address>(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        expected: u32,
+    ) -> Step {
+        let detail = format!("packets of {tuple} are expected to carry {expected}");
+        let step = format!("{} expected{}", name(table), self.other(tuple));
+        Step::new(step, expected.to_string(), detail)
+    }
+
     pub(super) fn remove<A: Address>(&self, table: Table, tuple: &Tuple<A>) -> Step {
         let step = format!("{} remove{}", name(table), self.other(tuple));
         Step::new(step, "done", format!("the entry of {tuple} is removed"))

@@ -24,11 +24,14 @@ impl<N: NodeView> Steps<'_, N> {
             Traced::Filter(position, matches) => self.filter(position, matches),
             Traced::Settings(settings) => self.settings(A::FAMILY, settings),
             Traced::Lookup(table, tuple, entry) => self.lookup(table, tuple, entry),
-            Traced::HasMapping(table, tuple, rewritten, found) => {
-                self.has_mapping(table, [tuple, rewritten], found)
+            Traced::HasMapping(table, tuple, other, found) => {
+                self.has_mapping(table, [tuple, &other.reversed()], found)
             }
             Traced::Insert(table, tuple, entry, result) => self.insert(table, tuple, entry, result),
             Traced::SetState(table, tuple, state) => self.set_state(table, tuple, state),
+            Traced::SetExpected(table, tuple, expected) => {
+                self.set_expected(table, tuple, expected)
+            }
             Traced::Remove(table, tuple) => self.remove(table, tuple),
             Traced::Affinity(client, affinity) => self.affinity(client, affinity),
             Traced::SetAffinity(client, affinity, is_set) => {

@@ -1,0 +1,187 @@
+//! A world in memory that several CPUs share: each question and each write is one step, as in the
+//! kernel's maps, and between two steps any other CPU may go on.
+
+use lb_common::address::{Address, Tuple};
+use lb_common::affinity::{Affinity, Client};
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
+use lb_common::filter::Position;
+use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy};
+use lb_common::settings::Settings;
+use lb_common::source_range::SourceRange;
+use lb_ebpf::in_memory::{InMemory, Rows, World};
+use lb_ebpf::packet::{Packet, WriteError};
+use lb_ebpf::wire::Headers;
+use lb_ebpf::world::{
+    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+};
+use shuttle::sync::{Mutex, MutexGuard};
+
+/// The world that all CPUs share.
+pub struct Shared(Mutex<World<Rows>>);
+
+impl Shared {
+    /// Shares `world`.
+    pub fn new(world: World<Rows>) -> Self {
+        Self(Mutex::new(world))
+    }
+
+    /// The world, for one step.
+    pub fn step(&self) -> MutexGuard<'_, World<Rows>> {
+        self.0.lock().expect("a walk that panics fails the test")
+    }
+}
+
+impl<A: InMemory> Tables<A> for Shared {
+    fn frontend(&self, frontend: &Frontend<A>) -> Option<FrontendRow> {
+        self.step().frontend(frontend)
+    }
+
+    fn ip_policy(&self, address: &A) -> Option<IpPolicy> {
+        self.step().ip_policy(address)
+    }
+
+    fn in_service_ranges(&self, address: &A) -> bool {
+        self.step().in_service_ranges(address)
+    }
+
+    fn source_allowed(&self, source: &SourceRange<A>) -> bool {
+        self.step().source_allowed(source)
+    }
+
+    fn slot(&self, index: u32) -> Option<BackendId> {
+        Tables::<A>::slot(&*self.step(), index)
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend<A>> {
+        self.step().backend(id)
+    }
+
+    fn filter_matches(&self, position: Position) -> bool {
+        Tables::<A>::filter_matches(&*self.step(), position)
+    }
+
+    fn settings(&self) -> Settings {
+        Tables::<A>::settings(&*self.step())
+    }
+}
+
+impl<A: InMemory> Conntrack<A> for Shared {
+    fn lookup_and_touch(
+        &self,
+        table: Table,
+        headers: &Headers<A>,
+        entry: &mut ConntrackEntry<A>,
+    ) -> bool {
+        self.step().lookup_and_touch(table, headers, entry)
+    }
+
+    fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {
+        self.step().lookup(table, tuple, entry)
+    }
+
+    fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
+        self.step().has_mapping(table, tuple, other)
+    }
+
+    fn insert(
+        &self,
+        table: Table,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+    ) -> Result<(), InsertError> {
+        self.step().insert(table, tuple, entry)
+    }
+
+    fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
+        self.step().set_state(table, tuple, before, after);
+    }
+
+    fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
+        self.step().set_expected(table, tuple, expected);
+    }
+
+    fn remove(&self, table: Table, tuple: &Tuple<A>) {
+        self.step().remove(table, tuple);
+    }
+
+    fn count_connection(&self, backend: BackendId) {
+        Conntrack::<A>::count_connection(&*self.step(), backend);
+    }
+
+    fn count_packet(&self, backend: BackendId, reply: bool, bytes: u64) {
+        Conntrack::<A>::count_packet(&*self.step(), backend, reply, bytes);
+    }
+}
+
+impl<A: InMemory> AffinityTable<A> for Shared {
+    fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
+        self.step().affinity(client)
+    }
+
+    fn set_affinity(&self, client: &Client<A>, affinity: &Affinity, overwrite: bool) -> bool {
+        self.step().set_affinity(client, affinity, overwrite)
+    }
+}
+
+impl<A: InMemory> Fragments<A> for Shared {
+    fn lookup_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
+        self.step().lookup_fragment(packet, first)
+    }
+
+    fn set_fragment(&self, packet: &Fragmented<A>, first: &FirstFragment) {
+        self.step().set_fragment(packet, first);
+    }
+
+    fn remove_fragment(&self, packet: &Fragmented<A>) {
+        self.step().remove_fragment(packet);
+    }
+
+    fn enqueue<P: Packet + ?Sized>(&self, fragment: &QueuedFragment<A>, frame: &mut P) -> bool {
+        self.step().enqueue(fragment, frame)
+    }
+
+    fn release<P: Packet + ?Sized>(
+        &self,
+        fragment: &mut QueuedFragment<A>,
+        count: u8,
+        frame: &mut P,
+    ) -> Result<(), WriteError> {
+        self.step().release(fragment, count, frame)
+    }
+}
+
+impl<A: InMemory> Host<A> for Shared {
+    fn now(&self) -> Ticks {
+        Host::<A>::now(&*self.step())
+    }
+
+    fn fib_lookup(&self, destination: &A) -> FibResult {
+        self.step().fib_lookup(destination)
+    }
+
+    fn device_address(&self, device: u32) -> A {
+        self.step().device_address(device)
+    }
+
+    fn own_address(&self) -> A {
+        self.step().own_address()
+    }
+
+    fn allow_icmp(&self) -> bool {
+        Host::<A>::allow_icmp(&*self.step())
+    }
+
+    fn socket_exists(&self, tuple: &Tuple<A>) -> bool {
+        self.step().socket_exists(tuple)
+    }
+}
+
+/// All entries of `A`'s family in a table.
+pub fn entries<A: Address + InMemory>(
+    shared: &Shared,
+    table: Table,
+) -> Vec<(Tuple<A>, ConntrackEntry<A>)> {
+    A::of(&*shared.step()).entries(table).into_iter().collect()
+}
