@@ -110,6 +110,8 @@ outcomes! {
         "an ICMP error about no translated flow";
     PassedEcho, Passed, "passed-echo",
         "an echo request that is not addressed to a Service";
+    PassedNotThisNode, Passed, "passed-not-this-node",
+        "its destination link address is another host's, broadcast or multicast";
     PassedVlan, Passed, "passed-vlan",
         "with a VLAN tag: left to the device that removes it";
     PassedMalformed, Passed, "passed-malformed",

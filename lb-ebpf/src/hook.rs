@@ -16,6 +16,15 @@ pub struct Hook {
     pub can_pass_to_stack: bool,
 }
 
+impl Hook {
+    /// Whether packets come in here from other hosts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_from_network(self) -> bool {
+        matches!((self.point, self.class), (HookPoint::Ingress, SourceClass::Network))
+    }
+}
+
 /// What the hook does with the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {

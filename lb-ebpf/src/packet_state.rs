@@ -1,5 +1,5 @@
 //! The data of a packet's walk: its headers, the conntrack entry that decides about it, and scratch
-//! space for what the walk works out. All of it is overwritten by the next walk.
+//! space for what the walk works out. All of it but [`PacketState::accepted`] is overwritten by the next walk.
 
 use lb_common::address::{Address, Port, Ports, Protocol, Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
@@ -14,7 +14,7 @@ use crate::checksum::Difference;
 use crate::hook::{Verdict, WalkResult};
 use crate::packet::COPIED;
 use crate::wire::{Extent, Headers};
-use crate::world::Link;
+use crate::world::{AcceptedLink, Link};
 
 /// Scratch space for a walk of either family. In the kernel it is a map's value: the BPF stack is 512
 /// bytes, of which an IPv6 entry would be an eighth, and allows no access that is not aligned.
@@ -93,6 +93,9 @@ pub(crate) struct PacketState<A: Address> {
     pub icmp: IcmpBuffer,
     /// MTU of the route to the packet's new destination, in bytes; 0 if not known.
     pub mtu: u32,
+    /// The link address of the last frame that was for this node: the one thing that a walk leaves to the
+    /// next.
+    pub accepted: AcceptedLink,
     /// Link addresses to leave with, if `has_link`.
     pub link: Link,
     /// Interface index of the egress device, if the packet leaves at once. This and the next are kept
@@ -131,6 +134,7 @@ impl<A: Address> PacketState<A> {
             },
             icmp: IcmpBuffer::new(),
             mtu: 0,
+            accepted: AcceptedLink::NONE,
             link: Link([0; 3]),
             device: 0,
             has_link: false,

@@ -67,6 +67,9 @@ where
     P: Packet + ?Sized,
     W: World<V::Address>,
 {
+    if hook.is_from_network() && !world.is_for_this_node(packet, &mut state.accepted) {
+        return Outcome::PassedNotThisNode;
+    }
     state.conntrack_full = false;
     let parsed = match V::parse(packet, &mut state.headers) {
         Err(outcome) if slow_path::takes(outcome) => {

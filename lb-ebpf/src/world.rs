@@ -206,8 +206,44 @@ impl FibResult {
     }
 }
 
+/// The destination link address of the frame that was last found to be for this node, and the device at
+/// which. While frames bear it, a device's own address need not be looked up. Once that has changed, the
+/// first frame with the new one replaces this, and the old one is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct AcceptedLink {
+    /// Interface index; 0 before there was a frame.
+    pub device: u32,
+    /// The first four bytes of the address, as a word in the machine's byte order.
+    pub high: u32,
+    /// Its last two bytes, alike.
+    pub low: u32,
+}
+
+impl AcceptedLink {
+    /// None yet.
+    pub(crate) const NONE: Self = Self { device: 0, high: 0, low: 0 };
+
+    /// A frame with `destination` at `device`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(device: u32, destination: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = destination;
+        let (high, low) = (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]));
+        Self { device, high, low: low as u32 }
+    }
+}
+
 /// The host's kernel around the walk.
 pub trait Host<A: Address> {
+    /// Whether `frame`, which has arrived by a network device, is for this node by its destination link
+    /// address. Switches flood frames for other hosts, and a device that is monitored or has virtual
+    /// machines behind it hands them on.
+    fn is_for_this_node<P: Packet + ?Sized>(
+        &self,
+        frame: &mut P,
+        accepted: &mut AcceptedLink,
+    ) -> bool;
     /// The time.
     fn now(&self) -> Ticks;
     /// The route from here to `destination`.

@@ -13,6 +13,9 @@ const ETHER_TYPE: usize = 12;
 /// Offset of the IP header in a frame, in bytes.
 const IP: usize = 14;
 
+/// Link address of another host.
+const OTHER_HOST: [u8; 6] = [0x02, 0, 0, 0, 0, 0x99];
+
 /// A packet to a Service, to be damaged.
 struct Whole {
     frame: Vec<u8>,
@@ -44,6 +47,7 @@ impl CaseBuilder {
         let frame = frame::frame(pod, frontend, self.protocol, Kind::Open, PAYLOAD);
         let whole = Whole { frame, protocol, transport };
         let mut cases = self.bad_headers(&whole);
+        cases.push(self.not_for_this_node());
         cases.extend(self.icmp_types(&whole));
         cases.extend(match self.topology.family {
             Family::V4 => self.bad_ipv4(&whole),
@@ -68,6 +72,29 @@ impl CaseBuilder {
         ]
         .map(|(sentence, frame, outcome)| self.passes(sentence, &frame, outcome))
         .into()
+    }
+
+    /// Frames to another host, to all hosts, and to a group of them; then one to this node.
+    fn not_for_this_node(self) -> Case {
+        let Addresses {
+            pod, client, frontend, remote_frontend, remote_backend, snat_source, ..
+        } = self.addresses();
+        let (client, xdp, pod) =
+            (self.from_network(client), self.network_xdp(client), self.from_pod(pod));
+        let others = [OTHER_HOST, [0xff; 6], [1, 0, 0x5e, 0, 0, 1]];
+        let pass = others.into_iter().flat_map(|link| {
+            [client, xdp].map(|sender| {
+                let packet = sender.resets(remote_frontend).to_link(link);
+                packet.passes(Outcome::PassedNotThisNode)
+            })
+        });
+        let begins = client.connects_to(remote_frontend).is_snat_to(snat_source, remote_backend);
+        let goes_on = xdp.sends_to(remote_frontend).is_snat_to(snat_source, remote_backend);
+        let bridged = pod.connects_to(frontend).to_link(OTHER_HOST);
+        let backend = self.addresses().backend;
+        self.case("a frame from the network that is not for this node passes").steps(
+            [begins].into_iter().chain(pass).chain([goes_on, bridged.is_forwarded_to(backend)]),
+        )
     }
 
     /// ICMP messages whose bytes after the type are those of a transport header.

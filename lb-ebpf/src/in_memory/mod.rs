@@ -40,6 +40,8 @@ pub struct World<T, B = ()> {
     pub icmp_left: Cell<u32>,
     /// Interface index of the device that the packet is at.
     pub device: Cell<u32>,
+    /// Link address of that device; all zero for one that takes every frame.
+    pub link: Cell<[u8; 6]>,
     /// Fragments that were queued and are sent through their device again.
     pub released: RefCell<Vec<Vec<u8>>>,
 }
@@ -131,6 +133,7 @@ impl<T, B> World<T, B> {
             resolves: Cell::new(true),
             icmp_left: Cell::new(u32::MAX),
             device: Cell::new(0),
+            link: Cell::new([0; 6]),
             released: RefCell::default(),
         }
     }

@@ -14,7 +14,8 @@ use super::{Backing, FamilyState, InMemory, World};
 use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
 use crate::wire::{Headers, Proof};
 use crate::world::{
-    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop,
+    Table, Tables,
 };
 
 impl<T, B> World<T, B> {
@@ -229,6 +230,11 @@ impl<A: InMemory, T, B> Fragments<A> for World<T, B> {
 }
 
 impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
+    fn is_for_this_node<P: Packet + ?Sized>(&self, frame: &mut P, _: &mut AcceptedLink) -> bool {
+        let own = self.link.get();
+        own == [0; 6] || frame.header::<6>(0).is_some_and(|destination| *destination == own)
+    }
+
     fn now(&self) -> Ticks {
         self.now.get()
     }

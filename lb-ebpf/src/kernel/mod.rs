@@ -6,6 +6,7 @@ mod fib;
 mod fragment_queue;
 mod hooks;
 mod icmp_rate_limit;
+mod link_address;
 mod maps;
 mod packet_access;
 mod socket_lookup;

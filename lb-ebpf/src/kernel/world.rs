@@ -16,13 +16,13 @@ use lb_common::source_range::SourceRange;
 use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
-    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
 };
 
 use super::context::{Context, increment};
 use super::maps::{DEVICES, FILTER, FamilyMaps, SETTINGS, SLOTS};
 use super::values::{CachedHop, RangeOf};
-use super::{fib, fragment_queue, icmp_rate_limit, socket_lookup};
+use super::{fib, fragment_queue, icmp_rate_limit, link_address, socket_lookup};
 
 /// `EEXIST`, as the update helper returns it.
 const EXISTS: i32 = -17;
@@ -256,6 +256,19 @@ impl<A: FamilyMaps> Fragments<A> for Context {
 }
 
 impl<A: FamilyMaps> Host<A> for Context {
+    #[inline(always)]
+    fn is_for_this_node<P: Packet + ?Sized>(
+        &self,
+        frame: &mut P,
+        accepted: &mut AcceptedLink,
+    ) -> bool {
+        if self.resolves {
+            link_address::is_taken_by_stack(self)
+        } else {
+            link_address::is_own(self, frame, accepted)
+        }
+    }
+
     #[inline(always)]
     fn now(&self) -> Ticks {
         Ticks::from_nanoseconds(self.nanoseconds())

@@ -15,7 +15,8 @@ use super::step::{Step, Tracer};
 use crate::packet::{Packet, WriteError};
 use crate::wire::Headers;
 use crate::world::{
-    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
+    Table, Tables,
 };
 
 /// Whether there is a row, and the row, all zero where there is none: the verifier must not see a value
@@ -217,6 +218,15 @@ impl<A: Address, W: Fragments<A>, T: Tracer<A>> Fragments<A> for Traced<'_, W, T
 }
 
 impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
+    #[inline(always)]
+    fn is_for_this_node<P: Packet + ?Sized>(
+        &self,
+        frame: &mut P,
+        accepted: &mut AcceptedLink,
+    ) -> bool {
+        self.world.is_for_this_node(frame, accepted)
+    }
+
     #[inline(always)]
     fn now(&self) -> Ticks {
         self.world.now()

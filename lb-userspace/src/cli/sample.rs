@@ -131,6 +131,7 @@ fn here() -> LocalNode {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         mtu: 0,
         xdp_sends: false,
+        link: [0; 6],
     };
     let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);
     LocalNode { name: "here".into(), devices: vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])] }

@@ -46,6 +46,9 @@ pub struct NodeDevice {
     pub mtu: u32,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,
+    /// The link address that frames for this node bear where they arrive by it; all zero if frames of any
+    /// are to be balanced.
+    pub link: [u8; 6],
 }
 
 /// What is behind a device; it decides the source class of packets that come in by it.

@@ -181,6 +181,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
             addresses: addresses.into(),
             mtu: 0,
             xdp_sends: false,
+            link: [0; 6],
         };
         LocalNode { name: "node-1".into(), devices: vec![device] }
     }

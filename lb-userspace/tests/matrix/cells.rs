@@ -166,6 +166,7 @@ pub fn contents(device: u32) -> Contents {
         addresses: own.to_vec(),
         mtu: 0,
         xdp_sends: true,
+        link: topology::NODE_LINK,
     };
     let local_node = LocalNode { name: "node-1".to_owned(), devices: vec![net0] };
     plan(&cluster, &local_node, &settings(), &Contents::default(), &BackendSet::default()).contents

@@ -26,6 +26,7 @@ pub fn local_node() -> LocalNode {
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         mtu: 0,
         xdp_sends: false,
+        link: [0; 6],
     };
     LocalNode {
         name: NODE.to_owned(),

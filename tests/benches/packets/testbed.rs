@@ -58,7 +58,9 @@ pub fn programs(location: Location, protocol: Protocol, device: u32) -> Result<P
     })?;
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
-    programs.insert("DEVICES", device, Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500 })?;
+    let row =
+        Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500, link: NODE_LINK, reserved: [0; 2] };
+    programs.insert("DEVICES", device, row)?;
     let ports = Settings {
         first_snat_port: FIRST_OWN_PORT,
         snat_ports: OWN_PORTS,

@@ -118,6 +118,14 @@ impl Arrival<Packet> {
         packet.edited(move |frame| frame::with_extension_headers(&frame, types))
     }
 
+    /// The packet in a frame to this link address.
+    pub(crate) fn to_link(self, destination: [u8; 6]) -> Self {
+        self.edited(move |mut frame| {
+            frame[..6].copy_from_slice(&destination);
+            frame
+        })
+    }
+
     /// The UDP packet over IPv4 without a checksum.
     pub(crate) fn without_checksum(self) -> Self {
         self.edited(|mut frame| {

@@ -57,6 +57,7 @@ pub fn world(device: u32) -> World<Rows> {
         }
     }
     world.device.set(device);
+    world.link.set(NODE_LINK);
     world.v4.device_addresses.insert(device, address(v4.node(0).ip()));
     world.v6.device_addresses.insert(device, address(v6.node(0).ip()));
     world

@@ -61,6 +61,7 @@ fn devices() -> Event {
         addresses: vec![IpAddr::from([192, 0, 2, 1])],
         mtu: 0,
         xdp_sends: false,
+        link: [0; 6],
     }])
 }
 

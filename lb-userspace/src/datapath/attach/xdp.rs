@@ -33,7 +33,12 @@ mod tests {
     use crate::host::devices::Link;
 
     fn device(kind: &str, role: DeviceRole) -> Device {
-        Device { link: Link { kind: kind.into(), ..Link::default() }, role: Some(role), reason: "" }
+        Device {
+            link: Link { kind: kind.into(), ..Link::default() },
+            role: Some(role),
+            reason: "",
+            destination: [0; 6],
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Device {
     pub role: Option<DeviceRole>,
     /// Why.
     pub reason: &'static str,
+    /// The link address of frames for this node, as in [`NodeDevice::link`].
+    pub destination: [u8; 6],
 }
 
 impl Device {
@@ -31,6 +33,7 @@ impl Device {
             addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
             mtu: self.link.mtu,
             xdp_sends,
+            link: self.destination,
         })
     }
 }
@@ -78,7 +81,7 @@ pub fn classify(links: &[Link], selection: &Selection) -> Vec<Device> {
                 .map(|port| pods.contains(&port.index))
                 .collect();
             let (role, reason) = named(link, selection).unwrap_or_else(|| found(link, &ports));
-            Device { link: link.clone(), role, reason }
+            Device { link: link.clone(), role, reason, destination: link.destination(links) }
         })
         .collect()
 }

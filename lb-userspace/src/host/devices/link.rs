@@ -23,8 +23,26 @@ pub struct Link {
     pub has_default_route: bool,
     /// Largest IP packet it takes, in bytes; 0 if not known.
     pub mtu: u32,
+    /// Its link address; all zero if it has none of six bytes.
+    pub address: [u8; 6],
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.
     pub addresses: Vec<IpNet>,
+}
+
+impl Link {
+    /// The link address that frames for this node bear where they arrive by this one of `links`; all zero
+    /// if it is not known, or if there are several. At the port of a bridge it is the bridge's; other
+    /// switches in software, Open vSwitch for one, have several.
+    #[must_use]
+    pub fn destination(&self, links: &[Self]) -> [u8; 6] {
+        let Some(index) = self.port_of else { return self.address };
+        let upper = links.iter().find(|upper| upper.index == index);
+        match upper.map(|upper| (upper.kind.as_str(), upper.address)) {
+            Some(("bridge", address)) => address,
+            Some(("bond" | "team" | "vrf", _)) => self.address,
+            Some(_) | None => [0; 6],
+        }
+    }
 }
 
 /// The name of the device with this interface index; `device 7` if there is none.
@@ -33,5 +51,30 @@ pub fn name(index: u32) -> String {
     match nix::net::if_::if_indextoname(index) {
         Ok(name) => name.to_string_lossy().into_owned(),
         Err(_) => format!("device {index}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_for_this_node_bear_the_address_of_the_device_or_of_its_bridge() {
+        const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+        const BRIDGE: [u8; 6] = [2, 0, 0, 0, 0, 5];
+        let upper = |index, kind: &str| Link {
+            index,
+            kind: kind.into(),
+            address: BRIDGE,
+            ..Link::default()
+        };
+        let links = [upper(5, "bridge"), upper(6, "bond"), upper(7, "openvswitch")];
+        let destination =
+            |port_of| Link { port_of, address: OWN, ..Link::default() }.destination(&links);
+        assert_eq!(destination(None), OWN);
+        assert_eq!(destination(Some(5)), BRIDGE);
+        assert_eq!(destination(Some(6)), OWN);
+        assert_eq!(destination(Some(7)), [0; 6], "frames bear the address of any port inside");
+        assert_eq!(destination(Some(8)), [0; 6], "what it is a port of is not known");
     }
 }

@@ -252,6 +252,9 @@ fn link(message: &LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes) => {
+                link.address = bytes.as_slice().try_into().unwrap_or_default();
+            }
             LinkAttribute::Controller(index) => link.port_of = Some(*index),
             LinkAttribute::LinkNetNsId(_) => link.has_peer_in_other_netns = true,
             LinkAttribute::LinkInfo(infos) => {
