@@ -1,12 +1,12 @@
 //! Sends a packet on as its conntrack entry says.
 
-use lb_common::address::Address;
+use lb_common::address::{Address, Protocol};
 use lb_common::outcome::Outcome;
 
-use crate::packet::Packet;
+use crate::packet::{LINK_HEADER, Packet};
 use crate::packet_state::PacketState;
 use crate::rewrite;
-use crate::wire::IpVersion;
+use crate::wire::{Headers, IpVersion, UDP_HEADER, tcp_header_length};
 use crate::world::World;
 
 /// Rewrites the packet and counts it.
@@ -50,11 +50,35 @@ where
     W: World<V::Address>,
 {
     lookup_next_hop(state, world)?;
-    if state.mtu != 0 && packet.exceeds(state.mtu) {
+    if state.mtu != 0 && is_too_big(&state.headers, packet, state.mtu) {
         return Err(Outcome::RejectedFragNeeded);
     }
     rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 1)?;
     set_link_addresses(state, packet)
+}
+
+/// Whether the packet is larger than `mtu` bytes, or each of those that the kernel will cut it into
+/// (`skb_gso_network_seglen`, net/core/gso.c). Of SCTP the kernel cuts what its sender has put together.
+#[inline(always)]
+fn is_too_big<A: Address, P: Packet + ?Sized>(
+    headers: &Headers<A>,
+    packet: &mut P,
+    mtu: u32,
+) -> bool {
+    if packet.length() <= mtu + LINK_HEADER as u32 {
+        return false;
+    }
+    let segment = packet.segment();
+    if segment == 0 {
+        return true;
+    }
+    let begins = headers.transport();
+    let transport = match headers.tuple.protocol {
+        Protocol::TCP => tcp_header_length(packet, begins),
+        Protocol::UDP => UDP_HEADER,
+        _ => return false,
+    };
+    (begins - LINK_HEADER) as u32 + transport + segment > mtu
 }
 
 /// Looks up the next hop of the entry's new destination.

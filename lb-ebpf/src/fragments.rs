@@ -10,7 +10,7 @@ use lb_common::outcome::Outcome;
 use crate::hook::Hook;
 use crate::packet::Packet;
 use crate::packet_state::PacketState;
-use crate::world::World;
+use crate::world::{RateLimit, World};
 
 /// Remembers the ports of a first fragment that may be of a Service's state, or go to an address at
 /// which later ones wait for theirs; and lets those that came before it come by again.
@@ -91,7 +91,9 @@ where
         state.first.protocol = Protocol(0);
         state.first.queued = 0;
     }
-    if state.first.queued >= FirstFragment::MAX_QUEUED || (is_new && !world.allow_icmp()) {
+    if state.first.queued >= FirstFragment::MAX_QUEUED
+        || (is_new && !world.allow(RateLimit::FragmentQueue))
+    {
         return Err(Outcome::DroppedFragNotFound);
     }
     state.queued =

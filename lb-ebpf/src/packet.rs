@@ -64,7 +64,7 @@ impl From<WriteError> for Outcome {
 /// *frame.header::<2>(12).expect("the frame has an Ethernet header") = [0x08, 0x00];
 /// assert_eq!(frame.header::<20>(LINK_HEADER), Some(&mut [0; 20]));
 /// assert_eq!(frame.header::<20>(50), None, "the frame ends first");
-/// assert!(frame.exceeds(45) && !frame.exceeds(46), "46 bytes are the IP packet's");
+/// assert_eq!(frame.segment(), 0, "the kernel will not cut it");
 /// ```
 pub trait Packet {
     /// The `N` bytes at `offset`, or `None` where the packet ends first. Ask for whole headers:
@@ -74,9 +74,12 @@ pub trait Packet {
     /// The frame's length in bytes, link header included.
     fn length(&self) -> u32;
 
-    /// Whether the IP packet, or each of the packets it will be cut into, is larger than `mtu`
-    /// bytes.
-    fn exceeds(&self, mtu: u32) -> bool;
+    /// Bytes of transport payload in each of the packets that the kernel will cut this one into
+    /// (`gso_size`); 0 if it will not.
+    #[inline(always)]
+    fn segment(&self) -> u32 {
+        0
+    }
 
     /// Makes the first `length` bytes of the frame readable by [`Packet::header`], where the kernel keeps
     /// some of them outside the linear part of the buffer (`bpf_skb_pull_data`).

@@ -206,6 +206,41 @@ impl FibResult {
     }
 }
 
+/// What a CPU does a limited number of times a second, because senders can ask for it. Each is counted
+/// apart: a flood of pings must not keep path MTU discovery from working, nor the reverse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u32)]
+pub enum RateLimit {
+    /// Echo replies.
+    EchoReply,
+    /// Port unreachable, to senders that a Service rejects.
+    Rejection,
+    /// Time exceeded.
+    TimeExceeded,
+    /// Fragmentation needed and packet too big.
+    PathMtu,
+    /// Packets whose later fragments are queued until the first one arrives.
+    FragmentQueue,
+}
+
+impl RateLimit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::EchoReply, Self::Rejection, Self::TimeExceeded, Self::PathMtu, Self::FragmentQueue];
+
+    /// What is limited, in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EchoReply => "echo replies",
+            Self::Rejection => "rejections",
+            Self::TimeExceeded => "time exceeded",
+            Self::PathMtu => "path MTU errors",
+            Self::FragmentQueue => "queued packets",
+        }
+    }
+}
+
 /// The destination link address of the frame that was last found to be for this node, and the device at
 /// which. While frames bear it, a device's own address need not be looked up. Once that has changed, the
 /// first frame with the new one replaces this, and the old one is refused.
@@ -252,8 +287,8 @@ pub trait Host<A: Address> {
     fn device_address(&self, device: u32) -> A;
     /// The source address of the device that the packet is at; unspecified if it has none.
     fn own_address(&self) -> A;
-    /// Whether the rate limit allows one more ICMP message; it is then counted.
-    fn allow_icmp(&self) -> bool;
+    /// Whether `limit` allows one time more; it is then counted.
+    fn allow(&self, limit: RateLimit) -> bool;
     /// Whether a local socket has, or listens for, packets of `tuple`.
     fn socket_exists(&self, tuple: &Tuple<A>) -> bool;
 }

@@ -2,7 +2,7 @@
 
 use lb_ebpf::cases::{self, Case, Output, PAYLOAD, Program, Step, frame};
 use lb_ebpf::hook::{Verdict, WalkResult};
-use lb_ebpf::in_memory::{Rows, World};
+use lb_ebpf::in_memory::{Rows, Segmented, World};
 use lb_ebpf::walk::{self, Scratch};
 
 /// Interface index of the network device.
@@ -23,24 +23,27 @@ fn run(case: &Case) {
     for (number, step) in case.steps.iter().enumerate() {
         let at = format!("{} ({}, {}), step {number}", case.sentence, case.family, case.protocol);
         match step {
-            Step::Packet { program, frame, result, output } => {
+            Step::Packet { program, frame, segment, result, output } => {
                 let mut after = frame.clone();
-                assert_eq!(walk(&world, *program, &mut after), *result, "{at}");
+                let packet = Segmented { frame: &mut after, segment: *segment };
+                assert_eq!(walk(&world, *program, packet), *result, "{at}");
                 verify(&at, frame, &after, result.verdict, output);
             }
             Step::Released(count) => {
                 assert_eq!(world.released.borrow_mut().drain(..).count(), *count, "{at}");
             }
-            Step::IcmpLimit(more) => world.icmp_left.set(*more),
+            Step::Allow(limit, times) => {
+                world.allowed.borrow_mut().insert(*limit, *times);
+            }
             Step::Retire(pod) => world.tables.retire(*pod as u32),
             Step::Evict(from, to) => case.evict(&world, *from, *to),
         }
     }
 }
 
-fn walk(world: &World<Rows>, program: Program, bytes: &mut Vec<u8>) -> WalkResult {
+fn walk(world: &World<Rows>, program: Program, mut packet: Segmented<'_>) -> WalkResult {
     world.resolves.set(program != Program::NetworkXdp);
-    walk::walk(bytes, world, program.hook(), &mut Scratch::new())
+    walk::walk(&mut packet, world, program.hook(), &mut Scratch::new())
 }
 
 fn verify(at: &str, before: &[u8], after: &[u8], verdict: Verdict, output: &Output) {

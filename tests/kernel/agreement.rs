@@ -12,7 +12,7 @@ use lb_common::maps;
 use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
 use lb_ebpf::hook::{Verdict, WalkResult};
-use lb_ebpf::in_memory::{Rows, World};
+use lb_ebpf::in_memory::{Rows, Segmented, World};
 use lb_ebpf::walk::{Scratch, walk};
 use weir_tests::kernel::{Programs, TestRunResult, in_own_namespace};
 
@@ -51,15 +51,16 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     testbed::reset_maps(programs, &world.tables)?;
     for (number, step) in case.steps.iter().enumerate() {
         match step {
-            Step::Packet { program, frame, .. } => {
-                agree(programs, &world, *program, device, frame)
+            Step::Packet { program, frame, segment, .. } => {
+                let arrival = Arrival { program: *program, frame, segment: *segment };
+                agree(programs, &world, device, arrival)
                     .with_context(|| format!("step {number}"))?;
             }
             // The kernel's go to the device, at which nothing is attached here.
             Step::Released(_) => {}
-            Step::IcmpLimit(more) => {
-                world.icmp_left.set(*more);
-                programs.allow_icmp_replies(*more)?;
+            Step::Allow(limit, times) => {
+                world.allowed.borrow_mut().insert(*limit, *times);
+                programs.allow(*limit, *times)?;
             }
             Step::Retire(pod) => {
                 world.tables.retire(*pod as u32);
@@ -89,21 +90,34 @@ where
     programs.remove::<_, ConntrackEntry<A>>(maps::HALF_OPEN.of(A::FAMILY).name, tuple)
 }
 
+/// A frame that arrives at a program.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The program.
+    pub program: Program,
+    /// Its bytes.
+    pub frame: &'a [u8],
+    /// Bytes of payload in each of the packets that it is to be cut into; 0 if it is not to be cut.
+    pub segment: u32,
+}
+
 /// Walks a frame in memory and in the kernel, and compares.
 pub fn agree(
     programs: &mut Programs,
     world: &World<Rows>,
-    program: Program,
     device: u32,
-    frame: &[u8],
+    arrival: Arrival<'_>,
 ) -> Result<()> {
+    let Arrival { program, frame, segment } = arrival;
     if !is_taken(program, frame) {
         return Ok(());
     }
     let mut expected = frame.to_vec();
     world.resolves.set(program != Program::NetworkXdp);
-    let walked = walk(&mut expected, world, program.hook(), &mut Scratch::new());
-    let TestRunResult { verdict, outcome, frame } = programs.test_run(program, device, frame)?;
+    let mut packet = Segmented { frame: &mut expected, segment };
+    let walked = walk(&mut packet, world, program.hook(), &mut Scratch::new());
+    let TestRunResult { verdict, outcome, frame } =
+        programs.test_run_gso(program, device, frame, segment)?;
     ensure!(outcome == walked.outcome, "kernel: {outcome}, memory: {}", walked.outcome);
     let wanted = self::verdict(program, device, walked);
     ensure!(verdict == wanted, "verdict {verdict}, not {wanted}, after {outcome}");
@@ -175,8 +189,13 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
                 begun = Instant::now();
             }
             let mutation::Sent { program, frame } = mutation::of(seed);
-            agree(&mut programs, &world, program, testbed.device, &frame)
-                .with_context(|| format!("seed {seed}, {program:?}, {frame:02x?}"))?;
+            agree(
+                &mut programs,
+                &world,
+                testbed.device,
+                Arrival { program, frame: &frame, segment: 0 },
+            )
+            .with_context(|| format!("seed {seed}, {program:?}, {frame:02x?}"))?;
         }
         Ok(())
     })

@@ -9,7 +9,7 @@ use lb_ebpf::cases::{Program, topology};
 use lb_ebpf::in_memory::World;
 use weir_tests::kernel::{Programs, in_own_namespace};
 
-use crate::agreement::agree;
+use crate::agreement::{Arrival, agree};
 use crate::testbed;
 
 #[path = "../../lb-userspace/tests/matrix/cells.rs"]
@@ -33,8 +33,13 @@ fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
             for flow in 0..cells::FLOWS {
                 let (from, to) = (cell.source(number, flow), cell.destination());
                 let frame = frame::frame(from, to, cell.protocol, Kind::Open, b"hello");
-                agree(&mut programs, &world, program, testbed.device, &frame)
-                    .with_context(|| format!("{cell:?}, from {from}"))?;
+                agree(
+                    &mut programs,
+                    &world,
+                    testbed.device,
+                    Arrival { program, frame: &frame, segment: 0 },
+                )
+                .with_context(|| format!("{cell:?}, from {from}"))?;
             }
         }
         Ok(())

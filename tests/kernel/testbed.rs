@@ -16,7 +16,7 @@ use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_ebpf::in_memory::{FamilyRows, Rows};
-use lb_ebpf::world::Tables;
+use lb_ebpf::world::{RateLimit, Tables};
 use weir_tests::kernel::{Programs, ip};
 
 /// The node's network device, and what keeps its ports taken.
@@ -94,7 +94,9 @@ pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
     family(programs, &rows.v6)?;
     reset_maps_of::<V4>(programs)?;
     reset_maps_of::<V6>(programs)?;
-    programs.allow_icmp_replies(u32::MAX)?;
+    for limit in RateLimit::ALL {
+        programs.allow(limit, u32::MAX)?;
+    }
     programs.clear_fib_cache()
 }
 

@@ -15,6 +15,7 @@ use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
+use lb_ebpf::world::RateLimit;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
@@ -51,7 +52,7 @@ pub fn ip(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many ICMP replies a program may send: no limit, unless a test sets one.
+/// How often a program may do what a rate limit counts: no limit, unless a test sets one.
 const UNLIMITED: u32 = u32::MAX;
 /// A turn of the rate limit so long that no test sees two; and its number.
 const NO_TURNS: u32 = 63;
@@ -101,8 +102,8 @@ impl Programs {
         features.set_constants(&mut loader);
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
-            .override_global("ICMP_PERIOD", &NO_TURNS, true)
-            .override_global("ICMP_PER_PERIOD", &UNLIMITED, true)
+            .override_global("RATE_PERIOD", &NO_TURNS, true)
+            .override_global("RATE_PER_PERIOD", &UNLIMITED, true)
             .load(&object)
             .context("the kernel refused the maps")?;
         for program in [Program::FromPod, Program::FromNetwork, Program::ToDevice] {
@@ -177,11 +178,25 @@ impl Programs {
         device: u32,
         frame: &[u8],
     ) -> Result<TestRunResult> {
+        self.test_run_gso(program, device, frame, 0)
+    }
+
+    /// The same with a frame that the kernel is to cut into packets of `segment` bytes of payload.
+    ///
+    /// # Errors
+    /// As for [`Programs::test_run`].
+    pub fn test_run_gso(
+        &mut self,
+        program: Program,
+        device: u32,
+        frame: &[u8],
+        segment: u32,
+    ) -> Result<TestRunResult> {
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
-        let context = context(program, device, frame.len());
+        let context = context(program, device, frame.len(), segment);
         options.ctx_in = Some(&context);
         let result = if program == Program::NetworkXdp {
             let xdp: &mut Xdp = named(&mut self.ebpf, program)?.try_into()?;
@@ -239,16 +254,16 @@ impl Programs {
         Ok(data.fd())
     }
 
-    /// Lets every CPU send `more` ICMP replies more.
+    /// Lets every CPU do what `limit` counts so many times more.
     ///
     /// # Errors
     /// If the map is not there.
-    pub fn allow_icmp_replies(&mut self, more: u32) -> Result<()> {
-        let state = AyaPod([FIRST_TURN, UNLIMITED - more]);
+    pub fn allow(&mut self, limit: RateLimit, times: u32) -> Result<()> {
+        let state = AyaPod([FIRST_TURN, UNLIMITED - times]);
         let values = PerCpuValues::try_from(vec![state; aya::util::nr_cpus().map_err(|e| e.1)?])?;
         let mut map: PerCpuArray<_, AyaPod<[u32; 2]>> =
-            PerCpuArray::try_from(self.map("ICMP_LIMIT")?)?;
-        Ok(map.set(0, values, 0)?)
+            PerCpuArray::try_from(self.map("RATE_LIMIT")?)?;
+        Ok(map.set(limit as u32, values, 0)?)
     }
 
     /// Writes a source range.
@@ -372,7 +387,7 @@ fn named(ebpf: &mut Ebpf, program: Program) -> Result<&mut aya::programs::Progra
 /// The context with the device that a frame was received by: the beginning of `struct xdp_md` or of
 /// `struct __sk_buff`, include/uapi/linux/bpf.h.
 #[must_use]
-pub fn context(program: Program, device: u32, length: usize) -> Vec<u8> {
+pub fn context(program: Program, device: u32, length: usize, segment: u32) -> Vec<u8> {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     let fields: Vec<u32> = if program == Program::NetworkXdp {
         // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
@@ -380,7 +395,13 @@ pub fn context(program: Program, device: u32, length: usize) -> Vec<u8> {
     } else {
         // len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto,
         // priority, ingress_ifindex, ifindex
-        vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, device]
+        let mut fields = vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, device];
+        if segment != 0 {
+            // Up to and with gso_size.
+            fields.resize(176 / 4, 0);
+            fields.push(segment);
+        }
+        fields
     };
     bytemuck::cast_slice(&fields).to_vec()
 }

@@ -10,6 +10,7 @@ use super::frame::IcmpMessage;
 use super::topology::{self, Pod};
 use crate::hook::{Hook, WalkResult};
 use crate::in_memory::{Rows, World};
+use crate::world::RateLimit;
 
 /// A sentence, and the steps that prove it.
 #[derive(Clone, Debug)]
@@ -44,6 +45,9 @@ pub enum Step {
         program: Program,
         /// Its bytes.
         frame: Vec<u8>,
+        /// Bytes of transport payload in each of the packets that the kernel is to cut it into; 0 if it
+        /// is not to be cut.
+        segment: u32,
         /// How its walk ends.
         result: WalkResult,
         /// What the walk makes of its bytes.
@@ -51,8 +55,8 @@ pub enum Step {
     },
     /// The kernel has released so many queued fragments since the last such step.
     Released(usize),
-    /// From now on the rate limit allows so many more ICMP messages.
-    IcmpLimit(u32),
+    /// From now on the rate limit allows so many times more.
+    Allow(RateLimit, u32),
     /// The agent marks a backend as no longer serving.
     Retire(Pod),
     /// The kernel evicts the half-open entry of packets from the first address to the second.

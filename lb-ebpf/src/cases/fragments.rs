@@ -4,8 +4,9 @@ use lb_common::address::Protocol;
 use lb_common::fragment::FirstFragment;
 use lb_common::outcome::Outcome;
 
-use super::builder::{Addresses, CaseBuilder, Steps, icmp_limit_is, kernel_releases_fragments};
+use super::builder::{Addresses, CaseBuilder, Steps, kernel_releases_fragments, limit_is};
 use super::case::Case;
+use crate::world::RateLimit;
 
 /// The same step with each fragment.
 fn each(step: impl Fn(usize) -> Steps) -> Steps {
@@ -68,7 +69,7 @@ impl CaseBuilder {
             self.case("fragments that do not fit into the queue are dropped").steps([
                 (0..FirstFragment::MAX_QUEUED).flat_map(|_| fragment(1).is_queued()).collect(),
                 fragment(1).is_dropped(lost),
-                icmp_limit_is(0),
+                limit_is(RateLimit::FragmentQueue, 0),
                 other_fragment(1).is_dropped(lost),
             ]),
         ]

@@ -3,9 +3,10 @@
 use lb_common::address::Protocol;
 use lb_common::outcome::Outcome;
 
-use super::builder::{Addresses, CaseBuilder, icmp_limit_is};
+use super::builder::{Addresses, CaseBuilder, limit_is};
 use super::case::Case;
 use crate::hook::Verdict;
+use crate::world::RateLimit;
 
 /// The MTU that packet too big reports, in bytes.
 const MTU: u32 = 1280;
@@ -99,7 +100,7 @@ impl CaseBuilder {
         vec![
             self.case("an echo request to a Service gets a reply, up to the rate limit").steps([
                 client.pings(frontend).is_echo_replied(),
-                icmp_limit_is(0),
+                limit_is(RateLimit::EchoReply, 0),
                 client.pings(frontend).is_dropped(Outcome::DroppedIcmpSuppressed),
             ]),
             self.case("an echo request to an unallocated ClusterIP is dropped")

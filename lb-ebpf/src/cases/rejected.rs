@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use lb_common::outcome::Outcome;
 
-use super::builder::{Addresses, CaseBuilder, icmp_limit_is};
+use super::builder::{Addresses, CaseBuilder, limit_is};
 use super::case::Case;
 use super::topology::Target;
+use crate::world::RateLimit;
 
 /// A payload of which an ICMP error quotes a part, 1300 bytes.
 const LONG: [u8; 1300] = [7; 1300];
@@ -36,7 +37,7 @@ impl CaseBuilder {
             self.case("a packet to a port that the Service does not have is rejected")
                 .step(client.connects_to(no_port).is_rejected(no_such_port, icmp, no_port)),
             self.case("above the ICMP rate limit packets are dropped without an error").steps([
-                icmp_limit_is(1),
+                limit_is(RateLimit::Rejection, 1),
                 client.connects_to(empty).is_rejected(no_endpoint, icmp, empty),
                 client.connects_to(empty).is_dropped(suppressed),
                 client.connects_to(no_port).is_dropped(suppressed),

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use lb_common::address::Protocol;
 use lb_common::outcome::Outcome;
 
-use super::builder::{Addresses, CLIENT_PORT, CaseBuilder, Steps};
+use super::builder::{
+    Addresses, Arrival, CLIENT_PORT, CaseBuilder, PAYLOAD, Packet, Steps, limit_is,
+};
 use super::case::{Case, Program};
 use super::topology::{MTU, SOCKET_PORT, Target};
 use crate::hook::Verdict;
+use crate::world::RateLimit;
 
 impl CaseBuilder {
     /// The cases of this file.
@@ -18,6 +21,7 @@ impl CaseBuilder {
         cases.extend(self.two_services());
         cases.extend(self.remote());
         cases.extend(self.remote_limits());
+        cases.extend(self.path_mtu());
         cases.push(self.snat_port_of_a_socket());
         cases.push(self.hairpin());
         cases
@@ -117,17 +121,65 @@ impl CaseBuilder {
         let Addresses { client, remote_frontend: frontend, node, .. } = self.addresses();
         let sender = self.from_network(client);
         let expiring = sender.connects_to(frontend).with_hop_limit(1);
-        let large = sender.sends_to(frontend).with_payload(&[7; MTU as usize]);
-        let (time_exceeded, too_big) = (self.time_exceeded(), self.packet_too_big(MTU));
+        let time_exceeded = self.time_exceeded();
         vec![
             self.case("no flow to a remote backend begins without a source port for SNAT")
                 .with_snat_ports(0)
                 .step(sender.connects_to(frontend).is_dropped(Outcome::DroppedNoSnatPort)),
             self.case("a packet at its hop limit is rejected with time exceeded")
                 .step(expiring.is_rejected(Outcome::RejectedTtlExpired, time_exceeded, node)),
-            self.case("a packet above the next link's MTU is rejected with that MTU").steps([
-                self.established_remote(),
-                large.is_rejected(Outcome::RejectedFragNeeded, too_big, node),
+        ]
+    }
+
+    /// Packets larger than the next link's MTU, and those that will be cut into smaller ones.
+    fn path_mtu(self) -> Vec<Case> {
+        let Addresses { client, remote_frontend: frontend, remote_backend, .. } = self.addresses();
+        let Addresses { node, snat_source: source, .. } = self.addresses();
+        let large = || {
+            let payload = [&[7; MTU as usize], PAYLOAD].concat();
+            self.from_network(client).sends_to(frontend).with_payload(&payload)
+        };
+        let forwards = |packet: Arrival<Packet>| packet.is_snat_to(source, remote_backend);
+        let too_big = self.packet_too_big(MTU);
+        let rejects = |packet: Arrival<Packet>| {
+            packet.is_rejected(Outcome::RejectedFragNeeded, too_big, node)
+        };
+        let headers = self.by_family(20, 40) + if self.protocol == Protocol::UDP { 8 } else { 20 };
+        let most = MTU - headers;
+        let ping = || self.from_network(client).pings(frontend);
+        let suppressed = Outcome::DroppedIcmpSuppressed;
+        let of_others = [RateLimit::EchoReply, RateLimit::Rejection, RateLimit::TimeExceeded];
+        let begins = self.established_remote();
+        let mut steps = vec![begins.clone(), rejects(large())];
+        match self.protocol {
+            // The kernel cuts what its sender has put together, each of a length of its own.
+            Protocol::SCTP => steps.push(forwards(large().in_segments(0xffff))),
+            protocol => {
+                steps.extend([
+                    forwards(large().in_segments(most)),
+                    rejects(large().in_segments(most + 1)),
+                ]);
+                if protocol == Protocol::TCP {
+                    steps.extend([
+                        forwards(large().with_tcp_options().in_segments(most - 12)),
+                        rejects(large().with_tcp_options().in_segments(most - 11)),
+                    ]);
+                }
+            }
+        }
+        vec![
+            self.case("packets above the next link's MTU are rejected with that MTU").steps(steps),
+            self.case("no flood of another kind keeps path MTU discovery from working").steps([
+                begins.clone(),
+                of_others.into_iter().flat_map(|limit| limit_is(limit, 0)).collect(),
+                ping().is_dropped(suppressed),
+                rejects(large()),
+            ]),
+            self.case("too large packets do not use up the limit of pings").steps([
+                begins,
+                limit_is(RateLimit::PathMtu, 0),
+                large().is_dropped(suppressed),
+                ping().is_echo_replied(),
             ]),
         ]
     }

@@ -14,7 +14,7 @@ use crate::packet_state::PacketState;
 use crate::rewrite;
 use crate::wire::icmp::ErrorKind;
 use crate::wire::{IpVersion, OWN_HOP_LIMIT, icmp};
-use crate::world::World;
+use crate::world::{RateLimit, World};
 
 /// Replaces a packet that ended with `outcome` by the ICMP error that says so, to its sender. Returns
 /// the outcome to count: not every packet gets an error.
@@ -32,16 +32,19 @@ where
 {
     // RFC 1812, 4.3.2.7: never about a fragment other than the first, and never to no address.
     let to = state.headers.tuple.source;
-    if state.headers.is_later_fragment() || to.is_unspecified() || !world.allow_icmp() {
+    if state.headers.is_later_fragment() || to.is_unspecified() {
         return Outcome::DroppedIcmpSuppressed;
     }
-    let (kind, own) = if matches!(outcome, Outcome::RejectedFragNeeded) {
-        (ErrorKind::FragNeeded, world.own_address())
+    let (kind, limit, own) = if matches!(outcome, Outcome::RejectedFragNeeded) {
+        (ErrorKind::FragNeeded, RateLimit::PathMtu, world.own_address())
     } else if matches!(outcome, Outcome::RejectedTtlExpired) {
-        (ErrorKind::TimeExceeded, world.own_address())
+        (ErrorKind::TimeExceeded, RateLimit::TimeExceeded, world.own_address())
     } else {
-        (ErrorKind::PortUnreachable, V::Address::zeroed())
+        (ErrorKind::PortUnreachable, RateLimit::Rejection, V::Address::zeroed())
     };
+    if !world.allow(limit) {
+        return Outcome::DroppedIcmpSuppressed;
+    }
     // From the address that the packet was sent to, unless it is this node that cannot forward it.
     let from = if own.is_unspecified() { state.headers.tuple.destination } else { own };
     match write_error::<V, P>(state, packet, (from, to), kind) {
@@ -97,7 +100,7 @@ where
         }
         None => return Outcome::PassedEcho,
     }
-    if !world.allow_icmp() {
+    if !world.allow(RateLimit::EchoReply) {
         return Outcome::DroppedIcmpSuppressed;
     }
     match write_echo_reply::<V, P>(state, packet) {

@@ -17,8 +17,9 @@ use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 
 pub use self::backing::Backing;
+pub use self::packet::Segmented;
 pub use self::tables::{FamilyRows, Rows};
-use crate::world::{NextHop, Table};
+use crate::world::{NextHop, RateLimit, Table};
 
 /// The agent's rows, conntrack entries of both families, and the host around them. What it does not
 /// hold it asks of `B` when it is first looked up.
@@ -36,8 +37,8 @@ pub struct World<T, B = ()> {
     pub now: Cell<Ticks>,
     /// Whether the hook resolves neighbours, as TC does and XDP does not.
     pub resolves: Cell<bool>,
-    /// How many more ICMP messages the rate limit allows.
-    pub icmp_left: Cell<u32>,
+    /// How many times more each rate limit allows; without a number, any.
+    pub allowed: RefCell<BTreeMap<RateLimit, u32>>,
     /// Interface index of the device that the packet is at.
     pub device: Cell<u32>,
     /// Link address of that device; all zero for one that takes every frame.
@@ -131,7 +132,7 @@ impl<T, B> World<T, B> {
             v6: FamilyState::default(),
             now: Cell::new(Ticks(1)),
             resolves: Cell::new(true),
-            icmp_left: Cell::new(u32::MAX),
+            allowed: RefCell::default(),
             device: Cell::new(0),
             link: Cell::new([0; 6]),
             released: RefCell::default(),

@@ -11,10 +11,6 @@ impl Packet for Vec<u8> {
         u32::try_from(self.len()).unwrap_or(u32::MAX)
     }
 
-    fn exceeds(&self, mtu: u32) -> bool {
-        self.length().saturating_sub(LINK_HEADER as u32) > mtu
-    }
-
     fn copy(
         &mut self,
         offset: usize,
@@ -32,5 +28,42 @@ impl Packet for Vec<u8> {
         self.truncate(LINK_HEADER);
         self.extend_from_slice(with);
         Ok(())
+    }
+}
+
+/// A frame in memory that the kernel is to cut into packets.
+#[derive(Debug)]
+pub struct Segmented<'a> {
+    /// Its bytes.
+    pub frame: &'a mut Vec<u8>,
+    /// Bytes of transport payload in each packet; 0 for a frame that is not to be cut.
+    pub segment: u32,
+}
+
+impl Packet for Segmented<'_> {
+    fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.frame.header(offset)
+    }
+
+    fn length(&self) -> u32 {
+        self.frame.length()
+    }
+
+    fn segment(&self) -> u32 {
+        self.segment
+    }
+
+    fn copy(
+        &mut self,
+        offset: usize,
+        length: u32,
+        into: &mut [u8; COPIED],
+        at: usize,
+    ) -> Result<(), WriteError> {
+        self.frame.copy(offset, length, into, at)
+    }
+
+    fn replace(&mut self, from: &[u8; COPIED], length: u32) -> Result<(), WriteError> {
+        self.frame.replace(from, length)
     }
 }

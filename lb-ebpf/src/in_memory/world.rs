@@ -15,7 +15,7 @@ use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
 use crate::wire::{Headers, Proof};
 use crate::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop,
-    Table, Tables,
+    RateLimit, Table, Tables,
 };
 
 impl<T, B> World<T, B> {
@@ -265,10 +265,12 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         self.device_address(self.device.get())
     }
 
-    fn allow_icmp(&self) -> bool {
-        let left = self.icmp_left.get();
-        self.icmp_left.set(left.saturating_sub(1));
-        left > 0
+    fn allow(&self, limit: RateLimit) -> bool {
+        let mut allowed = self.allowed.borrow_mut();
+        let Some(left) = allowed.get_mut(&limit) else { return true };
+        let is_allowed = *left > 0;
+        *left = left.saturating_sub(1);
+        is_allowed
     }
 
     fn socket_exists(&self, tuple: &Tuple<A>) -> bool {

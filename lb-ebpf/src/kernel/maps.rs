@@ -17,10 +17,11 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceLabel};
 use lb_common::settings::{InSettings, Settings};
 use lb_common::socket::{NamespaceQuestion, SocketRevNat, UdpConnected};
+use lb_ebpf::world::RateLimit;
 use lb_ebpf::{socket_lb, walk};
 
 use super::values::{
-    CachedHop, FIB_CACHE_ENTRIES, IcmpCount, LogScratch, QUEUED_FRAGMENTS, QueuedFrame, RangeOf,
+    CachedHop, FIB_CACHE_ENTRIES, LogScratch, QUEUED_FRAGMENTS, QueuedFrame, RangeOf, RateCount,
 };
 
 /// The family, in place of a map's parameter.
@@ -136,9 +137,10 @@ pub static UDP_CONNECTED: LruHashMap<u64, UdpConnected> = LruHashMap::with_max_e
 /// Scratch space for a frame on its way into or out of the fragment queue.
 #[map]
 pub static FRAG_SCRATCH: PerCpuArray<QueuedFrame> = PerCpuArray::with_max_entries(1, 0);
-/// ICMP messages that this CPU has sent lately.
+/// What each rate limit has counted on this CPU lately.
 #[map]
-pub static ICMP_LIMIT: PerCpuArray<IcmpCount> = PerCpuArray::with_max_entries(1, 0);
+pub static RATE_LIMIT: PerCpuArray<RateCount> =
+    PerCpuArray::with_max_entries(RateLimit::ALL.len() as u32, 0);
 /// Question and answer of `own_namespace`.
 #[map]
 pub static NAMESPACE: Array<NamespaceQuestion> = Array::with_max_entries(1, 0);

@@ -40,13 +40,13 @@ pub struct QueuedFrame {
     pub bytes: [u8; MAX_QUEUED_FRAME as usize],
 }
 
-/// ICMP messages that a CPU has sent; the value of `ICMP_LIMIT`.
+/// How often a CPU has done what a rate limit counts; the value of `RATE_LIMIT`.
 #[repr(C)]
-pub struct IcmpCount {
+pub struct RateCount {
     /// The period that is counted.
     pub period: u32,
-    /// Messages in that period.
-    pub sent: u32,
+    /// How often in that period.
+    pub times: u32,
 }
 
 /// Steps of one walk that are logged at most; a power of two.

@@ -16,13 +16,14 @@ use lb_common::source_range::SourceRange;
 use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
-    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
+    Table, Tables,
 };
 
 use super::context::{Context, increment};
 use super::maps::{DEVICES, FILTER, FamilyMaps, SETTINGS, SLOTS};
 use super::values::{CachedHop, RangeOf};
-use super::{fib, fragment_queue, icmp_rate_limit, link_address, socket_lookup};
+use super::{fib, fragment_queue, link_address, rate_limit, socket_lookup};
 
 /// `EEXIST`, as the update helper returns it.
 const EXISTS: i32 = -17;
@@ -286,8 +287,8 @@ impl<A: FamilyMaps> Host<A> for Context {
     }
 
     #[inline(always)]
-    fn allow_icmp(&self) -> bool {
-        icmp_rate_limit::allow(self)
+    fn allow(&self, limit: RateLimit) -> bool {
+        rate_limit::allow(self, limit)
     }
 
     #[inline(always)]

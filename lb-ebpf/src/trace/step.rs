@@ -10,7 +10,7 @@ use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
-use crate::world::{FibResult, InsertError, Table};
+use crate::world::{FibResult, InsertError, RateLimit, Table};
 
 /// One question of a walk with its answer, or one write.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +53,8 @@ pub enum Step<'a, A: Address> {
     Fib(&'a A, FibResult),
     /// Read the source address of a device.
     DeviceAddress(u32, &'a A),
-    /// Asked the rate limit of ICMP messages.
-    AllowIcmp(bool),
+    /// Asked a rate limit.
+    RateLimit(RateLimit, bool),
     /// Looked for a local socket.
     SocketExists(&'a Tuple<A>, bool),
 }

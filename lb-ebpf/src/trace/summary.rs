@@ -49,7 +49,7 @@ step_kinds! {
     Fragment, "fragment lookup";
     Fib, "FIB lookup";
     DeviceAddress, "source address";
-    IcmpLimit, "ICMP rate limit";
+    RateLimit, "rate limit";
     LocalSocket, "local socket";
 }
 
@@ -107,7 +107,7 @@ impl<A: Address> Step<'_, A> {
             Self::Fragment(_, found) => (StepKind::Fragment, *found, 0),
             Self::Fib(_, result) => (StepKind::Fib, matches!(result, FibResult::Found(_)), 0),
             Self::DeviceAddress(device, _) => (StepKind::DeviceAddress, true, *device),
-            Self::AllowIcmp(allowed) => (StepKind::IcmpLimit, *allowed, 0),
+            Self::RateLimit(limit, allowed) => (StepKind::RateLimit, *allowed, *limit as u32),
             Self::SocketExists(_, exists) => (StepKind::LocalSocket, *exists, 0),
         };
         Summary { kind: kind as u32, found: found as u32, value }

@@ -16,7 +16,7 @@ use crate::packet::{Packet, WriteError};
 use crate::wire::Headers;
 use crate::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
-    Table, Tables,
+    RateLimit, Table, Tables,
 };
 
 /// Whether there is a row, and the row, all zero where there is none: the verifier must not see a value
@@ -270,9 +270,9 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
     }
 
     #[inline(always)]
-    fn allow_icmp(&self) -> bool {
-        let allowed = self.world.allow_icmp();
-        self.tracer.step(Step::<A>::AllowIcmp(allowed));
+    fn allow(&self, limit: RateLimit) -> bool {
+        let allowed = self.world.allow(limit);
+        self.tracer.step(Step::<A>::RateLimit(limit, allowed));
         allowed
     }
 

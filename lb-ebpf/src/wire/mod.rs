@@ -19,7 +19,9 @@ pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub(crate) use layer4::QUOTED_TRANSPORT;
 pub use transport::TcpFlags;
-pub(crate) use transport::{checksum_offset, replace_ports, set_ports};
+pub(crate) use transport::{
+    UDP_HEADER, checksum_offset, replace_ports, set_ports, tcp_header_length,
+};
 
 use crate::packet::{LINK_HEADER, Packet};
 

@@ -52,6 +52,15 @@ impl TcpFlags {
     }
 }
 
+/// Bytes of a UDP header.
+pub const UDP_HEADER: u32 = 8;
+
+/// Bytes of the TCP header at `offset`, options included; 0 if it is cut short.
+#[inline(always)]
+pub fn tcp_header_length<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> u32 {
+    packet.header::<13>(offset).map_or(0, |[.., words]| u32::from(*words >> 4) * 4)
+}
+
 /// What a walk reads of a transport header.
 pub type Transport = (Ports, TcpFlags, Proof);
 

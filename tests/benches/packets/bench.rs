@@ -193,7 +193,7 @@ impl Bench {
             HookKind::Xdp => Program::NetworkXdp,
             HookKind::Tc => Program::FromNetwork,
         };
-        let context = context(program, self.device, frame.len());
+        let context = context(program, self.device, frame.len(), 0);
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.ctx_in = Some(&context);

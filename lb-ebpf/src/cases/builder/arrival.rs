@@ -65,6 +65,11 @@ impl CaseBuilder {
 pub(crate) trait Content {
     /// Its bytes.
     fn frame(&self, builder: CaseBuilder) -> Vec<u8>;
+
+    /// Bytes of transport payload in each of the packets that it is to be cut into; 0 for one that is not.
+    fn segment(&self) -> u32 {
+        0
+    }
 }
 
 impl Content for Vec<u8> {
@@ -99,7 +104,8 @@ impl<C: Content> Arrival<C> {
     pub(super) fn ends(self, outcome: Outcome, verdict: Verdict, output: Output) -> Steps {
         let Self { builder, program, content } = self;
         let result = WalkResult { outcome, verdict };
-        vec![Step::Packet { program, frame: content.frame(builder), result, output }]
+        let (frame, segment) = (content.frame(builder), content.segment());
+        vec![Step::Packet { program, frame, segment, result, output }]
     }
 }
 

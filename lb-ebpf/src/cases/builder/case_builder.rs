@@ -7,6 +7,7 @@ use lb_common::address::{Family, Protocol};
 
 use crate::cases::case::{Case, Setting, Step};
 use crate::cases::topology::{BACKEND_PORT, Pod, Target, Topology};
+use crate::world::RateLimit;
 
 /// The port of clients.
 pub(crate) const CLIENT_PORT: u16 = 40_000;
@@ -125,9 +126,9 @@ pub(crate) fn half_open_entry_is_evicted(from: SocketAddr, to: SocketAddr) -> St
     vec![Step::Evict(from, to)]
 }
 
-/// From now on the rate limit allows so many more ICMP messages.
-pub(crate) fn icmp_limit_is(messages: u32) -> Steps {
-    vec![Step::IcmpLimit(messages)]
+/// From now on the rate limit allows so many times more.
+pub(crate) fn limit_is(limit: RateLimit, times: u32) -> Steps {
+    vec![Step::Allow(limit, times)]
 }
 
 /// The kernel has released so many queued fragments.

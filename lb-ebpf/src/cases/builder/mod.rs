@@ -18,8 +18,10 @@ mod case_builder;
 mod icmp;
 mod packet;
 
+pub(super) use self::arrival::Arrival;
 pub use self::case_builder::PAYLOAD;
 pub(super) use self::case_builder::{
-    Addresses, CLIENT_PORT, CaseBuilder, Steps, half_open_entry_is_evicted, icmp_limit_is,
-    kernel_releases_fragments, pod_is_retired,
+    Addresses, CLIENT_PORT, CaseBuilder, Steps, half_open_entry_is_evicted,
+    kernel_releases_fragments, limit_is, pod_is_retired,
 };
+pub(super) use self::packet::Packet;

@@ -20,6 +20,7 @@ pub(crate) struct Packet {
     kind: Kind,
     payload: Vec<u8>,
     edit: Option<Edit>,
+    segment: u32,
 }
 
 type Edit = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
@@ -38,6 +39,10 @@ impl Packet {
 impl Content for Packet {
     fn frame(&self, builder: CaseBuilder) -> Vec<u8> {
         self.between(builder, self.from, self.to)
+    }
+
+    fn segment(&self) -> u32 {
+        self.segment
     }
 }
 
@@ -86,7 +91,7 @@ impl Sender {
 
     fn packet(self, kind: Kind, to: SocketAddr) -> Arrival<Packet> {
         let Self { builder, program, from } = self;
-        let content = Packet { from, to, kind, payload: PAYLOAD.to_vec(), edit: None };
+        let content = Packet { from, to, kind, payload: PAYLOAD.to_vec(), edit: None, segment: 0 };
         Arrival { builder, program, content }
     }
 }
@@ -97,6 +102,17 @@ impl Arrival<Packet> {
     pub(crate) fn with_payload(mut self, payload: &[u8]) -> Self {
         self.content.payload = payload.to_vec();
         self
+    }
+
+    /// The packet as one that GRO has put together of packets with so many bytes of payload.
+    pub(crate) fn in_segments(mut self, bytes: u32) -> Self {
+        self.content.segment = bytes;
+        self
+    }
+
+    /// The TCP packet with twelve bytes of options.
+    pub(crate) fn with_tcp_options(self) -> Self {
+        self.edited(|frame| frame::with_tcp_options(&frame))
     }
 
     /// The packet with this hop limit (IPv4: TTL).

@@ -55,6 +55,21 @@ pub fn with_ipv4_options(frame: &[u8]) -> Vec<u8> {
     longer
 }
 
+/// The TCP frame with twelve bytes of options: no-operations. Its checksum does not cover them.
+#[must_use]
+pub fn with_tcp_options(frame: &[u8]) -> Vec<u8> {
+    let (tcp, length) = if is_ipv4(frame) { (IPV4_END, 16..18) } else { (IPV6_END, 18..20) };
+    let mut longer = frame.to_vec();
+    longer.splice(tcp + 20..tcp + 20, [1; 12]);
+    longer[tcp + 12] = 0x80 | longer[tcp + 12] & 0xf;
+    let bytes = u16::from_be_bytes([frame[length.start], frame[length.start + 1]]) + 12;
+    longer[length].copy_from_slice(&bytes.to_be_bytes());
+    if is_ipv4(frame) {
+        set_ipv4_checksum(&mut longer);
+    }
+    longer
+}
+
 /// The IPv6 frame with extension headers of these types, of eight bytes each.
 #[must_use]
 pub fn with_extension_headers(frame: &[u8], types: &[u8]) -> Vec<u8> {

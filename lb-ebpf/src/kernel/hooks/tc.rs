@@ -199,14 +199,9 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn exceeds(&self, mtu: u32) -> bool {
+    fn segment(&self) -> u32 {
         // SAFETY: the context is valid.
-        let (length, segment) = unsafe { ((*self.skb).len, (*self.skb).gso_size) };
-        if segment == 0 {
-            return length > mtu + LINK_HEADER as u32;
-        }
-        // A segment has at least these headers; options would have made the sender cut it smaller.
-        segment + 40 > mtu
+        unsafe { (*self.skb).gso_size }
     }
 
     /// The helper knows whether the checksum is complete, partial, or verified by the device. It is

@@ -9,7 +9,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::conntrack::HookPoint;
 use lb_common::service::SourceClass;
 use lb_ebpf::hook::{Hook, Verdict};
-use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, WriteError};
+use lb_ebpf::packet::{COPIED, Packet, WriteError};
 
 use super::datapath_log::{DatapathLog, Off, On};
 use crate::kernel::context::{Context, count, scratch};
@@ -85,10 +85,5 @@ impl Packet for Frame {
     #[inline(always)]
     fn replace(&mut self, _: &[u8; COPIED], _: u32) -> Result<(), WriteError> {
         Err(WriteError)
-    }
-
-    #[inline(always)]
-    fn exceeds(&self, mtu: u32) -> bool {
-        self.length() > mtu + LINK_HEADER as u32
     }
 }

@@ -1,8 +1,8 @@
-//! Steps that ask the host: fragments, routes, devices, the ICMP rate limit, sockets.
+//! Steps that ask the host: fragments, routes, devices, rate limits, sockets.
 
 use lb_common::address::{Address, Tuple};
 use lb_common::fragment::Fragmented;
-use lb_ebpf::world::FibResult;
+use lb_ebpf::world::{FibResult, RateLimit};
 
 use super::recorder::{Step, Steps};
 use crate::cli::explain::node::NodeView;
@@ -32,9 +32,10 @@ pub(super) fn fragment<A: Address>(packet: &Fragmented<A>, found: bool) -> Step 
     Step::new("fragment lookup", result, detail)
 }
 
-pub(super) fn allow_icmp(allowed: bool) -> Step {
+pub(super) fn rate_limit(limit: RateLimit, allowed: bool) -> Step {
     let result = if allowed { "allowed (assumed)" } else { "reached" };
-    Step::new("ICMP rate limit", result, format!("the ICMP rate limit: {result}"))
+    let of = format!("rate limit of {}", limit.name());
+    Step::new(of.clone(), result, format!("the {of}: {result}"))
 }
 
 pub(super) fn socket_exists<A: Address>(tuple: &Tuple<A>, exists: bool) -> Step {
