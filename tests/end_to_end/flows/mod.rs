@@ -8,3 +8,4 @@ mod port_collisions;
 mod sctp;
 mod traceroute;
 mod udp;
+mod udp_gro;

@@ -1,6 +1,6 @@
 //! UDP echo servers in pods, and clients that count what is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::sockopt::{RcvBufForce, UdpGsoSegment};
 
 use super::tcp::{Response, canonical};
 use super::timeout::TIMEOUT;
@@ -112,6 +112,37 @@ impl Caller {
         let (pod, client, payload) = read_echo(&datagram[..received])?;
         ensure!(payload == sent, "{length} bytes came back from {server} changed");
         Ok(Response { pod, client, own: canonical(socket.local_addr()?) })
+    }
+}
+
+impl Caller {
+    /// Sends `count` datagrams of `length` bytes, at most 65,000 together, in one call, which the kernel
+    /// cuts (`UDP_SEGMENT`), so that they travel close together; and waits until each has come back.
+    ///
+    /// # Errors
+    /// If one does not within [`TIMEOUT`], comes twice or is not what was sent.
+    pub fn exchange_burst(&self, count: u16, length: u16) -> Result<()> {
+        let Self { socket, server } = self;
+        let datagram = |number: u16| {
+            let mut bytes = vec![0x5a; usize::from(length)];
+            bytes.iter_mut().zip(number.to_be_bytes()).for_each(|(byte, number)| *byte = number);
+            bytes
+        };
+        let mut awaited: BTreeSet<Vec<u8>> = (0..count).map(datagram).collect();
+        setsockopt(socket, UdpGsoSegment, &i32::from(length))?;
+        let sent: Vec<u8> = awaited.iter().flatten().copied().collect();
+        socket.send(&sent).with_context(|| format!("cannot send to {server}"))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        let mut datagram = vec![0; LARGEST];
+        while !awaited.is_empty() {
+            let left = awaited.len();
+            let received = socket.recv(&mut datagram).with_context(|| {
+                format!("{left} of {count} datagrams of {length} bytes did not come back")
+            })?;
+            let (_, _, payload) = read_echo(&datagram[..received])?;
+            ensure!(awaited.remove(payload), "{payload:02x?} came back from {server}");
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
+use lb_common::address::Protocol;
 use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
@@ -126,12 +127,42 @@ impl Skb {
             let length = (*self.skb).len;
             let readable = packet_access::skb_length(self.skb) as u32;
             if readable < HEADERS && readable < length {
-                let wanted = if length < HEADERS { length } else { HEADERS };
-                // Refused, the headers that are missing end the walk as malformed.
-                bpf_skb_pull_data(self.skb, wanted);
+                let most = if length < HEADERS { length } else { HEADERS };
+                let wanted = if (*self.skb).gso_size == 0 { most } else { gso_headers(self.skb) };
+                if readable < wanted {
+                    // Refused, the headers that are missing end the walk as malformed.
+                    bpf_skb_pull_data(self.skb, wanted);
+                }
             }
         }
     }
+}
+
+/// Bytes of the headers of a packet that the kernel will cut, link header included and TCP's options not;
+/// they are not yet readable.
+///
+/// No byte behind them may be pulled: GRO may have made the packet of a list of datagrams
+/// (`SKB_GSO_FRAGLIST`), and where a pull takes a part of the second one into the first, older kernels
+/// crash in `skb_segment` or send what nobody sent. Linux 6.16 makes such packets linear before it cuts
+/// them (<https://git.kernel.org/torvalds/c/3382a1ed7f77>), 6.12 sends some the right way
+/// (<https://git.kernel.org/torvalds/c/a1e40ac5b5e9>). What GRO makes has its headers in the linear part, so
+/// hardly any packet comes here.
+#[inline(never)]
+fn gso_headers(skb: *mut __sk_buff) -> u32 {
+    const ETHER_TYPE: usize = 12;
+    // EtherType and IP header, up to the protocol's number.
+    let mut bytes = [0u8; 12];
+    // SAFETY: the context is valid, and the buffer is as long as stated.
+    let result =
+        unsafe { bpf_skb_load_bytes(skb.cast(), ETHER_TYPE as u32, bytes.as_mut_ptr().cast(), 12) };
+    let [type_high, type_low, first, _, _, _, _, _, next_header, _, _, protocol] = bytes;
+    let (ip, protocol) = match [type_high, type_low] {
+        _ if result != 0 => return 0,
+        [0x08, 0x00] => (u32::from(first & 0xf) * 4, protocol),
+        [0x86, 0xdd] => (40, next_header),
+        _ => return 0,
+    };
+    LINK_HEADER as u32 + ip + if protocol == Protocol::UDP.0 { 8 } else { 20 }
 }
 
 impl Packet for Skb {
@@ -147,13 +178,16 @@ impl Packet for Skb {
         unsafe { (*self.skb).len }
     }
 
+    /// Of a packet that the kernel will cut, the headers are readable as they are: see [`gso_headers`].
     #[inline(always)]
     fn pull(&mut self, length: u32) {
         // SAFETY: the context is valid, and the helper takes any length up to the packet's. Refused,
         // the headers that are missing end the walk as malformed.
         unsafe {
             let all = (*self.skb).len;
-            bpf_skb_pull_data(self.skb, if all < length { all } else { length });
+            if (*self.skb).gso_size == 0 {
+                bpf_skb_pull_data(self.skb, if all < length { all } else { length });
+            }
         }
     }
 
