@@ -5,6 +5,7 @@ pub mod agent;
 pub mod attached;
 pub mod container;
 pub mod control_plane;
+pub mod figures;
 pub mod fixture;
 pub mod kernel;
 pub mod lab;

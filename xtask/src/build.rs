@@ -201,6 +201,8 @@ pub fn tests_for(architecture: Architecture, has_fault: bool) -> Result<Tests> {
 pub enum Benchmark {
     /// What a packet costs in each program.
     Packets,
+    /// How many live frames a second one core sends on by XDP.
+    Frames,
     /// What a large cluster costs the agent.
     Agent,
     /// What connecting to a Service costs a process.
@@ -213,8 +215,10 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
     // What is measured was built for release: how the measuring is built makes no difference.
     let mut command = cargo();
     command.args(["bench", "--profile", "dev", "--package", "weir-tests", "--bench"]);
+    // Two benchmarks are one program.
+    let mode = (benchmark == Benchmark::Frames).then_some("frames");
     match benchmark {
-        Benchmark::Packets => {
+        Benchmark::Packets | Benchmark::Frames => {
             let objects = objects(&["bench"], Architecture::of_this_machine()?)?;
             command
                 .arg("packets")
@@ -235,7 +239,7 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
         }
     }
     run(
-        command.arg("--").args(arguments),
+        command.arg("--").args(mode).args(arguments),
         "Benchmarks load programs into the kernel: run them as root.",
     )
 }

@@ -74,7 +74,7 @@ enum Verb {
     },
     /// Check format, lints and the rules of the source tree: imports, names, sizes, documented paths.
     Check,
-    /// Measure what a packet costs, or what a large cluster costs the agent.
+    /// Measure what a packet costs, what a node forwards and withstands, or what a large cluster costs the agent.
     Bench {
         /// Which of them.
         #[arg(value_enum, default_value = "packets")]

@@ -1,13 +1,13 @@
 //! Wrappers and floors, for XDP and TC alike.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{classifier, map, xdp};
-use aya_ebpf::maps::{Array, HashMap, ProgramArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::address::{Address, Ports, Protocol, Tuple, V4, V6};
-use lb_ebpf::bench::shared::{HEADERS, Series, Word};
+use lb_ebpf::bench::shared::{HEADERS, LISTED_FLOWS, ListedFlow, Series, Word};
 
 use super::packet_access;
 
@@ -17,6 +17,13 @@ static SERIES: Array<Series> = Array::with_max_entries(1, 0);
 /// The XDP program under test.
 #[map]
 static XDP_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The same of one that takes frames in several buffers, as a program array wants those alone.
+#[map]
+static XDP_FRAGS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The flows of a series that is listed, in the order in which they are measured: read one after the
+/// other, they cost nearly nothing.
+#[map]
+static FLOWS: Array<ListedFlow> = Array::with_max_entries(LISTED_FLOWS, BPF_F_MMAPABLE);
 /// The TC program under test.
 #[map]
 static TC_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -36,9 +43,19 @@ static SECOND_V6: HashMap<Tuple<V6>, u64> = HashMap::with_max_entries(ENTRIES, 0
 /// Gives the XDP program under test its packet anew.
 #[xdp]
 pub fn repeat_xdp(context: XdpContext) -> u32 {
-    if restore(&mut Frame(&context)).is_some() {
+    if restore_length(&context).is_some() && restore(&mut Frame(&context)).is_some() {
         // SAFETY: nothing here has a destructor to be left out.
         unsafe { XDP_PROGRAM.tail_call(&context, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// The same for a program that takes frames in several buffers.
+#[xdp(frags)]
+pub fn repeat_xdp_frags(context: XdpContext) -> u32 {
+    if restore_length(&context).is_some() && restore(&mut Frame(&context)).is_some() {
+        // SAFETY: as in `repeat_xdp`.
+        unsafe { XDP_FRAGS.tail_call(&context, 0) };
     }
     xdp_action::XDP_ABORTED
 }
@@ -51,6 +68,32 @@ pub fn repeat_tc(context: TcContext) -> i32 {
         unsafe { TC_PROGRAM.tail_call(&context, 0) };
     }
     TC_ACT_UNSPEC
+}
+
+/// Sends the frame back as it came: what a device can do at most.
+#[xdp]
+pub fn send_xdp(_context: XdpContext) -> u32 {
+    xdp_action::XDP_TX
+}
+
+/// Frames that have arrived at the far end of a link.
+#[map]
+static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counts frames and drops them: for the far end of a link.
+#[xdp]
+pub fn count_xdp(_context: XdpContext) -> u32 {
+    if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
+        // SAFETY: the element is this CPU's, and programs of its softirqs do not interrupt each other.
+        unsafe { *arrived += 1 };
+    }
+    xdp_action::XDP_DROP
+}
+
+/// Lets every frame pass: a veth device takes part in XDP only with a program of its own.
+#[xdp]
+pub fn pass_xdp(_context: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
 }
 
 /// The cheapest XDP program there is.
@@ -118,6 +161,21 @@ impl Bytes for Skb<'_> {
     }
 }
 
+/// Takes away what the last repeat put in front of the frame.
+#[inline(always)]
+fn restore_length(context: &XdpContext) -> Option<()> {
+    let series = SERIES.get_ptr(0)?;
+    // SAFETY: as in `restore`.
+    let length = unsafe { (*series).length };
+    let more = (context.data_end() - context.data()) as u32;
+    if more != length {
+        // SAFETY: the context is this program's, and no reference into the frame is alive.
+        let result = unsafe { bpf_xdp_adjust_head(context.ctx, more.wrapping_sub(length) as i32) };
+        return (result == 0).then_some(());
+    }
+    Some(())
+}
+
 /// Makes the packet the next of the series.
 #[inline(always)]
 fn restore<B: Bytes>(frame: &mut B) -> Option<()> {
@@ -129,8 +187,17 @@ fn restore<B: Bytes>(frame: &mut B) -> Option<()> {
         *bytes = word.to_ne_bytes();
     }
     let repeat = series.next;
-    for Word { at, bytes } in series.spread.words(series.spread.flow(repeat)) {
-        *frame.at::<2>(at)? = bytes;
+    let flow = series.spread.flow(repeat);
+    if series.source_at == 0 {
+        for Word { at, bytes } in series.spread.words(flow) {
+            *frame.at::<2>(at)? = bytes;
+        }
+    } else {
+        let listed = *FLOWS.get(flow)?;
+        *frame.at::<2>((series.source_at & 63) as usize)? = listed.source;
+        let at = (series.destination_at & 63) as usize;
+        *frame.at::<2>(at)? = listed.destination;
+        *frame.at::<4>(at + 2)? = listed.ports;
     }
     series.next = repeat + 1;
     if repeat == series.first {

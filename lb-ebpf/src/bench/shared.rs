@@ -20,6 +20,12 @@ pub struct Series {
     pub headers: [u64; WORDS],
     /// How the others differ.
     pub spread: Spread,
+    /// Bytes of the frame. A program that puts a header in front leaves it longer for the next repeat.
+    pub length: u32,
+    /// Where the last two bytes of the source address stand, for flows that are listed; else 0.
+    pub source_at: u16,
+    /// Where those of the destination address stand; the ports follow at once.
+    pub destination_at: u16,
     /// Always zero.
     pub zero: u32,
     /// Number of the next repeat.
@@ -35,6 +41,9 @@ pub struct Series {
     /// Look-ups of a floor that found nothing.
     pub misses: u64,
 }
+
+/// The most flows that can be listed.
+pub const LISTED_FLOWS: u32 = 1 << 20;
 
 /// How flows differ: a few low bits of a flow's number are added to one 16-bit word of the headers,
 /// a port, and the other bits to another, in an address.
@@ -81,6 +90,27 @@ impl Spread {
         let low = flow & ((1 << (self.low_bits & 31)) - 1);
         let high = flow >> (self.low_bits & 31);
         [word(self.low_at, self.low, low), word(self.high_at, self.high, high)]
+    }
+}
+
+/// A flow in the list of flows: what its frames have where flows differ, as bytes of the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(8))]
+pub struct ListedFlow {
+    /// The last two bytes of the source address.
+    pub source: [u8; 2],
+    /// The last two bytes of the destination address.
+    pub destination: [u8; 2],
+    /// Both ports.
+    pub ports: [u8; 4],
+}
+
+impl ListedFlow {
+    /// The flow of packets the other way.
+    #[must_use]
+    pub const fn reply(self) -> Self {
+        let Self { source, destination, ports: [s0, s1, d0, d1] } = self;
+        Self { source: destination, destination: source, ports: [d0, d1, s0, s1] }
     }
 }
 

@@ -1,14 +1,11 @@
 //! Who is where in the benchmark's namespace.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lb_common::address::Family;
-use lb_ebpf::cases::topology::BACKEND_PORT;
+use lb_common::address::{Address, Family, Port, Protocol, V4, V6};
+use lb_common::hash;
+use lb_ebpf::cases::topology::{self, BACKEND_PORT};
 
-/// Bits of a flow's number that stand in its port; the other four name a host.
-pub const PORT_BITS: u32 = 12;
-/// Backends of a Service.
-pub const BACKENDS: u32 = 16;
 /// Port of flow 0 at its client.
 pub const FIRST_CLIENT_PORT: u16 = 40_000;
 /// Port of flow 0 at this node, where its source is translated; the first of the range.
@@ -50,7 +47,6 @@ pub struct Addresses {
 
 /// The addresses of `family`.
 pub fn of(family: Family) -> Addresses {
-    // Clients and backends of which no two share an entry of the FIB cache.
     let [client, new_client, frontend, own, router] = match family {
         Family::V4 => ["198.51.100.16", "198.52.0.0", "203.0.113.1", "192.0.2.1", "192.0.2.2"],
         Family::V6 => {
@@ -66,15 +62,63 @@ pub fn of(family: Family) -> Addresses {
     Addresses { client, new_client, frontend, non_service, own, router, outside, link }
 }
 
-/// The backend that flows of `host` have, below [`BACKENDS`].
-pub fn backend(family: Family, location: Location, host: u32) -> SocketAddr {
-    let subnet = if location == Location::Local { 1 } else { 2 };
-    let host = host + 16;
-    let text = match family {
-        Family::V4 => format!("10.244.{subnet}.{host}"),
-        Family::V6 => format!("fd00:244:{subnet}::{host:x}"),
+/// Where flows differ: the last two bytes of the source address, and those of the destination address, which the
+/// ports follow.
+pub const fn differ_at(family: Family) -> (u16, u16) {
+    match family {
+        Family::V4 => (28, 32),
+        Family::V6 => (36, 52),
+    }
+}
+
+/// The first `count` addresses from `first` on of which no two share an entry of the FIB cache.
+pub fn hosts(first: IpAddr, count: u32) -> Vec<IpAddr> {
+    /// Entries of the cache.
+    const CACHED: u32 = 1024;
+    let mut taken = std::collections::BTreeSet::new();
+    let candidates = (0..).map(|number| nth(first, number));
+    let position = |host: &IpAddr| {
+        let hash = match host {
+            IpAddr::V4(_) => endpoint::<V4>(*host),
+            IpAddr::V6(_) => endpoint::<V6>(*host),
+        };
+        hash % CACHED
     };
-    SocketAddr::new(address(&text), BACKEND_PORT)
+    candidates.filter(|host| taken.insert(position(host))).take(count as usize).collect()
+}
+
+fn endpoint<A: Address>(host: IpAddr) -> u32 {
+    hash::endpoint::<A>(&topology::address(host), Port::new(0), Protocol(0))
+}
+
+/// The `number`th address after `first`.
+fn nth(first: IpAddr, number: u32) -> IpAddr {
+    match first {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + number).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + u128::from(number)).into(),
+    }
+}
+
+/// The last two bytes of an address.
+pub fn last_word(address: IpAddr) -> [u8; 2] {
+    let [.., a, b] = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+    .octets();
+    [a, b]
+}
+
+/// The `count` backends of the Service.
+pub fn backends(family: Family, location: Location, count: u32) -> Vec<SocketAddr> {
+    let text = match (family, location) {
+        (Family::V4, Location::Local) => "10.244.1.16",
+        (Family::V4, Location::Remote) => "10.244.2.16",
+        (Family::V6, Location::Local) => "fd00:244:1::10",
+        (Family::V6, Location::Remote) => "fd00:244:2::10",
+    };
+    let hosts = hosts(address(text), count).into_iter();
+    hosts.map(|host| SocketAddr::new(host, BACKEND_PORT)).collect()
 }
 
 fn address(text: &str) -> IpAddr {

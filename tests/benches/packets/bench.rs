@@ -1,15 +1,24 @@
 //! The benchmark's object in the kernel: a series of repeats of one frame, timed there.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, HashMap, ProgramArray};
-use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, ProgramArray};
+use aya::programs::{
+    ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode,
+};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::{Family, Tuple, V4, V6};
-use lb_ebpf::bench::shared::{HEADERS, Series, Spread, WORDS};
+use lb_ebpf::bench::shared::{HEADERS, ListedFlow, Series, Spread, WORDS};
 use lb_ebpf::cases::{Program, frame, topology};
 use weir_tests::kernel::{AyaPod, context};
+
+use crate::addresses;
+use crate::cases::Case;
+use crate::floor::{Floor, HookKind};
+use crate::flow_list::FlowList;
+use crate::subject::flows;
 
 /// The variable that names the benchmark's object.
 const OBJECT: &str = "WEIR_BENCH_OBJECT";
@@ -17,66 +26,23 @@ const OBJECT: &str = "WEIR_BENCH_OBJECT";
 /// The wrappers, the floors, and their maps.
 pub struct Bench {
     ebpf: Ebpf,
+    /// The flows of the next series.
+    list: FlowList,
     /// Interface index of the device that frames come by.
     device: u32,
 }
 
-/// The kind of hook of a program.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum HookKind {
-    /// XDP
-    Xdp,
-    /// TC
-    Tc,
-}
-
-impl HookKind {
-    /// That of `program`.
-    pub fn of(program: Program) -> Self {
-        if program == Program::NetworkXdp { Self::Xdp } else { Self::Tc }
-    }
-
-    fn wrapper(self) -> &'static str {
-        match self {
-            Self::Xdp => "repeat_xdp",
-            Self::Tc => "repeat_tc",
-        }
-    }
-
-    fn target(self) -> &'static str {
-        match self {
-            Self::Xdp => "XDP_PROGRAM",
-            Self::Tc => "TC_PROGRAM",
-        }
-    }
-}
-
-/// A program of the benchmark's own, to subtract or to compare with.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Floor {
-    /// Drops the packet unseen.
-    Drop,
-    /// Looks its tuple up in one table of 65,536 entries.
-    OneLookUp,
-    /// In two.
-    TwoLookUps,
-}
-
-impl Floor {
-    /// All floors.
-    pub const ALL: [Self; 3] = [Self::Drop, Self::OneLookUp, Self::TwoLookUps];
-
-    /// Its program.
-    pub fn program(self, hook: HookKind) -> &'static str {
-        match (self, hook) {
-            (Self::Drop, HookKind::Xdp) => "drop_xdp",
-            (Self::Drop, HookKind::Tc) => "drop_tc",
-            (Self::OneLookUp, HookKind::Xdp) => "one_look_up_xdp",
-            (Self::OneLookUp, HookKind::Tc) => "one_look_up_tc",
-            (Self::TwoLookUps, HookKind::Xdp) => "two_look_ups_xdp",
-            (Self::TwoLookUps, HookKind::Tc) => "two_look_ups_tc",
-        }
-    }
+/// The frames of a series.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    /// The frame of flow 0.
+    pub frame: &'a [u8],
+    /// How flows follow from their numbers, and how many there are.
+    pub spread: Spread,
+    /// Whether they are those of the list instead.
+    pub are_listed: bool,
+    /// Their family.
+    pub family: Family,
 }
 
 /// The same bytes for user space and for the programs.
@@ -104,24 +70,29 @@ impl Bench {
             }
             .with_context(|| format!("{name} is refused"))?;
         }
-        Ok(Self { ebpf, device })
+        let Some(Map::Array(list)) = ebpf.map("FLOWS") else { bail!("no list of flows") };
+        let list = FlowList::of(list.fd())?;
+        Ok(Self { ebpf, list, device })
+    }
+
+    /// Lists the flows of the next series: those with numbers up to `mask`, in an order of its own.
+    pub fn list(&mut self, flows: &[ListedFlow], mask: u32) -> Result<()> {
+        self.list.write(flows, mask)
     }
 
     /// Fills the floors' tables with the tuples of these flows of `frame`.
-    pub fn fill(&mut self, family: Family, frame: &[u8], spread: &Spread) -> Result<()> {
-        for flow in 0..=spread.mask {
-            let mut frame = frame.to_vec();
-            for word in spread.words(flow) {
-                frame[word.at..word.at + 2].copy_from_slice(&word.bytes);
-            }
+    pub fn fill(&mut self, family: Family, frame: &[u8], flows: &[ListedFlow]) -> Result<()> {
+        let mut template = flows::Template::of(family, frame);
+        for flow in flows {
+            let frame = template.with(flow);
             match family {
                 Family::V4 => {
-                    self.insert("FIRST_V4", tuple::<V4>(&frame)?)?;
-                    self.insert("SECOND_V4", tuple::<V4>(&frame)?)?;
+                    self.insert("FIRST_V4", tuple::<V4>(frame)?)?;
+                    self.insert("SECOND_V4", tuple::<V4>(frame)?)?;
                 }
                 Family::V6 => {
-                    self.insert("FIRST_V6", tuple::<V6>(&frame)?)?;
-                    self.insert("SECOND_V6", tuple::<V6>(&frame)?)?;
+                    self.insert("FIRST_V6", tuple::<V6>(frame)?)?;
+                    self.insert("SECOND_V6", tuple::<V6>(frame)?)?;
                 }
             }
         }
@@ -136,16 +107,32 @@ impl Bench {
 
     /// Lets the wrapper of `hook` call `program`.
     pub fn choose(&mut self, hook: HookKind, program: &ProgramFd) -> Result<()> {
-        let map = self.ebpf.map_mut(hook.target()).context("no map of programs")?;
+        self.put(hook.target(), program)
+            .context("the kernel refused the program beside the wrapper")
+    }
+
+    /// Lets a wrapper for XDP call `program`, which may take frames in several buffers; returns the wrapper.
+    pub fn choose_foreign(&mut self, program: &ProgramFd) -> Result<HookKind> {
+        if self.choose(HookKind::Xdp, program).is_ok() {
+            return Ok(HookKind::Xdp);
+        }
+        self.put(HookKind::XdpFrags.target(), program).context(
+            "no wrapper can call it: it is no XDP program, or was loaded to be attached otherwise",
+        )?;
+        Ok(HookKind::XdpFrags)
+    }
+
+    fn put(&mut self, target: &str, program: &ProgramFd) -> Result<()> {
+        let map = self.ebpf.map_mut(target).context("no map of programs")?;
         let mut targets: ProgramArray<_> = ProgramArray::try_from(map)?;
-        targets.set(0, program, 0).context("the kernel refused the program beside the wrapper")
+        Ok(targets.set(0, program, 0)?)
     }
 
     /// Lets the wrapper of `hook` call a floor.
     pub fn choose_floor(&mut self, hook: HookKind, floor: Floor) -> Result<()> {
         let program = self.ebpf.program(floor.program(hook)).context("no such floor")?;
         let descriptor = match hook {
-            HookKind::Xdp => <&Xdp>::try_from(program)?.fd()?,
+            HookKind::Xdp | HookKind::XdpFrags => <&Xdp>::try_from(program)?.fd()?,
             HookKind::Tc => <&SchedClassifier>::try_from(program)?.fd()?,
         }
         .try_clone()?;
@@ -154,24 +141,31 @@ impl Bench {
 
     /// Gives the program chosen `packets + 1` packets from number `next` on; returns the
     /// nanoseconds that one took.
-    pub fn run(
-        &mut self,
-        hook: HookKind,
-        frame: &[u8],
-        spread: Spread,
-        next: u64,
-        packets: u32,
-    ) -> Result<f64> {
+    pub fn run(&mut self, hook: HookKind, frames: Frames, next: u64, packets: u32) -> Result<f64> {
+        let last = next + u64::from(packets);
+        self.write_series(frames, next, last)?;
+        self.repeat(hook, frames.frame, packets + 1, None)?;
+        let Shared(series) = self.series()?.get(&0, 0)?;
+        ensure!(series.next == last + 1, "{} of {packets} packets", series.next - next);
+        ensure!(series.misses == 0, "{} look-ups of a floor found nothing", series.misses);
+        Ok((series.ended - series.began) as f64 / f64::from(packets))
+    }
+
+    fn write_series(&mut self, frames: Frames, next: u64, last: u64) -> Result<()> {
         let mut headers = [0; WORDS];
         bytemuck::bytes_of_mut(&mut headers)
-            .copy_from_slice(frame.get(..HEADERS).context("the frame is too short")?);
-        let last = next + u64::from(packets);
-        self.series()?.set(
+            .copy_from_slice(frames.frame.get(..HEADERS).context("the frame is too short")?);
+        let (source_at, destination_at) =
+            if frames.are_listed { addresses::differ_at(frames.family) } else { (0, 0) };
+        Ok(self.series()?.set(
             0,
             Shared(Series {
                 headers,
-                spread,
-                zero: 0,
+                spread: frames.spread,
+                length: frames.frame.len() as u32,
+                source_at,
+                destination_at,
+                ..ConntrackEntry::empty()
                 next,
                 first: next,
                 last,
@@ -180,17 +174,78 @@ impl Bench {
                 misses: 0,
             }),
             0,
-        )?;
-        self.repeat(hook, frame, packets + 1)?;
-        let Shared(series) = self.series()?.get(&0, 0)?;
-        ensure!(series.next == last + 1, "{} of {packets} packets", series.next - next);
-        ensure!(series.misses == 0, "{} look-ups of a floor found nothing", series.misses);
-        Ok((series.ended - series.began) as f64 / f64::from(packets))
+        )?)
     }
 
-    fn repeat(&mut self, hook: HookKind, frame: &[u8], repeat: u32) -> Result<()> {
+    /// Gives the program chosen one packet; returns its verdict and the packet as it left it.
+    pub fn pass(&mut self, hook: HookKind, case: &Case, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut out = vec![0; frame.len() + 256];
+        let spread = Spread { mask: 0, ..case.spread(1) };
+        let word = |at: u16| {
+            let at = usize::from(at);
+            u16::from_be_bytes([frame[at], frame[at + 1]])
+        };
+        let spread = Spread { low: word(spread.low_at), high: word(spread.high_at), ..spread };
+        let frames = Frames { frame, spread, are_listed: false, family: case.family };
+        self.write_series(frames, 0, 0)?;
+        let (verdict, length) = self.repeat(hook, frame, 1, Some(&mut out))?;
+        out.truncate(length);
+        Ok((verdict, out))
+    }
+
+    /// Has the device, and the one at the far end of its link, take part in XDP as long as this value
+    /// lives; the far one counts what arrives.
+    pub fn attach(&mut self, near: &str, far: &str) -> Result<()> {
+        for (program, device) in [("pass_xdp", near), ("count_xdp", far)] {
+            let xdp: &mut Xdp = self.ebpf.program_mut(program).context("no program")?.try_into()?;
+            xdp.attach(device, XdpMode::Driver)
+                .with_context(|| format!("{device} has no native XDP"))?;
+        }
+        Ok(())
+    }
+
+    /// Frames that have arrived at the far end.
+    pub fn arrived(&self) -> Result<u64> {
+        let map = self.ebpf.map("ARRIVED").context("no map of what arrived")?;
+        let counts: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        Ok(counts.get(&0, 0)?.iter().sum())
+    }
+
+    /// Gives the program chosen live frames, `batch` at a time, which then go where it sends them; returns
+    /// the nanoseconds that one took on this CPU until it had arrived.
+    pub fn run_live(
+        &mut self,
+        hook: HookKind,
+        frames: Frames,
+        (next, packets, batch): (u64, u32, u32),
+    ) -> Result<f64> {
+        self.write_series(frames, next, next + u64::from(packets))?;
+        let context = context(Program::NetworkXdp, self.device, frames.frame.len());
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frames.frame);
+        options.ctx_in = Some(&context);
+        options.repeat = packets;
+        options.attrs = TestRunAttrs::new().xdp_live_frames(batch);
+        let wrapper = self.ebpf.program_mut(hook.wrapper()).context("no wrapper")?;
+        let wrapper: &mut Xdp = wrapper.try_into()?;
+        let begun = Instant::now();
+        wrapper.test_run(options).context("this kernel sends no live frames (Linux 5.18 does)")?;
+        let took = begun.elapsed();
+        let Shared(series) = self.series()?.get(&0, 0)?;
+        ensure!(series.next == next + u64::from(packets), "{} frames", series.next - next);
+        ensure!(series.misses == 0, "{} look-ups of a floor found nothing", series.misses);
+        Ok(took.as_nanos() as f64 / f64::from(packets))
+    }
+
+    fn repeat(
+        &mut self,
+        hook: HookKind,
+        frame: &[u8],
+        repeat: u32,
+        out: Option<&mut [u8]>,
+    ) -> Result<(u32, usize)> {
         let program = match hook {
-            HookKind::Xdp => Program::NetworkXdp,
+            HookKind::Xdp | HookKind::XdpFrags => Program::NetworkXdp,
             HookKind::Tc => Program::FromNetwork,
         };
         let context = context(program, self.device, frame.len(), 0);
@@ -198,9 +253,10 @@ impl Bench {
         options.data_in = Some(frame);
         options.ctx_in = Some(&context);
         options.repeat = repeat;
+        options.data_out = out;
         let wrapper = self.ebpf.program_mut(hook.wrapper()).context("no wrapper")?;
-        match hook {
-            HookKind::Xdp => {
+        let result = match hook {
+            HookKind::Xdp | HookKind::XdpFrags => {
                 let wrapper: &mut Xdp = wrapper.try_into()?;
                 wrapper.test_run(options)?
             }
@@ -209,7 +265,7 @@ impl Bench {
                 wrapper.test_run(options)?
             }
         };
-        Ok(())
+        Ok((result.return_value, result.data_size_out as usize))
     }
 
     fn series(&mut self) -> Result<Array<&mut aya::maps::MapData, Shared>> {

@@ -5,13 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
+use lb_common::maps::Capacity;
 use lb_common::outcome::Outcome;
 use lb_ebpf::bench::shared::Spread;
 use lb_ebpf::cases::Program;
 use lb_ebpf::cases::frame::{self, Kind};
-use lb_ebpf::cases::topology::BACKEND_PORT;
 
 use crate::addresses::{self, Addresses, Location};
+
+/// Port of new flow 0 at its client.
+const NEW_PORT: u16 = 1 << 15;
 
 /// What a packet is to the programs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,8 +34,10 @@ pub enum Role {
 pub enum Flows {
     /// One.
     One,
-    /// 65,536: 4,096 ports of 16 hosts.
+    /// 65,536: 4,096 ports of 16 clients.
     Many,
+    /// 1,048,576: 16,384 ports of 64 clients.
+    Million,
     /// No two packets are of the same.
     Endless,
 }
@@ -43,13 +48,76 @@ impl Flows {
         match self {
             Self::One => 0,
             Self::Many => 0xffff,
+            Self::Million => 0xf_ffff,
             Self::Endless => 0x7fff_ffff,
         }
     }
 
-    /// Bits of a flow's number that stand in a port.
-    const fn low_bits(self) -> u32 {
-        if matches!(self, Self::Endless) { 15 } else { addresses::PORT_BITS }
+    /// As many as are established in tables of this scale.
+    pub const fn of(scale: Scale) -> Self {
+        match scale {
+            Scale::Usual => Self::Many,
+            Scale::Large => Self::Million,
+        }
+    }
+
+    /// The scale of the tables.
+    pub const fn scale(self) -> Scale {
+        match self {
+            Self::One | Self::Many | Self::Endless => Scale::Usual,
+            Self::Million => Scale::Large,
+        }
+    }
+}
+
+/// How large the tables are, and how many flows fill them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Scale {
+    /// 65,536 flows.
+    Usual,
+    /// 1,048,576.
+    Large,
+}
+
+impl Scale {
+    /// Flows that are established: as many as find room.
+    pub const fn flows(self) -> u32 {
+        Flows::of(self).mask() + 1
+    }
+
+    /// Clients that have them.
+    pub const fn hosts(self) -> u32 {
+        match self {
+            Self::Usual => 16,
+            Self::Large => 64,
+        }
+    }
+
+    /// Ports of each of these clients.
+    pub const fn ports(self) -> u32 {
+        self.flows() / self.hosts()
+    }
+
+    /// Backends of the Service: enough that source ports towards one do not run short.
+    pub const fn backends(self) -> u32 {
+        match self {
+            Self::Usual => 16,
+            Self::Large => 128,
+        }
+    }
+
+    /// Entries of a map: tables of flows have two for each that is established, and a quarter as many for
+    /// those that are not.
+    pub const fn entries(self, capacity: Capacity) -> u32 {
+        match capacity {
+            Capacity::Fixed(entries) => entries,
+            Capacity::Conntrack => 2 * self.flows(),
+            Capacity::HalfOpen => self.flows() / 2,
+            Capacity::Frontends => 1 << 16,
+            Capacity::Slots => 1 << 18,
+            Capacity::Services => 1,
+            Capacity::Backends | Capacity::Affinity => 1 << 15,
+        }
     }
 }
 
@@ -58,6 +126,7 @@ impl fmt::Display for Flows {
         f.write_str(match self {
             Self::One => "1",
             Self::Many => "64k",
+            Self::Million => "1M",
             Self::Endless => "new",
         })
     }
@@ -105,8 +174,13 @@ pub fn all() -> Vec<Case> {
                 (Local, NoService, ToDevice, PassedNotAService),
                 (Local, NoService, NetworkXdp, PassedNotAService),
             ] {
-                let flows: &[Flows] =
-                    if role == New { &[Flows::Endless] } else { &[Flows::One, Flows::Many] };
+                let flows: &[Flows] = match role {
+                    New => &[Flows::Endless],
+                    Forward | Reply if program == NetworkXdp && protocol == Protocol::TCP => {
+                        &[Flows::One, Flows::Many, Flows::Million]
+                    }
+                    Forward | Reply | NoService => &[Flows::One, Flows::Many],
+                };
                 cases.extend(flows.iter().map(|&flows| Case {
                     location,
                     role,
@@ -123,50 +197,65 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
+    /// A packet of established flows, at the hook that is nearest.
+    pub const fn established(
+        location: Location,
+        role: Role,
+        family: Family,
+        protocol: Protocol,
+        flows: Flows,
+    ) -> Self {
+        let (program, outcome) = match (location, role) {
+            (Location::Local, Role::Reply) => (Program::ToDevice, Outcome::Replied),
+            (Location::Local, _) => (Program::FromNetwork, Outcome::Forwarded),
+            (Location::Remote, Role::Reply) => (Program::NetworkXdp, Outcome::RepliedSnat),
+            (Location::Remote, _) => (Program::NetworkXdp, Outcome::ForwardedSnat),
+        };
+        Self { location, role, program, family, protocol, flows, outcome }
+    }
+
+    /// How many of so many packets may end otherwise: none, but for a new flow that finds no source port
+    /// free where one must be found, of which there are a few in a hundred million.
+    pub fn tolerated(&self, packets: u64) -> u64 {
+        let may_fail = self.role == Role::New && self.location == Location::Remote;
+        if may_fail || self.flows == Flows::Million { packets / 10_000 } else { 0 }
+    }
+
     /// The frame of flow 0.
     pub fn frame(&self) -> Vec<u8> {
+        self.frame_of(if self.role == Role::New { Kind::Open } else { Kind::Data })
+    }
+
+    /// The frame of flow 0 that does this to its connection.
+    pub fn frame_of(&self, kind: Kind) -> Vec<u8> {
         let Addresses { client, new_client, frontend, non_service, own, .. } =
             addresses::of(self.family);
-        let backend = addresses::backend(self.family, self.location, 0);
+        let backend = addresses::backends(self.family, self.location, 1)[0];
         let client = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT);
-        let (from, to, kind) = match (self.role, self.location) {
-            (Role::Forward, _) => (client, frontend, Kind::Data),
-            (Role::Reply, Location::Local) => (backend, client, Kind::Data),
+        let (from, to) = match (self.role, self.location) {
+            (Role::Forward, _) => (client, frontend),
+            (Role::Reply, Location::Local) => (backend, client),
             (Role::Reply, Location::Remote) => {
-                (backend, SocketAddr::new(own, addresses::FIRST_OWN_PORT), Kind::Data)
+                (backend, SocketAddr::new(own, addresses::FIRST_OWN_PORT))
             }
-            (Role::New, _) => (SocketAddr::new(new_client, 1 << 15), frontend, Kind::Open),
-            (Role::NoService, _) => (client, non_service, Kind::Data),
+            (Role::New, _) => (SocketAddr::new(new_client, NEW_PORT), frontend),
+            (Role::NoService, _) => (client, non_service),
         };
-        debug_assert_eq!(backend.port(), BACKEND_PORT);
         frame::frame(from, to, self.protocol, kind, &[0; addresses::PAYLOAD])
     }
 
-    /// How other flows differ from flow 0.
+    /// How new flows differ from flow 0, and in which order flows are visited.
     pub fn spread(&self, multiplier: u32) -> Spread {
-        // Offsets of the last two bytes of both addresses, and of both ports.
-        let (source, destination, ports) = match self.family {
-            Family::V4 => (28, 32, 34),
-            Family::V6 => (36, 52, 54),
-        };
-        let (low_at, high_at) = match (self.role, self.location) {
-            (Role::Reply, Location::Local) => (ports + 2, destination),
-            (Role::Reply, Location::Remote) => (ports + 2, source),
-            (Role::Forward | Role::New | Role::NoService, _) => (ports, source),
-        };
-        let frame = self.frame();
-        let word = |at: u16| {
-            let at = usize::from(at);
-            u16::from_be_bytes([frame[at], frame[at + 1]])
-        };
+        let (high_at, destination_at) = addresses::differ_at(self.family);
+        let Addresses { new_client, .. } = addresses::of(self.family);
         Spread {
             multiplier,
             mask: self.flows.mask(),
-            low_bits: self.flows.low_bits(),
-            low_at,
+            low_bits: 15,
+            low_at: destination_at + 2,
             high_at,
-            low: word(low_at),
-            high: word(high_at),
+            low: NEW_PORT,
+            high: u16::from_be_bytes(addresses::last_word(new_client)),
         }
     }
 }

@@ -1,50 +1,43 @@
 //! Rounds of samples, and the figures that come of them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lb_common::address::{Family, Protocol};
-use lb_common::outcome::Outcome;
-use weir_tests::kernel::Programs;
+use weir_tests::figures::Spread;
 
 use crate::addresses::Location;
-use crate::bench::{Bench, Floor, HookKind};
-use crate::cases::{Case, Flows, Role};
-use crate::testbed;
+use crate::bench::{Bench, Frames};
+use crate::cases::{Case, Flows, Role, Scale};
+use crate::floor::{Floor, HookKind};
+use crate::subject::{Subject, flows};
 
-/// The order in which flows are visited while caches warm up, and while time is taken.
-const WARM_UP: u32 = 1;
-const MEASURED: u32 = 0x9e37_79b1;
+/// The order in which flows are visited while caches warm up, and while time is taken. Listed flows are
+/// in an order of their own already.
+const WARM_UP: u32 = 0x85eb_ca6b;
+const MEASURED: u32 = 1;
+/// That of flows that never come again.
+const ENDLESS: u32 = 0x9e37_79b1;
 
-/// Packets that warm a case up: at least those of every flow once.
+/// Packets that warm a case up, at least.
 const WARM_UP_PACKETS: u32 = Flows::Many.mask() + 1;
-
-/// Median, least and greatest of all rounds.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Spread {
-    /// The median.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-}
 
 /// What was found.
 pub struct Figures {
     /// Nanoseconds per packet of each floor: the plain one as it is, the others over it.
     pub floors: Vec<(FloorAt, Spread)>,
-    /// Of each case, in their order.
-    pub cases: Vec<Figure>,
+    /// Of each case, in their order, and of each subject.
+    pub cases: Vec<Vec<Option<Figure>>>,
 }
 
-/// What one case costs.
+/// What one case costs one subject.
 pub struct Figure {
     /// Nanoseconds per packet over the plain floor.
     pub net: Spread,
-    /// The same in hash look-ups.
+    /// The same in hash look-ups of one flow.
     pub look_ups: Spread,
+    /// The same relative to the first subject, if that was measured.
+    pub relative: Option<Spread>,
 }
 
 /// A floor and its packets.
@@ -73,23 +66,22 @@ impl FloorAt {
         all
     }
 
-    /// The floor that a case is to be compared with.
-    fn of(case: &Case, floor: Floor) -> Self {
-        let hook = HookKind::of(case.program);
-        Self { hook, floor, family: case.family, many: case.flows != Flows::One }
+    /// The floor that is subtracted from a case.
+    fn below(case: &Case) -> Self {
+        let many = case.flows != Flows::One;
+        Self { hook: HookKind::of(case.program), floor: Floor::Drop, family: case.family, many }
+    }
+
+    /// The floors whose difference is the unit of a case: a look-up of one flow.
+    fn unit(case: &Case) -> [Self; 2] {
+        let below = Self { many: false, ..Self::below(case) };
+        [Self { floor: Floor::OneLookUp, ..below }, below]
     }
 
     /// The packets of this floor: those of the established flows.
     fn case(self) -> Case {
-        Case {
-            location: Location::Local,
-            role: Role::Forward,
-            program: lb_ebpf::cases::Program::FromNetwork,
-            family: self.family,
-            protocol: Protocol::TCP,
-            flows: if self.many { Flows::Many } else { Flows::One },
-            outcome: Outcome::Forwarded,
-        }
+        let flows = if self.many { Flows::Many } else { Flows::One };
+        Case::established(Location::Local, Role::Forward, self.family, Protocol::TCP, flows)
     }
 }
 
@@ -97,87 +89,99 @@ impl FloorAt {
 #[derive(Clone, Copy)]
 enum Task {
     Floor(FloorAt),
-    Case(usize),
+    /// Of a case and a subject.
+    Case(usize, usize),
 }
 
 /// What one round has found, in nanoseconds per packet.
 struct Round {
     floors: BTreeMap<FloorAt, f64>,
-    cases: Vec<f64>,
+    cases: BTreeMap<(usize, usize), f64>,
 }
 
-/// Measures `cases` in `rounds` rounds of samples of `packets` packets.
-pub fn measure(cases: &[Case], device: u32, rounds: u32, packets: u32) -> Result<Figures> {
-    let mut meter = Meter::new(cases, device, packets)?;
+/// Measures `cases` of `subjects` in `rounds` rounds of samples of `packets` packets.
+pub fn measure(
+    cases: &[Case],
+    subjects: &mut [Subject],
+    device: u32,
+    rounds: u32,
+    packets: u32,
+) -> Result<Figures> {
+    let mut meter = Meter { bench: Bench::load(device)?, subjects, packets, next: 0 };
+    meter.fill_floors()?;
     let mut tasks: Vec<Task> = FloorAt::all().into_iter().map(Task::Floor).collect();
-    tasks.extend((0..cases.len()).map(Task::Case));
+    for (index, case) in cases.iter().enumerate() {
+        for subject in 0..meter.subjects.len() {
+            eprint!("\rtrying case {} of {}", index + 1, cases.len());
+            if meter.prepare(subject, case, device)? {
+                tasks.push(Task::Case(index, subject));
+            }
+        }
+    }
+    eprintln!();
     let mut found = Vec::new();
     for number in 0..=rounds {
         fastrand::shuffle(&mut tasks);
+        eprint!("\rround {number} of {rounds}");
         let round = meter.round(cases, &tasks)?;
         if number > 0 {
-            eprint!("\rround {number} of {rounds}");
             found.push(round);
         }
     }
     eprintln!();
-    Ok(figures(cases, &found))
+    Ok(figures(cases.len(), meter.subjects.len(), cases, &found))
 }
 
 /// Takes samples.
-struct Meter {
+struct Meter<'a> {
     bench: Bench,
-    programs: BTreeMap<(Location, u8), Programs>,
+    subjects: &'a mut [Subject],
     packets: u32,
     /// The next packet's number: it never falls back, so that endless flows never come again.
     next: u64,
 }
 
-impl Meter {
-    fn new(cases: &[Case], device: u32, packets: u32) -> Result<Self> {
-        let mut bench = Bench::load(device)?;
-        for floor in FloorAt::all() {
-            if floor.many && floor.hook == HookKind::Tc && floor.floor == Floor::Drop {
-                let case = floor.case();
-                bench.fill(case.family, &case.frame(), &case.spread(WARM_UP))?;
-            }
+impl Meter<'_> {
+    fn fill_floors(&mut self) -> Result<()> {
+        for family in Family::ALL {
+            let floor = FloorAt { hook: HookKind::Xdp, floor: Floor::Drop, family, many: true };
+            let flows = flows::forward(family, Scale::Usual);
+            self.bench.fill(family, &floor.case().frame(), &flows)?;
         }
-        let mut programs = BTreeMap::new();
-        for case in cases {
-            if let Entry::Vacant(entry) = programs.entry((case.location, case.protocol.0)) {
-                entry.insert(testbed::programs(case.location, case.protocol, device)?);
-            }
-        }
-        let mut meter = Self { bench, programs, packets, next: 0 };
-        for case in cases {
-            meter.fill_fib_cache(case)?;
-        }
-        Ok(meter)
-    }
-
-    /// Lets the programs look up the next hops of all hosts, which XDP leaves to TC; nothing is checked.
-    fn fill_fib_cache(&mut self, case: &Case) -> Result<()> {
-        let Self { bench, programs, .. } = self;
-        let hook = HookKind::of(case.program);
-        let programs =
-            programs.get(&(case.location, case.protocol.0)).context("no programs for this case")?;
-        bench.choose(hook, programs.descriptor(case.program)?)?;
-        bench.run(hook, &case.frame(), case.spread(WARM_UP), 0, WARM_UP_PACKETS)?;
         Ok(())
     }
 
+    /// Loads what the case needs, sees what becomes of one packet, and lets the programs look up the next
+    /// hops of all hosts, which XDP leaves to TC. Returns whether the subject can be measured.
+    fn prepare(&mut self, subject: usize, case: &Case, device: u32) -> Result<bool> {
+        let flow = self.next as u32;
+        self.next += 1;
+        if !self.subjects[subject].prepare(&mut self.bench, case, flow, device)? {
+            return Ok(false);
+        }
+        let hook = self.hook(subject, case)?;
+        self.warm_up(hook, case, Some(subject))?;
+        Ok(true)
+    }
+
+    fn hook(&mut self, subject: usize, case: &Case) -> Result<HookKind> {
+        self.subjects[subject].choose(&mut self.bench, case)
+    }
+
     fn round(&mut self, cases: &[Case], tasks: &[Task]) -> Result<Round> {
-        let mut round = Round { floors: BTreeMap::new(), cases: vec![0.0; cases.len()] };
+        let mut round = Round { floors: BTreeMap::new(), cases: BTreeMap::new() };
         for task in tasks {
             match *task {
                 Task::Floor(floor) => {
                     let sample = self.floor(floor).with_context(|| format!("{floor:?}"))?;
                     round.floors.insert(floor, sample);
                 }
-                Task::Case(index) => {
+                Task::Case(index, subject) => {
                     let case = &cases[index];
-                    let sample = self.case(case).with_context(|| format!("{case:?}"))?;
-                    round.cases[index] = sample;
+                    let sample = self.case(case, subject).with_context(|| {
+                        format!("{case:?} of {}", self.subjects[subject].name())
+                    })?;
+                    round.cases.insert((index, subject), sample);
                 }
             }
         }
@@ -186,79 +190,78 @@ impl Meter {
 
     fn floor(&mut self, floor: FloorAt) -> Result<f64> {
         self.bench.choose_floor(floor.hook, floor.floor)?;
+        self.warm_up(floor.hook, &floor.case(), None)?;
         self.sample(floor.hook, &floor.case())
     }
 
-    fn case(&mut self, case: &Case) -> Result<f64> {
-        let hook = HookKind::of(case.program);
-        let programs = &self.programs[&(case.location, case.protocol.0)];
-        self.bench.choose(hook, programs.descriptor(case.program)?)?;
-        let before = programs.outcomes()?;
+    fn case(&mut self, case: &Case, subject: usize) -> Result<f64> {
+        let hook = self.hook(subject, case)?;
+        let before = self.subjects[subject].counts(case)?;
+        let warmed_up = self.warm_up(hook, case, Some(subject))?;
         let sample = self.sample(hook, case)?;
-        let after = self.programs[&(case.location, case.protocol.0)].outcomes()?;
-        let expected = u64::from(WARM_UP_PACKETS) + u64::from(self.packets) + 2;
-        let ended: Vec<_> = Outcome::ALL
-            .iter()
-            .zip(before.iter().zip(after))
-            .map(|(outcome, (before, after))| (*outcome, after - before))
-            .filter(|(_, times)| *times > 0)
-            .collect();
-        let right: u64 =
-            ended.iter().filter(|(outcome, _)| *outcome == case.outcome).map(|(_, n)| n).sum();
-        ensure!(
-            right <= expected && expected - right <= tolerated(case, expected),
-            "{expected} packets should have ended as {}, and ended as {ended:?}",
-            case.outcome
-        );
+        let packets = warmed_up + u64::from(self.packets) + 1;
+        self.subjects[subject].check_counts(case, &before, packets)?;
         Ok(sample)
     }
 
-    /// Warms up, then takes the time.
+    /// Lists the case's flows and visits each; returns how many packets that took.
+    fn warm_up(&mut self, hook: HookKind, case: &Case, subject: Option<usize>) -> Result<u64> {
+        if case.flows != Flows::Endless {
+            let own = flows::forward(case.family, case.flows.scale());
+            let flows = match subject {
+                Some(subject) => self.subjects[subject].flows(case, own),
+                None => own,
+            };
+            self.bench.list(&flows, case.flows.mask())?;
+        }
+        let packets = WARM_UP_PACKETS.max(case.flows.scale().flows());
+        self.run(hook, case, WARM_UP, packets)?;
+        Ok(u64::from(packets) + 1)
+    }
+
     fn sample(&mut self, hook: HookKind, case: &Case) -> Result<f64> {
-        let frame = case.frame();
-        let (warm_up, measured) = (case.spread(WARM_UP), case.spread(MEASURED));
+        self.run(hook, case, MEASURED, self.packets)
+    }
+
+    fn run(&mut self, hook: HookKind, case: &Case, order: u32, packets: u32) -> Result<f64> {
+        let are_listed = case.flows != Flows::Endless;
         // One order for endless flows, or numbers would come again.
-        let warm_up = if case.flows == Flows::Endless { measured } else { warm_up };
-        self.bench.run(hook, &frame, warm_up, self.next, WARM_UP_PACKETS)?;
-        self.next += u64::from(WARM_UP_PACKETS) + 1;
-        let sample = self.bench.run(hook, &frame, measured, self.next, self.packets)?;
-        self.next += u64::from(self.packets) + 1;
+        let spread = case.spread(if are_listed { order } else { ENDLESS });
+        let frame = case.frame();
+        let frames = Frames { frame: &frame, spread, are_listed, family: case.family };
+        let sample = self.bench.run(hook, frames, self.next, packets)?;
+        self.next += u64::from(packets) + 1;
         Ok(sample)
     }
 }
 
-/// How many of a case's packets may end otherwise: none, but for a new flow that finds no source port
-/// free where one must be found, of which there are a few in a hundred million.
-fn tolerated(case: &Case, packets: u64) -> u64 {
-    if case.role == Role::New && case.location == Location::Remote { packets / 10_000 } else { 0 }
-}
-
-fn figures(cases: &[Case], rounds: &[Round]) -> Figures {
-    let plain = |round: &Round, at: FloorAt| round.floors[&FloorAt { floor: Floor::Drop, ..at }];
-    let floors = FloorAt::all().into_iter().map(|at| {
+fn figures(count: usize, subjects: usize, cases: &[Case], rounds: &[Round]) -> Figures {
+    let floors = FloorAt::all().into_iter().filter_map(|at| {
+        let below = FloorAt { floor: Floor::Drop, ..at };
         let costs = rounds.iter().map(|round| {
             let cost = round.floors[&at];
-            if at.floor == Floor::Drop { cost } else { cost - plain(round, at) }
+            if at.floor == Floor::Drop { cost } else { cost - round.floors[&below] }
         });
-        (at, Spread::of(costs))
+        Some((at, Spread::of(costs)?))
     });
-    let figures = cases.iter().enumerate().map(|(index, case)| {
-        let at = FloorAt::of(case, Floor::OneLookUp);
-        let net = |round: &Round| round.cases[index] - plain(round, at);
-        let look_up = |round: &Round| round.floors[&at] - plain(round, at);
-        Figure {
-            net: Spread::of(rounds.iter().map(net)),
-            look_ups: Spread::of(rounds.iter().map(|round| net(round) / look_up(round))),
-        }
-    });
-    Figures { floors: floors.collect(), cases: figures.collect() }
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let last = values.len() - 1;
-        Self { median: values[last / 2], min: values[0], max: values[last] }
-    }
+    let figure = |index: usize, subject: usize| {
+        let case = &cases[index];
+        let net = |round: &Round, subject: usize| {
+            Some(round.cases.get(&(index, subject))? - round.floors[&FloorAt::below(case)])
+        };
+        let unit = |round: &Round| {
+            let [look_up, below] = FloorAt::unit(case);
+            round.floors[&look_up] - round.floors[&below]
+        };
+        let each =
+            |value: &dyn Fn(&Round) -> Option<f64>| Spread::of(rounds.iter().filter_map(value));
+        Some(Figure {
+            net: each(&|round| net(round, subject))?,
+            look_ups: each(&|round| Some(net(round, subject)? / unit(round)))?,
+            relative: each(&|round| Some(net(round, subject)? / net(round, 0)?))
+                .filter(|_| subject > 0),
+        })
+    };
+    let of = |index| (0..subjects).map(|subject| figure(index, subject)).collect();
+    Figures { floors: floors.collect(), cases: (0..count).map(of).collect() }
 }

@@ -1,26 +1,18 @@
-//! The benchmark's namespace and the contents of the maps: one Service of sixteen endpoints, and
-//! 65,536 established flows to it, which fill the conntrack table to its last entry.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+//! The benchmark's namespace, and the rows of a Service.
 
 use anyhow::Result;
-use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
+use lb_common::address::{Address, Family, Port, Protocol, V4, V6};
 use lb_common::backend::{Backend, BackendId};
-use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
 use lb_common::settings::Settings;
-use lb_ebpf::cases::topology::{self, MTU, NODE_LINK, ROUTER_LINK, address};
-use weir_tests::kernel::{Programs, ip};
+use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
+use weir_tests::kernel::ip;
 
-use crate::addresses::{self, BACKENDS, FIRST_OWN_PORT, Location, OWN_PORTS, PORT_BITS};
-use crate::cases::Flows;
-
-/// Entries of a conntrack table: two for each of 65,536 flows.
-pub const CONNECTIONS: u32 = 2 * (Flows::Many.mask() + 1);
-/// Entries of a table of half-open flows: what the agent gives to a conntrack table of that size.
-pub const HALF_OPEN: u32 = CONNECTIONS / 4;
+use crate::addresses::{self, FIRST_OWN_PORT, Location, OWN_PORTS};
+use crate::cases::Scale;
+use crate::subject::object::Object;
 
 /// Builds the testbed in the calling thread's namespace; returns the network device.
 pub fn build() -> Result<u32> {
@@ -45,34 +37,29 @@ pub fn build() -> Result<u32> {
     Ok(nix::net::if_::if_nametoindex("net0")?)
 }
 
-/// Loads the programs with maps as an agent would size them, and fills these with the Service and
-/// its flows. Each location has programs of its own, so that every table is equally large and full.
-pub fn programs(location: Location, protocol: Protocol, device: u32) -> Result<Programs> {
-    let mut programs = Programs::load(|map| match map {
-        "CONNTRACK_V4" | "CONNTRACK_V6" => CONNECTIONS,
-        "HALF_OPEN_V4" | "HALF_OPEN_V6" => HALF_OPEN,
-        "FRONTENDS_V4" | "FRONTENDS_V6" => 1 << 16,
-        "SLOTS" => 1 << 18,
-        "SERVICES" => 1,
-        _ => 1 << 15,
-    })?;
+/// Writes the rows of one Service with backends of this `location` into the maps of `object`.
+pub fn write_service(
+    object: &mut Object,
+    (location, protocol): (Location, Protocol),
+    scale: Scale,
+    device: u32,
+) -> Result<()> {
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
     let row =
         Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500, link: NODE_LINK, reserved: [0; 2] };
-    programs.insert("DEVICES", device, row)?;
+    object.insert("DEVICES", device, row)?;
     let ports = Settings {
         first_snat_port: FIRST_OWN_PORT,
         snat_ports: OWN_PORTS,
         ..bytemuck::Zeroable::zeroed()
     };
-    programs.set("SETTINGS", 0, ports)?;
+    object.set("SETTINGS", 0, ports)?;
     for slot in 0..SLOTS {
-        programs.set("SLOTS", slot, backend_id(slot % BACKENDS).0)?;
+        object.set("SLOTS", slot, backend_id(slot % scale.backends()).0)?;
     }
-    write_rows::<V4>(&mut programs, location, protocol)?;
-    write_rows::<V6>(&mut programs, location, protocol)?;
-    Ok(programs)
+    write_rows::<V4>(object, (location, protocol), scale)?;
+    write_rows::<V6>(object, (location, protocol), scale)
 }
 
 /// Slots of the Service's pool.
@@ -85,26 +72,23 @@ fn backend_id(host: u32) -> BackendId {
 }
 
 fn write_rows<A: Address>(
-    programs: &mut Programs,
-    location: Location,
-    protocol: Protocol,
+    object: &mut Object,
+    (location, protocol): (Location, Protocol),
+    scale: Scale,
 ) -> Result<()>
 where
-    Tuple<A>: bytemuck::Pod,
     Frontend<A>: bytemuck::Pod,
     Backend<A>: bytemuck::Pod,
-    ConntrackEntry<A>: bytemuck::Pod,
 {
     let family = if A::FAMILY == Family::V4 { "V4" } else { "V6" };
     let to = addresses::of(A::FAMILY).frontend;
     let frontend: Frontend<A> = Frontend::new(address(to.ip()), Port::new(to.port()), protocol);
     let pool = Pool { base: 0, length: SLOTS };
     let row = FrontendRow { service: SERVICE, pools: [pool; 3], affinity: 0, flags: 0 };
-    programs.insert(&format!("FRONTENDS_{family}"), frontend, row)?;
+    object.insert(&format!("FRONTENDS_{family}"), frontend, row)?;
     let mut positions = vec![filter::position(&frontend.address, frontend.port, protocol)];
     let local = if location == Location::Local { Backend::<A>::LOCAL } else { 0 };
-    for host in 0..BACKENDS {
-        let at = addresses::backend(A::FAMILY, location, host);
+    for (host, at) in (0..).zip(addresses::backends(A::FAMILY, location, scale.backends())) {
         let row = Backend::<A> {
             address: address(at.ip()),
             port: Port::new(at.port()),
@@ -113,57 +97,19 @@ where
             generation: GENERATION,
             service: SERVICE,
         };
-        programs.set(&format!("BACKENDS_{family}"), backend_id(host).0, row)?;
+        object.set(&format!("BACKENDS_{family}"), backend_id(host).0, row)?;
         positions.push(filter::position(&row.address, row.port, protocol));
     }
     for position in positions {
-        programs.set_filter_bit(position)?;
-    }
-    let table = format!("CONNTRACK_{family}");
-    for flow in 0..=Flows::Many.mask() {
-        let (tuple, entry) = established::<A>(location, protocol, flow);
-        programs.insert(&table, entry.other_key(), entry.reply_entry(&tuple))?;
-        programs.insert(&table, tuple, entry)?;
+        object.set_filter_bit(position)?;
     }
     Ok(())
 }
 
-/// The client's entry of an established flow: what the programs themselves would have written.
-fn established<A: Address>(
-    location: Location,
-    protocol: Protocol,
-    flow: u32,
-) -> (Tuple<A>, ConntrackEntry<A>) {
-    let addresses = addresses::of(A::FAMILY);
-    let (port, host) = ((flow & ((1 << PORT_BITS) - 1)) as u16, flow >> PORT_BITS);
-    let client = nth(addresses.client, host);
-    let from = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT + port);
-    let tuple = topology::tuple::<A>(from, addresses.frontend, protocol);
-    let (source, host, flags) = match location {
-        Location::Local => (from, 0, 0),
-        Location::Remote => {
-            let own = SocketAddr::new(addresses.own, FIRST_OWN_PORT + port);
-            (own, host, ConntrackEntry::<A>::SNAT)
-        }
-    };
-    let backend = addresses::backend(A::FAMILY, location, host);
-    let entry = ConntrackEntry {
-        rewritten: topology::tuple(source, backend, protocol),
-        service: SERVICE,
-        backend: backend_id(host),
-        generation: GENERATION,
-        last_seen: Ticks(0),
-        state: State::REPLIED.with(State::ESTABLISHED),
-        flags,
-        ..ConntrackEntry::empty()
-    };
-    (tuple, entry)
-}
-
-/// The `number`th address after `first`.
-fn nth(first: IpAddr, number: u32) -> IpAddr {
-    match first {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + number).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + u128::from(number)).into(),
-    }
+/// Lets this thread run before all ordinary ones (`SCHED_FIFO`).
+pub fn go_first() -> std::io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the call reads the parameters, which live until it returns.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
