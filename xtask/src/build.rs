@@ -203,6 +203,8 @@ pub enum Benchmark {
     Packets,
     /// How many live frames a second one core sends on by XDP.
     Frames,
+    /// What a node pays to forward a packet.
+    Forward,
     /// What a large cluster costs the agent.
     Agent,
     /// What connecting to a Service costs a process.
@@ -233,9 +235,10 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
                 .env(AGENT, weir)
                 .env(control_plane::FOLDERS, control_plane::folders()?);
         }
-        Benchmark::Sockets => {
+        Benchmark::Sockets | Benchmark::Forward => {
             // What is timed happens in the kernel.
-            command.arg("sockets").env(OBJECT, object()?).env(AGENT, agent(Profile::Debug)?);
+            let name = if benchmark == Benchmark::Forward { "forward" } else { "sockets" };
+            command.arg(name).env(OBJECT, object()?).env(AGENT, agent(Profile::Debug)?);
         }
     }
     run(

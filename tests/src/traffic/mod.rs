@@ -5,6 +5,7 @@ mod attempt;
 mod flow;
 mod http;
 mod ping;
+pub mod raw;
 mod sctp;
 mod tcp;
 mod timeout;
