@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use crate::service::{Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel};
 use crate::settings::{Prefix, Settings};
+use crate::snat::Rows;
 use crate::socket::{NamespaceQuestion, Peer, SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
@@ -62,7 +63,8 @@ plain!(ConntrackEntry<V6>, 68 = Tuple<V6>, ServiceId, BackendId, u32, Ticks, Sta
 plain!(Device, 32 = V4, V6, u16, u16, [u8; 6], [u8; 2]);
 plain!(Prefix<V4>, 8 = V4, V4);
 plain!(Prefix<V6>, 32 = V6, V6);
-plain!(Settings, 80 = u64, u16, u16, Prefix<V4>, Prefix<V6>, V4, V6, u32, u32);
+plain!(Rows, 16 = u64, u64);
+plain!(Settings, 120 = u64, [Rows; 3], Prefix<V4>, Prefix<V6>, V4, V6, u32);
 plain!(Peer<V4>, 32 = Frontend<V4>, Frontend<V4>, BackendId, u32, u64);
 plain!(Peer<V6>, 56 = Frontend<V6>, Frontend<V6>, BackendId, u32, u64);
 plain!(SocketRevNat<V4>, 136 = [Peer<V4>; 4], u64);

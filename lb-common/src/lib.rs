@@ -23,5 +23,6 @@ pub mod maps;
 pub mod outcome;
 pub mod service;
 pub mod settings;
+pub mod snat;
 pub mod socket;
 pub mod source_range;

@@ -10,6 +10,7 @@ use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
 use crate::service::{Frontend, FrontendRow, IpPolicy, ServiceLabel};
 use crate::settings::Settings;
+use crate::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use crate::socket::{SocketRevNat, UdpConnected};
 use crate::source_range::SourceRange;
 
@@ -182,6 +183,11 @@ pub const FILTER: Map = map::<u32, u64>("FILTER", Kind::Array, Capacity::Fixed(f
 pub const DEVICES: Map = map::<u32, Device>("DEVICES", Kind::Hash, Capacity::Fixed(4096));
 /// 0 → [`Settings`].
 pub const SETTINGS: Map = map::<u32, Settings>("SETTINGS", Kind::Array, Capacity::Fixed(1));
+/// Row → 512 [`PortHints`], one bit each.
+pub const PORT_HINTS: Map =
+    map::<u32, PortHints>("PORT_HINTS", Kind::Array, Capacity::Fixed(HINT_ROWS));
+/// Group of flows → [`Rows`] of source ports of which no port is free as far as the hints tell.
+pub const FULL_ROWS: Map = map::<u32, Rows>("FULL_ROWS", Kind::Array, Capacity::Fixed(GROUPS));
 /// [`Outcome`] → count, per CPU.
 pub const OUTCOMES: Map =
     map::<u32, u64>("OUTCOMES", Kind::PerCpuArray, Capacity::Fixed(Outcome::COUNT));
@@ -222,6 +228,8 @@ pub const ALL: &[Map] = &[
     FILTER,
     DEVICES,
     SETTINGS,
+    PORT_HINTS,
+    FULL_ROWS,
     OUTCOMES,
     TRAFFIC.v4,
     TRAFFIC.v6,

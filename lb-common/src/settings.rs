@@ -1,6 +1,7 @@
 //! The settings of the programs: one row.
 
 use crate::address::{Address, V4, V6};
+use crate::snat::{Rows, TIERS};
 
 /// The one row of `SETTINGS`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -9,12 +10,9 @@ pub struct Settings {
     /// Cookie of the network namespace whose processes are of class
     /// [`Host`](crate::service::SourceClass::Host) (`SO_NETNS_COOKIE`, Linux 5.14); 0 for none.
     pub namespace: u64,
-    /// First source port for SNAT. The range lies outside the node-port range and
-    /// outside `ip_local_port_range`, so it takes no tuple that a socket of this node may get.
-    pub first_snat_port: u16,
-    /// Number of ports in the range; 0 until the agent has written the row, and until then no flow with
-    /// SNAT is created.
-    pub snat_ports: u16,
+    /// Source ports for SNAT, the tiers in the order they are tried; all empty until the agent has written
+    /// the row, and until then no flow with SNAT is created.
+    pub snat_tiers: [Rows; TIERS],
     /// Contains every IPv4 cluster IP and service CIDR: a packet to an address outside is not addressed
     /// to a Service, unless to a frontend.
     pub services_v4: Prefix<V4>,
@@ -27,8 +25,6 @@ pub struct Settings {
     pub own_v6: V6,
     /// [`Settings::PODS_SOCKETS`]
     pub flags: u32,
-    /// Always zero.
-    pub zero: u32,
 }
 
 impl Settings {

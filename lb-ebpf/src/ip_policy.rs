@@ -26,6 +26,12 @@ pub(crate) fn classify_non_service<A: Address, W: World<A>>(
     }
 }
 
+/// Whether `address`, a frontend's, is one of this node's own.
+#[inline(always)]
+pub(crate) fn is_own<A: Address, W: World<A>>(world: &W, address: &A) -> bool {
+    world.ip_policy(address).is_some_and(|policy| policy.flags == 0)
+}
+
 /// Whether an address that no Service has is within one of the cluster's service CIDRs.
 #[inline(always)]
 pub(crate) fn is_unallocated<A: Address, W: World<A>>(

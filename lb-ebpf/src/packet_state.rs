@@ -3,7 +3,7 @@
 
 use lb_common::address::{Address, Port, Ports, Protocol, Tuple, V4, V6};
 use lb_common::affinity::{Affinity, Client};
-use lb_common::backend::BackendId;
+use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::outcome::{Disposition, Outcome};
@@ -57,7 +57,7 @@ impl Default for Scratch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum FoundIn {
-    /// In none: the flow begins.
+    /// In none: the packet begins a flow. Its backend is selected before its entries are made.
     Neither,
     /// In the table of established flows.
     Established,
@@ -77,6 +77,10 @@ pub(crate) struct PacketState<A: Address> {
     pub reply_tuple: Tuple<A>,
     /// That other entry.
     pub reply_entry: ConntrackEntry<A>,
+    /// The backend selected for a new flow.
+    pub backend: Backend<A>,
+    /// The search for a new flow's source port.
+    pub search: PortSearch,
     /// What backend selection works with.
     pub selection: Selection<A>,
     /// The tuple of the packet that an ICMP error quotes.
@@ -118,6 +122,8 @@ impl<A: Address> PacketState<A> {
             frontend: Frontend::new(A::zeroed(), Port::new(0), Protocol(0)),
             reply_tuple: entry.rewritten,
             reply_entry: entry,
+            backend: Backend::empty(),
+            search: PortSearch::default(),
             selection: Selection::new(),
             quoted: entry.rewritten,
             fragmented: Fragmented::empty(),
@@ -196,6 +202,16 @@ impl<A: Address> PacketState<A> {
             (true, false, false) => Outcome::Replied,
         }
     }
+}
+
+/// The search for a source port.
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub(crate) struct PortSearch {
+    /// The flows that must have other ports.
+    pub(crate) group: u32,
+    /// Where it begins.
+    pub(crate) start: u32,
 }
 
 /// What backend selection works with.

@@ -116,7 +116,7 @@ where
         return Err(Outcome::PassedLeftToTc);
     }
     let Scratch { tuple, selection } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
-    let source = if is_host { A::own(&world.settings()) } else { A::zeroed() };
+    let source = if is_host { world.node_address() } else { A::zeroed() };
     let Frontend { address, port, protocol, .. } = *frontend;
     *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);
     let (id, backend) = backend_select::backend(world, selection, tuple, &row, class)?;

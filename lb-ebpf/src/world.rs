@@ -11,7 +11,8 @@ use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
-use lb_common::settings::Settings;
+use lb_common::settings::{InSettings, Settings};
+use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 
 use crate::packet::{Packet, WriteError};
@@ -47,6 +48,17 @@ pub trait Tables<A: Address> {
     fn filter_matches(&self, position: Position) -> bool;
     /// The agent's settings; all zero before it has written them.
     fn settings(&self) -> Settings;
+    /// The node's own address, of the settings.
+    fn node_address(&self) -> A
+    where
+        A: InSettings,
+    {
+        A::own(&self.settings())
+    }
+    /// The tier of source ports for SNAT with this number; empty if there is none.
+    fn snat_tier(&self, index: usize) -> Rows {
+        self.settings().snat_tiers.get(index).copied().unwrap_or_default()
+    }
 }
 
 /// The two conntrack tables.
@@ -108,6 +120,14 @@ pub trait Conntrack<A: Address> {
     fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32);
     /// Removes an entry, if it exists.
     fn remove(&self, table: Table, tuple: &Tuple<A>);
+    /// The rows of source ports that are thought to be full for a group of flows.
+    fn full_rows(&self, group: u32) -> Rows;
+    /// A row is thought to be full from now on.
+    fn set_row_full(&self, group: u32, row: u32);
+    /// One word of hints of a row.
+    fn port_hint_word(&self, row: u32, word: u32) -> u64;
+    /// Sets a bit in a word of hints: the port is thought to be in use from now on.
+    fn set_port_hint(&self, row: u32, word: u32, bit: u64);
     /// Counts a new flow to `backend`.
     fn count_connection(&self, backend: BackendId);
     /// Counts a packet of `bytes` length to (`reply` false) or from `backend`.

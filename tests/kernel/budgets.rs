@@ -19,10 +19,10 @@ use crate::stack;
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Half
 /// are the loops over quotes, extension headers and the products of SCTP's checksum, in both families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 140_000, 66_000),
-    (Program::FromNetwork, 165_000, 68_000),
-    (Program::ToDevice, 100_000, 46_000),
-    (Program::NetworkXdp, 95_000, 40_000),
+    (Program::FromPod, 190_000, 70_000),
+    (Program::FromNetwork, 200_000, 74_000),
+    (Program::ToDevice, 150_000, 54_000),
+    (Program::NetworkXdp, 120_000, 46_000),
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.
@@ -89,7 +89,8 @@ fn functions_stay_within_their_stack() -> Result<()> {
     Ok(())
 }
 
-/// The deepest chain of a packet's program is itself and one function of the walk. Older kernels, 6.1 is
+/// The deepest chain of a packet's program is itself and one function of the walk, of which the one that
+/// begins flows calls another for the source port. Older kernels, 6.1 is
 /// one, count each frame in steps of 32 bytes (`check_max_stack_depth`, kernel/bpf/verifier.c), and allow
 /// 512 for the chain.
 #[test]
@@ -102,8 +103,13 @@ fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
         let is_entry =
             |name: &str| BUDGETS.iter().any(|(program, ..)| name.contains(program.name()));
         let entry = of_set().filter(|(name, _)| is_entry(name)).map(|(_, depth)| rounded(depth));
-        let walk = of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
-        let walk = walk.map(|(_, depth)| rounded(depth));
+        let of_walk = || of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
+        let called = |name: &str| if name.contains("create") { "next_port" } else { "-" };
+        let deepest = |part: &str| {
+            let parts = of_walk().filter(|(name, _)| name.contains(part));
+            parts.map(|(_, depth)| rounded(depth)).max().unwrap_or(0)
+        };
+        let walk = of_walk().map(|(name, depth)| rounded(depth) + deepest(called(name)));
         let (entry, walk) = (entry.max().unwrap_or(0), walk.max().unwrap_or(0));
         println!("{entry} + {walk}");
         assert!(entry > 0 && walk > 0, "the object has programs: {depths:?}");

@@ -14,6 +14,7 @@ use lb_common::service::{
     EmptyPoolReason, Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel,
 };
 use lb_common::settings::{Prefix, Settings};
+use lb_common::snat::{Rows, TIERS};
 use lb_common::source_range::{LISTED, SourceRange};
 use lb_userspace::config::DatapathLog;
 use lb_userspace::datapath::loader::Object;
@@ -49,8 +50,7 @@ fn backend<A>(address: A, generation: u32) -> Backend<A> {
 fn contents() -> Contents {
     let mut contents = Contents {
         settings: Settings {
-            first_snat_port: 1024,
-            snat_ports: 100,
+            snat_tiers: [Rows::of_spans(2, 3); TIERS],
             services_v4: Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 240, 0, 0]) },
             ..Settings::nothing()
         },

@@ -51,9 +51,11 @@ pub fn build() -> Result<Testbed> {
         for at in [lab.client(0), lab.pod(Pod::Remote, 0)] {
             ip(&format!("route add {} via {via}", at.ip()))?;
         }
-        let own = lab.node(topology::SOCKET_PORT);
-        sockets.push(Socket::Tcp { _listener: TcpListener::bind(own)? });
-        sockets.push(Socket::Udp { _socket: UdpSocket::bind(own)? });
+        for port in lab.socket_ports() {
+            let own = lab.node(port);
+            sockets.push(Socket::Tcp { _listener: TcpListener::bind(own)? });
+            sockets.push(Socket::Udp { _socket: UdpSocket::bind(own)? });
+        }
     }
     let device = nix::net::if_::if_nametoindex("net0")?;
     Ok(Testbed { device, _sockets: sockets })
@@ -97,6 +99,7 @@ pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
     for limit in RateLimit::ALL {
         programs.allow(limit, u32::MAX)?;
     }
+    programs.clear_port_hints()?;
     programs.clear_fib_cache()
 }
 

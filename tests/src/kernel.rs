@@ -11,8 +11,9 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOpt
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::Address;
 use lb_common::filter::Position;
-use lb_common::maps::Capacity;
+use lb_common::maps::{self, Capacity};
 use lb_common::outcome::Outcome;
+use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
 use lb_ebpf::world::RateLimit;
@@ -94,7 +95,7 @@ impl Programs {
         let features = lb_userspace::datapath::features::Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
-        for map in lb_common::maps::ALL {
+        for map in maps::ALL {
             let entries =
                 if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
             loader.map_max_entries(map.name, entries);
@@ -343,6 +344,21 @@ impl Programs {
     pub fn set<V: bytemuck::Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
         let mut array: Array<_, AyaPod<V>> = Array::try_from(self.map(map)?)?;
         Ok(array.set(index, AyaPod(value), 0)?)
+    }
+
+    /// Clears all hints of which source ports are in use.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn clear_port_hints(&mut self) -> Result<()> {
+        let mut hints: Array<_, PortHints> = Array::try_from(self.map(maps::PORT_HINTS.name)?)?;
+        for row in 0..HINT_ROWS {
+            hints.set(row, PortHints::default(), 0)?;
+        }
+        for group in 0..GROUPS {
+            self.set(maps::FULL_ROWS.name, group, Rows::default())?;
+        }
+        Ok(())
     }
 
     /// Sets a bit of the filter.

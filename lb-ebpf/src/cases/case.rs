@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use lb_common::address::{Family, Protocol};
 use lb_common::conntrack::HookPoint;
 use lb_common::service::SourceClass;
+use lb_common::snat::{self, TIERS};
 
 use super::frame::IcmpMessage;
 use super::topology::{self, Pod};
@@ -32,8 +33,8 @@ pub struct Case {
 pub struct Setting {
     /// Entries that fit into the table of established connections; `None` for all there are.
     pub conntrack_capacity: Option<u32>,
-    /// Number of source ports for SNAT; `None` for [`topology::SNAT_PORTS`].
-    pub snat_ports: Option<u16>,
+    /// Whether there are no source ports for SNAT.
+    pub has_no_snat_ports: bool,
 }
 
 /// One thing that happens.
@@ -122,8 +123,8 @@ impl Case {
     #[must_use]
     pub fn world(&self, device: u32) -> World<Rows> {
         let mut world = topology::world_with_sockets(device);
-        if let Some(count) = self.setting.snat_ports {
-            world.tables.snat_ports.1 = count;
+        if self.setting.has_no_snat_ports {
+            world.tables.snat_tiers = [snat::Rows::default(); TIERS];
         }
         if let Some(capacity) = self.setting.conntrack_capacity {
             world.v4.capacity.set(capacity as usize);

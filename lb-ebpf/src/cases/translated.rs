@@ -10,7 +10,7 @@ use super::builder::{
     Addresses, Arrival, CLIENT_PORT, CaseBuilder, PAYLOAD, Packet, Steps, limit_is,
 };
 use super::case::{Case, Program};
-use super::topology::{MTU, SOCKET_PORT, Target};
+use super::topology::{MTU, Target, UNLUCKY_PORT};
 use crate::hook::Verdict;
 use crate::world::RateLimit;
 
@@ -69,7 +69,7 @@ impl CaseBuilder {
         let Addresses { pod, client, frontend, backend, remote_backend: remote, .. } =
             self.addresses();
         let other = self.topology.frontend(Target::LocalToo);
-        let moved = SocketAddr::new(pod.ip(), self.snat_port(pod, Target::LocalToo, 1));
+        let moved = SocketAddr::new(pod.ip(), self.snat_port(pod, Target::LocalToo, 0));
         let remote_other = self.topology.frontend(Target::RemoteToo);
         let source = self.snat_source(client, Target::RemoteToo);
         vec![
@@ -124,7 +124,7 @@ impl CaseBuilder {
         let time_exceeded = self.time_exceeded();
         vec![
             self.case("no flow to a remote backend begins without a source port for SNAT")
-                .with_snat_ports(0)
+                .without_snat_ports()
                 .step(sender.connects_to(frontend).is_dropped(Outcome::DroppedNoSnatPort)),
             self.case("a packet at its hop limit is rejected with time exceeded")
                 .step(expiring.is_rejected(Outcome::RejectedTtlExpired, time_exceeded, node)),
@@ -184,20 +184,18 @@ impl CaseBuilder {
         ]
     }
 
-    /// The only source port for SNAT is that of a TCP and of a UDP socket.
+    /// The first source port for SNAT is that of a TCP and of a UDP socket.
     fn snat_port_of_a_socket(self) -> Case {
-        let Addresses { client, remote_frontend, remote_backend, .. } = self.addresses();
+        let Addresses { remote_frontend, remote_backend, .. } = self.addresses();
+        let client = self.topology.client(UNLUCKY_PORT);
         let packet = self.from_network(client).connects_to(remote_frontend);
-        if self.protocol == Protocol::SCTP {
-            let source = self.topology.node(SOCKET_PORT);
-            self.case("SNAT takes the port of a local socket of another protocol")
-                .with_snat_ports(1)
-                .step(packet.is_snat_to(source, remote_backend))
+        let (sentence, number) = if self.protocol == Protocol::SCTP {
+            ("SNAT takes the port of a local socket of another protocol", 0)
         } else {
-            self.case("SNAT does not take the port of a local socket")
-                .with_snat_ports(1)
-                .step(packet.is_dropped(Outcome::DroppedNoSnatPort))
-        }
+            ("SNAT does not take the port of a local socket", 1)
+        };
+        let source = self.topology.node(self.snat_port(client, Target::Remote, number));
+        self.case(sentence).step(packet.is_snat_to(source, remote_backend))
     }
 
     /// From the backend itself: it sees the frontend as the client.

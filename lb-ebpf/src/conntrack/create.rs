@@ -1,34 +1,31 @@
 //! Creates a flow's two entries, and moves them to the established table.
 
 use lb_common::address::{Address, Protocol, Tuple};
-use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
-use lb_common::hash;
 use lb_common::outcome::Outcome;
 
-use super::nat;
+use super::nat::{self, Found};
 use super::state::{expected_in_return, remove_reply_flow};
 use crate::hook::Hook;
 use crate::packet_state::PacketState;
 use crate::world::{InsertError, Table, World};
 
-/// Source ports tried for one flow. Each attempt fails with the share of ports in use towards the same
-/// backend: at nine in ten in use, sixteen attempts fail for one flow in five.
-const ATTEMPTS: u32 = 16;
+/// Attempts to find a source port. One fails where a hint was lost: that the port is in use, or the row
+/// full, is known from then on, and the client's next packet goes on from there.
+const ATTEMPTS: u32 = 4;
 
-/// Creates the flow of this packet to the selected backend.
+/// Creates the flow of this packet to the selected backend. A function of its own in the kernel, called
+/// once that selection has returned: stack and verifier have to do with one of both at a time.
 ///
 /// # Errors
 /// The outcome of a packet whose flow could not be created.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn create<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
     world: &W,
     hook: Hook,
-    state: &mut PacketState<A>,
-    id: BackendId,
-    backend: &Backend<A>,
 ) -> Result<(), Outcome> {
-    let tuple = &state.headers.tuple;
+    let (tuple, id, backend) = (&state.headers.tuple, state.entry.backend, &state.backend);
     let (source, flags) = nat::source(world, hook, tuple, backend)?;
     state.entry = ConntrackEntry {
         rewritten: Tuple::new(
@@ -87,25 +84,24 @@ fn insert_original<A: Address, W: World<A>>(
 }
 
 /// Finds a source port that tells the flow's replies from all others, sets it in the entry, and
-/// inserts the reply entry. A flow that keeps its source address keeps its port, too, unless the
+/// inserts the reply entry. A flow whose source does not become this node's keeps its port, unless the
 /// reply tuple is another flow's.
 #[inline(always)]
 fn allocate_snat_port<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
 ) -> Result<(), Outcome> {
-    let is_snat = state.entry.is_snat();
-    let settings = world.settings();
-    let hash = hash::tuple(&state.headers.tuple);
+    let takes_port = nat::takes_port(world, &state.entry);
+    nat::begin_search(state);
     for attempt in 0..ATTEMPTS {
-        if is_snat || attempt > 0 {
-            if settings.snat_ports == 0 {
-                return Err(Outcome::DroppedNoSnatPort);
+        if takes_port || attempt > 0 {
+            match nat::next_port(state, world) {
+                Found::Port(port) => state.entry.rewritten.source_port = port,
+                Found::FullRow => continue,
+                Found::Nothing => break,
             }
-            state.entry.rewritten.source_port =
-                nat::snat_port(settings.first_snat_port, settings.snat_ports, hash, attempt);
         }
-        if try_reply_tuple(world, state, is_snat)? {
+        if try_reply_tuple(world, state, takes_port)? {
             return Ok(());
         }
     }
@@ -117,7 +113,7 @@ fn allocate_snat_port<A: Address, W: World<A>>(
 fn try_reply_tuple<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
-    is_snat: bool,
+    takes_port: bool,
 ) -> Result<bool, Outcome> {
     state.reply_tuple = state.entry.other_key();
     if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
@@ -128,7 +124,7 @@ fn try_reply_tuple<A: Address, W: World<A>>(
         remove_reply_flow(state, world, Table::Established);
         state.reply_tuple = state.entry.other_key();
     }
-    if is_snat && world.socket_exists(&state.reply_tuple) {
+    if takes_port && world.socket_exists(&state.reply_tuple) {
         return Ok(false);
     }
     state.reply_entry = state.entry.reply_entry(&state.headers.tuple);

@@ -80,7 +80,12 @@ fn lookup_miss<A: Address, W: World<A>>(
     if !to_service && !world.filter_matches(filter::position(source, *source_port, *protocol)) {
         return Err(Outcome::PassedNotAService);
     }
-    begin_or_half_open(state, world, hook, to_service)
+    begin_or_half_open(state, world, hook, to_service)?;
+    if matches!(state.found_in, FoundIn::Neither) {
+        create::create(state, world, hook)
+    } else {
+        Ok(())
+    }
 }
 
 /// A packet of no established flow that may be a Service's. Few are, so this is a function of its own
@@ -151,7 +156,7 @@ fn is_confirmed<A: Address>(state: &PacketState<A>, now: Ticks) -> bool {
     }
 }
 
-/// A packet of no known flow to what may be a Service.
+/// A packet of no known flow to what may be a Service: selects the backend of a new flow.
 #[inline(always)]
 fn begin<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
@@ -167,12 +172,12 @@ fn begin<A: Address, W: World<A>>(
         let destination = &state.headers.tuple.destination;
         return Err(classify_non_service(world, &mut state.selection, destination));
     };
-    let (id, backend) = backend_select::backend(
+    (state.entry.backend, state.backend) = backend_select::backend(
         world,
         &mut state.selection,
         &state.headers.tuple,
         &row,
         hook.class,
     )?;
-    create::create(world, hook, state, id, &backend)
+    Ok(())
 }

@@ -15,6 +15,7 @@ use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{BackendId, Traffic};
 use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::snat::{self, PortHints};
 
 pub use self::backing::Backing;
 pub use self::packet::Segmented;
@@ -33,6 +34,10 @@ pub struct World<T, B = ()> {
     pub v4: FamilyState<V4>,
     /// Entries and routes of IPv6.
     pub v6: FamilyState<V6>,
+    /// Which source ports are thought to be in use, by row.
+    pub port_hints: RefCell<BTreeMap<u32, PortHints>>,
+    /// Which rows of source ports are thought to be full, by group of flows.
+    pub full_rows: RefCell<BTreeMap<u32, snat::Rows>>,
     /// The time.
     pub now: Cell<Ticks>,
     /// Whether the hook resolves neighbours, as TC does and XDP does not.
@@ -130,6 +135,8 @@ impl<T, B> World<T, B> {
             backing,
             v4: FamilyState::default(),
             v6: FamilyState::default(),
+            port_hints: RefCell::default(),
+            full_rows: RefCell::default(),
             now: Cell::new(Ticks(1)),
             resolves: Cell::new(true),
             allowed: RefCell::default(),

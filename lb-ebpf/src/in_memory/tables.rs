@@ -7,6 +7,7 @@ use lb_common::backend::{Backend, BackendId};
 use lb_common::filter::{self, Position};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::{Prefix, Settings};
+use lb_common::snat::{self, TIERS};
 use lb_common::source_range::SourceRange;
 
 use crate::world::Tables;
@@ -20,8 +21,8 @@ pub struct Rows {
     pub v6: FamilyRows<V6>,
     /// Slots.
     pub slots: Vec<BackendId>,
-    /// Source ports for SNAT, first and count.
-    pub snat_ports: (u16, u16),
+    /// Source ports for SNAT.
+    pub snat_tiers: [snat::Rows; TIERS],
     /// The ranges that cover all cluster IPs and service CIDRs.
     pub services: Option<(Prefix<V4>, Prefix<V6>)>,
     /// The node's own addresses, the source of its processes.
@@ -121,14 +122,12 @@ impl<A: Address> Tables<A> for Rows {
     }
 
     fn settings(&self) -> Settings {
-        let (first_snat_port, snat_ports) = self.snat_ports;
         let nothing = Settings::nothing();
         let none = (nothing.services_v4, nothing.services_v6);
         let (services_v4, services_v6) = self.services.unwrap_or(none);
         let (own_v4, own_v6) = self.own.unwrap_or((nothing.own_v4, nothing.own_v6));
         Settings {
-            first_snat_port,
-            snat_ports,
+            snat_tiers: self.snat_tiers,
             services_v4,
             services_v6,
             own_v4,

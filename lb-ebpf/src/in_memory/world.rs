@@ -8,6 +8,7 @@ use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
+use lb_common::snat::{self, Rows, WORDS};
 use lb_common::source_range::SourceRange;
 
 use super::{Backing, FamilyState, InMemory, World};
@@ -79,6 +80,10 @@ impl<A: InMemory, T: Tables<A>, B> Tables<A> for World<T, B> {
 
     fn settings(&self) -> Settings {
         Tables::<A>::settings(&self.tables)
+    }
+
+    fn snat_tier(&self, index: usize) -> Rows {
+        Tables::<A>::snat_tier(&self.tables, index)
     }
 }
 
@@ -152,6 +157,26 @@ impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
 
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
         self.with_entry(table, tuple).table(table).borrow_mut().remove(tuple);
+    }
+
+    fn full_rows(&self, group: u32) -> Rows {
+        let index = snat::group_index(group);
+        self.full_rows.borrow().get(&index).copied().unwrap_or_default()
+    }
+
+    fn set_row_full(&self, group: u32, row: u32) {
+        let mut groups = self.full_rows.borrow_mut();
+        let rows = groups.entry(snat::group_index(group)).or_default();
+        let word = if row < 64 { &mut rows.odd } else { &mut rows.even };
+        *word |= 1 << (row % 64);
+    }
+
+    fn port_hint_word(&self, row: u32, word: u32) -> u64 {
+        self.port_hints.borrow().get(&row).map_or(0, |words| words[(word % WORDS) as usize])
+    }
+
+    fn set_port_hint(&self, row: u32, word: u32, bit: u64) {
+        self.port_hints.borrow_mut().entry(row).or_default()[(word % WORDS) as usize] |= bit;
     }
 
     fn count_connection(&self, backend: BackendId) {

@@ -16,6 +16,7 @@ use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceLabel};
 use lb_common::settings::{InSettings, Settings};
+use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_common::socket::{NamespaceQuestion, SocketRevNat, UdpConnected};
 use lb_ebpf::world::RateLimit;
 use lb_ebpf::{socket_lb, walk};
@@ -129,6 +130,10 @@ pub static FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+pub static PORT_HINTS: Array<PortHints> = Array::with_max_entries(HINT_ROWS, 0);
+#[map]
+pub static FULL_ROWS: Array<Rows> = Array::with_max_entries(GROUPS, 0);
 #[map]
 pub static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 #[map]

@@ -8,6 +8,7 @@ mod hooks;
 mod link_address;
 mod maps;
 mod packet_access;
+mod port_hints;
 mod rate_limit;
 mod socket_lookup;
 mod values;

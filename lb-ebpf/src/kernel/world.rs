@@ -12,6 +12,7 @@ use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
+use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
@@ -23,7 +24,7 @@ use lb_ebpf::world::{
 use super::context::{Context, increment};
 use super::maps::{DEVICES, FILTER, FamilyMaps, SETTINGS, SLOTS};
 use super::values::{CachedHop, RangeOf};
-use super::{fib, fragment_queue, link_address, rate_limit, socket_lookup};
+use super::{fib, fragment_queue, link_address, port_hints, rate_limit, socket_lookup};
 
 /// `EEXIST`, as the update helper returns it.
 const EXISTS: i32 = -17;
@@ -75,6 +76,17 @@ impl<A: FamilyMaps> Tables<A> for Context {
     #[inline(always)]
     fn settings(&self) -> Settings {
         SETTINGS.get(0).copied().unwrap_or_else(Settings::nothing)
+    }
+
+    #[inline(always)]
+    fn node_address(&self) -> A {
+        SETTINGS.get(0).map_or_else(A::zeroed, A::own)
+    }
+
+    #[inline(always)]
+    fn snat_tier(&self, index: usize) -> Rows {
+        let tier = SETTINGS.get(0).and_then(|settings| settings.snat_tiers.get(index));
+        tier.copied().unwrap_or_default()
     }
 }
 
@@ -177,6 +189,26 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
         // It may be gone already: then there is nothing to do.
         let _gone = on!(table, remove(tuple));
+    }
+
+    #[inline(always)]
+    fn full_rows(&self, group: u32) -> Rows {
+        port_hints::full_rows(group)
+    }
+
+    #[inline(always)]
+    fn set_row_full(&self, group: u32, row: u32) {
+        port_hints::set_row_full(group, row);
+    }
+
+    #[inline(always)]
+    fn port_hint_word(&self, row: u32, word: u32) -> u64 {
+        port_hints::word(row, word)
+    }
+
+    #[inline(always)]
+    fn set_port_hint(&self, row: u32, word: u32, bit: u64) {
+        port_hints::set(row, word, bit);
     }
 
     #[inline(always)]

@@ -81,7 +81,7 @@ impl<A: Address> Step<'_, A> {
             Self::Slot(index, id) => (StepKind::Slot, id.is_some(), *index),
             Self::Backend(id, row) => (StepKind::Backend, row.is_some(), id.0),
             Self::Filter(position, matches) => (StepKind::Filter, *matches, position.word),
-            Self::Settings(settings) => (StepKind::Settings, true, settings.snat_ports as u32),
+            Self::Settings(_) => (StepKind::Settings, true, 0),
             Self::Lookup(Table::Established, _, entry) => match entry {
                 Some(entry) => (StepKind::ConntrackLookup, true, entry.backend.0),
                 None => (StepKind::ConntrackLookup, false, 0),

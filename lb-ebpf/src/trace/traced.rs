@@ -9,6 +9,7 @@ use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
+use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 
 use super::step::{Step, Tracer};
@@ -97,6 +98,11 @@ impl<A: Address, W: Tables<A>, T: Tracer<A>> Tables<A> for Traced<'_, W, T> {
         self.tracer.step(Step::Settings(&settings));
         settings
     }
+
+    #[inline(always)]
+    fn snat_tier(&self, index: usize) -> Rows {
+        Tables::<A>::snat_tier(self.world, index)
+    }
 }
 
 impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T> {
@@ -154,6 +160,26 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
         self.world.remove(table, tuple);
         self.tracer.step(Step::Remove(table, tuple));
+    }
+
+    #[inline(always)]
+    fn full_rows(&self, group: u32) -> Rows {
+        self.world.full_rows(group)
+    }
+
+    #[inline(always)]
+    fn set_row_full(&self, group: u32, row: u32) {
+        self.world.set_row_full(group, row);
+    }
+
+    #[inline(always)]
+    fn port_hint_word(&self, row: u32, word: u32) -> u64 {
+        self.world.port_hint_word(row, word)
+    }
+
+    #[inline(always)]
+    fn set_port_hint(&self, row: u32, word: u32, bit: u64) {
+        self.world.set_port_hint(row, word, bit);
     }
 
     #[inline(always)]

@@ -9,12 +9,14 @@ use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::settings::Settings;
+use lb_common::snat::Rows as PortRows;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::in_memory::{InMemory, Rows, World};
 use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
-    AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
+    Table, Tables,
 };
 use shuttle::sync::{Mutex, MutexGuard};
 
@@ -106,6 +108,22 @@ impl<A: InMemory> Conntrack<A> for Shared {
         self.step().remove(table, tuple);
     }
 
+    fn full_rows(&self, group: u32) -> PortRows {
+        Conntrack::<A>::full_rows(&*self.step(), group)
+    }
+
+    fn set_row_full(&self, group: u32, row: u32) {
+        Conntrack::<A>::set_row_full(&*self.step(), group, row);
+    }
+
+    fn port_hint_word(&self, row: u32, word: u32) -> u64 {
+        Conntrack::<A>::port_hint_word(&*self.step(), row, word)
+    }
+
+    fn set_port_hint(&self, row: u32, word: u32, bit: u64) {
+        Conntrack::<A>::set_port_hint(&*self.step(), row, word, bit);
+    }
+
     fn count_connection(&self, backend: BackendId) {
         Conntrack::<A>::count_connection(&*self.step(), backend);
     }
@@ -169,8 +187,16 @@ impl<A: InMemory> Host<A> for Shared {
         self.step().own_address()
     }
 
-    fn allow_icmp(&self) -> bool {
-        Host::<A>::allow_icmp(&*self.step())
+    fn is_for_this_node<P: Packet + ?Sized>(
+        &self,
+        frame: &mut P,
+        accepted: &mut AcceptedLink,
+    ) -> bool {
+        Host::<A>::is_for_this_node(&*self.step(), frame, accepted)
+    }
+
+    fn allow(&self, limit: RateLimit) -> bool {
+        Host::<A>::allow(&*self.step(), limit)
     }
 
     fn socket_exists(&self, tuple: &Tuple<A>) -> bool {

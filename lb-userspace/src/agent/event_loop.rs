@@ -28,7 +28,7 @@ use super::state_machine::{Agent, Effect, Event};
 use super::status::Status;
 use crate::config::{Config, ExternalIps, Origin};
 use crate::datapath::attach::Tc;
-use crate::host::snat_ports;
+use crate::host::snat_ports::LocalPorts;
 use crate::maps::MapError;
 use crate::maps::conntrack_gc::GcRun;
 use crate::maps::kernel::KernelStore;
@@ -115,7 +115,10 @@ impl EventLoop {
                     self.reconcile_devices().await;
                 }
                 () = self.plan_timer.due() => self.dispatch(Event::Tick),
-                _ = gc.tick() => self.start_gc(),
+                _ = gc.tick() => {
+                    self.read_local_ports();
+                    self.start_gc();
+                }
                 finished = self.gc.finished() => self.on_gc_finished(finished?),
                 _ = rereads.tick() => self.reread().await,
                 failures = self.health_checks.changed() => self.on_listen_failures(&failures?),
@@ -200,6 +203,15 @@ impl EventLoop {
         }
     }
 
+    /// Which ports the kernel gives to sockets may be changed at any time, without notice.
+    fn read_local_ports(&mut self) {
+        let services = self.agent.cluster().services.values();
+        let node_ports = services.flat_map(|service| &service.ports).filter_map(|p| p.node_port);
+        let tiers = LocalPorts::of_this_node().tiers(node_ports);
+        self.observer.metrics().snat_ports.offer(&tiers);
+        self.dispatch(Event::SnatPorts(tiers));
+    }
+
     fn start_gc(&mut self) {
         if self.gc.is_idle() {
             self.dispatch(Event::GcStarted);
@@ -275,7 +287,7 @@ fn settings(config: &Config, sockets: Sockets) -> plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
-        snat_ports: snat_ports::of_this_node(),
+        snat_tiers: LocalPorts::of_this_node().tiers([].into_iter()),
         sockets,
     }
 }

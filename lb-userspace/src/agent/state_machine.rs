@@ -4,12 +4,16 @@
 //! Start, change, failure, tampering and retry are one path: plan, diff against what the maps hold,
 //! write. What a write did not reach is simply still different when the next plan is made.
 
+mod event;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
-use crate::model::{Change, Cluster, HealthChecks, LocalNode, NodeDevice, Warning};
+use crate::model::{Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{Settings, health_checks, plan};
+
+pub use self::event::{Effect, Event};
 
 /// Changes that come within this time of the first are planned together: a deployment changes many
 /// endpoints at once.
@@ -20,48 +24,6 @@ pub const RETRY: Duration = Duration::from_millis(100);
 
 /// How long it waits at most.
 pub const RETRY_AT_MOST: Duration = Duration::from_secs(30);
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event {
-    /// The cluster changed.
-    Cluster(Change),
-    /// All warnings of the source that hold; they replace those of before.
-    Source(Vec<Warning>),
-    /// This node's devices are now these.
-    Devices(Vec<NodeDevice>),
-    /// The time of the latest [`Effect::WakeIn`] has come.
-    Tick,
-    /// The latest [`Effect::Write`] has ended.
-    Written {
-        /// How many of its operations, from the first on, are done.
-        done: usize,
-        /// Why the next one failed; then no later one was tried.
-        result: Result<(), MapError>,
-    },
-    /// A garbage collection of all conntrack tables starts.
-    GcStarted,
-    /// That collection has seen every entry that was there when it started and is there still (half-open
-    /// ones first, since entries move from there to the established ones); they refer to these
-    /// backends.
-    GcFinished(BackendSet),
-    /// The maps were read again, and hold this.
-    Reread(Contents),
-}
-
-/// Something to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    /// Send [`Event::Tick`] after this time; replaces an earlier one that is not due yet.
-    WakeIn(Duration),
-    /// Do these operations in their order up to the first that fails, then send
-    /// [`Event::Written`]. No other write is requested in between.
-    Write(Arc<[Operation]>),
-    /// The first complete plan is in the kernel. Returned once.
-    Ready,
-    /// A warning is new: log it. Those that hold are [`Agent::warnings`].
-    Warn(Warning),
-}
 
 /// What the agent knows of the cluster, the node and the maps.
 #[derive(Debug)]
@@ -133,6 +95,11 @@ impl Agent {
                 self.is_behind |= !self.knows_devices || self.node.devices != devices;
                 self.knows_devices = true;
                 self.node.devices = devices;
+                self.wake()
+            }
+            Event::SnatPorts(tiers) => {
+                self.is_behind |= self.settings.snat_tiers != tiers;
+                self.settings.snat_tiers = tiers;
                 self.wake()
             }
             Event::Source(warnings) => self.set_warnings(warnings, |agent| &mut agent.from_source),

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
+use lb_common::snat::{Rows, TIERS};
 
 use crate::agent::status::{DeviceStatus, Status, WarningText};
 use crate::maps::{BackendSet, Contents};
 use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
-    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+    NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
 };
 use crate::plan::{NodePortAddresses, Settings, plan};
 
@@ -150,7 +151,7 @@ fn settings() -> Settings {
             affinity: 1000,
         },
         honours_external_ips: true,
-        snat_ports: SourcePorts { first: 61_000, count: 4536 },
+        snat_tiers: [Rows::of_spans(60, 63); TIERS],
         sockets: Sockets::default(),
     }
 }

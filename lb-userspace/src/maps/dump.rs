@@ -40,7 +40,6 @@ impl fmt::Display for Contents {
                 mtu => writeln!(f, " mtu {mtu}")?,
             }
         }
-        let Settings { first_snat_port: first, snat_ports: count, .. } = self.settings;
         let Settings { services_v4, services_v6, .. } = self.settings;
         writeln!(f, "service-range {} {}", prefix(services_v4), prefix(services_v6))?;
         if self.settings.namespace != 0 {
@@ -48,12 +47,8 @@ impl fmt::Display for Contents {
             let whose = if self.settings.balances_pods_sockets() { "all" } else { "host" };
             writeln!(f, "sockets {whose} of {namespace} as {own_v4} {own_v6}")?;
         }
-        match count.checked_sub(1) {
-            Some(more) => {
-                writeln!(f, "snat-ports {first}-{}", u32::from(first) + u32::from(more))
-            }
-            None => writeln!(f, "snat-ports none"),
-        }
+        let [first, second, third] = self.settings.snat_tiers.map(|tier| tier.ports());
+        writeln!(f, "snat-ports {first}, then {second}, then {third}")
     }
 }
 

@@ -12,16 +12,6 @@ pub struct LocalNode {
     pub devices: Vec<NodeDevice>,
 }
 
-/// The ports that translated flows may take as their source: none that a socket of this node may be
-/// given, and none of the node-port range.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct SourcePorts {
-    /// The first.
-    pub first: u16,
-    /// How many there are; 0 for none at all.
-    pub count: u16,
-}
-
 /// Whose sockets are balanced.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sockets {

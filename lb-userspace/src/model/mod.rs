@@ -13,7 +13,7 @@ mod warning;
 pub use cluster::{Change, Cluster};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
-pub use local_node::{DeviceRole, LocalNode, NodeDevice, Sockets, SourcePorts};
+pub use local_node::{DeviceRole, LocalNode, NodeDevice, Sockets};
 pub use name::Name;
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::snat_ports::SnatPorts;
 use crate::maps::conntrack_gc::Fill;
 
 /// A label with its value.
@@ -58,6 +59,8 @@ pub struct Metrics {
     conntrack_capacity: Family<Label<&'static str>, Gauge>,
     /// Conntrack entries removed because their flow was expired.
     pub conntrack_expired: Counter,
+    /// Source ports for SNAT.
+    pub snat_ports: SnatPorts,
     /// Destroyed UDP sockets of removed backends.
     pub udp_sockets_destroyed: Counter,
     events: Family<Label<&'static str>, Counter>,
@@ -86,6 +89,7 @@ impl Default for Metrics {
             conntrack_entries: Family::default(),
             conntrack_capacity: Family::default(),
             conntrack_expired: Counter::default(),
+            snat_ports: SnatPorts::default(),
             udp_sockets_destroyed: Counter::default(),
             events: Family::default(),
         }
@@ -259,6 +263,7 @@ impl Metrics {
             "Connection entries removed because their flow was over",
             self.conntrack_expired.clone(),
         );
+        self.snat_ports.register(registry);
         registry.register(
             "udp_sockets_destroyed",
             "Connected UDP sockets of the node's processes destroyed because their backend was removed",

@@ -9,6 +9,7 @@ mod health_checks;
 mod http_server;
 mod metrics;
 mod observer;
+mod snat_ports;
 mod tables;
 
 pub use endpoints::{HealthEndpoints, MetricsEndpoints};

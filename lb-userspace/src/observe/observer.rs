@@ -127,6 +127,7 @@ impl Observer {
     /// A conntrack garbage collection has finished.
     pub fn gc_finished(&self, run: &GcRun) {
         self.metrics.conntrack_expired.inc_by(run.removed);
+        self.metrics.snat_ports.count(run.busiest_backend);
         for fill in &run.tables {
             self.metrics.connections(fill);
         }

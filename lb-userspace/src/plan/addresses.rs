@@ -72,10 +72,9 @@ pub(super) fn fit<A: Address>(
 
 /// The row of `SETTINGS`.
 pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSettings) -> Settings {
-    let (ports, sockets) = (from.snat_ports, from.sockets);
+    let sockets = from.sockets;
     let settings = Settings {
-        first_snat_port: ports.first,
-        snat_ports: ports.count,
+        snat_tiers: from.snat_tiers,
         services_v4: of_services::<V4>(cluster),
         services_v6: of_services::<V6>(cluster),
         ..Settings::nothing()

@@ -54,11 +54,12 @@ pub struct Plan {
 ///
 /// ```
 /// use lb_common::address::{Family, Protocol};
+/// use lb_common::snat::{Rows, TIERS};
 /// use lb_userspace::config::{TableSizes, capacities};
 /// use lb_userspace::maps::{BackendSet, Contents, diff};
 /// use lb_userspace::model::{
 ///     Affinity, Cluster, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Service,
-///     ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+///     ServicePort, ServiceType, Sockets, TrafficPolicy,
 /// };
 /// use lb_userspace::plan::{NodePortAddresses, Settings, plan};
 ///
@@ -107,7 +108,7 @@ pub struct Plan {
 ///     nodeport_addresses: NodePortAddresses::Primary,
 ///     capacities: capacities(TableSizes::default(), 4 << 30, 2),
 ///     honours_external_ips: false,
-///     snat_ports: SourcePorts { first: 61_000, count: 4536 },
+///     snat_tiers: [Rows::of_spans(60, 63); TIERS],
 ///     sockets: Sockets::default(),
 /// };
 /// let before = Contents::default();

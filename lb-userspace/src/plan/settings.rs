@@ -2,8 +2,9 @@
 
 use ipnet::IpNet;
 use lb_common::maps::Capacities;
+use lb_common::snat::{Rows, TIERS};
 
-use crate::model::{Sockets, SourcePorts};
+use crate::model::Sockets;
 
 /// The operator's settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,8 +15,8 @@ pub struct Settings {
     pub capacities: Capacities,
     /// Whether external IPs are served.
     pub honours_external_ips: bool,
-    /// The source ports for SNAT.
-    pub snat_ports: SourcePorts,
+    /// The source ports for SNAT, the tiers in the order they are tried.
+    pub snat_tiers: [Rows; TIERS],
     /// Which sockets are load balanced.
     pub sockets: Sockets,
 }

@@ -12,7 +12,7 @@ use lb_ebpf::in_memory::{FamilyRows, Rows};
 use lb_userspace::maps::{BackendSet, Contents};
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name,
-    NodeDevice, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+    NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
 };
 use lb_userspace::plan::{NodePortAddresses, Settings, plan};
 
@@ -238,7 +238,7 @@ fn settings() -> Settings {
             affinity: 1000,
         },
         honours_external_ips: true,
-        snat_ports: SourcePorts { first: topology::FIRST_SNAT_PORT, count: topology::SNAT_PORTS },
+        snat_tiers: topology::SNAT_TIERS,
         sockets: Sockets { namespace: 1, of_pods: false },
     }
 }
@@ -255,7 +255,7 @@ pub fn rows(contents: &Contents) -> Rows {
         v4: family_rows(contents),
         v6: family_rows(contents),
         slots,
-        snat_ports: (settings.first_snat_port, settings.snat_ports),
+        snat_tiers: settings.snat_tiers,
         services: Some((settings.services_v4, settings.services_v6)),
         own: Some((settings.own_v4, settings.own_v6)),
     }

@@ -1,7 +1,8 @@
 //! The settings of scenarios and properties.
 
 use lb_common::maps::Capacities;
-use lb_userspace::model::{Sockets, SourcePorts};
+use lb_common::snat::{Rows, TIERS};
+use lb_userspace::model::Sockets;
 use lb_userspace::plan::{NodePortAddresses, Settings};
 
 /// Settings with large maps.
@@ -18,7 +19,7 @@ pub fn settings() -> Settings {
             affinity: 1000,
         },
         honours_external_ips: true,
-        snat_ports: SourcePorts { first: 61_000, count: 4536 },
+        snat_tiers: [Rows::of_spans(60, 63); TIERS],
         sockets: Sockets::default(),
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::address::{Address, Family, Port, Protocol, V4, V6};
 use lb_common::hash;
+use lb_common::snat::Rows;
 use lb_ebpf::cases::topology::{self, BACKEND_PORT};
 
 /// Port of flow 0 at its client.
@@ -11,7 +12,7 @@ pub const FIRST_CLIENT_PORT: u16 = 40_000;
 /// Port of flow 0 at this node, where its source is translated; the first of the range.
 pub const FIRST_OWN_PORT: u16 = 1024;
 /// Source ports for translated flows: what an agent finds on a node with default settings.
-pub const OWN_PORTS: u16 = 28_976;
+pub const OWN_ROWS: Rows = Rows::of_spans(1, 28);
 /// Bytes of payload.
 pub const PAYLOAD: usize = 64;
 

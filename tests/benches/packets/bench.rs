@@ -165,7 +165,7 @@ impl Bench {
                 length: frames.frame.len() as u32,
                 source_at,
                 destination_at,
-                ..ConntrackEntry::empty()
+                zero: 0,
                 next,
                 first: next,
                 last,
@@ -220,7 +220,7 @@ impl Bench {
         (next, packets, batch): (u64, u32, u32),
     ) -> Result<f64> {
         self.write_series(frames, next, next + u64::from(packets))?;
-        let context = context(Program::NetworkXdp, self.device, frames.frame.len());
+        let context = context(Program::NetworkXdp, self.device, frames.frame.len(), 0);
         let mut options = TestRunOptions::new();
         options.data_in = Some(frames.frame);
         options.ctx_in = Some(&context);

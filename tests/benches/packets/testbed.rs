@@ -7,10 +7,11 @@ use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
 use lb_common::settings::Settings;
+use lb_common::snat::TIERS;
 use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::ip;
 
-use crate::addresses::{self, FIRST_OWN_PORT, Location, OWN_PORTS};
+use crate::addresses::{self, Location, OWN_ROWS};
 use crate::cases::Scale;
 use crate::subject::object::Object;
 
@@ -49,11 +50,7 @@ pub fn write_service(
     let row =
         Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500, link: NODE_LINK, reserved: [0; 2] };
     object.insert("DEVICES", device, row)?;
-    let ports = Settings {
-        first_snat_port: FIRST_OWN_PORT,
-        snat_ports: OWN_PORTS,
-        ..bytemuck::Zeroable::zeroed()
-    };
+    let ports = Settings { snat_tiers: [OWN_ROWS; TIERS], ..bytemuck::Zeroable::zeroed() };
     object.set("SETTINGS", 0, ports)?;
     for slot in 0..SLOTS {
         object.set("SLOTS", slot, backend_id(slot % scale.backends()).0)?;

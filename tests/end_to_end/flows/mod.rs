@@ -6,6 +6,7 @@ mod many_connections;
 mod path_mtu;
 mod port_collisions;
 mod sctp;
+mod snat_ports;
 mod traceroute;
 mod udp;
 mod udp_gro;

@@ -72,9 +72,9 @@ impl CaseBuilder {
         self.topology.node(self.snat_port(client, target, 0))
     }
 
-    /// The source port that SNAT tries as the `attempt`th, counted from 0.
-    pub(crate) fn snat_port(self, client: SocketAddr, target: Target, attempt: u32) -> u16 {
-        self.topology.snat_port(client, self.topology.frontend(target), self.protocol, attempt)
+    /// The source port that SNAT tries as the `number`th, counted from 0.
+    pub(crate) fn snat_port(self, client: SocketAddr, target: Target, number: u32) -> u16 {
+        self.topology.snat_port(client, self.topology.frontend(target), self.protocol, number)
     }
 
     /// The value of this family.
@@ -99,9 +99,9 @@ impl Case {
         self
     }
 
-    /// The same in a world with so many source ports for SNAT.
-    pub(crate) fn with_snat_ports(mut self, count: u16) -> Self {
-        self.setting.snat_ports = Some(count);
+    /// The same in a world without source ports for SNAT.
+    pub(crate) fn without_snat_ports(mut self) -> Self {
+        self.setting.has_no_snat_ports = true;
         self
     }
 

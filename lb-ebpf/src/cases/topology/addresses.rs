@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Address, Family, Port, Protocol, Tuple, V4, V6};
 use lb_common::hash;
+use lb_common::snat::{Rows, TIERS};
 
 use crate::conntrack::nat;
 
@@ -13,12 +14,10 @@ pub const NODE_LINK: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 pub const ROUTER_LINK: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// MTU of the link to the router, in bytes.
 pub const MTU: u32 = 1400;
-/// First source port for SNAT.
-pub const FIRST_SNAT_PORT: u16 = 20_000;
-/// Number of source ports for SNAT.
-pub const SNAT_PORTS: u16 = 5_000;
-/// A source port for SNAT on which the node has a UDP and a TCP socket.
-pub const SOCKET_PORT: u16 = FIRST_SNAT_PORT;
+/// Source ports for SNAT: 20480 to 24575.
+pub const SNAT_TIERS: [Rows; TIERS] = [Rows::of_spans(20, 23); TIERS];
+/// The port of a client of the remote Service whose first source port for SNAT is that of a socket.
+pub const UNLUCKY_PORT: u16 = 40_007;
 /// The port backends listen on.
 pub const BACKEND_PORT: u16 = 8080;
 
@@ -142,20 +141,27 @@ impl Topology {
         self.ip("192.0.2.254", "2001:db8:2::fe")
     }
 
-    /// The source port that SNAT tries as the `attempt`th for a flow, counted from 0.
+    /// The ports on which the node has sockets, a TCP and a UDP one.
+    #[must_use]
+    pub fn socket_ports(self) -> [u16; 2] {
+        let (from, to) = (self.client(UNLUCKY_PORT), self.frontend(Target::Remote));
+        [Protocol::TCP, Protocol::UDP].map(|protocol| self.snat_port(from, to, protocol, 0))
+    }
+
+    /// The source port that SNAT tries as the `number`th for a flow, counted from 0.
     #[must_use]
     pub fn snat_port(
         self,
         from: SocketAddr,
         to: SocketAddr,
         protocol: Protocol,
-        attempt: u32,
+        number: u32,
     ) -> u16 {
         let hash = match self.family {
             Family::V4 => hash::tuple(&tuple::<V4>(from, to, protocol)),
             Family::V6 => hash::tuple(&tuple::<V6>(from, to, protocol)),
         };
-        nat::snat_port(FIRST_SNAT_PORT, SNAT_PORTS, hash, attempt).number()
+        nat::port_of_hash(&SNAT_TIERS[0], hash, number).number()
     }
 }
 

@@ -5,7 +5,7 @@ mod addresses;
 mod world;
 
 pub use self::addresses::{
-    BACKEND_PORT, FIRST_SNAT_PORT, MTU, NODE_LINK, Pod, ROUTER_LINK, SNAT_PORTS, SOCKET_PORT,
-    Target, Topology, address, tuple,
+    BACKEND_PORT, MTU, NODE_LINK, Pod, ROUTER_LINK, SNAT_TIERS, Target, Topology, UNLUCKY_PORT,
+    address, tuple,
 };
 pub use self::world::{rows, world, world_with_sockets};

@@ -9,8 +9,7 @@ use lb_common::settings::Prefix;
 use lb_common::source_range::SourceRange;
 
 use super::addresses::{
-    BACKEND_PORT, FIRST_SNAT_PORT, MTU, NODE_LINK, Pod, ROUTER_LINK, SNAT_PORTS, SOCKET_PORT,
-    Target, Topology, address, tuple,
+    BACKEND_PORT, MTU, NODE_LINK, Pod, ROUTER_LINK, SNAT_TIERS, Target, Topology, address, tuple,
 };
 use crate::in_memory::{FamilyRows, Rows, World};
 use crate::world::{Link, NextHop};
@@ -23,15 +22,20 @@ const FIRST_SERVICE_V6: [u8; 16] = [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 const SERVICES_MASK_V6: [u8; 16] =
     [255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0xf8];
 
-/// The topology in memory, with sockets of the node on [`SOCKET_PORT`] that are connected to the
+/// The topology in memory, with sockets of the node on [`Topology::socket_ports`] that are connected to the
 /// remote pod. `device` is the interface index of the node's network device.
 #[must_use]
 pub fn world_with_sockets(device: u32) -> World<Rows> {
     let mut world = world(device);
     for family in Family::ALL {
         let topology = Topology { family };
-        let (own, backend) = (topology.node(SOCKET_PORT), topology.pod(Pod::Remote, BACKEND_PORT));
-        for protocol in [Protocol::TCP, Protocol::UDP] {
+        let backend = topology.pod(Pod::Remote, BACKEND_PORT);
+        let ends = topology
+            .socket_ports()
+            .into_iter()
+            .flat_map(|port| [(port, Protocol::TCP), (port, Protocol::UDP)]);
+        for (port, protocol) in ends {
+            let own = topology.node(port);
             match family {
                 Family::V4 => world.v4.sockets.insert(tuple(backend, own, protocol)),
                 Family::V6 => world.v6.sockets.insert(tuple(backend, own, protocol)),
@@ -71,7 +75,7 @@ pub fn rows() -> Rows {
         v4: family_rows(v4),
         v6: family_rows(v6),
         slots: vec![BackendId(Pod::Local as u32), BackendId(Pod::Remote as u32), BackendId(99)],
-        snat_ports: (FIRST_SNAT_PORT, SNAT_PORTS),
+        snat_tiers: SNAT_TIERS,
         services: Some((
             Prefix { first: V4([10, 96, 0, 0]), mask: V4([255, 255, 255, 248]) },
             Prefix { first: V6(FIRST_SERVICE_V6), mask: V6(SERVICES_MASK_V6) },

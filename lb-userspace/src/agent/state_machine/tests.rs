@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 
 use lb_common::maps::{self, Capacities};
+use lb_common::snat::{Rows, TIERS};
 
 use super::*;
 use crate::model::{
-    DeviceRole, Name, Node, Service, ServicePort, ServiceType, Sockets, SourcePorts, TrafficPolicy,
+    Change, DeviceRole, Name, Node, NodeDevice, Service, ServicePort, ServiceType, Sockets,
+    TrafficPolicy,
 };
 use crate::plan::NodePortAddresses;
 
@@ -23,7 +25,7 @@ fn agent() -> Agent {
         nodeport_addresses: NodePortAddresses::Primary,
         capacities,
         honours_external_ips: true,
-        snat_ports: SourcePorts::default(),
+        snat_tiers: [Rows::default(); TIERS],
         sockets: Sockets::default(),
     };
     Agent::new("node-1", settings, Contents::default())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::Table;
 use lb_common::maps::{self, Kind};
 use lb_common::outcome::Outcome;
+use lb_common::snat::{GROUPS, HINT_ROWS};
 use serde::Serialize;
 
 use super::snapshot::{Flows, Snapshot};
@@ -97,6 +98,9 @@ fn entries(map: &maps::Map, contents: &Contents, flows: &Flows) -> u64 {
         "FILTER" => contents.filter.len(),
         "DEVICES" => contents.devices.len(),
         "SETTINGS" => 1,
+        // Every row has a meaning at any time.
+        "PORT_HINTS" => HINT_ROWS as usize,
+        "FULL_ROWS" => GROUPS as usize,
         "OUTCOMES" => Outcome::ALL.len(),
         name => {
             let mut lengths = contents.v4.lengths().chain(contents.v6.lengths());

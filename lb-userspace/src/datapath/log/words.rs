@@ -98,7 +98,7 @@ fn step(kind: u32, found: bool, value: u32) -> Option<String> {
         (StepKind::ServiceRanges, false) => "outside".into(),
         (StepKind::SourceRanges | StepKind::RateLimit, true) => "allowed".into(),
         (StepKind::SourceRanges | StepKind::RateLimit, false) => "not allowed".into(),
-        (StepKind::Settings, _) => format!("{value} SNAT ports"),
+        (StepKind::Settings, _) => "read".into(),
         (StepKind::SetExpected, _) => format!("{value}"),
         (StepKind::SetState, _) => State(value.to_le_bytes()).name().into(),
         (

@@ -3,6 +3,9 @@
 //! direction's first. Without that entry the client's next packet begins a new flow; without only the
 //! reply's, the old flow would continue and its replies would not be translated.
 
+mod port_hints;
+mod run;
+
 use std::collections::BTreeSet;
 use std::mem;
 
@@ -11,38 +14,15 @@ use lb_common::address::{Address, Tuple, V4, V6};
 use lb_common::backend::BackendId;
 use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::maps;
+use lb_common::snat::{PortHints, Rows};
 use lb_ebpf::world::Table as Which;
 use nix::time::{ClockId, clock_gettime};
 
+use self::port_hints::PortsInUse;
+pub use self::run::{Fill, GcRun};
 use super::bpf_map::Table;
 use super::{BackendSet, MapError};
 use crate::pins::Pins;
-
-/// The result of a run.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct GcRun {
-    /// The backends that entries refer to.
-    pub referenced: BackendSet,
-    /// Entries that were read.
-    pub entries: u64,
-    /// Those of them that were half-open.
-    pub half_open: u64,
-    /// Entries that were removed.
-    pub removed: u64,
-    /// How full each table was.
-    pub tables: Vec<Fill>,
-}
-
-/// How full a map is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fill {
-    /// Name of the map.
-    pub map: &'static str,
-    /// Entries in use.
-    pub entries: u64,
-    /// Entries it can hold.
-    pub capacity: u64,
-}
 
 /// One family's two conntrack tables, as garbage collection needs them.
 pub trait FlowTables<A: Address> {
@@ -77,6 +57,7 @@ pub fn collect<A: Address>(
     tables: &impl FlowTables<A>,
     now: Ticks,
     referenced: &mut BTreeSet<BackendId>,
+    ports: &mut PortsInUse,
     run: &mut GcRun,
 ) -> Result<(), MapError> {
     for table in [Which::HalfOpen, Which::Established] {
@@ -84,8 +65,13 @@ pub fn collect<A: Address>(
             run.entries += 1;
             run.half_open += u64::from(table == Which::HalfOpen);
             referenced.insert(entry.backend);
+            let mut removed = 0;
             if is_idle(&tuple, &entry, now) {
-                run.removed += remove_expired(tables, table, &tuple, now)?;
+                removed = remove_expired(tables, table, &tuple, now)?;
+            }
+            run.removed += removed;
+            if removed == 0 {
+                ports.note(&tuple, &entry);
             }
             Ok(())
         })?;
@@ -157,6 +143,8 @@ fn other_entry<A: Address>(
 pub struct KernelFlows {
     v4: FamilyFlows<V4>,
     v6: FamilyFlows<V6>,
+    port_hints: Table<u32, PortHints>,
+    full_rows: Table<u32, Rows>,
 }
 
 /// The kernel's conntrack tables of one family.
@@ -181,6 +169,8 @@ impl KernelFlows {
                 established: Table::open(pins, &maps::CONNTRACK.v6)?,
                 half_open: Table::open(pins, &maps::HALF_OPEN.v6)?,
             },
+            port_hints: Table::open(pins, &maps::PORT_HINTS)?,
+            full_rows: Table::open(pins, &maps::FULL_ROWS)?,
         })
     }
 
@@ -204,8 +194,11 @@ impl KernelFlows {
     pub fn collect(&self, now: Ticks) -> Result<GcRun, MapError> {
         let mut run = GcRun::default();
         let mut referenced = BackendSet::default();
-        self.v4.collect(now, &mut referenced.v4, &mut run)?;
-        self.v6.collect(now, &mut referenced.v6, &mut run)?;
+        let mut ports = PortsInUse::before(&self.port_hints)?;
+        self.v4.collect(now, &mut referenced.v4, &mut ports, &mut run)?;
+        self.v6.collect(now, &mut referenced.v6, &mut ports, &mut run)?;
+        run.busiest_backend = ports.busiest();
+        ports.write(&self.port_hints, &self.full_rows)?;
         run.referenced = mem::take(&mut referenced);
         Ok(run)
     }
@@ -221,10 +214,11 @@ where
         &self,
         now: Ticks,
         referenced: &mut BTreeSet<BackendId>,
+        ports: &mut PortsInUse,
         run: &mut GcRun,
     ) -> Result<(), MapError> {
         let mut counts = GcRun::default();
-        collect(self, now, referenced, &mut counts)?;
+        collect(self, now, referenced, ports, &mut counts)?;
         run.entries += counts.entries;
         run.half_open += counts.half_open;
         run.removed += counts.removed;

@@ -5,6 +5,7 @@ use lb_common::address::{Port, Protocol};
 use lb_common::conntrack::State;
 use lb_common::service::ServiceId;
 
+use super::port_hints::PortsInUse;
 use super::*;
 
 type Entries = BTreeMap<(Which, Tuple<V4>), ConntrackEntry<V4>>;
@@ -74,7 +75,8 @@ impl Memory {
     #[track_caller]
     fn expect(&self, left: usize) -> (GcRun, BTreeSet<BackendId>) {
         let (mut counts, mut referenced) = (GcRun::default(), BTreeSet::new());
-        collect(self, Ticks(START), &mut referenced, &mut counts).unwrap();
+        let mut ports = PortsInUse::none();
+        collect(self, Ticks(START), &mut referenced, &mut ports, &mut counts).unwrap();
         assert_eq!(self.0.borrow().len(), left);
         (counts, referenced)
     }
@@ -145,4 +147,45 @@ fn a_flow_half_moved_between_the_tables_is_one_flow() {
     let moved = memory.0.borrow_mut().remove(&(Which::Established, forward));
     memory.0.borrow_mut().insert((Which::HalfOpen, forward), moved.unwrap());
     memory.expect(2);
+}
+
+#[test]
+fn hints_are_set_of_flows_with_snat_and_cleared_of_those_that_are_gone() {
+    let own = |port| (V4([192, 0, 2, 1]), Port::new(port));
+    let (backend, client) = ((V4([10, 244, 0, 1]), Port::new(8080)), (V4([9, 0, 0, 1]), 4000));
+    let snat = ConntrackEntry::<V4>::REPLY | ConntrackEntry::<V4>::SNAT;
+    let reply_key = |port| {
+        let (address, port) = own(port);
+        Tuple::new(backend.0, backend.1, address, port, Protocol::TCP)
+    };
+    let rewritten =
+        Tuple::new(V4([10, 96, 0, 1]), Port::new(80), client.0, Port::new(client.1), Protocol::TCP);
+    let group = lb_common::snat::group(&backend.0, backend.1, Protocol::TCP, &own(0).0);
+    let hint = |port| {
+        let (row, word, bit) = lb_common::snat::place(Port::new(port));
+        (lb_common::snat::hint_row(group, row), word as usize, 1 << bit)
+    };
+    let (row, word, bit) = hint(2048);
+    let (same_row, gone_word, gone_bit) = hint(2200);
+    assert_eq!(row, same_row);
+    let mut ports = PortsInUse::none();
+    let mut before = PortHints::default();
+    before[gone_word] = gone_bit;
+    ports.set_before(row, before);
+    for port in [2048, 2500] {
+        ports.note(&reply_key(port), &entry(rewritten, snat, State::NEW, 1));
+    }
+    // Set by a walk since the run began.
+    let mut now = before;
+    now[0] |= 1 << 63;
+    let changed = ports.change(row as usize, &now).expect("a hint is stale, and one is missing");
+    assert_eq!(changed[gone_word] & gone_bit, 0);
+    assert_eq!(changed[word] & bit, bit);
+    assert_eq!(changed[0] >> 63, 1);
+    assert_eq!(ports.busiest(), 2);
+    let plain = ConntrackEntry::<V4>::REPLY;
+    let kept = Tuple { destination_port: Port::new(2048), ..rewritten };
+    let mut others = PortsInUse::none();
+    others.note(&reply_key(2048), &entry(kept, plain, State::NEW, 1));
+    assert_eq!(others.busiest(), 0);
 }

@@ -75,7 +75,7 @@ impl Object {
     /// as it left it.
     pub fn pass(&mut self, program: Program, device: u32, frame: &[u8]) -> Result<(u32, &[u8])> {
         let lacks = self.lacks("program", program.name());
-        let context = context(program, device, frame.len());
+        let context = context(program, device, frame.len(), 0);
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut self.out);

@@ -62,22 +62,13 @@ impl<N: NodeView> Steps<'_, N> {
     }
 
     pub(super) fn settings(&self, family: Family, settings: &Settings) -> Step {
-        if self.is_call {
-            let own = match family {
-                Family::V4 => settings.own_v4.to_ip(),
-                Family::V6 => settings.own_v6.to_ip(),
-            };
-            let own = if own.is_unspecified() { "none".into() } else { own.to_string() };
-            let detail = format!("this node's address, the source of its processes, is {own}");
-            return Step::new("node address", own, detail);
-        }
-        let first = settings.first_snat_port;
-        let ports = match settings.snat_ports.checked_sub(1) {
-            Some(more) => format!("{first}-{}", u32::from(first) + u32::from(more)),
-            None => "none".into(),
+        let own = match family {
+            Family::V4 => settings.own_v4.to_ip(),
+            Family::V6 => settings.own_v6.to_ip(),
         };
-        let detail = format!("the source ports for SNAT are {ports}");
-        Step::new("SNAT ports", ports, detail)
+        let own = if own.is_unspecified() { "none".into() } else { own.to_string() };
+        let detail = format!("this node's address, the source of its processes, is {own}");
+        Step::new("node address", own, detail)
     }
 }
 
