@@ -205,10 +205,16 @@ pub enum Benchmark {
     Frames,
     /// What a node pays to forward a packet.
     Forward,
+    /// What a flood from forged sources does to honest clients.
+    Flood,
+    /// What connections to a Service cost beside those to its pod directly.
+    Connections,
     /// What a large cluster costs the agent.
     Agent,
     /// What connecting to a Service costs a process.
     Sockets,
+    /// None: draws what the others have written with --json.
+    Picture,
 }
 
 /// Runs a benchmark.
@@ -235,10 +241,18 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
                 .env(AGENT, weir)
                 .env(control_plane::FOLDERS, control_plane::folders()?);
         }
-        Benchmark::Sockets | Benchmark::Forward => {
+        Benchmark::Picture => {
+            command.arg("picture").env(OBJECT, object()?);
+        }
+        Benchmark::Flood => {
+            // The agent collects garbage meanwhile, which is timed.
+            let weir = agent(Profile::Release)?;
+            command.arg("flood").env(OBJECT, object()?).env(AGENT, weir);
+        }
+        Benchmark::Sockets | Benchmark::Forward | Benchmark::Connections => {
+            let name = benchmark.to_possible_value().context("a benchmark without a name")?;
             // What is timed happens in the kernel.
-            let name = if benchmark == Benchmark::Forward { "forward" } else { "sockets" };
-            command.arg(name).env(OBJECT, object()?).env(AGENT, agent(Profile::Debug)?);
+            command.arg(name.get_name()).env(OBJECT, object()?).env(AGENT, agent(Profile::Debug)?);
         }
     }
     run(

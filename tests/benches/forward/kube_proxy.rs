@@ -2,7 +2,7 @@
 //! after those of kube-proxy 1.36, so that no API server is needed.
 
 use std::fmt::Write;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// A Service with one endpoint.
 pub struct Service {
@@ -16,8 +16,44 @@ pub struct Service {
     pub endpoint: SocketAddrV4,
 }
 
+/// The chains that every packet or every new connection passes.
+const BASE: &str = "\
+  chain cluster-ips-check { ip daddr @cluster-ips reject; }
+  chain firewall-check { ip daddr . meta l4proto . th dport vmap @firewall-ips; }
+  chain service-endpoints-check { ip daddr . meta l4proto . th dport vmap @no-endpoint-services; }
+  chain nodeport-endpoints-check {
+    ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
+  }
+  chain filter-prerouting {
+    type filter hook prerouting priority -110;
+    ct state new jump firewall-check
+  }
+  chain filter-input {
+    type filter hook input priority -110;
+    ct state new jump nodeport-endpoints-check
+    ct state new jump service-endpoints-check
+  }
+  chain filter-forward {
+    type filter hook forward priority -110;
+    ct state new jump service-endpoints-check
+    ct state new jump cluster-ips-check
+  }
+  chain filter-output {
+    type filter hook output priority -110;
+    ct state new jump service-endpoints-check
+    ct state new jump firewall-check
+  }
+  chain filter-output-post-dnat {
+    type filter hook output priority -90;
+    ct state new jump cluster-ips-check
+  }
+  chain nat-prerouting { type nat hook prerouting priority dstnat; jump services; }
+  chain nat-output { type nat hook output priority -100; jump services; }
+  chain nat-postrouting { type nat hook postrouting priority srcnat; jump masquerading; }
+";
+
 /// The rules for these Services on the node with this address.
-pub fn rules(node: std::net::Ipv4Addr, services: &[Service]) -> String {
+pub fn rules(node: Ipv4Addr, services: &[Service]) -> String {
     let mut ips = Vec::new();
     let mut ports = Vec::new();
     let mut chains = String::new();
@@ -69,39 +105,7 @@ pub fn rules(node: std::net::Ipv4Addr, services: &[Service]) -> String {
     ip daddr . meta l4proto . th dport vmap @service-ips
     ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
   }}
-  chain cluster-ips-check {{ ip daddr @cluster-ips reject; }}
-  chain firewall-check {{ ip daddr . meta l4proto . th dport vmap @firewall-ips; }}
-  chain service-endpoints-check {{ ip daddr . meta l4proto . th dport vmap @no-endpoint-services; }}
-  chain nodeport-endpoints-check {{
-    ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
-  }}
-  chain filter-prerouting {{
-    type filter hook prerouting priority -110;
-    ct state new jump firewall-check
-  }}
-  chain filter-input {{
-    type filter hook input priority -110;
-    ct state new jump nodeport-endpoints-check
-    ct state new jump service-endpoints-check
-  }}
-  chain filter-forward {{
-    type filter hook forward priority -110;
-    ct state new jump service-endpoints-check
-    ct state new jump cluster-ips-check
-  }}
-  chain filter-output {{
-    type filter hook output priority -110;
-    ct state new jump service-endpoints-check
-    ct state new jump firewall-check
-  }}
-  chain filter-output-post-dnat {{
-    type filter hook output priority -90;
-    ct state new jump cluster-ips-check
-  }}
-  chain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}
-  chain nat-output {{ type nat hook output priority -100; jump services; }}
-  chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
-}}
+{BASE}}}
 ",
         cluster_ips = cluster_ips.join(", "),
         ips = ips.join(", "),

@@ -34,7 +34,7 @@ pub enum Proxy {
     /// Nothing.
     None,
     /// kube-proxy's rules.
-    KubeProxy,
+    Kubernetes,
     /// Weir without XDP.
     WeirTc,
     /// Weir with it.
@@ -44,7 +44,7 @@ pub enum Proxy {
 impl Proxy {
     /// All of them.
     pub const ALL: [Self; 5] =
-        [Self::Floor, Self::None, Self::KubeProxy, Self::WeirTc, Self::WeirXdp];
+        [Self::Floor, Self::None, Self::Kubernetes, Self::WeirTc, Self::WeirXdp];
 }
 
 impl fmt::Display for Proxy {
@@ -52,7 +52,7 @@ impl fmt::Display for Proxy {
         f.write_str(match self {
             Self::Floor => "floor: dropped as it enters the node",
             Self::None => "no proxy",
-            Self::KubeProxy => "kube-proxy (nftables)",
+            Self::Kubernetes => "kube-proxy (nftables)",
             Self::WeirTc => "Weir, TC",
             Self::WeirXdp => "Weir, XDP",
         })
@@ -112,7 +112,7 @@ impl Node {
         let offers = [ServedBy::LocalPods, ServedBy::RemotePods].map(|served| served.offer(&lab));
         let agent = match proxy {
             Proxy::Floor | Proxy::None => None,
-            Proxy::KubeProxy => {
+            Proxy::Kubernetes => {
                 nft(&lab.node1.namespace, &kube_proxy_rules(&lab, &offers))?;
                 None
             }
@@ -222,7 +222,7 @@ fn paths(proxy: Proxy) -> impl Iterator<Item = Path> {
     let paths: &[Path] = match proxy {
         Proxy::Floor => &[Path::Floor],
         Proxy::None => &[Path::PodHere, Path::PodElsewhere],
-        Proxy::KubeProxy | Proxy::WeirTc | Proxy::WeirXdp => {
+        Proxy::Kubernetes | Proxy::WeirTc | Proxy::WeirXdp => {
             &[Path::PodHere, Path::PodElsewhere, Path::NodePortHere, Path::NodePortElsewhere]
         }
     };
@@ -243,7 +243,8 @@ fn frames(lab: &Lab, path: Path, offers: &[Offer; 2]) -> Result<Vec<Vec<u8>>> {
     // Each path has clients' ports of its own: a flow is not another's, however it is translated.
     let first = FIRST_PORT + FLOWS * path as u16;
     let to = SocketAddr::new(address, port);
-    let links = [link(&lab.node1.namespace, "eth0")?, link(&lab.network, "nodes")?].concat();
+    let links =
+        [lab.node1.namespace.link_address("eth0")?, lab.network.link_address("nodes")?].concat();
     let frame = |flow: u16| {
         let from = SocketAddr::new(addresses::CLIENT.v4.into(), first + flow);
         let mut frame = frame::frame(from, to, Protocol::UDP, Kind::Data, &PAYLOAD);
@@ -251,18 +252,6 @@ fn frames(lab: &Lab, path: Path, offers: &[Offer; 2]) -> Result<Vec<Vec<u8>>> {
         frame
     };
     Ok((0..FLOWS).map(frame).collect())
-}
-
-/// The link address of a device.
-fn link(namespace: &Namespace, device: &str) -> Result<[u8; 6]> {
-    let text = namespace.output("ip", &["-json", "link", "show", "dev", device])?;
-    let links: serde_json::Value = serde_json::from_str(&text)?;
-    let text = links[0]["address"].as_str().context("it has no link address")?;
-    let mut link = [0; 6];
-    for (byte, digits) in link.iter_mut().zip(text.split(':')) {
-        *byte = u8::from_str_radix(digits, 16)?;
-    }
-    Ok(link)
 }
 
 fn kube_proxy_rules(lab: &Lab, offers: &[Offer; 2]) -> String {

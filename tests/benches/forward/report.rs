@@ -44,7 +44,7 @@ impl Figures {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED);
-        let proxies = [Proxy::None, Proxy::KubeProxy, Proxy::WeirTc, Proxy::WeirXdp];
+        let proxies = [Proxy::None, Proxy::Kubernetes, Proxy::WeirTc, Proxy::WeirXdp];
         let names = proxies.iter().map(ToString::to_string);
         table.set_header(["path".to_owned()].into_iter().chain(names));
         for path in [Path::PodHere, Path::PodElsewhere, Path::NodePortHere, Path::NodePortElsewhere]
@@ -78,8 +78,8 @@ impl Figures {
         let ratio = |own: f64, plain: f64| own / plain;
         // The goal is in nanoseconds: as a ratio it is this run's.
         let plain = Spread::of(self.net(Path::PodHere, Proxy::None)).map(|plain| plain.median);
-        for proxy in [Proxy::KubeProxy, Proxy::WeirTc, Proxy::WeirXdp] {
-            let is_weir = proxy != Proxy::KubeProxy;
+        for proxy in [Proxy::Kubernetes, Proxy::WeirTc, Proxy::WeirXdp] {
+            let is_weir = proxy != Proxy::Kubernetes;
             let goal = plain.filter(|_| is_weir).map(|ns| Goal::AtMost((ns + 150.0) / ns));
             results.add(
                 "NodePort to a backend here",
@@ -108,7 +108,7 @@ impl Figures {
             "rows": rows.collect::<Vec<_>>(),
             "nodePortHereOverPlainRouting": {
                 "tc": more(Proxy::WeirTc), "xdp": more(Proxy::WeirXdp),
-                "kubeProxy": more(Proxy::KubeProxy),
+                "kubeProxy": more(Proxy::Kubernetes),
             },
         });
         results

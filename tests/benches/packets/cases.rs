@@ -56,16 +56,8 @@ impl Flows {
     /// As many as are established in tables of this scale.
     pub const fn of(scale: Scale) -> Self {
         match scale {
-            Scale::Usual => Self::Many,
+            Scale::Full | Scale::Usual => Self::Many,
             Scale::Large => Self::Million,
-        }
-    }
-
-    /// The scale of the tables.
-    pub const fn scale(self) -> Scale {
-        match self {
-            Self::One | Self::Many | Self::Endless => Scale::Usual,
-            Self::Million => Scale::Large,
         }
     }
 }
@@ -73,14 +65,16 @@ impl Flows {
 /// How large the tables are, and how many flows fill them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Scale {
-    /// 65,536 flows.
+    /// 65,536 flows, with no room for more: for new ones.
+    Full,
+    /// 65,536 flows, with room for as many more, so that no table evicts one.
     Usual,
-    /// 1,048,576.
+    /// 1,048,576, with room for as many more.
     Large,
 }
 
 impl Scale {
-    /// Flows that are established: as many as find room.
+    /// Flows that are established.
     pub const fn flows(self) -> u32 {
         Flows::of(self).mask() + 1
     }
@@ -88,7 +82,7 @@ impl Scale {
     /// Clients that have them.
     pub const fn hosts(self) -> u32 {
         match self {
-            Self::Usual => 16,
+            Self::Full | Self::Usual => 16,
             Self::Large => 64,
         }
     }
@@ -101,18 +95,26 @@ impl Scale {
     /// Backends of the Service: enough that source ports towards one do not run short.
     pub const fn backends(self) -> u32 {
         match self {
-            Self::Usual => 16,
+            Self::Full | Self::Usual => 16,
             Self::Large => 128,
         }
     }
 
-    /// Entries of a map: tables of flows have two for each that is established, and a quarter as many for
-    /// those that are not.
+    /// Flows that find room.
+    const fn room(self) -> u32 {
+        match self {
+            Self::Full => self.flows(),
+            Self::Usual | Self::Large => 2 * self.flows(),
+        }
+    }
+
+    /// Entries of a map: tables of flows have two for each flow, and a quarter as many for those that are
+    /// not established.
     pub const fn entries(self, capacity: Capacity) -> u32 {
         match capacity {
             Capacity::Fixed(entries) => entries,
-            Capacity::Conntrack => 2 * self.flows(),
-            Capacity::HalfOpen => self.flows() / 2,
+            Capacity::Conntrack => 2 * self.room(),
+            Capacity::HalfOpen => self.room() / 2,
             Capacity::Frontends => 1 << 16,
             Capacity::Slots => 1 << 18,
             Capacity::Services => 1,
@@ -219,6 +221,15 @@ impl Case {
     pub fn tolerated(&self, packets: u64) -> u64 {
         let may_fail = self.role == Role::New && self.location == Location::Remote;
         if may_fail || self.flows == Flows::Million { packets / 10_000 } else { 0 }
+    }
+
+    /// The scale of its tables.
+    pub const fn scale(&self) -> Scale {
+        match (self.role, self.flows) {
+            (Role::New, _) => Scale::Full,
+            (_, Flows::Million) => Scale::Large,
+            (Role::Forward | Role::Reply | Role::NoService, _) => Scale::Usual,
+        }
     }
 
     /// The frame of flow 0.

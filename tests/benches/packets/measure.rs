@@ -207,14 +207,14 @@ impl Meter<'_> {
     /// Lists the case's flows and visits each; returns how many packets that took.
     fn warm_up(&mut self, hook: HookKind, case: &Case, subject: Option<usize>) -> Result<u64> {
         if case.flows != Flows::Endless {
-            let own = flows::forward(case.family, case.flows.scale());
+            let own = flows::forward(case.family, case.scale());
             let flows = match subject {
                 Some(subject) => self.subjects[subject].flows(case, own),
                 None => own,
             };
             self.bench.list(&flows, case.flows.mask())?;
         }
-        let packets = WARM_UP_PACKETS.max(case.flows.scale().flows());
+        let packets = WARM_UP_PACKETS.max(case.scale().flows());
         self.run(hook, case, WARM_UP, packets)?;
         Ok(u64::from(packets) + 1)
     }

@@ -5,7 +5,6 @@
 //! Nothing is asserted but that every call succeeds.
 
 mod cases;
-mod echo;
 mod report;
 
 use anyhow::{Context, Result, bail};
@@ -15,9 +14,9 @@ use weir_tests::fixture::ServedBy;
 use weir_tests::lab::Shape;
 use weir_tests::manifests::Manifests;
 use weir_tests::requires;
+use weir_tests::traffic::Echo;
 
 use cases::{Case, Times};
-use echo::Echo;
 
 /// Measure what connecting to a Service costs a process.
 #[derive(Parser)]

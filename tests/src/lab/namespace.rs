@@ -112,6 +112,21 @@ impl Namespace {
         ip(&["-n", &self.name], lines)
     }
 
+    /// The link address of a device.
+    ///
+    /// # Errors
+    /// If there is no such device, or it has none.
+    pub fn link_address(&self, device: &str) -> Result<[u8; 6]> {
+        let text = self.output("ip", &["-json", "link", "show", "dev", device])?;
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        let text = links[0]["address"].as_str().context("it has no link address")?;
+        let mut link = [0; 6];
+        for (byte, digits) in link.iter_mut().zip(text.split(':')) {
+            *byte = u8::from_str_radix(digits, 16)?;
+        }
+        Ok(link)
+    }
+
     fn open(&self) -> Result<File> {
         let path = self.path();
         File::open(&path).with_context(|| format!("the namespace {} is gone", path.display()))

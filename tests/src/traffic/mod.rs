@@ -2,6 +2,7 @@
 //! Every response names the pod it came from and the client's address as that pod saw it.
 
 mod attempt;
+mod echo;
 mod flow;
 mod http;
 mod ping;
@@ -13,6 +14,7 @@ mod traceroute;
 mod udp;
 
 pub use attempt::{AttemptResult, attempt};
+pub use echo::Echo;
 pub use flow::{Flow, Origin};
 pub use http::{Message, probe};
 pub use ping::ping;

@@ -211,11 +211,11 @@ impl Build {
 }
 
 const fn key(case: &Case) -> (Location, u8, Scale) {
-    (case.location, case.protocol.0, case.flows.scale())
+    (case.location, case.protocol.0, case.scale())
 }
 
 fn load(name: &str, bytes: &[u8], case: &Case, device: u32) -> Result<Loaded> {
-    let scale = case.flows.scale();
+    let scale = case.scale();
     let mut object = Object::load(name, bytes, scale)?;
     let service = (case.location, case.protocol);
     testbed::write_service(&mut object, service, scale, device)?;
@@ -253,7 +253,7 @@ fn check_effect(case: &Case, before: &[u8], after: &[u8]) -> Result<()> {
         Role::NoService => before == after,
         Role::Reply => from == addresses.frontend,
         Role::Forward | Role::New => {
-            let backends = case.flows.scale().backends();
+            let backends = case.scale().backends();
             let is_translated = case.location == Location::Local || from.ip() == addresses.own;
             addresses::backends(case.family, case.location, backends).contains(&to) && is_translated
         }
@@ -268,7 +268,7 @@ impl Pinned {
         if case.program != Program::NetworkXdp || case.role == Role::Reply {
             return Ok(false);
         }
-        let scale = case.flows.scale();
+        let scale = case.scale();
         let before = first_frame(case, flow, |_| flows::forward(case.family, scale)[0]);
         let hook = bench.choose_foreign(&self.program)?;
         // As for builds: what is looked up by the first packet is there for the second.

@@ -7,10 +7,12 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::Result;
 use nix::sys::socket::{self, shutdown};
-use weir_tests::lab::Namespace;
-use weir_tests::traffic::HTTP_PORT;
+
+use super::HTTP_PORT;
+use crate::lab::Namespace;
 
 /// Answers every byte with the same byte, where the pods of Services serve.
+#[derive(Debug)]
 pub struct Echo {
     listener: TcpListener,
     acceptor: Option<JoinHandle<()>>,
@@ -18,6 +20,9 @@ pub struct Echo {
 
 impl Echo {
     /// Starts it in `namespace`.
+    ///
+    /// # Errors
+    /// If the port is taken.
     pub fn start(namespace: &Namespace) -> Result<Self> {
         let listener =
             namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP_PORT))?))?;
