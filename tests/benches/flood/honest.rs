@@ -15,6 +15,9 @@ use weir_tests::lab::Namespace;
 /// send a SYN again.
 const LOST_AFTER: Duration = Duration::from_millis(900);
 
+/// Requests a second over established flows of one protocol: they leave the processors to the flood.
+const PER_SECOND: u32 = 2000;
+
 /// What became of requests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Tally {
@@ -48,11 +51,12 @@ impl Datagrams {
 
     /// Asks over each, again and again, until `stop`.
     pub fn ask(&self, stop: &AtomicBool) -> Result<Tally> {
-        let mut tally = Tally::default();
+        let (mut tally, begun) = (Tally::default(), Instant::now());
         for socket in self.0.iter().cycle() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
+            pace(begun, tally.asked, PER_SECOND);
             tally.asked += 1;
             socket.send(b"?")?;
             if socket.recv(&mut [0; 64]).is_err() {
@@ -85,12 +89,13 @@ impl Connections {
     /// Asks over each, again and again, until `stop`. What was lost on the way TCP has sent again: the caller
     /// asks the kernel.
     pub fn ask(&mut self, stop: &AtomicBool) -> Result<Tally> {
-        let mut tally = Tally::default();
+        let (mut tally, begun) = (Tally::default(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
             for stream in &mut self.0 {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
+                pace(begun, tally.asked, PER_SECOND);
                 tally.asked += 1;
                 ask(stream).context("an established connection has ended")?;
             }
@@ -110,10 +115,7 @@ pub fn open(
         let begun = Instant::now();
         let mut tally = Tally::default();
         while !stop.load(Ordering::Relaxed) {
-            let due = Duration::from_secs(1) * tally.asked as u32 / per_second;
-            if let Some(early) = due.checked_sub(begun.elapsed()) {
-                thread::sleep(early);
-            }
+            pace(begun, tally.asked, per_second);
             tally.asked += 1;
             if open_one(to).is_err() {
                 tally.lost += 1;
@@ -121,6 +123,14 @@ pub fn open(
         }
         Ok(tally)
     })
+}
+
+/// Waits until the next of `per_second` is due, `asked` of which have been since `begun`.
+fn pace(begun: Instant, asked: u64, per_second: u32) {
+    let due = Duration::from_secs_f64(asked as f64 / f64::from(per_second));
+    if let Some(early) = due.checked_sub(begun.elapsed()) {
+        thread::sleep(early);
+    }
 }
 
 fn open_one(to: SocketAddr) -> Result<()> {

@@ -105,6 +105,10 @@ fn measure(lab: &Lab, arguments: &Arguments) -> Result<Results> {
     let opening = |stop: &AtomicBool| honest::open(&lab.client, to, arguments.new, stop);
     let tallies = during(attack, (&datagrams, &mut connections), opening)?;
     let retransmitted = both_sent_again(lab)? - retransmitted;
+    let sources = sent.load(Ordering::Relaxed);
+    if sources < arguments.sources {
+        eprintln!("this machine has sent only {sources} of {} sources", arguments.sources);
+    }
     agent.check_running()?;
     let after = agent_at_work::outcomes(&lab.node1)?;
     eprintln!("waiting for a garbage collection");
@@ -118,7 +122,8 @@ fn measure(lab: &Lab, arguments: &Arguments) -> Result<Results> {
         .collect();
     let mut results = results(tallies, retransmitted);
     let details = json!({
-        "sources": sent.load(Ordering::Relaxed),
+        "sources": sources,
+        "sourcesAskedFor": arguments.sources,
         "seconds": arguments.seconds,
         "outcomes": rose,
         "sweepMilliseconds": sweep.as_millis() as u64,

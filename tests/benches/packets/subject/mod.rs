@@ -90,7 +90,12 @@ impl Subject {
     /// What there is to say of it beyond figures: why cases are missing, what became of packets.
     pub fn notes(&self) -> Vec<String> {
         match self {
-            Self::Object(build) => build.refused.iter().cloned().collect(),
+            Self::Object(build) => {
+                let loaded = build.loaded.values().flatten();
+                let rows: BTreeSet<_> =
+                    loaded.flat_map(|loaded| loaded.object.other_rows()).cloned().collect();
+                build.refused.iter().cloned().chain(rows).collect()
+            }
             Self::Pinned(pinned) => pinned.effects.clone(),
         }
     }
@@ -189,7 +194,7 @@ impl Build {
 
     fn prepare(&mut self, case: &Case, flow: u32, device: u32) -> Result<bool> {
         if let Entry::Vacant(entry) = self.loaded.entry(key(case)) {
-            let loaded = load(&self.name, &self.bytes, case, device);
+            let loaded = load(&self.name, (&self.bytes, self.is_own), case, device);
             // What cannot be loaded is not tried again.
             entry.insert(None);
             *self.loaded.entry(key(case)).or_default() = Some(loaded?);
@@ -214,11 +219,12 @@ const fn key(case: &Case) -> (Location, u8, Scale) {
     (case.location, case.protocol.0, case.scale())
 }
 
-fn load(name: &str, bytes: &[u8], case: &Case, device: u32) -> Result<Loaded> {
+fn load(name: &str, (bytes, is_own): (&[u8], bool), case: &Case, device: u32) -> Result<Loaded> {
     let scale = case.scale();
     let mut object = Object::load(name, bytes, scale)?;
     let service = (case.location, case.protocol);
     testbed::write_service(&mut object, service, scale, device)?;
+    ensure!(!is_own || object.other_rows().is_empty(), "{name} is not of this source");
     let mut flows = BTreeMap::new();
     for family in Family::ALL {
         let established = flows::establish(&mut object, service, family, scale, device)

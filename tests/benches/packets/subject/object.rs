@@ -1,18 +1,23 @@
 //! An object with Weir's programs: this build's, or another's that it is compared with.
 //!
-//! The rows of Services are written as this build lays them out; a map laid out otherwise is an error
-//! that names it. Tables of flows are never written: flows are established by packets (`flows.rs`),
+//! The rows of Services are written as this build lays them out; a map with other keys, or of another kind,
+//! is an error that names it. Tables of flows are never written: flows are established by packets (`flows.rs`),
 //! so that builds with different tables of flows can be compared.
 
-use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, Map, MapFd, PerCpuArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::filter::Position;
 use lb_common::maps::Capacity;
 use lb_ebpf::cases::Program;
 use lb_userspace::datapath::features::Features;
-use weir_tests::kernel::{AyaPod, context};
+use weir_tests::kernel::context;
 
 use crate::cases::Scale;
 
@@ -28,6 +33,7 @@ const EARLIER: [(&str, Capacity); 4] = [
 pub struct Object {
     name: String,
     ebpf: Ebpf,
+    other_rows: BTreeSet<String>,
     /// Room for a frame that comes out of a program.
     out: Vec<u8>,
 }
@@ -56,7 +62,7 @@ impl Object {
             }
             .with_context(|| format!("{} of {name} is refused", program.name()))?;
         }
-        Ok(Self { name: name.to_owned(), ebpf, out: vec![0; 512] })
+        Ok(Self { name: name.to_owned(), ebpf, other_rows: BTreeSet::new(), out: vec![0; 512] })
     }
 
     /// A program's descriptor, for a program array.
@@ -103,32 +109,47 @@ impl Object {
         K: bytemuck::Pod,
         V: bytemuck::Pod,
     {
-        let other = self.laid_out_otherwise(map);
-        let mut hash: HashMap<_, AyaPod<K>, AyaPod<V>> =
-            HashMap::try_from(self.map(map)?).context(other)?;
-        hash.insert(AyaPod(key), AyaPod(value), 0).with_context(|| format!("cannot write {map}"))
+        self.write(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&value))
     }
 
     /// Sets an element of an array.
     pub fn set<V: bytemuck::Pod>(&mut self, map: &str, index: u32, value: V) -> Result<()> {
-        let other = self.laid_out_otherwise(map);
-        let mut array: Array<_, AyaPod<V>> = Array::try_from(self.map(map)?).context(other)?;
-        array.set(index, AyaPod(value), 0).with_context(|| format!("cannot write {map}"))
+        self.write(map, &index.to_ne_bytes(), bytemuck::bytes_of(&value))
+    }
+
+    /// Writes a row. One that is shorter in this build than in the object ends in zeroes, one that is longer is cut:
+    /// fields are added at the end, and what becomes of packets is checked.
+    fn write(&mut self, name: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let map = self.ebpf.map(name).with_context(|| self.lacks("map", name))?;
+        let (Map::Array(data) | Map::HashMap(data)) = map else {
+            bail!("{}", self.laid_out_otherwise(name))
+        };
+        let info = data.info()?;
+        let size = info.value_size() as usize;
+        ensure!(info.key_size() as usize == key.len(), "{}", self.laid_out_otherwise(name));
+        let mut row = value.to_vec();
+        if size != row.len() {
+            let note = format!("rows of {name} have {size} bytes, this build's {}", row.len());
+            self.other_rows.insert(note);
+            row.resize(size, 0);
+        }
+        update(data.fd(), key, &row).with_context(|| format!("cannot write {name}"))
+    }
+
+    /// Which rows were cut or filled up.
+    pub const fn other_rows(&self) -> &BTreeSet<String> {
+        &self.other_rows
     }
 
     /// Sets a bit of the filter.
     pub fn set_filter_bit(&mut self, position: Position) -> Result<()> {
         let other = self.laid_out_otherwise("FILTER");
-        let mut filter: Array<_, u64> =
-            Array::try_from(self.map("FILTER")?).context(other.clone())?;
+        let lacks = self.lacks("map", "FILTER");
+        let map = self.ebpf.map_mut("FILTER").context(lacks)?;
+        let mut filter: Array<_, u64> = Array::try_from(map).context(other.clone())?;
         ensure!(filter.len() == lb_common::filter::WORDS, "{other}");
         let word = filter.get(&position.word, 0)?;
         Ok(filter.set(position.word, word | position.mask, 0)?)
-    }
-
-    fn map(&mut self, name: &str) -> Result<&mut Map> {
-        let lacks = self.lacks("map", name);
-        self.ebpf.map_mut(name).context(lacks)
     }
 
     fn lacks(&self, kind: &str, name: &str) -> String {
@@ -142,4 +163,38 @@ impl Object {
             self.name
         )
     }
+}
+
+/// `bpf_attr` of BPF_MAP_UPDATE_ELEM.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/bpf.h#L1494>
+#[repr(C)]
+struct MapUpdate {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Writes an element as bytes, which must be as many as the map's keys and values have.
+fn update(map: &MapFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+    let attributes = MapUpdate {
+        map_fd: map.as_fd().as_raw_fd().cast_unsigned(),
+        zero: 0,
+        key: key.as_ptr() as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: the kernel reads the attributes, a key and a value, all of which live until the call returns; the
+    // caller has compared their lengths with the map's.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_UPDATE_ELEM,
+            ptr::from_ref(&attributes),
+            size_of::<MapUpdate>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
