@@ -90,6 +90,7 @@ pub type PortHints = [u64; WORDS as usize];
 
 /// The number of the lowest bit that is set in `word`, which is not zero. BPF has no instruction for it;
 /// this is de Bruijn's, without branches, each of which the verifier would follow.
+#[expect(clippy::indexing_slicing, reason = "six bits are below 64, the length of the table")]
 #[inline(always)]
 #[must_use]
 pub const fn lowest(word: u64) -> u32 {
@@ -101,6 +102,7 @@ pub const fn lowest(word: u64) -> u32 {
 const DE_BRUIJN: u64 = 0x03f7_9d71_b4cb_0a89;
 
 /// The number of a bit, by the six bits at the top of its product with [`DE_BRUIJN`].
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which would report it")]
 static NUMBERS: [u8; 64] = {
     let mut numbers = [0; 64];
     let mut bit = 0;
