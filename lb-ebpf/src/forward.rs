@@ -7,7 +7,7 @@ use crate::packet::{LINK_HEADER, Packet};
 use crate::packet_state::PacketState;
 use crate::rewrite;
 use crate::wire::{Headers, IpVersion, UDP_HEADER, tcp_header_length};
-use crate::world::World;
+use crate::world::{Use, World};
 
 /// Rewrites the packet and counts it.
 ///
@@ -90,7 +90,9 @@ pub(crate) fn lookup_next_hop<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
 ) -> Result<(), Outcome> {
-    let next_hop = world.fib_lookup(&state.entry.rewritten.destination).next_hop()?;
+    let purpose = if state.headers.flags.is_handshake() { Use::SendAlone } else { Use::Send };
+    let (source, destination) = (&state.headers.tuple.source, &state.entry.rewritten.destination);
+    let next_hop = world.fib_lookup(source, destination, purpose).next_hop()?;
     if state.headers.hops <= 1 {
         return Err(Outcome::RejectedTtlExpired);
     }

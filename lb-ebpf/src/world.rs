@@ -200,6 +200,18 @@ impl Link {
     }
 }
 
+/// What a route is looked up for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// To know the device that a flow's packets will leave by, whose address becomes their source.
+    Source,
+    /// To send a packet.
+    Send,
+    /// To send a packet that no other of its flow follows before there is a reply, so that none can
+    /// overtake it.
+    SendAlone,
+}
+
 /// The result of a FIB lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FibResult {
@@ -292,8 +304,7 @@ impl AcceptedLink {
 /// The host's kernel around the walk.
 pub trait Host<A: Address> {
     /// Whether `frame`, which has arrived by a network device, is for this node by its destination link
-    /// address. Switches flood frames for other hosts, and a device that is monitored or has virtual
-    /// machines behind it hands them on.
+    /// address. Switches flood frames for other hosts, and devices in promiscuous mode hand them on.
     fn is_for_this_node<P: Packet + ?Sized>(
         &self,
         frame: &mut P,
@@ -301,8 +312,8 @@ pub trait Host<A: Address> {
     ) -> bool;
     /// The time.
     fn now(&self) -> Ticks;
-    /// The route from here to `destination`.
-    fn fib_lookup(&self, destination: &A) -> FibResult;
+    /// The route of a packet that came by this device, from `source` to `destination`.
+    fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult;
     /// The source address of `device`; unspecified if it has none of this family.
     fn device_address(&self, device: u32) -> A;
     /// The source address of the device that the packet is at; unspecified if it has none.

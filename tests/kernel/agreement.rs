@@ -48,7 +48,10 @@ fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
 fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     let mut world = case.world(device);
     testbed::write_rows(programs, &world.tables, device)?;
-    testbed::reset_maps(programs, &world.tables)?;
+    testbed::reset_maps(programs, &world.tables, device)?;
+    if case.setting.has_stale_neighbours {
+        testbed::forget_neighbours(programs)?;
+    }
     for (number, step) in case.steps.iter().enumerate() {
         match step {
             Step::Packet { program, frame, segment, .. } => {
@@ -178,14 +181,14 @@ fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
         let mut programs = Programs::load(|_| 65_536)?;
         let mut world = topology::world_with_sockets(testbed.device);
         testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
-        testbed::reset_maps(&mut programs, &world.tables)?;
+        testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
         let mut begun = Instant::now();
         for seed in 0..20_000 {
             // In memory time stands still. On a slow machine what the kernel knows of a packet's first
             // fragment would meanwhile come to its end, so both begin anew before that.
             if begun.elapsed() > UNCHANGED {
                 world = topology::world_with_sockets(testbed.device);
-                testbed::reset_maps(&mut programs, &world.tables)?;
+                testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
                 begun = Instant::now();
             }
             let mutation::Sent { program, frame } = mutation::of(seed);

@@ -5,6 +5,7 @@ mod attach;
 mod budgets;
 mod maps;
 mod matrix;
+mod routes;
 mod stack;
 mod testbed;
 mod without_agent;

@@ -23,7 +23,7 @@ fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
         let tables = cells::rows(&cells::contents(testbed.device));
         let world = World { tables, ..topology::world(testbed.device) };
         testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
-        testbed::reset_maps(&mut programs, &world.tables)?;
+        testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
         let cells = cells::cells().into_iter().filter(|cell| cell.class != SourceClass::Host);
         for (number, cell) in (0..).zip(cells) {
             let program = match cell.class {

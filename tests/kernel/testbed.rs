@@ -16,7 +16,7 @@ use lb_common::service::{Frontend, FrontendRow, IpPolicy};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_ebpf::in_memory::{FamilyRows, Rows};
-use lb_ebpf::world::{RateLimit, Tables};
+use lb_ebpf::world::{AcceptedLink, RateLimit, Tables};
 use weir_tests::kernel::{Programs, ip};
 
 /// The node's network device, and what keeps its ports taken.
@@ -89,7 +89,7 @@ pub fn write_rows(programs: &mut Programs, rows: &Rows, device: u32) -> Result<(
 }
 
 /// Puts everything back that a case may have changed.
-pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
+pub fn reset_maps(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
     let settings = Tables::<V4>::settings(rows);
     programs.set("SETTINGS", 0, settings)?;
     family(programs, &rows.v4)?;
@@ -100,7 +100,23 @@ pub fn reset_maps(programs: &mut Programs, rows: &Rows) -> Result<()> {
         programs.allow(limit, u32::MAX)?;
     }
     programs.clear_port_hints()?;
-    programs.clear_fib_cache()
+    programs.clear_fib_cache()?;
+    confirm_neighbours(programs, device)
+}
+
+/// Has the router confirmed in both families, for ever.
+fn confirm_neighbours(programs: &mut Programs, device: u32) -> Result<()> {
+    programs.clear::<[u32; 4], [u64; 2]>("NEIGHBOURS")?;
+    let AcceptedLink { high, low, .. } = AcceptedLink::new(0, topology::ROUTER_LINK);
+    for family in [0, 1] {
+        programs.insert("NEIGHBOURS", [device, high, low, family], [u64::MAX; 2])?;
+    }
+    Ok(())
+}
+
+/// Forgets that any neighbour was confirmed.
+pub fn forget_neighbours(programs: &mut Programs) -> Result<()> {
+    programs.clear::<[u32; 4], [u64; 2]>("NEIGHBOURS")
 }
 
 fn reset_maps_of<A: Address>(programs: &mut Programs) -> Result<()>

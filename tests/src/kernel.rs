@@ -376,8 +376,8 @@ impl Programs {
     /// # Errors
     /// If a map is not there.
     pub fn clear_fib_cache(&mut self) -> Result<()> {
-        self.zero::<104>("FIB_CACHE_V4")?;
-        self.zero::<112>("FIB_CACHE_V6")
+        self.zero::<48>("FIB_CACHE_V4")?;
+        self.zero::<72>("FIB_CACHE_V6")
     }
 
     /// Fills an array per CPU with zeroes.

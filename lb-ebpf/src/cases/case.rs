@@ -35,6 +35,8 @@ pub struct Setting {
     pub conntrack_capacity: Option<u32>,
     /// Whether there are no source ports for SNAT.
     pub has_no_snat_ports: bool,
+    /// The neighbours were not confirmed lately.
+    pub has_stale_neighbours: bool,
 }
 
 /// One thing that happens.
@@ -125,6 +127,10 @@ impl Case {
         let mut world = topology::world_with_sockets(device);
         if self.setting.has_no_snat_ports {
             world.tables.snat_tiers = [snat::Rows::default(); TIERS];
+        }
+        if self.setting.has_stale_neighbours {
+            world.v4.confirmed.borrow_mut().clear();
+            world.v6.confirmed.borrow_mut().clear();
         }
         if let Some(capacity) = self.setting.conntrack_capacity {
             world.v4.capacity.set(capacity as usize);

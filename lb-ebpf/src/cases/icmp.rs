@@ -65,11 +65,11 @@ impl CaseBuilder {
         let (too_big, expired) = (self.packet_too_big(MTU), self.time_exceeded());
         let refused = self.port_unreachable();
         let (request, reply) = ((source, backend), (frontend, client));
-        let (redirect, resolve) = (self.redirect(), self.redirect_neigh());
+        let redirect = self.redirect();
         let (router, server) = (self.from_network(router), self.from_network(backend));
         self.case("errors about a flow with SNAT reach the client and the backend").steps([
             self.from_network(client).connects_to(frontend).is_snat_to(source, backend),
-            router.reports(too_big, request).is_replied_as(frontend, client, resolve),
+            router.reports(too_big, request).is_replied_as(frontend, client, redirect),
             server.reports(refused, request).is_replied_as(frontend, client, redirect),
             router.reports(expired, request).is_replied_as(frontend, client, redirect),
             router.reports(too_big, reply).is_forwarded_as(source, backend, redirect),

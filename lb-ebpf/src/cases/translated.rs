@@ -104,11 +104,23 @@ impl CaseBuilder {
                 self.network_xdp(client).sends_to(frontend).is_snat_to(source, backend),
                 self.network_xdp(backend).sends_to(source).is_un_nat_to(frontend, client),
             ]),
-            self.case("XDP begins a flow once the route is cached").steps([
-                self.network_xdp(other).connects_to(frontend).passes(Outcome::PassedLeftToTc),
+            self.case("XDP begins a flow, and forwards its first packet").steps([
                 self.network_xdp(other).connects_to(frontend).is_snat_to(other_source, backend),
-                self.network_xdp(client).connects_to(frontend).is_snat_to(source, backend),
+                self.network_xdp(backend).accepts(other_source).is_un_nat_to(frontend, other),
             ]),
+            self.case("XDP leaves one packet to TC to have the neighbour confirmed")
+                .with_stale_neighbours()
+                .steps([
+                    self.network_xdp(other).connects_to(frontend).passes(Outcome::PassedLeftToTc),
+                    self.network_xdp(client).connects_to(frontend).is_snat_to(source, backend),
+                    self.from_network(other).connects_to(frontend).leaves_as(
+                        Outcome::ForwardedSnat,
+                        self.redirect_neigh(),
+                        other_source,
+                        backend,
+                    ),
+                    self.from_network(other).sends_to(frontend).is_snat_to(other_source, backend),
+                ]),
             self.case("a reply to a client without a route is dropped").steps([
                 self.from_network(lost).connects_to(frontend).is_snat_to(lost_source, backend),
                 self.from_network(backend).accepts(lost_source).is_dropped(Outcome::DroppedNoRoute),
@@ -212,18 +224,14 @@ impl CaseBuilder {
         ])
     }
 
-    /// An external client's connection to the remote backend, until both ends have sent. TC resolves
-    /// the next hop of the first packet in each direction that is not yet cached.
+    /// An external client's connection to the remote backend, until both ends have sent.
     fn established_remote(self) -> Steps {
         let Addresses { client, remote_frontend, remote_backend, snat_source, .. } =
             self.addresses();
         let (frontend, backend, source) = (remote_frontend, remote_backend, snat_source);
-        let (replied, resolve) = (Outcome::RepliedSnat, self.redirect_neigh());
         [
             self.from_network(client).connects_to(frontend).is_snat_to(source, backend),
-            self.from_network(backend)
-                .accepts(source)
-                .leaves_as(replied, resolve, frontend, client),
+            self.from_network(backend).accepts(source).is_un_nat_to(frontend, client),
             self.from_network(client).sends_to(frontend).is_snat_to(source, backend),
             self.from_network(backend).sends_to(source).is_un_nat_to(frontend, client),
         ]

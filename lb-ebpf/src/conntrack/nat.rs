@@ -12,7 +12,7 @@ use lb_common::snat;
 use crate::hook::Hook;
 use crate::ip_policy;
 use crate::packet_state::{PacketState, PortSearch};
-use crate::world::World;
+use crate::world::{Use, World};
 
 /// The source address of a flow's packets to `backend`, and the entry's flags.
 ///
@@ -27,7 +27,8 @@ pub(super) fn source<A: Address, W: World<A>>(
 ) -> Result<(A, u8), Outcome> {
     if matches!(hook.class, SourceClass::Network) && !backend.is_local() {
         // The replies of a remote backend must return through this node.
-        let device = world.fib_lookup(&backend.address).next_hop()?.device;
+        let device = world.fib_lookup(&tuple.source, &backend.address, Use::Source);
+        let device = device.next_hop()?.device;
         let own = world.device_address(device);
         return if own.is_unspecified() {
             Err(Outcome::DroppedNoSnatAddress)

@@ -1,6 +1,6 @@
 //! A world in memory, for tests and for `weir explain`: the same traits as the kernel's, over ordinary
-//! collections. It imitates one habit of the kernel's: a route that is looked up for the first time is
-//! not fit for XDP, and TC uses it with the neighbour left to the kernel.
+//! collections. It imitates one habit of the kernel's programs: the first packet to a neighbour is left to
+//! TC, which leaves the neighbour to the kernel.
 
 mod backing;
 mod packet;
@@ -71,8 +71,10 @@ pub struct FamilyState<A> {
     pub traffic: RefCell<BTreeMap<BackendId, Traffic>>,
     /// The routes, by destination.
     pub routes: BTreeMap<A, NextHop>,
-    /// Routes that have been looked up.
-    cached_routes: RefCell<BTreeSet<A>>,
+    /// Devices and link addresses of neighbours that the kernel has been given a packet for, by TC.
+    pub confirmed: RefCell<BTreeSet<(u32, [u32; 3])>>,
+    /// The same, by TC or by XDP, which leaves it one.
+    left_to_tc: RefCell<BTreeSet<(u32, [u32; 3])>>,
     /// Source addresses of devices, by interface index.
     pub device_addresses: BTreeMap<u32, A>,
     /// Tuples for which the node has a socket.
@@ -92,7 +94,8 @@ impl<A: Address> Default for FamilyState<A> {
             queued: RefCell::default(),
             traffic: RefCell::default(),
             routes: BTreeMap::new(),
-            cached_routes: RefCell::default(),
+            confirmed: RefCell::default(),
+            left_to_tc: RefCell::default(),
             device_addresses: BTreeMap::new(),
             sockets: BTreeSet::new(),
         }

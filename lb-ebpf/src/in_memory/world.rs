@@ -15,8 +15,8 @@ use super::{Backing, FamilyState, InMemory, World};
 use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
 use crate::wire::{Headers, Proof};
 use crate::world::{
-    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, NextHop,
-    RateLimit, Table, Tables,
+    AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
+    RateLimit, Table, Tables, Use,
 };
 
 impl<T, B> World<T, B> {
@@ -264,7 +264,7 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         self.now.get()
     }
 
-    fn fib_lookup(&self, destination: &A) -> FibResult {
+    fn fib_lookup(&self, _: &A, destination: &A, purpose: Use) -> FibResult {
         if let Some(result) = self.backing.fib_lookup(destination) {
             return result;
         }
@@ -273,11 +273,18 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         let Some(next_hop) = state.routes.get(destination) else {
             return if resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
         };
-        let is_first = state.cached_routes.borrow_mut().insert(*destination);
-        match (is_first, resolves) {
-            (true, true) => FibResult::Found(NextHop { link: None, ..*next_hop }),
-            (true, false) => FibResult::LeftToTc,
-            (false, _) => FibResult::Found(*next_hop),
+        let neighbour = (next_hop.device, next_hop.link.map_or([0; 3], |Link(words)| words));
+        if purpose == Use::Source || state.confirmed.borrow().contains(&neighbour) {
+            return FibResult::Found(*next_hop);
+        }
+        let is_first = state.left_to_tc.borrow_mut().insert(neighbour);
+        if resolves {
+            state.confirmed.borrow_mut().insert(neighbour);
+            FibResult::Found(NextHop { link: None, ..*next_hop })
+        } else if is_first {
+            FibResult::LeftToTc
+        } else {
+            FibResult::Found(*next_hop)
         }
     }
 

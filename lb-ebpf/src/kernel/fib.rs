@@ -1,95 +1,187 @@
-//! FIB lookups, cached for a tenth of a second, so that an established flow pays one array lookup.
+//! FIB lookups, cached for a tenth of a second, so that an established flow pays one array lookup; and the
+//! neighbours they name, which the kernel confirms only while the stack sends to them.
 //!
-//! The cache is a direct-mapped array per CPU: nothing is shared, hence nothing is torn. A route that is
-//! not cached is used once with the kernel's own neighbour resolution, which keeps the neighbour
-//! confirmed; only then do the programs write its link addresses.
+//! The cache is a direct-mapped array per CPU: nothing is shared, hence nothing is torn. A miss costs a
+//! lookup and nothing else: the packet that met it leaves the same way as its followers. Every
+//! [`CONFIRM_AFTER`] one packet to a neighbour goes through the kernel's own neighbour resolution, which has
+//! it confirmed (STALE, DELAY, PROBE). TC does so with any packet, as both ways end in the same queue. XDP,
+//! whose packets overtake those it leaves to TC, takes one that no other of its flow follows before there is
+//! a reply; only after [`CONFIRM_AT_ONCE`] any.
 
 use core::mem;
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
     bpf_fib_lookup as Parameters,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use lb_common::address::{Address, Family, Port, Protocol};
 use lb_common::hash;
-use lb_ebpf::world::{FibResult, Link, NextHop};
+use lb_ebpf::world::{FibResult, Link, NextHop, Use};
 
 use super::context::Context;
 use super::features;
-use super::maps::DEVICES;
-use super::values::{CachedHop, FIB_CACHE_ENTRIES};
+use super::maps::{DEVICES, FIB_SCRATCH, NEIGHBOURS};
+use super::values::{CachedHop, FIB_CACHE_ENTRIES, FibScratch, Neighbour, Seen};
 
 /// How long a route is cached, in nanoseconds. A test that must not depend on the time sets it
 /// before it loads the programs.
 #[unsafe(no_mangle)]
 static ROUTE_LIFETIME: u64 = 100_000_000;
 
+/// How long a neighbour goes without being confirmed, in nanoseconds: half of what the kernel takes for
+/// reachable (`base_reachable_time_ms`, 30 s by default).
+const CONFIRM_AFTER: u64 = 15_000_000_000;
+
+/// The same if XDP would have to take a packet out of order for it.
+const CONFIRM_AT_ONCE: u64 = 4 * CONFIRM_AFTER;
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Index of the cache entry for `destination`.
+/// There is a route, and its neighbour is resolved.
+const RESOLVED: u32 = BPF_FIB_LKUP_RET_SUCCESS;
+/// There is a route, and its neighbour is not resolved.
+const NO_NEIGHBOUR: u32 = BPF_FIB_LKUP_RET_NO_NEIGH;
+
+/// Index of the cache entry for packets from `source` to `destination`.
 #[inline(always)]
-pub fn position<A: Address>(destination: &A) -> u32 {
-    hash::endpoint(destination, Port::new(0), Protocol(0)) & (FIB_CACHE_ENTRIES - 1)
+pub fn position<A: Address>(source: &A, destination: &A) -> u32 {
+    let source = hash::endpoint(source, Port::new(0), Protocol(0));
+    let destination = hash::endpoint(destination, Port::new(0), Protocol(0));
+    (source.rotate_left(16) ^ destination) & (FIB_CACHE_ENTRIES - 1)
 }
 
-/// The route to `destination`, cached or looked up.
+/// The route of packets from `source` to `destination`, cached or looked up. Where it has no link address,
+/// [`FibScratch::next_hop`] of this CPU is its next hop.
 #[inline(always)]
 pub fn lookup<A: Address>(
     context: &Context,
-    destination: &A,
+    (source, destination): (&A, &A),
+    purpose: Use,
     cached: &mut CachedHop<A>,
 ) -> FibResult {
     let now = context.nanoseconds();
-    let is_cached = cached.until > now && cached.destination == *destination;
-    if !is_cached && !query(context, destination, cached, now) {
-        return if context.resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
+    let sends = !matches!(purpose, Use::Source);
+    let needed = if context.resolves { CachedHop::<A>::FOR_ALL } else { CachedHop::<A>::FOR_XDP };
+    let is_cached = cached.until > now
+        && cached.destination == *destination
+        && cached.source == *source
+        && (!sends || cached.checked >= needed);
+    let unusable = if context.resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
+    if !is_cached {
+        let Some(scratch) = FIB_SCRATCH.get_ptr_mut(0) else { return unusable };
+        // SAFETY: this CPU's own value, as in `context::count`; no other reference to it exists.
+        let result = query(context, (source, destination), cached, unsafe { &mut *scratch }, now);
+        if result != RESOLVED && result != NO_NEIGHBOUR {
+            return unusable;
+        }
+        cached.checked = 0;
+        if result == NO_NEIGHBOUR || (sends && is_due::<A>(context, purpose, cached, now)) {
+            cached.until = 0;
+            let hop = NextHop { device: cached.device, mtu: cached.mtu, link: None };
+            return if context.resolves { FibResult::Found(hop) } else { FibResult::LeftToTc };
+        }
     }
-    if !context.resolves && (!is_cached || cached.xdp_sends == 0) {
+    if !context.resolves && cached.xdp_sends == 0 {
         return FibResult::LeftToTc;
     }
-    let link = is_cached.then_some(cached.link);
-    FibResult::Found(NextHop { device: cached.device, mtu: cached.mtu, link })
+    FibResult::Found(NextHop { device: cached.device, mtu: cached.mtu, link: Some(cached.link) })
 }
 
-/// Looks up the kernel's FIB, and caches the result if the neighbour is resolved. Returns whether there
-/// is a route.
+/// Whether the cached next hop's neighbour is due to be confirmed with this packet; it then counts as
+/// confirmed.
 #[inline(always)]
-fn query<A: Address>(
+fn is_due<A: Address>(
     context: &Context,
-    destination: &A,
+    purpose: Use,
     cached: &mut CachedHop<A>,
     now: u64,
 ) -> bool {
-    cached.destination = *destination;
+    let Link([first, second, _]) = cached.link;
+    let family = matches!(A::FAMILY, Family::V6);
+    let key =
+        Neighbour { device: cached.device, link: [first, second & LINK_END, u32::from(family)] };
+    let Some(seen) = NEIGHBOURS.get_ptr_mut(&key) else {
+        let seen = Seen { left: now, confirmed: if context.resolves { now } else { 0 } };
+        // Refused, the next packet to it finds it due.
+        let _refused = NEIGHBOURS.insert(&key, &seen, u64::from(BPF_NOEXIST));
+        return true;
+    };
+    // SAFETY: the kernel keeps the element until the program ends; both are whole aligned words, which
+    // other CPUs may write meanwhile: any value of them is good.
+    unsafe {
+        if context.resolves {
+            let is_due = now.saturating_sub((*seen).confirmed) > CONFIRM_AFTER;
+            if is_due {
+                ((*seen).confirmed, (*seen).left) = (now, now);
+            }
+            cached.checked = CachedHop::<A>::FOR_ALL;
+            return is_due;
+        }
+        let wait = if matches!(purpose, Use::SendAlone) { CONFIRM_AFTER } else { CONFIRM_AT_ONCE };
+        let is_confirmed = now.saturating_sub((*seen).confirmed) <= CONFIRM_AFTER;
+        cached.checked =
+            if is_confirmed { CachedHop::<A>::FOR_ALL } else { CachedHop::<A>::FOR_XDP };
+        // Counted from when XDP left one to TC, which may be on its way.
+        let is_due = now.saturating_sub((*seen).left) > wait;
+        if is_due {
+            (*seen).left = now;
+        }
+        is_due
+    }
+}
+
+/// The bits of the second word of a [`Link`] that are the destination's.
+const LINK_END: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+
+/// Looks up the kernel's FIB as the stack does for a packet that it forwards: by both addresses and the
+/// device that it came by, through the rules of policy routing. A mark that another program has set is not
+/// looked at: at XDP there is none, and TC must come to the same next hop. Caches the route if there is one.
+#[inline(always)]
+fn query<A: Address>(
+    context: &Context,
+    (source, destination): (&A, &A),
+    cached: &mut CachedHop<A>,
+    scratch: &mut FibScratch,
+    now: u64,
+) -> u32 {
+    (cached.source, cached.destination) = (*source, *destination);
     cached.until = 0;
     cached.mtu = 0;
-    let lookup = &mut cached.lookup;
+    let lookup = &mut scratch.lookup;
     // SAFETY: every field is an integer or a union of integers, for which zero is a value.
     *lookup = unsafe { mem::zeroed() };
     lookup.ifindex = context.device;
     // Not zero, so that the result has the route's MTU.
     lookup.__bindgen_anon_1.tot_len = 1;
-    let [a, b, c, d] = destination.words();
+    let ([a, b, c, d], [e, f, g, h]) = (source.words(), destination.words());
     match A::FAMILY {
         Family::V4 => {
             lookup.family = AF_INET;
-            lookup.__bindgen_anon_4.ipv4_dst = a;
+            lookup.__bindgen_anon_3.ipv4_src = a;
+            lookup.__bindgen_anon_4.ipv4_dst = e;
         }
         Family::V6 => {
             lookup.family = AF_INET6;
-            lookup.__bindgen_anon_4.ipv6_dst = [a, b, c, d];
+            lookup.__bindgen_anon_3.ipv6_src = [a, b, c, d];
+            lookup.__bindgen_anon_4.ipv6_dst = [e, f, g, h];
         }
     }
     let size = size_of::<Parameters>() as i32;
     // SAFETY: the context is this program's own, and the parameters are as long as stated.
     let result = unsafe { bpf_fib_lookup(context.context, &raw mut *lookup, size, 0) } as u32;
     cached.device = lookup.ifindex;
+    // The gateway, or the destination itself where there is none; a route of IPv4 may have one of IPv6.
+    scratch.next_hop.nh_family = u32::from(lookup.family);
+    // SAFETY: all variants of both unions are integers, and the longest one is read and written whole.
+    unsafe {
+        scratch.next_hop.__bindgen_anon_1.ipv6_nh = lookup.__bindgen_anon_4.ipv6_dst;
+    }
     // Before 5.12 the helper also checks the packet's length, after everything else.
     let is_too_long = !features::has_route_mtu() && result == BPF_FIB_LKUP_RET_FRAG_NEEDED;
     if result != BPF_FIB_LKUP_RET_SUCCESS && !is_too_long {
-        return result == BPF_FIB_LKUP_RET_NO_NEIGH;
+        return result;
     }
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
     let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
@@ -104,5 +196,5 @@ fn query<A: Address>(
     }
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
-    true
+    RESOLVED
 }

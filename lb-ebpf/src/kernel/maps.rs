@@ -22,7 +22,8 @@ use lb_ebpf::world::RateLimit;
 use lb_ebpf::{socket_lb, walk};
 
 use super::values::{
-    CachedHop, FIB_CACHE_ENTRIES, LogScratch, QUEUED_FRAGMENTS, QueuedFrame, RangeOf, RateCount,
+    CachedHop, FIB_CACHE_ENTRIES, FibScratch, LogScratch, NEIGHBOURS as NEIGHBOUR_ENTRIES,
+    Neighbour, QUEUED_FRAGMENTS, QueuedFrame, RangeOf, RateCount, Seen,
 };
 
 /// The family, in place of a map's parameter.
@@ -139,6 +140,13 @@ pub static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::C
 #[map]
 pub static UDP_CONNECTED: LruHashMap<u64, UdpConnected> = LruHashMap::with_max_entries(32_768, 0);
 
+/// What a FIB lookup works with.
+#[map]
+pub static FIB_SCRATCH: PerCpuArray<FibScratch> = PerCpuArray::with_max_entries(1, 0);
+/// When each neighbour was last confirmed.
+#[map]
+pub static NEIGHBOURS: LruHashMap<Neighbour, Seen> =
+    LruHashMap::with_max_entries(NEIGHBOUR_ENTRIES, 0);
 /// Scratch space for a frame on its way into or out of the fragment queue.
 #[map]
 pub static FRAG_SCRATCH: PerCpuArray<QueuedFrame> = PerCpuArray::with_max_entries(1, 0);

@@ -1,13 +1,16 @@
 //! Values of maps that only the programs use.
 
-use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::bindings::{bpf_fib_lookup, bpf_redir_neigh};
 use lb_common::service::ServiceId;
 use lb_ebpf::packet::MAX_QUEUED_FRAME;
 use lb_ebpf::trace::Summary;
 use lb_ebpf::world::Link;
 
-/// Routes cached per CPU and family.
-pub const FIB_CACHE_ENTRIES: u32 = 1024;
+/// Routes cached per CPU and family; a power of two. They take 192 KiB of IPv4 and 288 KiB of IPv6 per CPU.
+pub const FIB_CACHE_ENTRIES: u32 = 4096;
+
+/// Neighbours of which it is known when they were confirmed; the LRU map evicts the oldest.
+pub const NEIGHBOURS: u32 = 8192;
 
 /// Fragments queued at once, per family; the LRU map evicts the oldest.
 pub const QUEUED_FRAGMENTS: u32 = 256;
@@ -17,6 +20,8 @@ pub const QUEUED_FRAGMENTS: u32 = 256;
 pub struct CachedHop<A> {
     /// Valid until then, in coarse nanoseconds since boot; 0 if it is not to be cached.
     pub until: u64,
+    /// The source looked up.
+    pub source: A,
     /// The destination looked up.
     pub destination: A,
     /// Interface index of the egress device.
@@ -25,10 +30,46 @@ pub struct CachedHop<A> {
     pub mtu: u32,
     /// Not zero if XDP may redirect to the device.
     pub xdp_sends: u32,
+    /// Which programs need not see to it that the neighbour is confirmed: none (0), XDP, which has left a
+    /// packet to TC or waits for one ([`CachedHop::FOR_XDP`]), or all ([`CachedHop::FOR_ALL`]).
+    pub checked: u32,
     /// Link addresses of the next hop and of the device.
     pub link: Link,
-    /// Parameters and result of `bpf_fib_lookup`: 64 bytes that the BPF stack has no room for.
+}
+
+impl<A> CachedHop<A> {
+    /// See [`CachedHop::checked`].
+    pub const FOR_XDP: u32 = 1;
+    /// See [`CachedHop::checked`].
+    pub const FOR_ALL: u32 = 2;
+}
+
+/// What a FIB lookup works with, for which the BPF stack has no room; the value of `FIB_SCRATCH`.
+#[repr(C)]
+pub struct FibScratch {
+    /// Parameters and result of `bpf_fib_lookup`.
     pub lookup: bpf_fib_lookup,
+    /// The next hop that it found, for `bpf_redirect_neigh`.
+    pub next_hop: bpf_redir_neigh,
+}
+
+/// A neighbour of one family; the key of `NEIGHBOURS`.
+#[repr(C)]
+pub struct Neighbour {
+    /// Interface index of the device that leads to it.
+    pub device: u32,
+    /// Its link address in the first two words, as in a [`Link`], and 1 in the third for IPv6, 0 for IPv4.
+    pub link: [u32; 3],
+}
+
+/// When the kernel was last given a packet to send to a neighbour, in coarse nanoseconds since boot; the
+/// value of `NEIGHBOURS`.
+#[repr(C)]
+pub struct Seen {
+    /// XDP left one to TC, or TC gave it one.
+    pub left: u64,
+    /// TC gave it one.
+    pub confirmed: u64,
 }
 
 /// A queued frame; the value of `FRAG_QUEUE_*`.

@@ -18,7 +18,7 @@ use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
-    Table, Tables,
+    Table, Tables, Use,
 };
 
 use super::context::{Context, increment};
@@ -324,13 +324,13 @@ impl<A: FamilyMaps> Host<A> for Context {
     }
 
     #[inline(always)]
-    fn fib_lookup(&self, destination: &A) -> FibResult {
-        let Some(cached) = A::FIB_CACHE.get_ptr_mut(fib::position(destination)) else {
+    fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult {
+        let Some(cached) = A::FIB_CACHE.get_ptr_mut(fib::position(source, destination)) else {
             return FibResult::LeftToTc;
         };
         // SAFETY: this CPU's own value, as in `count`; no other reference to it exists.
         let cached: &mut CachedHop<A> = unsafe { &mut *cached };
-        fib::lookup(self, destination, cached)
+        fib::lookup(self, (source, destination), purpose, cached)
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ use crate::packet::{Packet, WriteError};
 use crate::wire::Headers;
 use crate::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
-    RateLimit, Table, Tables,
+    RateLimit, Table, Tables, Use,
 };
 
 /// Whether there is a row, and the row, all zero where there is none: the verifier must not see a value
@@ -259,11 +259,11 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
     }
 
     #[inline(always)]
-    fn fib_lookup(&self, destination: &A) -> FibResult {
+    fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult {
         // As in `split`: all values are written, whatever the result is.
         let (mut next_hop, mut link) = (NextHop { device: 0, mtu: 0, link: None }, Link([0; 3]));
         let (mut found, mut has_link, mut left_to_tc) = (false, false, false);
-        match self.world.fib_lookup(destination) {
+        match self.world.fib_lookup(source, destination, purpose) {
             FibResult::Found(NextHop { device, mtu, link: known }) => {
                 (found, next_hop.device, next_hop.mtu) = (true, device, mtu);
                 if let Some(known) = known {

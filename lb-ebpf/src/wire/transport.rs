@@ -44,6 +44,13 @@ impl TcpFlags {
         self.0 & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
     }
 
+    /// SYN, with ACK or without: its sender waits for a reply.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_handshake(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
     /// The first segment of a connection: SYN without ACK.
     #[inline(always)]
     #[must_use]

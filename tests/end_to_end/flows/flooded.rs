@@ -50,6 +50,16 @@ fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
         let reached = || flow.send(lab, 1000).map(|_| ());
         until("the node is reached by its new link address", CHANGE, reached)?;
     }
+    if !arguments.is_empty() {
+        for flow in flows(lab).split_off(flows(lab).len() / 2) {
+            until("XDP serves the new link address alone", CHANGE, || {
+                let before = fixture.counted(Outcome::PassedLeftToTc)?;
+                flow.send(lab, 1)?;
+                ensure!(fixture.counted(Outcome::PassedLeftToTc)? == before, "TC was needed");
+                Ok(())
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -64,7 +74,7 @@ fn address_node1_by_other_link(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// UDP and TCP flows to node ports of node1.
+/// UDP and TCP flows to node ports of node1; those to remote pods, which XDP can serve, are the second half.
 fn flows(lab: &Lab) -> Vec<Flow<'_>> {
     let mut flows = Vec::new();
     for served in [ServedBy::LocalPods, ServedBy::RemotePods] {

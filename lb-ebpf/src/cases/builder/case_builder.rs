@@ -99,6 +99,12 @@ impl Case {
         self
     }
 
+    /// The same in a world whose neighbours were not confirmed lately.
+    pub(crate) fn with_stale_neighbours(mut self) -> Self {
+        self.setting.has_stale_neighbours = true;
+        self
+    }
+
     /// The same in a world without source ports for SNAT.
     pub(crate) fn without_snat_ports(mut self) -> Self {
         self.setting.has_no_snat_ports = true;

@@ -63,6 +63,9 @@ pub fn world(device: u32) -> World<Rows> {
     world.device.set(device);
     world.link.set(NODE_LINK);
     world.v4.device_addresses.insert(device, address(v4.node(0).ip()));
+    let Link(words) = link;
+    world.v4.confirmed.borrow_mut().insert((device, words));
+    world.v6.confirmed.borrow_mut().insert((device, words));
     world.v6.device_addresses.insert(device, address(v6.node(0).ip()));
     world
 }

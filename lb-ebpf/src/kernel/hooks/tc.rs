@@ -6,7 +6,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_INVALIDATE_HASH, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
-    TC_ACT_SHOT, TC_ACT_UNSPEC,
+    TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{
     bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_adjust_room,
@@ -24,6 +24,7 @@ use lb_ebpf::packet::{COPIED, LINK_HEADER, Packet, QUOTED, TransportChecksum, Wr
 
 use super::datapath_log::{DatapathLog, Off, On};
 use crate::kernel::context::{Context, count, scratch};
+use crate::kernel::maps::FIB_SCRATCH;
 use crate::kernel::{features, packet_access, verifier};
 
 /// Bytes that must be readable directly: Ethernet, the longest IPv4 or an IPv6 header, TCP.
@@ -94,7 +95,9 @@ fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
     if !L::COUNTS {
         count(result.outcome as u32);
     }
-    // SAFETY: the helpers take plain numbers; an unresolved next hop is found by the kernel.
+    // Whoever has found the route has found this; where it is not there, the kernel looks again.
+    let hop = FIB_SCRATCH.get_ptr_mut(0);
+    // SAFETY: the helpers take plain numbers, and a next hop as long as stated, in this CPU's own value.
     let action = unsafe {
         match result.verdict {
             // Other programs on this device still get to see the packet.
@@ -107,7 +110,13 @@ fn run<L: DatapathLog>(context: &TcContext, hook: Hook) -> i32 {
             }
             Verdict::Tx if cfg!(feature = "fault") => bpf_redirect(device, 0),
             Verdict::Redirect(_) | Verdict::Tx => bpf_redirect(out, 0),
-            Verdict::RedirectNeigh(_) => bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0),
+            Verdict::RedirectNeigh(_) => match hop {
+                Some(hop) => {
+                    let size = size_of::<bpf_redir_neigh>() as i32;
+                    bpf_redirect_neigh(out, &raw mut (*hop).next_hop, size, 0)
+                }
+                None => bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0),
+            },
         }
     };
     action as i32
