@@ -90,9 +90,9 @@ fn functions_stay_within_their_stack() -> Result<()> {
 }
 
 /// The deepest chain of a packet's program is itself and one function of the walk, of which the one that
-/// begins flows calls another for the source port. Older kernels, 6.1 is
-/// one, count each frame in steps of 32 bytes (`check_max_stack_depth`, kernel/bpf/verifier.c), and allow
-/// 512 for the chain.
+/// begins flows calls another for the source port. Older kernels, 6.1 is one, count each frame in steps of
+/// 32 bytes, at least one (`check_max_stack_depth`, kernel/bpf/verifier.c), and allow 512 for the chain: so
+/// a program must not be a function that calls another one with all of it.
 #[test]
 fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
     let depths = stack::by_function(&loader::bytes()?)?;
@@ -102,6 +102,8 @@ fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
         let of_set = || depths.iter().filter(move |(name, _)| is_logging(name) == logs);
         let is_entry =
             |name: &str| BUDGETS.iter().any(|(program, ..)| name.contains(program.name()));
+        let outlined = of_set().find(|(name, _)| name.starts_with("_R") && is_entry(name));
+        assert!(outlined.is_none(), "a program in a frame of its own: {outlined:?}");
         let entry = of_set().filter(|(name, _)| is_entry(name)).map(|(_, depth)| rounded(depth));
         let of_walk = || of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
         let called = |name: &str| if name.contains("create") { "next_port" } else { "-" };

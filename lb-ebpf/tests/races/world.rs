@@ -16,7 +16,7 @@ use lb_ebpf::packet::{Packet, WriteError};
 use lb_ebpf::wire::Headers;
 use lb_ebpf::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
-    Table, Tables,
+    Table, Tables, Use,
 };
 use shuttle::sync::{Mutex, MutexGuard};
 
@@ -175,8 +175,8 @@ impl<A: InMemory> Host<A> for Shared {
         Host::<A>::now(&*self.step())
     }
 
-    fn fib_lookup(&self, destination: &A) -> FibResult {
-        self.step().fib_lookup(destination)
+    fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult {
+        self.step().fib_lookup(source, destination, purpose)
     }
 
     fn device_address(&self, device: u32) -> A {

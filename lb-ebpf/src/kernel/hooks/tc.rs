@@ -42,36 +42,42 @@ const TO_DEVICE: Hook =
 
 /// TC ingress of a pod-facing device.
 #[classifier]
+#[inline(always)]
 pub fn from_pod(context: TcContext) -> i32 {
     run::<Off>(&context, FROM_POD)
 }
 
 /// TC ingress of a network-facing device.
 #[classifier]
+#[inline(always)]
 pub fn from_network(context: TcContext) -> i32 {
     run::<Off>(&context, FROM_NETWORK)
 }
 
 /// TC egress of any device.
 #[classifier]
+#[inline(always)]
 pub fn to_device(context: TcContext) -> i32 {
     run::<Off>(&context, TO_DEVICE)
 }
 
 /// [`from_pod`] with the datapath log.
 #[classifier]
+#[inline(always)]
 pub fn from_pod_log(context: TcContext) -> i32 {
     run::<On>(&context, FROM_POD)
 }
 
 /// [`from_network`] with the datapath log.
 #[classifier]
+#[inline(always)]
 pub fn from_network_log(context: TcContext) -> i32 {
     run::<On>(&context, FROM_NETWORK)
 }
 
 /// [`to_device`] with the datapath log.
 #[classifier]
+#[inline(always)]
 pub fn to_device_log(context: TcContext) -> i32 {
     run::<On>(&context, TO_DEVICE)
 }

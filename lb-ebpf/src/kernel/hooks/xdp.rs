@@ -17,12 +17,14 @@ use crate::kernel::{packet_access, verifier};
 
 /// XDP of a network-facing device.
 #[xdp]
+#[inline(always)]
 pub fn network_xdp(context: XdpContext) -> u32 {
     run::<Off>(&context)
 }
 
 /// [`network_xdp`] with the datapath log.
 #[xdp]
+#[inline(always)]
 pub fn network_xdp_log(context: XdpContext) -> u32 {
     run::<On>(&context)
 }
