@@ -19,10 +19,10 @@ use crate::stack;
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Half
 /// are the loops over quotes, extension headers and the products of SCTP's checksum, in both families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 190_000, 70_000),
-    (Program::FromNetwork, 200_000, 74_000),
-    (Program::ToDevice, 150_000, 54_000),
-    (Program::NetworkXdp, 120_000, 46_000),
+    (Program::FromPod, 200_000, 73_000),
+    (Program::FromNetwork, 190_000, 76_000),
+    (Program::ToDevice, 175_000, 62_000),
+    (Program::NetworkXdp, 130_000, 50_000),
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.
