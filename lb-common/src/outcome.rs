@@ -100,6 +100,10 @@ outcomes! {
         "not addressed to a Service";
     PassedOtherHook, Passed, "passed-other-hook",
         "of a flow that is translated at another hook";
+    PassedNoFlow, Passed, "passed-no-flow",
+        "to this node's own address, of no flow and none that begins one: the node's own";
+    PassedOwnFlow, Passed, "passed-own-flow",
+        "a reply to the node or to a masqueraded pod, whose local port is a frontend's";
     PassedLeftToTc, Passed, "passed-left-to-tc",
         "left to the full program at TC";
     PassedFragment, Passed, "passed-fragment",
@@ -125,6 +129,8 @@ outcomes! {
         "an address of a service CIDR that no Service has";
     DroppedFragNotFound, Dropped, "dropped-frag-not-found",
         "a later fragment to a Service's address, whose first one did not arrive in time";
+    DroppedNoFlow, Dropped, "dropped-no-flow",
+        "to a Service, of no flow, and only an answer: a reset, or SYN and ACK";
     DroppedNoLocalEndpoint, Dropped, "dropped-no-local-endpoint",
         "the traffic policy is Local and this node has no endpoint";
     DroppedNoBackend, Dropped, "dropped-no-backend",

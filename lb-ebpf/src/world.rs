@@ -16,7 +16,7 @@ use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 
 use crate::packet::{Packet, WriteError};
-use crate::wire::Headers;
+use crate::wire::Proof;
 
 /// All that a walk may ask about one family.
 pub trait World<A: Address>:
@@ -89,13 +89,14 @@ impl From<InsertError> for Outcome {
 
 /// The conntrack tables, and the counters that go with them.
 pub trait Conntrack<A: Address> {
-    /// Copies the entry of the packet with these headers into `entry` and sets the time that the one in
+    /// Copies the entry of `tuple` into `entry` and sets the time that the one in
     /// the table was last seen; in the established one, whose sender has shown that it knows the flow,
-    /// also `expected` where the acknowledgment number moves it. Returns whether there is one; if not, `entry` is unchanged.
+    /// also `expected` where the acknowledgment number of `proof` moves it. Returns whether there is one; if not, `entry` is unchanged.
     fn lookup_and_touch(
         &self,
         table: Table,
-        headers: &Headers<A>,
+        tuple: &Tuple<A>,
+        proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool;
     /// Copies the entry of `tuple` into `entry` and leaves the one in the table unchanged. Returns

@@ -7,7 +7,7 @@ use super::builder::{
     Addresses, CLIENT_PORT, CaseBuilder, half_open_entry_is_evicted, pod_is_retired,
 };
 use super::case::Case;
-use super::topology::Pod;
+use super::topology::{Pod, Target};
 use crate::hook::Verdict;
 
 impl CaseBuilder {
@@ -20,8 +20,14 @@ impl CaseBuilder {
                 cases.extend(self.tcp_ends());
                 cases.extend(self.direct_tcp());
             }
-            Protocol::UDP => cases.extend(self.udp()),
+            Protocol::UDP => {
+                cases.extend(self.udp());
+                cases.extend(self.udp_of_the_node());
+            }
             _ => {}
+        }
+        if self.protocol != Protocol::UDP {
+            cases.extend(self.answers_of_no_flow());
         }
         cases
     }
@@ -100,6 +106,60 @@ impl CaseBuilder {
                 server.closes(pod).is_replied_as(frontend),
                 pod_is_retired(Pod::Local),
                 client.connects_to(frontend).is_forwarded_to(backend),
+            ]),
+        ]
+    }
+
+    /// From a port of the node that is a node port, too.
+    fn udp_of_the_node(self) -> Vec<Case> {
+        let Addresses { client, backend, .. } = self.addresses();
+        let node_port = self.topology.frontend(Target::NodePort);
+        let (outside, passed) = (self.from_network(client), Outcome::PassedOwnFlow);
+        let own = self.to_device(node_port);
+        let left = Outcome::PassedNotAService;
+        let other = self.topology.client(CLIENT_PORT + 1);
+        vec![
+            self.case("replies to the node's own port pass, though it is a node port").steps([
+                own.sends_to(client).passes(left),
+                outside.sends_to(node_port).passes(passed),
+                self.network_xdp(client).sends_to(node_port).passes(passed),
+                own.sends_to(client).passes(left),
+                self.from_network(other).sends_to(node_port).is_forwarded_to(backend),
+            ]),
+            self.case("a reply of a Service that passes two devices is not the node's own").steps(
+                [
+                    outside.sends_to(node_port).is_forwarded_to(backend),
+                    self.to_device(backend).sends_to(client).is_replied_as(node_port),
+                    own.sends_to(client).passes(left),
+                    outside.sends_to(node_port).is_forwarded_to(backend),
+                    own.sends_to(client).passes(left),
+                    outside.sends_to(node_port).is_forwarded_to(backend),
+                ],
+            ),
+        ]
+    }
+
+    /// Packets that cannot be the first of a connection.
+    fn answers_of_no_flow(self) -> Vec<Case> {
+        let Addresses { pod, client, frontend, backend, .. } = self.addresses();
+        let node_port = self.topology.frontend(Target::NodePort);
+        let (outside, xdp) = (self.from_network(client), self.network_xdp(client));
+        let (passed, dropped) = (Outcome::PassedNoFlow, Outcome::DroppedNoFlow);
+        vec![
+            self.case("what continues no flow to the node's own address is the node's own").steps(
+                [
+                    outside.sends_to(node_port).passes(passed),
+                    xdp.sends_to(node_port).passes(passed),
+                    outside.resets(node_port).passes(passed),
+                    self.from_pod(pod).sends_to(node_port).passes(passed),
+                    outside.connects_to(node_port).is_forwarded_to(backend),
+                    self.to_device(backend).accepts(client).is_replied_as(node_port),
+                    outside.sends_to(node_port).is_forwarded_to(backend),
+                ],
+            ),
+            self.case("a reset of no flow to a Service begins none").steps([
+                outside.resets(frontend).is_dropped(dropped),
+                self.from_pod(pod).resets(frontend).is_dropped(dropped),
             ]),
         ]
     }

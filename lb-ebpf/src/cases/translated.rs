@@ -24,6 +24,7 @@ impl CaseBuilder {
         cases.extend(self.path_mtu());
         cases.push(self.snat_port_of_a_socket());
         cases.push(self.hairpin());
+        cases.push(self.hairpin_through_the_node());
         cases
     }
 
@@ -222,6 +223,23 @@ impl CaseBuilder {
             self.from_pod(backend).accepts(source).leaves_as(replied, tx, frontend, pod),
             sender.sends_to(frontend).leaves_as(forwarded, tx, source, backend),
         ])
+    }
+
+    /// The same through an address of the node: a probe of the node has its tuple from there, too.
+    fn hairpin_through_the_node(self) -> Case {
+        let Addresses { backend, .. } = self.addresses();
+        let frontend = self.topology.frontend(Target::NodePort);
+        let pod = SocketAddr::new(backend.ip(), CLIENT_PORT);
+        let source = self.snat_source(pod, Target::NodePort);
+        let (forwarded, replied) = (Outcome::ForwardedHairpin, Outcome::RepliedHairpin);
+        let (tx, sender) = (Verdict::Tx, self.from_pod(pod));
+        self.case("a pod that reaches itself through the node has a port that no probe has").steps(
+            [
+                sender.connects_to(frontend).leaves_as(forwarded, tx, source, backend),
+                self.from_pod(backend).accepts(source).leaves_as(replied, tx, frontend, pod),
+                sender.sends_to(frontend).leaves_as(forwarded, tx, source, backend),
+            ],
+        )
     }
 
     /// An external client's connection to the remote backend, until both ends have sent.

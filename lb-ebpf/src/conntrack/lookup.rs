@@ -7,10 +7,11 @@ use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 
 use super::create::{self, Establish};
+use super::own;
 use super::state::{check_hook, evict_stale_reply, is_stale, remove_flow, update_state};
 use crate::backend_select;
 use crate::hook::Hook;
-use crate::ip_policy::classify_non_service;
+use crate::ip_policy::{classify_non_service, is_own};
 use crate::packet_state::{FoundIn, PacketState};
 use crate::world::{Table, World};
 
@@ -28,7 +29,12 @@ pub(crate) fn lookup_or_begin<A: Address, W: World<A>>(
     hook: Hook,
 ) -> Result<(), Outcome> {
     state.found_in = FoundIn::Neither;
-    if world.lookup_and_touch(Table::Established, &state.headers, &mut state.entry) {
+    if world.lookup_and_touch(
+        Table::Established,
+        &state.headers.tuple,
+        &state.headers.proof,
+        &mut state.entry,
+    ) {
         check_hook(state, hook)?;
         if is_stale(state, world) {
             remove_flow(state, world, Table::Established);
@@ -52,7 +58,12 @@ fn lookup_established<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<bool, Outcome> {
-    if !world.lookup_and_touch(Table::Established, &state.headers, &mut state.entry) {
+    if !world.lookup_and_touch(
+        Table::Established,
+        &state.headers.tuple,
+        &state.headers.proof,
+        &mut state.entry,
+    ) {
         return Ok(false);
     }
     check_hook(state, hook)?;
@@ -80,7 +91,14 @@ fn lookup_miss<A: Address, W: World<A>>(
     if !to_service && !world.filter_matches(filter::position(source, *source_port, *protocol)) {
         return Err(Outcome::PassedNotAService);
     }
-    begin_or_half_open(state, world, hook, to_service)?;
+    let found = begin_or_half_open(state, world, hook, to_service);
+    if matches!(hook.point, HookPoint::Egress)
+        && state.headers.tuple.protocol == Protocol::UDP
+        && matches!(found, Err(Outcome::PassedNotAService))
+    {
+        return Err(own::note(state, world));
+    }
+    found?;
     if matches!(state.found_in, FoundIn::Neither) {
         create::create(state, world, hook)
     } else {
@@ -98,7 +116,15 @@ fn begin_or_half_open<A: Address, W: World<A>>(
     hook: Hook,
     to_service: bool,
 ) -> Result<(), Outcome> {
-    if world.lookup_and_touch(Table::HalfOpen, &state.headers, &mut state.entry) {
+    if world.lookup_and_touch(
+        Table::HalfOpen,
+        &state.headers.tuple,
+        &state.headers.proof,
+        &mut state.entry,
+    ) {
+        if own::is_noted(state) {
+            return Err(Outcome::PassedOwnFlow);
+        }
         check_hook(state, hook)?;
         if !is_stale(state, world) && advance_half_open(state, world)? {
             return Ok(());
@@ -172,6 +198,7 @@ fn begin<A: Address, W: World<A>>(
         let destination = &state.headers.tuple.destination;
         return Err(classify_non_service(world, &mut state.selection, destination));
     };
+    check_begins(state, world)?;
     (state.entry.backend, state.backend) = backend_select::backend(
         world,
         &mut state.selection,
@@ -180,4 +207,26 @@ fn begin<A: Address, W: World<A>>(
         hook.class,
     )?;
     Ok(())
+}
+
+/// Whether a packet to a frontend begins a flow. What cannot be the first packet of a connection does not
+/// where the address is this node's own: it belongs to a connection of the node, or of a pod that netfilter
+/// masquerades, whose local port is the frontend's; or the stack replies with a reset. Elsewhere it begins
+/// one: the same backend as before is likely to be selected, after its entry was evicted or at another node,
+/// and any other backend replies with a reset.
+///
+/// # Errors
+/// The outcome of a packet that begins none.
+#[inline(always)]
+fn check_begins<A: Address, W: World<A>>(state: &PacketState<A>, world: &W) -> Result<(), Outcome> {
+    let flags = state.headers.flags;
+    if state.frontend.protocol == Protocol::UDP || flags.opens() {
+        Ok(())
+    } else if is_own(world, &state.frontend.address) {
+        Err(Outcome::PassedNoFlow)
+    } else if flags.only_answers() {
+        Err(Outcome::DroppedNoFlow)
+    } else {
+        Ok(())
+    }
 }

@@ -1,7 +1,9 @@
 //! Connection tracking: which entry decides about a packet ([`lookup`]), how a flow's entries are
-//! created ([`create`]) and what they rewrite ([`nat`]), and how they change and end ([`state`]).
+//! created ([`create`]) and what they rewrite ([`nat`]), and how they change and end ([`state`]);
+//! and which are the node's own ([`own`]).
 
 mod create;
 pub(crate) mod lookup;
 pub(crate) mod nat;
+mod own;
 pub(crate) mod state;

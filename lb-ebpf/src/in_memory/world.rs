@@ -13,7 +13,7 @@ use lb_common::source_range::SourceRange;
 
 use super::{Backing, FamilyState, InMemory, World};
 use crate::packet::{MAX_QUEUED_FRAME, Packet, WriteError};
-use crate::wire::{Headers, Proof};
+use crate::wire::Proof;
 use crate::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
     RateLimit, Table, Tables, Use,
@@ -91,15 +91,15 @@ impl<A: InMemory, T, B: Backing<A>> Conntrack<A> for World<T, B> {
     fn lookup_and_touch(
         &self,
         table: Table,
-        headers: &Headers<A>,
+        tuple: &Tuple<A>,
+        proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let Headers { tuple, proof: Proof { acknowledgment, .. }, .. } = headers;
         let mut entries = self.with_entry(table, tuple).table(table).borrow_mut();
         let Some(found) = entries.get_mut(tuple) else { return false };
         let is_new_tick = found.last_seen != self.now.get();
-        if table == Table::Established && found.moves_expected(*acknowledgment, is_new_tick) {
-            found.expected = *acknowledgment;
+        if table == Table::Established && found.moves_expected(proof.acknowledgment, is_new_tick) {
+            found.expected = proof.acknowledgment;
         }
         found.last_seen = self.now.get();
         *entry = *found;

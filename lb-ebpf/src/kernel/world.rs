@@ -15,7 +15,7 @@ use lb_common::settings::Settings;
 use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::packet::{Packet, WriteError};
-use lb_ebpf::wire::Headers;
+use lb_ebpf::wire::Proof;
 use lb_ebpf::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
     Table, Tables, Use,
@@ -105,10 +105,11 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
     fn lookup_and_touch(
         &self,
         table: Table,
-        headers: &Headers<A>,
+        tuple: &Tuple<A>,
+        proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let Some(found) = on!(table, get_ptr_mut(&headers.tuple)) else { return false };
+        let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
         let now = Host::<A>::now(self);
         // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
         // write `last_seen`, `expected` or a byte of `state` meanwhile: each is written as a whole and
@@ -116,9 +117,9 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
         unsafe {
             let is_new_tick = (*found).last_seen != now;
             if table == Table::Established
-                && (*found).moves_expected(headers.proof.acknowledgment, is_new_tick)
+                && (*found).moves_expected(proof.acknowledgment, is_new_tick)
             {
-                (*found).expected = headers.proof.acknowledgment;
+                (*found).expected = proof.acknowledgment;
             }
             if is_new_tick {
                 (*found).last_seen = now;

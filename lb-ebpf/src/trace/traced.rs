@@ -14,7 +14,7 @@ use lb_common::source_range::SourceRange;
 
 use super::step::{Step, Tracer};
 use crate::packet::{Packet, WriteError};
-use crate::wire::Headers;
+use crate::wire::Proof;
 use crate::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, Link, NextHop,
     RateLimit, Table, Tables, Use,
@@ -110,11 +110,12 @@ impl<A: Address, W: Conntrack<A>, T: Tracer<A>> Conntrack<A> for Traced<'_, W, T
     fn lookup_and_touch(
         &self,
         table: Table,
-        headers: &Headers<A>,
+        tuple: &Tuple<A>,
+        proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let found = self.world.lookup_and_touch(table, headers, entry);
-        self.tracer.step(Step::Lookup(table, &headers.tuple, found.then_some(&*entry)));
+        let found = self.world.lookup_and_touch(table, tuple, proof, entry);
+        self.tracer.step(Step::Lookup(table, tuple, found.then_some(&*entry)));
         found
     }
 

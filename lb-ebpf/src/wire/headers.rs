@@ -2,7 +2,7 @@
 
 use lb_common::address::{Address, Tuple};
 
-use super::transport::TcpFlags;
+use super::transport::{Proof, TcpFlags};
 
 /// Transport headers begin below this byte of a frame; a power of two. Six extension headers of usual
 /// size fit in.
@@ -51,16 +51,6 @@ pub struct Headers<A> {
     pub hops: u8,
     /// What a stranger to the flow would have to guess.
     pub proof: Proof,
-}
-
-/// Two numbers of a transport header that a sender must know of its flow, in the machine's byte order.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Proof {
-    /// TCP: the sequence number. SCTP: the verification tag; of an INIT or INIT ACK the initiate tag, which
-    /// is the verification tag of what comes back. UDP: 0.
-    pub sequence: u32,
-    /// TCP: the acknowledgment number; 0 where there is none.
-    pub acknowledgment: u32,
 }
 
 impl<A: Address> Headers<A> {

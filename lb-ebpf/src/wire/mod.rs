@@ -12,13 +12,13 @@ mod transport;
 use lb_common::address::Family;
 
 pub(crate) use headers::MAX_TRANSPORT_OFFSET;
-pub use headers::{Extent, Headers, Part, Proof};
+pub use headers::{Extent, Headers, Part};
 pub use ip::IpVersion;
 pub(crate) use ip::OWN_HOP_LIMIT;
 pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub(crate) use layer4::QUOTED_TRANSPORT;
-pub use transport::TcpFlags;
+pub use transport::{Proof, TcpFlags};
 pub(crate) use transport::{
     UDP_HEADER, checksum_offset, replace_ports, set_ports, tcp_header_length,
 };

@@ -7,8 +7,7 @@
 
 use lb_common::address::Ports;
 
-use super::headers::Proof;
-use super::transport::{TcpFlags, Transport};
+use super::transport::{Proof, TcpFlags, Transport};
 use crate::packet::{Packet, WriteError};
 
 /// Bytes of the common header, section 3.1.

@@ -2,7 +2,6 @@
 
 use lb_common::address::{Port, Ports, Protocol};
 
-use super::headers::Proof;
 use crate::checksum::Difference;
 use crate::packet::{Packet, WriteError};
 
@@ -57,6 +56,13 @@ impl TcpFlags {
     pub const fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK) == Self::SYN
     }
+
+    /// A segment that only answers: RST, or SYN with ACK.
+    #[inline(always)]
+    #[must_use]
+    pub const fn only_answers(self) -> bool {
+        self.resets() || self.0 & (Self::SYN | Self::ACK) == Self::SYN | Self::ACK
+    }
 }
 
 /// Bytes of a UDP header.
@@ -66,6 +72,16 @@ pub const UDP_HEADER: u32 = 8;
 #[inline(always)]
 pub fn tcp_header_length<P: Packet + ?Sized>(packet: &mut P, offset: usize) -> u32 {
     packet.header::<13>(offset).map_or(0, |[.., words]| u32::from(*words >> 4) * 4)
+}
+
+/// Two numbers of a transport header that a sender must know of its flow, in the machine's byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Proof {
+    /// TCP: the sequence number. SCTP: the verification tag; of an INIT or INIT ACK the initiate tag, which
+    /// is the verification tag of what comes back. UDP: 0.
+    pub sequence: u32,
+    /// TCP: the acknowledgment number; 0 where there is none.
+    pub acknowledgment: u32,
 }
 
 /// What a walk reads of a transport header.

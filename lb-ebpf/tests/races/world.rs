@@ -13,7 +13,7 @@ use lb_common::snat::Rows as PortRows;
 use lb_common::source_range::SourceRange;
 use lb_ebpf::in_memory::{InMemory, Rows, World};
 use lb_ebpf::packet::{Packet, WriteError};
-use lb_ebpf::wire::Headers;
+use lb_ebpf::wire::Proof;
 use lb_ebpf::world::{
     AcceptedLink, AffinityTable, Conntrack, FibResult, Fragments, Host, InsertError, RateLimit,
     Table, Tables, Use,
@@ -73,10 +73,11 @@ impl<A: InMemory> Conntrack<A> for Shared {
     fn lookup_and_touch(
         &self,
         table: Table,
-        headers: &Headers<A>,
+        tuple: &Tuple<A>,
+        proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        self.step().lookup_and_touch(table, headers, entry)
+        self.step().lookup_and_touch(table, tuple, proof, entry)
     }
 
     fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {

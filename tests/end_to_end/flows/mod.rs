@@ -3,6 +3,7 @@
 mod flooded;
 mod fragments;
 mod many_connections;
+mod own_ports;
 mod path_mtu;
 mod port_collisions;
 mod sctp;

@@ -55,11 +55,13 @@ pub enum Target {
     NotAService = 8,
     /// A Service like the first, whose source ranges allow the external client alone.
     Restricted = 9,
+    /// A Service at the node's own address whose one endpoint is the local pod.
+    NodePort = 10,
 }
 
 impl Target {
     /// All that have a frontend.
-    pub const SERVICES: [Self; 8] = [
+    pub const SERVICES: [Self; 9] = [
         Self::Local,
         Self::LocalToo,
         Self::Remote,
@@ -68,6 +70,7 @@ impl Target {
         Self::NoLocalEndpoints,
         Self::Broken,
         Self::Restricted,
+        Self::NodePort,
     ];
 }
 
@@ -121,9 +124,12 @@ impl Topology {
         SocketAddr::new(self.ip("10.244.1.4", "fd00:244:1::4"), port)
     }
 
-    /// The ClusterIP and port of a Service, or an address that is none.
+    /// The ClusterIP and port of a Service, the node's address and a node port, or an address that is none.
     #[must_use]
     pub fn frontend(self, target: Target) -> SocketAddr {
+        if target == Target::NodePort {
+            return self.node(30_081);
+        }
         let number = target as u8;
         let address = self.ip(&format!("10.96.0.{number}"), &format!("fd00:96::{number}"));
         SocketAddr::new(address, 80)

@@ -140,7 +140,9 @@ fn frontend_row(target: Target) -> FrontendRow {
 
 fn pool(target: Target) -> Pool {
     match target {
-        Target::Local | Target::LocalToo | Target::Restricted => Pool { base: 0, length: 1 },
+        Target::Local | Target::LocalToo | Target::Restricted | Target::NodePort => {
+            Pool { base: 0, length: 1 }
+        }
         Target::Remote | Target::RemoteToo => Pool { base: 1, length: 1 },
         Target::Broken => Pool { base: 2, length: 1 },
         Target::NoLocalEndpoints => Pool::empty(EmptyPoolReason::NoLocalEndpoint),
