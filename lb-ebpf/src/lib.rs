@@ -31,6 +31,7 @@ mod ip_policy;
 pub mod packet;
 mod packet_state;
 mod rewrite;
+pub mod route;
 mod slow_path;
 pub mod socket_lb;
 pub mod trace;

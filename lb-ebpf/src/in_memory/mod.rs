@@ -3,6 +3,7 @@
 //! TC, which leaves the neighbour to the kernel.
 
 mod backing;
+mod conntrack;
 mod packet;
 mod tables;
 mod world;

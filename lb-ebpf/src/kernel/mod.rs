@@ -1,5 +1,6 @@
 //! The kernel around the walk: maps, clock, routes, sockets, and one file per kind of hook.
 
+mod conntrack;
 mod context;
 mod features;
 mod fib;

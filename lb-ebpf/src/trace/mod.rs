@@ -5,6 +5,7 @@
 mod step;
 mod summary;
 mod traced;
+mod traced_conntrack;
 
 pub use self::step::{Step, Tracer};
 pub use self::summary::{StepKind, Summary};
