@@ -10,6 +10,19 @@ use serde_json::Value;
 
 use crate::machine;
 
+/// The variable with the folder that a benchmark was called from.
+const FROM: &str = "WEIR_CALLED_FROM";
+
+/// Goes to the folder that the user has called the benchmark from, so that files are found and left where the
+/// command line says: cargo starts benchmarks in the folder of their package.
+///
+/// # Errors
+/// If that folder is gone.
+pub fn go_where_called() -> Result<()> {
+    let Some(folder) = std::env::var_os(FROM).map(PathBuf::from) else { return Ok(()) };
+    std::env::set_current_dir(&folder).with_context(|| format!("cannot go to {}", folder.display()))
+}
+
 /// Median, least and greatest of all rounds.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Spread {

@@ -30,6 +30,9 @@ const AGENT: &str = "WEIR_BIN";
 /// The variable with the path of the packet benchmark's own object.
 const BENCH_OBJECT: &str = "WEIR_BENCH_OBJECT";
 
+/// The variable with the folder that a benchmark is called from: files are named relative to it.
+const CALLED_FROM: &str = "WEIR_CALLED_FROM";
+
 /// The folder below the target folder where this machine's object is built, without a fault.
 const OWN_FOLDER: &str = "bpf";
 
@@ -223,6 +226,7 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
     // What is measured was built for release: how the measuring is built makes no difference.
     let mut command = cargo();
     command.args(["bench", "--profile", "dev", "--package", "weir-tests", "--bench"]);
+    command.env(CALLED_FROM, std::env::current_dir()?);
     // Two benchmarks are one program.
     let mode = (benchmark == Benchmark::Frames).then_some("frames");
     match benchmark {

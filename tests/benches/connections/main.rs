@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use socket2::SockRef;
 use weir_tests::agent::Agent;
-use weir_tests::figures::{Goal, Results, Spread};
+use weir_tests::figures::{Goal, Results, Spread, go_where_called};
 use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::{Manifests, Offer};
@@ -61,6 +61,7 @@ struct Sample {
 }
 
 fn main() -> Result<()> {
+    go_where_called()?;
     let mut arguments = Arguments::parse();
     if arguments.short {
         arguments.services = vec![10, 1000];

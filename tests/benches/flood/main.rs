@@ -19,7 +19,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Parser;
 use serde_json::json;
 use weir_tests::agent::Agent;
-use weir_tests::figures::{Goal, Results, Spread};
+use weir_tests::figures::{Goal, Results, Spread, go_where_called};
 use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Manifests;
@@ -63,6 +63,7 @@ const EXAMPLE: &str =
     "Example: cargo xtask bench flood -- --sources 1000000 --seconds 10 --json flood.json";
 
 fn main() -> Result<()> {
+    go_where_called()?;
     let mut arguments = Arguments::parse();
     if arguments.short {
         (arguments.sources, arguments.seconds) = (200_000, 5);

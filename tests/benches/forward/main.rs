@@ -15,6 +15,8 @@ use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use weir_tests::figures::go_where_called;
+
 use node::{Node, Path, Proxy};
 use report::Figures;
 
@@ -42,6 +44,7 @@ struct Arguments {
 const EXAMPLE: &str = "Example: cargo xtask bench forward -- --rounds 5 --json forward.json";
 
 fn main() -> Result<()> {
+    go_where_called()?;
     let mut arguments = Arguments::parse();
     if !nix::unistd::geteuid().is_root() {
         bail!("this needs root: run it as root");

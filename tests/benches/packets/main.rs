@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use lb_common::address::Protocol;
+use weir_tests::figures::go_where_called;
 use weir_tests::kernel::in_own_namespace;
 
 use cases::{Case, Flows};
@@ -74,6 +75,7 @@ enum Output {
 }
 
 fn main() -> Result<()> {
+    go_where_called()?;
     let mut words = std::env::args().skip(1).peekable();
     if words.peek().is_some_and(|word| word == "frames") {
         return frames::main(words);

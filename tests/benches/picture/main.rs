@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use svg::Document;
 use svg::node::element::{Line, Rectangle, Text};
-use weir_tests::figures::{Figure, Goal, Results};
+use weir_tests::figures::{Figure, Goal, Results, go_where_called};
 
 /// Draw what benchmarks have written with --json as an SVG picture.
 #[derive(Parser)]
@@ -33,6 +33,7 @@ const BARS: f64 = 380.0;
 const ROW: f64 = 18.0;
 
 fn main() -> Result<()> {
+    go_where_called()?;
     let arguments = Arguments::parse();
     let all = arguments.files.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
     let output = &arguments.output;
