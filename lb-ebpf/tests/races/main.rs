@@ -277,10 +277,8 @@ fn two_packets_reopen_one_flow() {
 #[test]
 fn two_services_of_one_backend_get_two_sources() {
     explore(any, |flow| {
-        let other = match flow.target {
-            Target::Remote => Flow { target: Target::RemoteToo, ..flow },
-            _ => Flow { target: Target::LocalToo, ..flow },
-        };
+        let target = if flow.is_remote() { Target::RemoteToo } else { Target::LocalToo };
+        let other = Flow { target, ..flow };
         let shared = Arc::new(flow.shared());
         let cpus = [flow, other].map(|flow| {
             let shared = Arc::clone(&shared);
