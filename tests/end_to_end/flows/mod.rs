@@ -7,6 +7,7 @@ mod own_ports;
 mod path_mtu;
 mod port_collisions;
 mod sctp;
+mod simultaneous;
 mod snat_ports;
 mod traceroute;
 mod udp;
