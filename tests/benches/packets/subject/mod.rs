@@ -126,6 +126,9 @@ impl Subject {
         match self {
             Self::Object(build) => {
                 let hook = HookKind::of(case.program);
+                if case.role == Role::New && build.is_own {
+                    build.loaded_mut(case)?.object.clear_port_hints()?;
+                }
                 bench.choose(hook, build.loaded(case)?.object.descriptor(case.program)?)?;
                 Ok(hook)
             }
@@ -190,6 +193,11 @@ impl Build {
     fn loaded(&self, case: &Case) -> Result<&Loaded> {
         let loaded = self.loaded.get(&key(case)).and_then(Option::as_ref);
         loaded.with_context(|| format!("{} has no tables for this case", self.name))
+    }
+
+    fn loaded_mut(&mut self, case: &Case) -> Result<&mut Loaded> {
+        let loaded = self.loaded.get_mut(&key(case)).and_then(Option::as_mut);
+        loaded.context("the build has no tables for this case")
     }
 
     fn prepare(&mut self, case: &Case, flow: u32, device: u32) -> Result<bool> {

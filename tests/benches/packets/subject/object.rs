@@ -14,7 +14,8 @@ use aya::maps::{Array, Map, MapFd, PerCpuArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::filter::Position;
-use lb_common::maps::Capacity;
+use lb_common::maps::{self, Capacity};
+use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_ebpf::cases::Program;
 use lb_userspace::datapath::features::Features;
 use weir_tests::kernel::context;
@@ -44,7 +45,7 @@ impl Object {
         let features = Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
-        let known = lb_common::maps::ALL.iter().map(|map| (map.name, map.capacity));
+        let known = maps::ALL.iter().map(|map| (map.name, map.capacity));
         for (map, capacity) in EARLIER.into_iter().chain(known) {
             loader.map_max_entries(map, scale.entries(capacity));
         }
@@ -139,6 +140,17 @@ impl Object {
     /// Which rows were cut or filled up.
     pub const fn other_rows(&self) -> &BTreeSet<String> {
         &self.other_rows
+    }
+
+    /// Forgets which source ports are in use, as an agent does for flows that are gone: there is none here.
+    pub fn clear_port_hints(&mut self) -> Result<()> {
+        for row in 0..HINT_ROWS {
+            self.set(maps::PORT_HINTS.name, row, PortHints::default())?;
+        }
+        for group in 0..GROUPS {
+            self.set(maps::FULL_ROWS.name, group, Rows::default())?;
+        }
+        Ok(())
     }
 
     /// Sets a bit of the filter.
