@@ -87,7 +87,7 @@ impl Flow {
         let program = if self.from_outside { Program::FromNetwork } else { Program::FromPod };
         let frontend = self.topology.frontend(self.target);
         let (from, to) = self.send(shared, program, self.client(), frontend, kind);
-        assert_eq!(to, self.backend(), "the request goes elsewhere");
+        assert_eq!(to, self.backend(), "the request goes to another backend");
         from
     }
 

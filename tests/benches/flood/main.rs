@@ -1,6 +1,6 @@
 //! What a flood does to honest clients: `cargo xtask bench flood`.
 //!
-//! Millions of forged sources send SYNs and pairs of datagrams to a Service of node1 whose pods are elsewhere and
+//! Millions of forged sources send SYNs and pairs of datagrams to a Service of node1 whose pods are remote, and
 //! reply (eight of them, so that source ports do not run short), so that half-open flows and established ones fill the tables. Meanwhile honest clients use established
 //! flows to another Service, and open new connections to it.
 

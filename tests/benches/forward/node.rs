@@ -67,11 +67,11 @@ pub enum Path {
     /// A pod of this node.
     PodHere,
     /// A pod of the other node.
-    PodElsewhere,
+    PodRemote,
     /// A NodePort with its backend here.
     NodePortHere,
     /// A NodePort with its backend on the other node.
-    NodePortElsewhere,
+    NodePortRemote,
 }
 
 impl fmt::Display for Path {
@@ -79,9 +79,9 @@ impl fmt::Display for Path {
         f.write_str(match self {
             Self::Floor => "dropped",
             Self::PodHere => "routed to a pod here",
-            Self::PodElsewhere => "routed to a pod elsewhere",
+            Self::PodRemote => "routed to a remote pod",
             Self::NodePortHere => "NodePort to a backend here",
-            Self::NodePortElsewhere => "NodePort to a backend elsewhere",
+            Self::NodePortRemote => "NodePort to a remote backend",
         })
     }
 }
@@ -200,7 +200,7 @@ impl Node {
         let end = match path {
             Path::Floor => &self.lab.node1.namespace,
             Path::PodHere | Path::NodePortHere => &self.lab.node1.pods[0].namespace,
-            Path::PodElsewhere | Path::NodePortElsewhere => &self.lab.network,
+            Path::PodRemote | Path::NodePortRemote => &self.lab.network,
         };
         let frames = self.frames.iter().find(|(other, _)| *other == path);
         let (_, frames) = frames.context("no packets take this path")?;
@@ -221,9 +221,9 @@ impl Node {
 fn paths(proxy: Proxy) -> impl Iterator<Item = Path> {
     let paths: &[Path] = match proxy {
         Proxy::Floor => &[Path::Floor],
-        Proxy::None => &[Path::PodHere, Path::PodElsewhere],
+        Proxy::None => &[Path::PodHere, Path::PodRemote],
         Proxy::Kubernetes | Proxy::WeirTc | Proxy::WeirXdp => {
-            &[Path::PodHere, Path::PodElsewhere, Path::NodePortHere, Path::NodePortElsewhere]
+            &[Path::PodHere, Path::PodRemote, Path::NodePortHere, Path::NodePortRemote]
         }
     };
     paths.iter().copied()
@@ -236,9 +236,9 @@ fn frames(lab: &Lab, path: Path, offers: &[Offer; 2]) -> Result<Vec<Vec<u8>>> {
     let (address, port) = match path {
         Path::Floor => (node, DISCARD),
         Path::PodHere => pod(&lab.node1.pods[0]),
-        Path::PodElsewhere => pod(&lab.node2.pods[0]),
+        Path::PodRemote => pod(&lab.node2.pods[0]),
         Path::NodePortHere => (node, offers[0].node_port()),
-        Path::NodePortElsewhere => (node, offers[1].node_port()),
+        Path::NodePortRemote => (node, offers[1].node_port()),
     };
     // Each path has clients' ports of its own: a flow is not another's, however it is translated.
     let first = FIRST_PORT + FLOWS * path as u16;
@@ -255,14 +255,13 @@ fn frames(lab: &Lab, path: Path, offers: &[Offer; 2]) -> Result<Vec<Vec<u8>>> {
 }
 
 fn kube_proxy_rules(lab: &Lab, offers: &[Offer; 2]) -> String {
-    let services = [("here", &offers[0]), ("elsewhere", &offers[1])].map(|(name, offer)| {
-        kube_proxy::Service {
+    let services =
+        [("here", &offers[0]), ("remote", &offers[1])].map(|(name, offer)| kube_proxy::Service {
             name,
             cluster: SocketAddrV4::new(offer.cluster_ips().v4, Offer::PORT),
             node_port: offer.node_port(),
             endpoint: SocketAddrV4::new(offer.pods[0].addresses.v4, ECHO_PORT),
-        }
-    });
+        });
     kube_proxy::rules(lab.node1.addresses.v4, &services)
 }
 

@@ -47,8 +47,7 @@ impl Figures {
         let proxies = [Proxy::None, Proxy::Kubernetes, Proxy::WeirTc, Proxy::WeirXdp];
         let names = proxies.iter().map(ToString::to_string);
         table.set_header(["path".to_owned()].into_iter().chain(names));
-        for path in [Path::PodHere, Path::PodElsewhere, Path::NodePortHere, Path::NodePortElsewhere]
-        {
+        for path in [Path::PodHere, Path::PodRemote, Path::NodePortHere, Path::NodePortRemote] {
             let cells = proxies.iter().map(|proxy| {
                 let spread = Spread::of(self.net(path, *proxy));
                 spread.map_or_else(String::new, |Spread { median, min, max }| {
@@ -74,7 +73,7 @@ impl Figures {
         let title = "Forwarding by NodePort, relative to plain routing";
         let mut results = Results::new("forward", title, "× plain routing");
         let here = [Path::NodePortHere, Path::PodHere];
-        let elsewhere = [Path::NodePortElsewhere, Path::PodElsewhere];
+        let remote = [Path::NodePortRemote, Path::PodRemote];
         let ratio = |own: f64, plain: f64| own / plain;
         // The goal is in nanoseconds: as a ratio it is this run's.
         let plain = Spread::of(self.net(Path::PodHere, Proxy::None)).map(|plain| plain.median);
@@ -89,9 +88,9 @@ impl Figures {
             );
             let most = if proxy == Proxy::WeirXdp { 0.25 } else { 0.6 };
             results.add(
-                "NodePort to a backend elsewhere",
+                "NodePort to a remote backend",
                 &proxy.to_string(),
-                self.beside(elsewhere, proxy, ratio),
+                self.beside(remote, proxy, ratio),
                 is_weir.then_some(Goal::AtMost(most)),
             );
         }
