@@ -5,11 +5,18 @@ use core::fmt;
 use crate::address::{Address, Port, Protocol};
 use crate::service::ServiceId;
 
-/// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family has its own ids); 0 is never
-/// used.
+/// Index of a row of `BACKENDS_V4` or `BACKENDS_V6` (each family has its own ids), below
+/// [`BackendId::END`]; 0 is never used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct BackendId(pub u32);
+
+impl BackendId {
+    /// Bits of an id in the conntrack tables.
+    pub const BITS: u32 = 20;
+    /// No backend has this id, nor a higher one.
+    pub const END: u32 = (1 << Self::BITS) - 1;
+}
 
 impl fmt::Display for BackendId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +62,18 @@ impl<A: Address> Backend<A> {
     }
 }
 
+/// How many generations an entry of a flow distinguishes.
+pub const GENERATIONS: u32 = 1 << 12;
+
 impl<A> Backend<A> {
+    /// Whether this row was there under its id when a flow with this `generation`, modulo [`GENERATIONS`],
+    /// began.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of(&self, generation: u32) -> bool {
+        (self.generation ^ generation).is_multiple_of(GENERATIONS)
+    }
+
     /// Serving: there is an endpoint. Without it the row is kept for conntrack entries that refer to it,
     /// and UDP flows move to another backend at their next packet.
     pub const SERVING: u8 = 1;

@@ -16,9 +16,14 @@ const fn mix(state: u64, word: u64) -> u64 {
 }
 
 #[inline(always)]
-const fn finish(state: u64) -> u32 {
+const fn finish_wide(state: u64) -> u64 {
     let mixed = state.wrapping_mul(SECOND);
-    (mixed ^ (mixed >> 29)) as u32
+    mixed ^ (mixed >> 29)
+}
+
+#[inline(always)]
+const fn finish(state: u64) -> u32 {
+    finish_wide(state) as u32
 }
 
 #[inline(always)]
@@ -48,13 +53,20 @@ pub fn endpoint<A: Address>(address: &A, port: Port, protocol: Protocol) -> u32 
 #[inline(always)]
 #[must_use]
 pub fn tuple<A: Address>(tuple: &Tuple<A>) -> u32 {
+    tuple_wide(tuple) as u32
+}
+
+/// The same with all of its 64 bits.
+#[inline(always)]
+#[must_use]
+pub fn tuple_wide<A: Address>(tuple: &Tuple<A>) -> u64 {
     let ports = pair(
         (u16::from_ne_bytes(tuple.source_port.0) as u32)
             | ((u16::from_ne_bytes(tuple.destination_port.0) as u32) << 16),
         tuple.protocol.0 as u32,
     );
     let state = mix_address(0, &tuple.source);
-    finish(mix(mix_address(state, &tuple.destination), ports))
+    finish_wide(mix(mix_address(state, &tuple.destination), ports))
 }
 
 /// Hash of bytes in user space, for Maglev tables: FNV-1a, with the same final mix.

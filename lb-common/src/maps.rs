@@ -1,9 +1,9 @@
 //! The catalogue of maps: name, key, value, kind and capacity of each.
 
-use crate::address::{Address, Family, Tuple, V4, V6};
+use crate::address::{Family, V4, V6};
 use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
-use crate::conntrack::ConntrackEntry;
+use crate::conntrack::table::{Stored, WAYS};
 use crate::device::Device;
 use crate::filter;
 use crate::fragment::{FirstFragment, Fragmented};
@@ -45,12 +45,29 @@ pub enum Capacity {
     Slots,
     /// [`Capacities::backends`]
     Backends,
-    /// [`Capacities::conntrack`]
-    Conntrack,
-    /// [`Capacities::half_open`]
-    HalfOpen,
+    /// Buckets for [`Capacities::conntrack`]
+    ConntrackBuckets,
+    /// Buckets for [`Capacities::half_open`]
+    HalfOpenBuckets,
     /// [`Capacities::affinity`]
     Affinity,
+}
+
+impl Capacity {
+    /// How many entries a map of so many `elements` can be counted on to hold.
+    #[must_use]
+    pub const fn usable(self, elements: u32) -> u32 {
+        match self {
+            Self::ConntrackBuckets => (elements as u64 * WAYS as u64 * 11 / 20) as u32,
+            Self::HalfOpenBuckets => elements.saturating_mul(WAYS),
+            Self::Fixed(_)
+            | Self::Services
+            | Self::Frontends
+            | Self::Slots
+            | Self::Backends
+            | Self::Affinity => elements,
+        }
+    }
 }
 
 /// Entries per map, per family where a map exists per family.
@@ -73,6 +90,19 @@ pub struct Capacities {
 }
 
 impl Capacities {
+    /// Buckets of `CONNTRACK_*`: so many that of a million new entries at most one finds no place while the
+    /// table has [`Capacities::conntrack`] (55 % of its places; a test of the table has the figures).
+    #[must_use]
+    pub const fn conntrack_buckets(&self) -> u32 {
+        (self.conntrack as u64 * 20).div_ceil(11 * WAYS as u64) as u32
+    }
+
+    /// Buckets of `HALF_OPEN_*`, which evicts entries and may be full.
+    #[must_use]
+    pub const fn half_open_buckets(&self) -> u32 {
+        self.half_open.div_ceil(WAYS)
+    }
+
     /// The number of entries of `capacity`.
     #[must_use]
     pub const fn entries(&self, capacity: Capacity) -> u32 {
@@ -82,8 +112,8 @@ impl Capacities {
             Capacity::Frontends => self.frontends,
             Capacity::Slots => self.slots,
             Capacity::Backends => self.backends,
-            Capacity::Conntrack => self.conntrack,
-            Capacity::HalfOpen => self.half_open,
+            Capacity::ConntrackBuckets => self.conntrack_buckets(),
+            Capacity::HalfOpenBuckets => self.half_open_buckets(),
             Capacity::Affinity => self.affinity,
         }
     }
@@ -138,7 +168,7 @@ macro_rules! per_family {
                     clippy::extra_unused_type_parameters,
                     reason = "keys and values of some maps are the same in both families"
                 )]
-                const fn of<$A: Address>(name: &'static str) -> Map {
+                const fn of<$A: Stored>(name: &'static str) -> Map {
                     map::<$key, $value>(name, Kind::$kind, $capacity)
                 }
                 PerFamily {
@@ -155,10 +185,10 @@ per_family! {
     FRONTENDS<A>: Frontend<A>, FrontendRow, Hash, Capacity::Frontends;
     /// Backend id → [`Backend`].
     BACKENDS<A>: u32, Backend<A>, Array, Capacity::Backends;
-    /// [`Tuple`] → [`ConntrackEntry`] of established flows.
-    CONNTRACK<A>: Tuple<A>, ConntrackEntry<A>, Hash, Capacity::Conntrack;
-    /// [`Tuple`] → [`ConntrackEntry`] of flows not yet established.
-    HALF_OPEN<A>: Tuple<A>, ConntrackEntry<A>, LruHash, Capacity::HalfOpen;
+    /// Bucket of the [`table`](crate::conntrack::table) of established flows → its places.
+    CONNTRACK<A>: u32, A::Bucket, Array, Capacity::ConntrackBuckets;
+    /// Bucket of the table of flows not yet established → its places.
+    HALF_OPEN<A>: u32, A::Bucket, Array, Capacity::HalfOpenBuckets;
     /// Address → [`IpPolicy`].
     IP_POLICY<A>: A, IpPolicy, Hash, Capacity::Frontends;
     /// [`SourceRange`] → 1. Its entries take memory only while they exist.

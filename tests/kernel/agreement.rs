@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::util::KernelVersion;
-use lb_common::address::{Address, Family, Tuple, V4, V6};
-use lb_common::conntrack::ConntrackEntry;
-use lb_common::maps;
+use lb_common::address::{Family, Tuple, V4, V6};
+use lb_common::conntrack::table::Stored;
 use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
 use lb_ebpf::hook::{Verdict, WalkResult};
 use lb_ebpf::in_memory::{Rows, Segmented, World};
 use lb_ebpf::walk::{Scratch, walk};
+use lb_ebpf::world::Table;
+use lb_userspace::maps::conntrack_gc::now;
 use weir_tests::kernel::{Programs, TestRunResult, in_own_namespace};
 
 use crate::testbed;
@@ -21,8 +22,8 @@ use crate::testbed;
 /// For how long the kernel's tables change by packets alone: less than anything's time in them.
 const UNCHANGED: Duration = Duration::from_secs(5);
 
-/// Entries of the maps in which a case needs to find the table full.
-const CROWDED: u32 = 1;
+/// Entries of the table that a case needs to find full.
+const CROWDED: u32 = 0;
 
 #[test]
 fn every_case_ends_in_the_kernel_as_in_memory() -> Result<()> {
@@ -85,12 +86,11 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     Ok(())
 }
 
-fn evict<A: Address>(programs: &mut Programs, tuple: Tuple<A>) -> Result<()>
-where
-    Tuple<A>: bytemuck::Pod,
-    ConntrackEntry<A>: bytemuck::Pod,
-{
-    programs.remove::<_, ConntrackEntry<A>>(maps::HALF_OPEN.of(A::FAMILY).name, tuple)
+fn evict<A: Stored>(programs: &Programs, tuple: Tuple<A>) -> Result<()> {
+    let flows = programs.flows(Table::HalfOpen)?;
+    let entry = flows.find(&tuple, now()).context("there is no such entry")?;
+    ensure!(flows.remove(&tuple, now(), &entry), "it has changed meanwhile");
+    Ok(())
 }
 
 /// A frame that arrives at a program.

@@ -124,10 +124,7 @@ fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
 fn maps_stay_within_their_memory() -> Result<()> {
     in_own_namespace(|| {
         let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors::count()?);
-        let programs = Programs::load(|name| {
-            let map = lb_common::maps::ALL.iter().find(|map| map.name == name);
-            map.map_or(1, |map| sizes.entries(map.capacity))
-        })?;
+        let programs = Programs::load_sized(&sizes)?;
         let mut sum = 0;
         for map in lb_common::maps::ALL {
             let bytes = memory(programs.map_fd(map.name)?.as_fd())?;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::address::{Port, Protocol, Tuple, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
@@ -19,6 +19,7 @@ use lb_common::source_range::{LISTED, SourceRange};
 use lb_userspace::config::DatapathLog;
 use lb_userspace::datapath::loader::Object;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
+use lb_userspace::maps::flow_table::FlowTable;
 use lb_userspace::maps::kernel::KernelStore;
 use lb_userspace::maps::{Contents, FamilyOperation, MapError, MapStore, Operation, diff};
 use lb_userspace::pins::Pins;
@@ -180,43 +181,48 @@ fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() 
 }
 
 /// The entry of a flow's one direction that was last seen at `last_seen`.
-fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> [u32; 11] {
-    bytemuck::cast(ConntrackEntry {
+fn entry(rewritten: Tuple<V4>, flags: u8, last_seen: Ticks) -> ConntrackEntry<V4> {
+    ConntrackEntry {
         rewritten,
-        service: ServiceId(1),
         backend: BackendId(rewritten.destination_port.number().into()),
         generation: 1,
         last_seen,
         state: State::REPLIED.with(State::ESTABLISHED),
         flags,
         ..ConntrackEntry::empty()
-    })
+    }
 }
 
 #[test]
 fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
-        let map = Map::HashMap(MapData::from_pin(pins.map(&CONNTRACK.v4))?);
-        let mut entries: HashMap<_, [u8; 16], [u32; 11]> = map.try_into()?;
+        let flows = FlowTable::open(pins, &CONNTRACK.v4)?;
+        let insert = |tuple, entry| {
+            ensure!(flows.insert(&tuple, &entry) == Ok(()), "{tuple} finds no place");
+            Ok(())
+        };
         let now = now();
         let minutes_ago = Ticks(now.0.wrapping_sub(Ticks::of_seconds(300)));
         let client = V4([192, 0, 2, 9]);
-        // More than one batch; every other one was last seen too long ago for UDP.
+        // Every other one was last seen too long ago for UDP.
         for port in 1..=3000 {
             let seen = if port % 2 == 0 { minutes_ago } else { now };
             let (port, udp) = (Port::new(port), Protocol::UDP);
             let original = Tuple::new(client, port, V4([10, 96, 0, 1]), Port::new(53), udp);
             let reply = Tuple::new(V4([10, 244, 0, 1]), Port::new(5353), client, port, udp);
-            let original_row = entry(reply.reversed(), 0, seen);
-            entries.insert(bytemuck::cast::<_, [u8; 16]>(original), original_row, 0)?;
-            let reply_row = entry(original.reversed(), ConntrackEntry::<V4>::REPLY, seen);
-            entries.insert(bytemuck::cast::<_, [u8; 16]>(reply), reply_row, 0)?;
+            insert(original, entry(reply.reversed(), 0, seen))?;
+            insert(reply, entry(original.reversed(), ConntrackEntry::<V4>::REPLY, seen))?;
         }
         let run = KernelFlows::open(pins)?.collect(now)?;
         // The second entry of a flow may be removed before it is read.
         ensure!(run.removed == 3000 && (4500..=6000).contains(&run.entries), "{run:?}");
         ensure!(run.referenced.v4.contains(&BackendId(5353)));
-        ensure!(entries.keys().count() == 3000);
+        let mut left = 0;
+        flows.for_each(|| now, |_, _| {
+            left += 1;
+            anyhow::Ok(())
+        })?;
+        ensure!(left == 3000, "{left} are left");
         Ok(())
     })
 }

@@ -4,10 +4,10 @@
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
 use anyhow::Result;
-use lb_common::address::{Address, Family, Tuple, V4, V6};
+use lb_common::address::{Address, Family, V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::Backend;
-use lb_common::conntrack::ConntrackEntry;
+use lb_common::conntrack::table::Stored;
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented};
@@ -119,15 +119,12 @@ pub fn forget_neighbours(programs: &mut Programs) -> Result<()> {
     programs.clear::<[u32; 4], [u64; 2]>("NEIGHBOURS")
 }
 
-fn reset_maps_of<A: Address>(programs: &mut Programs) -> Result<()>
+fn reset_maps_of<A: Stored>(programs: &mut Programs) -> Result<()>
 where
-    Tuple<A>: bytemuck::Pod,
-    ConntrackEntry<A>: bytemuck::Pod,
     Client<A>: bytemuck::Pod,
     Fragmented<A>: bytemuck::Pod,
 {
-    programs.clear::<Tuple<A>, ConntrackEntry<A>>(maps::CONNTRACK.of(A::FAMILY).name)?;
-    programs.clear::<Tuple<A>, ConntrackEntry<A>>(maps::HALF_OPEN.of(A::FAMILY).name)?;
+    programs.clear_flows::<A>()?;
     programs.clear::<Client<A>, Affinity>(maps::AFFINITY.of(A::FAMILY).name)?;
     programs.clear::<Fragmented<A>, FirstFragment>(maps::FRAGMENTS.of(A::FAMILY).name)
 }

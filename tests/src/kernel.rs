@@ -1,6 +1,7 @@
 //! The programs in the kernel, with maps of their own and attached nowhere: they are run on frames
 //! with `BPF_PROG_TEST_RUN`, in a network namespace of their own.
 
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
 
@@ -11,12 +12,15 @@ use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOpt
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::Address;
 use lb_common::filter::Position;
-use lb_common::maps::{self, Capacity};
+use lb_common::conntrack::table::Stored;
+use lb_common::maps::{self, Capacities};
 use lb_common::outcome::Outcome;
 use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_common::source_range::SourceRange;
 use lb_ebpf::cases::Program;
-use lb_ebpf::world::RateLimit;
+use lb_ebpf::world::{RateLimit, Table};
+use lb_userspace::datapath::loader::Buckets;
+use lb_userspace::maps::flow_table::FlowTable;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
@@ -81,6 +85,7 @@ pub struct TestRunResult {
 /// The loaded programs.
 pub struct Programs {
     ebpf: Ebpf,
+    buckets: Buckets,
     /// Outcomes counted so far.
     counted: Vec<u64>,
 }
@@ -91,14 +96,31 @@ impl Programs {
     /// # Errors
     /// If there is no object, or the kernel refuses it.
     pub fn load(entries: impl Fn(&str) -> u32) -> Result<Self> {
+        let capacities = Capacities {
+            conntrack: entries("CONNTRACK"),
+            half_open: entries("HALF_OPEN"),
+            services: entries("SERVICES"),
+            frontends: entries("FRONTENDS"),
+            slots: entries("SLOTS"),
+            backends: entries("BACKENDS"),
+            affinity: entries("AFFINITY"),
+        };
+        Self::load_sized(&capacities)
+    }
+
+    /// Loads all programs, with maps of these capacities.
+    ///
+    /// # Errors
+    /// As [`Programs::load`].
+    pub fn load_sized(capacities: &Capacities) -> Result<Self> {
         let object = lb_userspace::datapath::loader::bytes()?;
         let features = lb_userspace::datapath::features::Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
+        let buckets = Buckets::of(capacities);
+        buckets.set_constants(&mut loader);
         for map in maps::ALL {
-            let entries =
-                if let Capacity::Fixed(fixed) = map.capacity { fixed } else { entries(map.name) };
-            loader.map_max_entries(map.name, entries);
+            loader.map_max_entries(map.name, capacities.entries(map.capacity).max(1));
         }
         features.set_constants(&mut loader);
         let mut ebpf = loader
@@ -113,7 +135,7 @@ impl Programs {
         }
         let xdp: &mut Xdp = named(&mut ebpf, Program::NetworkXdp)?.try_into()?;
         xdp.load().context("network_xdp is refused")?;
-        let mut programs = Self { ebpf, counted: Vec::new() };
+        let mut programs = Self { ebpf, buckets, counted: Vec::new() };
         programs.counted = programs.outcomes()?;
         Ok(programs)
     }
@@ -335,6 +357,38 @@ impl Programs {
             hash.remove(&key)?;
         }
         Ok(())
+    }
+
+    /// A conntrack table.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn flows<A: Stored>(&self, table: Table) -> Result<FlowTable<A>> {
+        let map = match table {
+            Table::Established => &maps::CONNTRACK,
+            Table::HalfOpen => &maps::HALF_OPEN,
+        };
+        Ok(FlowTable::map(self.map_fd(map.of(A::FAMILY).name)?.as_fd(), self.buckets_of(table))?)
+    }
+
+    /// Removes every entry of both conntrack tables of a family.
+    ///
+    /// # Errors
+    /// If they cannot be mapped.
+    pub fn clear_flows<A: Stored>(&self) -> Result<()> {
+        for table in [Table::Established, Table::HalfOpen] {
+            if self.buckets_of(table) > 0 {
+                self.flows::<A>(table)?.clear();
+            }
+        }
+        Ok(())
+    }
+
+    const fn buckets_of(&self, table: Table) -> u32 {
+        match table {
+            Table::Established => self.buckets.conntrack,
+            Table::HalfOpen => self.buckets.half_open,
+        }
     }
 
     /// Sets an element of an array.

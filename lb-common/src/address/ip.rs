@@ -50,6 +50,9 @@ pub trait Address:
     /// are zero.
     fn words(&self) -> [u32; 4];
 
+    /// The address of these words; for IPv4 of the first one.
+    fn from_words(words: [u32; 4]) -> Self;
+
     /// `address` at this width, or `None` if it is of the other family.
     fn from_ip(address: IpAddr) -> Option<Self>;
 
@@ -80,6 +83,11 @@ impl Address for V4 {
         [u32::from_ne_bytes(self.0), 0, 0, 0]
     }
 
+    #[inline(always)]
+    fn from_words([word, ..]: [u32; 4]) -> Self {
+        Self(word.to_ne_bytes())
+    }
+
     fn from_ip(address: IpAddr) -> Option<Self> {
         match address {
             IpAddr::V4(address) => Some(Self(address.octets())),
@@ -98,6 +106,11 @@ impl Address for V6 {
     #[inline(always)]
     fn words(&self) -> [u32; 4] {
         bytemuck::cast(*self)
+    }
+
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        bytemuck::cast(words)
     }
 
     fn from_ip(address: IpAddr) -> Option<Self> {

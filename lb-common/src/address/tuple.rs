@@ -81,6 +81,25 @@ impl<A: Address> Tuple<A> {
         )
     }
 
+    /// Becomes the tuple of a packet in the other direction of `other`'s, field by field: a whole tuple made first would
+    /// stand on the BPF stack.
+    #[inline(always)]
+    pub fn set_reversed(&mut self, other: &Self) {
+        self.source = other.destination;
+        self.destination = other.source;
+        self.source_port = other.destination_port;
+        self.destination_port = other.source_port;
+        self.protocol = other.protocol;
+        (self.zero, self.zeroes) = (0, 0);
+    }
+
+    /// Becomes the tuple of a packet in the other direction.
+    #[inline(always)]
+    pub fn reverse(&mut self) {
+        core::mem::swap(&mut self.source, &mut self.destination);
+        core::mem::swap(&mut self.source_port, &mut self.destination_port);
+    }
+
     /// Whether this is the tuple of packets in the other direction of `other`'s.
     #[inline(always)]
     #[must_use]

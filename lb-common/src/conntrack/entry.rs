@@ -4,7 +4,6 @@ use super::state::State;
 use super::ticks::Ticks;
 use crate::address::{Address, Tuple};
 use crate::backend::BackendId;
-use crate::service::ServiceId;
 
 /// Where a hook sees packets, relative to the node's stack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -19,18 +18,17 @@ pub enum HookPoint {
 /// written: not each packet writes to its entry.
 pub const EXPECTED_STEP: i32 = 64 << 10;
 
-/// One of a flow's two entries: the complete action for packets of its tuple. The value of
-/// `CONNTRACK_*` and `HALF_OPEN_*`.
+/// One of a flow's two entries: the complete action for packets of its tuple. In `CONNTRACK_*` and
+/// `HALF_OPEN_*` it is packed closer, see [`table`](super::table).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct ConntrackEntry<A> {
     /// The tuple packets leave with.
     pub rewritten: Tuple<A>,
-    /// The Service port the flow belongs to.
-    pub service: ServiceId,
     /// The flow's backend.
     pub backend: BackendId,
-    /// That backend's generation when the flow began.
+    /// That backend's generation when the flow began, modulo
+    /// [`GENERATIONS`](crate::backend::GENERATIONS).
     pub generation: u32,
     /// When a packet of this entry was last seen.
     pub last_seen: Ticks,
@@ -66,7 +64,6 @@ impl<A: Address> ConntrackEntry<A> {
     pub fn empty() -> Self {
         Self {
             rewritten: Tuple::empty(),
-            service: ServiceId(0),
             backend: BackendId(0),
             generation: 0,
             last_seen: Ticks(0),
@@ -120,9 +117,28 @@ impl<A: Address> ConntrackEntry<A> {
     #[inline(always)]
     #[must_use]
     pub const fn reply_entry(&self, tuple: &Tuple<A>) -> Self {
-        let leaves_at_once = self.flags & (Self::SNAT | Self::HAIRPIN);
-        let hook_point = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
-        Self { rewritten: tuple.reversed(), flags: Self::REPLY | hook_point, ..*self }
+        Self { rewritten: tuple.reversed(), flags: Self::reply_flags(self.flags), ..*self }
+    }
+
+    /// Becomes the reply entry of `original` under the key `tuple`, field by field, as in
+    /// [`Tuple::set_reversed`].
+    #[inline(always)]
+    pub fn set_reply_of(&mut self, original: &Self, tuple: &Tuple<A>) {
+        self.rewritten.set_reversed(tuple);
+        self.backend = original.backend;
+        self.generation = original.generation;
+        self.last_seen = original.last_seen;
+        self.state = original.state;
+        self.expected = original.expected;
+        self.flags = Self::reply_flags(original.flags);
+        (self.zero, self.zeroes) = (0, 0);
+    }
+
+    /// The flags of the reply entry of an original one.
+    #[inline(always)]
+    const fn reply_flags(flags: u8) -> u8 {
+        let leaves_at_once = flags & (Self::SNAT | Self::HAIRPIN);
+        Self::REPLY | if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once }
     }
 
     /// The key of the flow's other entry.

@@ -11,6 +11,7 @@
 
 mod entry;
 mod state;
+pub mod table;
 mod ticks;
 
 pub use self::entry::{ConntrackEntry, EXPECTED_STEP, HookPoint};

@@ -1,6 +1,7 @@
 //! Creates a flow's two entries, and moves them to the established table.
 
 use lb_common::address::{Address, Protocol, Tuple};
+use lb_common::backend::GENERATIONS;
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::outcome::Outcome;
 
@@ -14,13 +15,25 @@ use crate::world::{InsertError, Table, World};
 /// full, is known from then on, and the client's next packet goes on from there.
 const ATTEMPTS: u32 = 4;
 
-/// Creates the flow of this packet to the selected backend. A function of its own in the kernel, called
-/// once that selection has returned: stack and verifier have to do with one of both at a time.
+/// Creates the flow of this packet to the selected backend.
 ///
 /// # Errors
 /// The outcome of a packet whose flow could not be created.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn create<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+    hook: Hook,
+) -> Result<(), Outcome> {
+    fill(state, world, hook)?;
+    allocate_snat_port(world, state)?;
+    insert_original(world, state)
+}
+
+/// Fills the original entry in but for the source port that SNAT needs. This and what follows it are functions of
+/// their own in the kernel, for the stack.
+#[inline(never)]
+fn fill<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
     hook: Hook,
@@ -35,9 +48,8 @@ pub(super) fn create<A: Address, W: World<A>>(
             backend.port,
             tuple.protocol,
         ),
-        service: backend.service,
         backend: id,
-        generation: backend.generation,
+        generation: backend.generation % GENERATIONS,
         last_seen: world.now(),
         state: State::NEW,
         expected: expected_at_first(state, world.now()),
@@ -45,8 +57,7 @@ pub(super) fn create<A: Address, W: World<A>>(
         zero: 0,
         zeroes: 0,
     };
-    allocate_snat_port(world, state)?;
-    insert_original(world, state)
+    Ok(())
 }
 
 /// What is known at a flow's first packet of those that will follow it. UDP: since when it lives.
@@ -57,7 +68,7 @@ fn expected_at_first<A: Address>(state: &PacketState<A>, now: Ticks) -> u32 {
 
 /// Inserts the original entry, after the reply entry: a flow that can be found can be replied to. Of two
 /// CPUs that begin one flow at the same moment, the first one's entry counts, and the second follows it.
-#[inline(always)]
+#[inline(never)]
 fn insert_original<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
@@ -86,7 +97,7 @@ fn insert_original<A: Address, W: World<A>>(
 /// Finds a source port that tells the flow's replies from all others, sets it in the entry, and
 /// inserts the reply entry. A flow whose source does not become this node's keeps its port, unless the
 /// reply tuple is another flow's.
-#[inline(always)]
+#[inline(never)]
 fn allocate_snat_port<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
@@ -115,19 +126,19 @@ fn try_reply_tuple<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     takes_port: bool,
 ) -> Result<bool, Outcome> {
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
         if !state.reply_entry.state.is_over() {
             // Another CPU may just have established this very flow.
             return Ok(state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple));
         }
         remove_reply_flow(state, world, Table::Established);
-        state.reply_tuple = state.entry.other_key();
+        state.reply_tuple.set_reversed(&state.entry.rewritten);
     }
     if takes_port && world.socket_exists(&state.reply_tuple) {
         return Ok(false);
     }
-    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     state.reply_entry.expected = reply_expected(state);
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
         Ok(()) => Ok(true),
@@ -163,7 +174,7 @@ fn share_reply_entry<A: Address, W: World<A>>(
     {
         return Ok(true);
     }
-    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     state.reply_entry.expected = reply_expected(state);
     world.remove(Table::HalfOpen, &state.reply_tuple);
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
@@ -192,13 +203,13 @@ pub(super) fn establish<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
 ) -> Establish {
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     if world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
         if !state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple) {
             return Establish::Lost;
         }
     } else {
-        state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+        state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     }
     state.entry.state = state.entry.state.with(State::ESTABLISHED);
     state.entry.last_seen = world.now();
@@ -254,11 +265,11 @@ pub(super) fn restore_reply_entry<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
 ) -> Result<bool, Outcome> {
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     if world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple) {
         return Ok(true);
     }
-    state.reply_entry = state.entry.reply_entry(&state.headers.tuple);
+    state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     state.reply_entry.expected = reply_expected(state);
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
         Ok(()) => Ok(true),

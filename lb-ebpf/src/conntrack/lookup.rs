@@ -91,74 +91,98 @@ fn lookup_miss<A: Address, W: World<A>>(
     if !to_service && !world.filter_matches(filter::position(source, *source_port, *protocol)) {
         return Err(Outcome::PassedNotAService);
     }
-    let found = begin_or_half_open(state, world, hook, to_service);
-    if matches!(hook.point, HookPoint::Egress)
-        && state.headers.tuple.protocol == Protocol::UDP
-        && matches!(found, Err(Outcome::PassedNotAService))
-    {
-        return Err(own::note(state, world));
+    match half_open(state, world, hook)? {
+        HalfOpen::Goes => return Ok(()),
+        HalfOpen::Ends => remove_half_open(state, world),
+        HalfOpen::None => {}
+        HalfOpen::Advances => {
+            if advance(state, world)? {
+                return Ok(());
+            }
+            remove_half_open(state, world);
+        }
     }
-    found?;
-    if matches!(state.found_in, FoundIn::Neither) {
-        create::create(state, world, hook)
-    } else {
-        Ok(())
+    if !to_service {
+        let is_udp = state.headers.tuple.protocol == Protocol::UDP;
+        return Err(if is_udp && matches!(hook.point, HookPoint::Egress) {
+            own::note(state, world)
+        } else {
+            Outcome::PassedNotAService
+        });
     }
+    begin(state, world, hook)?;
+    create::create(state, world, hook)
 }
 
-/// A packet of no established flow that may be a Service's. Few are, so this is a function of its own
-/// in the kernel: the BPF stack holds what it needs only then, and the path of all other packets has
-/// no call in it. It returns a single word, as BPF functions must.
+/// What is to be done about a packet of no established flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum HalfOpen {
+    /// It belongs to no flow.
+    None,
+    /// Its flow is known: established by another CPU meanwhile, or half-open, and the packet is a reply.
+    Goes,
+    /// Its half-open flow has ended.
+    Ends,
+    /// It is the client's, of a half-open flow.
+    Advances,
+}
+
+/// Looks for the packet's half-open flow. Few packets come here, so this, and what follows, are functions of their own
+/// in the kernel: the BPF stack holds what one of them needs only while it runs, and the path of all other packets has
+/// no call in it. They return a single word, as BPF functions must.
 #[inline(never)]
-fn begin_or_half_open<A: Address, W: World<A>>(
+fn half_open<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
     hook: Hook,
-    to_service: bool,
-) -> Result<(), Outcome> {
-    if world.lookup_and_touch(
+) -> Result<HalfOpen, Outcome> {
+    if !world.lookup_and_touch(
         Table::HalfOpen,
         &state.headers.tuple,
         &state.headers.proof,
         &mut state.entry,
     ) {
-        if own::is_noted(state) {
-            return Err(Outcome::PassedOwnFlow);
-        }
-        check_hook(state, hook)?;
-        if !is_stale(state, world) && advance_half_open(state, world)? {
-            return Ok(());
-        }
-        remove_flow(state, world, Table::HalfOpen);
-    } else if lookup_established(state, world, hook)? {
-        // Another CPU has moved it there since it was looked for.
-        return Ok(());
+        // Another CPU may have established it since it was looked for.
+        let is_established = lookup_established(state, world, hook)?;
+        return Ok(if is_established { HalfOpen::Goes } else { HalfOpen::None });
     }
-    if to_service { begin(state, world, hook) } else { Err(Outcome::PassedNotAService) }
+    if own::is_noted(state) {
+        return Err(Outcome::PassedOwnFlow);
+    }
+    check_hook(state, hook)?;
+    state.found_in = FoundIn::HalfOpen;
+    Ok(if is_stale(state, world) {
+        HalfOpen::Ends
+    } else if state.entry.is_reply() {
+        HalfOpen::Goes
+    } else {
+        HalfOpen::Advances
+    })
 }
 
-/// A packet of a half-open flow. Returns whether the flow can go on; if another flow has its reply
-/// tuple, it must begin again.
-#[inline(always)]
-fn advance_half_open<A: Address, W: World<A>>(
+/// Removes the packet's half-open flow.
+#[inline(never)]
+fn remove_half_open<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) {
+    state.found_in = FoundIn::Neither;
+    remove_flow(state, world, Table::HalfOpen);
+}
+
+/// A client's packet of a half-open flow. Returns whether the flow can go on; if another flow has its reply tuple, it
+/// must begin again.
+#[inline(never)]
+fn advance<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
 ) -> Result<bool, Outcome> {
-    if !state.entry.is_reply() {
-        if is_confirmed(state, world.now()) {
-            match create::establish(world, state) {
-                Establish::Done => {
-                    state.found_in = FoundIn::Established;
-                    return Ok(true);
-                }
-                Establish::Full => state.conntrack_full = true,
-                Establish::Lost => return Ok(false),
-            }
-        } else if !create::restore_reply_entry(world, state)? {
-            return Ok(false);
-        }
+    if !is_confirmed(state, world.now()) {
+        return create::restore_reply_entry(world, state);
     }
-    state.found_in = FoundIn::HalfOpen;
+    match create::establish(world, state) {
+        Establish::Done => state.found_in = FoundIn::Established,
+        Establish::Full => state.conntrack_full = true,
+        Establish::Lost => return Ok(false),
+    }
     Ok(true)
 }
 
@@ -183,7 +207,7 @@ fn is_confirmed<A: Address>(state: &PacketState<A>, now: Ticks) -> bool {
 }
 
 /// A packet of no known flow to what may be a Service: selects the backend of a new flow.
-#[inline(always)]
+#[inline(never)]
 fn begin<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,

@@ -23,7 +23,7 @@ pub(super) fn note<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &
     if state.entry.rewritten == *tuple {
         return passed;
     }
-    state.reply_tuple = tuple.reversed();
+    state.reply_tuple.set_reversed(tuple);
     if world.lookup_and_touch(
         Table::HalfOpen,
         &state.reply_tuple,

@@ -37,7 +37,7 @@ pub(super) fn is_stale<A: Address, W: World<A>>(state: &PacketState<A>, world: &
         return true;
     }
     match world.backend(state.entry.backend) {
-        Some(row) => row.generation != state.entry.generation || !row.is_serving(),
+        Some(row) => !row.is_of(state.entry.generation) || !row.is_serving(),
         None => true,
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn update_state<A: Address, W: World<A>>(state: &mut PacketState<A>, 
             after = after.with(if is_reply { State::FIN_BACKEND } else { State::FIN_CLIENT });
         }
     }
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     let flags = state.headers.flags;
     if table == Table::HalfOpen && (is_reply && flags.accepts() || !is_reply && flags.opens()) {
         world.set_expected(table, &state.reply_tuple, expected_in_return(&state.headers));
@@ -121,7 +121,7 @@ fn is_reset<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W, tabl
     if state.headers.tuple.protocol == Protocol::SCTP && sequence == state.entry.expected {
         return true;
     }
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     if !world.lookup(table, &state.reply_tuple, &mut state.reply_entry) {
         return true;
     }
@@ -140,7 +140,7 @@ pub(super) fn remove_flow<A: Address, W: World<A>>(
     world: &W,
     table: Table,
 ) {
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     world.remove(table, &state.headers.tuple);
     if world.has_mapping(table, &state.reply_tuple, &state.headers.tuple) {
         world.remove(table, &state.reply_tuple);
@@ -156,7 +156,7 @@ pub(super) fn remove_reply_flow<A: Address, W: World<A>>(
 ) {
     world.remove(table, &state.reply_tuple);
     // The original entry's key takes the place of what it rewrites to.
-    state.reply_entry.rewritten = state.reply_entry.other_key();
+    state.reply_entry.rewritten.reverse();
     if world.has_mapping(table, &state.reply_entry.rewritten, &state.reply_tuple) {
         world.remove(table, &state.reply_entry.rewritten);
     }
@@ -166,7 +166,7 @@ pub(super) fn remove_reply_flow<A: Address, W: World<A>>(
 /// Service would translate the backend's replies: it is removed, unless that connection lives.
 #[inline(always)]
 pub(super) fn evict_stale_reply<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) {
-    state.reply_tuple = state.headers.tuple.reversed();
+    state.reply_tuple.set_reversed(&state.headers.tuple);
     if world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
         remove_reply_flow(state, world, Table::HalfOpen);
     }

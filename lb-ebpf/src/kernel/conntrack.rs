@@ -1,8 +1,5 @@
 //! The conntrack tables and what goes with them, over BPF maps.
 
-use core::ptr;
-
-use aya_ebpf::bindings::BPF_NOEXIST;
 use lb_common::address::Tuple;
 use lb_common::backend::BackendId;
 use lb_common::conntrack::{ConntrackEntry, State};
@@ -11,23 +8,10 @@ use lb_ebpf::wire::Proof;
 use lb_ebpf::world::{Conntrack, Host, InsertError, Table};
 
 use super::context::{Context, increment};
-use super::maps::FamilyMaps;
+use super::flow_table::FlowTable;
 use super::port_hints;
 
-/// `EEXIST`, as the update helper returns it.
-const EXISTS: i32 = -17;
-
-/// Calls `$method` on the map that `$table` names.
-macro_rules! on {
-    ($table:expr, $method:ident($($argument:expr),*)) => {
-        match $table {
-            Table::Established => A::CONNTRACK.$method($($argument),*),
-            Table::HalfOpen => A::HALF_OPEN.$method($($argument),*),
-        }
-    };
-}
-
-impl<A: FamilyMaps> Conntrack<A> for Context {
+impl<A: FlowTable> Conntrack<A> for Context {
     #[inline(always)]
     fn lookup_and_touch(
         &self,
@@ -36,39 +20,21 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
         proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        let Some(found) = on!(table, get_ptr_mut(tuple)) else { return false };
-        let now = Host::<A>::now(self);
-        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
-        // write `last_seen`, `expected` or a byte of `state` meanwhile: each is written as a whole and
-        // read as one, and any value of it is good.
-        unsafe {
-            let is_new_tick = (*found).last_seen != now;
-            if table == Table::Established
-                && (*found).moves_expected(proof.acknowledgment, is_new_tick)
-            {
-                (*found).expected = proof.acknowledgment;
-            }
-            if is_new_tick {
-                (*found).last_seen = now;
-            }
-            ptr::copy_nonoverlapping(found, entry, 1);
-        }
-        true
+        let acknowledgment = match table {
+            Table::Established => proof.acknowledgment,
+            Table::HalfOpen => 0,
+        };
+        A::touch(table, tuple, Host::<A>::now(self), acknowledgment, entry)
     }
 
     #[inline(always)]
     fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {
-        let Some(found) = on!(table, get_ptr(tuple)) else { return false };
-        // SAFETY: as in `lookup_and_touch`.
-        unsafe { ptr::copy_nonoverlapping(found, entry, 1) };
-        true
+        A::read(table, tuple, Host::<A>::now(self), entry)
     }
 
     #[inline(always)]
     fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
-        // SAFETY: as in `lookup_and_touch`.
-        on!(table, get_ptr(tuple))
-            .is_some_and(|found| unsafe { (*found).rewritten.is_reverse_of(other) })
+        A::has_mapping(table, tuple, other)
     }
 
     #[inline(always)]
@@ -78,45 +44,22 @@ impl<A: FamilyMaps> Conntrack<A> for Context {
         tuple: &Tuple<A>,
         entry: &ConntrackEntry<A>,
     ) -> Result<(), InsertError> {
-        on!(table, insert(tuple, entry, u64::from(BPF_NOEXIST))).map_err(|error| match error {
-            EXISTS => InsertError::Exists,
-            _ => InsertError::Full,
-        })
+        A::insert(table, tuple, entry, self.nanoseconds())
     }
 
     #[inline(always)]
     fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
-        let Some(entry) = on!(table, get_ptr_mut(tuple)) else { return };
-        let ([a, b, c, d], [replied, client, backend, reset]) = (before.0, after.0);
-        // SAFETY: as in `lookup_and_touch`; no byte is written but those that change.
-        unsafe {
-            if a != replied {
-                (*entry).state.0[0] = replied;
-            }
-            if b != client {
-                (*entry).state.0[1] = client;
-            }
-            if c != backend {
-                (*entry).state.0[2] = backend;
-            }
-            if d != reset {
-                (*entry).state.0[3] = reset;
-            }
-        }
+        A::set_state(table, tuple, before, after);
     }
 
     #[inline(always)]
     fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
-        if let Some(entry) = on!(table, get_ptr_mut(tuple)) {
-            // SAFETY: as in `lookup_and_touch`.
-            unsafe { (*entry).expected = expected };
-        }
+        A::set_expected(table, tuple, expected);
     }
 
     #[inline(always)]
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
-        // It may be gone already: then there is nothing to do.
-        let _gone = on!(table, remove(tuple));
+        A::remove(table, tuple);
     }
 
     #[inline(always)]

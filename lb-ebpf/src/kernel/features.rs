@@ -1,4 +1,4 @@
-//! What this kernel can do, as the agent finds it out before it loads the programs. The verifier knows
+//! What this kernel can do, as the agent finds it out before it loads the programs, and sizes of tables. The verifier knows
 //! these constants and does not look at what they rule out, so a helper that a kernel has not may stand
 //! behind one.
 
@@ -20,6 +20,28 @@ static HAS_ROUTE_MTU: u32 = 1;
 /// later), else none.
 #[unsafe(no_mangle)]
 static CHECKSUM_FLAGS: u64 = 0;
+
+/// Buckets of `CONNTRACK_*`.
+#[unsafe(no_mangle)]
+static CONNTRACK_BUCKETS: u32 = 1;
+
+/// Buckets of `HALF_OPEN_*`.
+#[unsafe(no_mangle)]
+static HALF_OPEN_BUCKETS: u32 = 1;
+
+/// See [`CONNTRACK_BUCKETS`].
+#[inline(always)]
+pub fn conntrack_buckets() -> u32 {
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+    unsafe { read_volatile(&raw const CONNTRACK_BUCKETS) }
+}
+
+/// See [`HALF_OPEN_BUCKETS`].
+#[inline(always)]
+pub fn half_open_buckets() -> u32 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const HALF_OPEN_BUCKETS) }
+}
 
 /// See [`HAS_COARSE_CLOCK`].
 #[inline(always)]

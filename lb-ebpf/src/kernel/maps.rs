@@ -1,15 +1,15 @@
 //! The maps of `lb_common::maps`, as the programs see them, and a few that only the programs use. Sizes
 //! stand here only to load without an agent; the agent sets those of its settings before it loads.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
-use lb_common::address::{Tuple, V4, V6};
+use lb_common::address::{V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, Traffic};
-use lb_common::conntrack::ConntrackEntry;
+use lb_common::conntrack::table::Stored;
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
@@ -50,7 +50,7 @@ macro_rules! per_family {
         )+
 
         /// The maps of one family.
-        pub trait FamilyMaps: InSettings {
+        pub trait FamilyMaps: InSettings + Stored {
             $(const $name: &'static $name$(<family!($A, Self)>)?;)+
 
             /// The source address of `device`, of this family.
@@ -84,11 +84,11 @@ per_family! {
     #[map]
     BACKENDS<A>(BACKENDS_V4, BACKENDS_V6): Array<Backend<A>> = Array::with_max_entries(1, 0);
     #[map]
-    CONNTRACK<A>(CONNTRACK_V4, CONNTRACK_V6): HashMap<Tuple<A>, ConntrackEntry<A>> =
-        HashMap::with_max_entries(1, 0);
+    CONNTRACK<A>(CONNTRACK_V4, CONNTRACK_V6): Array<<A as Stored>::Bucket> =
+        Array::with_max_entries(1, BPF_F_MMAPABLE);
     #[map]
-    HALF_OPEN<A>(HALF_OPEN_V4, HALF_OPEN_V6): LruHashMap<Tuple<A>, ConntrackEntry<A>> =
-        LruHashMap::with_max_entries(1, 0);
+    HALF_OPEN<A>(HALF_OPEN_V4, HALF_OPEN_V6): Array<<A as Stored>::Bucket> =
+        Array::with_max_entries(1, BPF_F_MMAPABLE);
     // Written by the agent alone and far smaller than it may get: its entries take memory only while
     // they exist.
     #[map]

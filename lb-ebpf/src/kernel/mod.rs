@@ -4,6 +4,8 @@ mod conntrack;
 mod context;
 mod features;
 mod fib;
+mod flow_memory;
+mod flow_table;
 mod fragment_queue;
 mod hooks;
 mod link_address;

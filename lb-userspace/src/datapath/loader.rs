@@ -55,6 +55,8 @@ impl Object {
         let mut loader = EbpfLoader::new();
         features.set_constants(&mut loader);
         log::set_constants(&mut loader, log);
+        let buckets = Buckets::of(capacities);
+        buckets.set_constants(&mut loader);
         for map in maps::pinned() {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
@@ -72,6 +74,32 @@ impl Object {
     }
 }
 
+/// How many buckets the conntrack tables have, which the programs are told in constants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buckets {
+    /// Of established flows.
+    pub conntrack: u32,
+    /// Of half-open flows.
+    pub half_open: u32,
+}
+
+impl Buckets {
+    /// Those for `capacities`.
+    #[must_use]
+    pub const fn of(capacities: &Capacities) -> Self {
+        Self {
+            conntrack: capacities.conntrack_buckets(),
+            half_open: capacities.half_open_buckets(),
+        }
+    }
+
+    /// Sets the constants of the programs.
+    pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader.override_global("CONNTRACK_BUCKETS", &self.conntrack, true);
+        loader.override_global("HALF_OPEN_BUCKETS", &self.half_open, true);
+    }
+}
+
 /// Loads every program there is onto small maps that are pinned nowhere; returns them, and what was
 /// refused.
 ///
@@ -82,6 +110,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError>
     let bytes = bytes()?;
     let mut loader = EbpfLoader::new();
     features.set_constants(&mut loader);
+    // The constants say one bucket, of these few places.
     for map in maps::pinned() {
         let entries = if let Capacity::Fixed(fixed) = map.capacity { fixed } else { FEW };
         loader.map_max_entries(map.name, entries);

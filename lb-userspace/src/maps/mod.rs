@@ -9,6 +9,7 @@ pub mod contents;
 pub mod diff;
 mod dump;
 mod error;
+pub mod flow_table;
 pub mod in_memory;
 pub mod kernel;
 mod operation;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use lb_common::address::{Family, Protocol};
-use lb_common::maps::Capacity;
+use lb_common::maps::Capacities;
 use lb_common::outcome::Outcome;
 use lb_ebpf::bench::shared::Spread;
 use lb_ebpf::cases::Program;
@@ -110,15 +110,15 @@ impl Scale {
 
     /// Entries of a map: tables of flows have two for each flow, and a quarter as many for those that are
     /// not established.
-    pub const fn entries(self, capacity: Capacity) -> u32 {
-        match capacity {
-            Capacity::Fixed(entries) => entries,
-            Capacity::Conntrack => 2 * self.room(),
-            Capacity::HalfOpen => self.room() / 2,
-            Capacity::Frontends => 1 << 16,
-            Capacity::Slots => 1 << 18,
-            Capacity::Services => 1,
-            Capacity::Backends | Capacity::Affinity => 1 << 15,
+    pub const fn capacities(self) -> Capacities {
+        Capacities {
+            services: 1,
+            frontends: 1 << 16,
+            slots: 1 << 18,
+            backends: 1 << 15,
+            conntrack: 2 * self.room(),
+            half_open: self.room() / 2,
+            affinity: 1 << 15,
         }
     }
 }

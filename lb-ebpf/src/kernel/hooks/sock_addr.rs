@@ -9,7 +9,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 use lb_common::settings::InSettings;
 
-use crate::kernel::maps::FamilyMaps;
+use crate::kernel::flow_table::FlowTable;
 
 /// Protocols as the context has them, in a word.
 const TCP: u32 = Protocol::TCP.0 as u32;
@@ -56,7 +56,7 @@ pub fn write<F: SockAddr>(context: &SockAddrContext, end: &Frontend<F::Address>)
 /// How an address stands in the context: in network byte order throughout.
 pub trait SockAddr {
     /// Its family.
-    type Address: FamilyMaps + InSettings;
+    type Address: FlowTable + InSettings;
     /// Reads the address.
     fn address(fields: *mut bpf_sock_addr) -> Self::Address;
     /// Writes the address.

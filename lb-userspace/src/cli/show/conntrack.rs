@@ -115,10 +115,11 @@ impl<'a, W: Write> Writer<'a, W> {
             idle = idle.min(self.now.since(reply.last_seen));
         }
         let rewritten = &entry.rewritten;
+        let service = self.contents.service_of(A::FAMILY, entry.backend);
         let at = |address: &A, port| endpoint(address.to_ip(), port).to_string();
         Ok(Flow {
-            service: Named::of(self.contents, entry.service),
-            service_id: entry.service.0,
+            service: Named::of(self.contents, service),
+            service_id: service.0,
             protocol: tuple.protocol.to_string(),
             client: at(&tuple.source, tuple.source_port),
             frontend: at(&tuple.destination, tuple.destination_port),
@@ -219,7 +220,12 @@ mod tests {
             Ok(self.0.get(&(t, *tuple)).copied())
         }
 
-        fn remove(&self, _: Table, _: &Tuple<V4>) -> Result<(), MapError> {
+        fn remove(
+            &self,
+            _: Table,
+            _: &Tuple<V4>,
+            _: &ConntrackEntry<V4>,
+        ) -> Result<bool, MapError> {
             panic!("showing removes nothing");
         }
     }
@@ -234,7 +240,6 @@ mod tests {
         let (id, row) = world.tables.v4.backends.first_key_value().unwrap();
         let entry = ConntrackEntry {
             rewritten: Tuple::new(client, client_port, row.address, row.port, Protocol::TCP),
-            service: row.service,
             backend: *id,
             generation: row.generation,
             last_seen: Ticks(90),

@@ -8,6 +8,7 @@ mod cookies;
 mod iptables;
 mod links;
 mod map_entries;
+mod mapped;
 mod programs;
 mod socket_option;
 
@@ -15,4 +16,5 @@ pub use cookies::{namespace_cookie, socket_cookie};
 pub use iptables::iptables_rules;
 pub use links::{cgroup_of_pinned_link, detach_pinned_link, update_pinned_link};
 pub use map_entries::{delete_batch, lookup, lookup_batch, replace, update_batch};
+pub use mapped::Mapped;
 pub use programs::{has_tcx, run_at_tc};

@@ -9,9 +9,9 @@ mod run;
 use std::collections::BTreeSet;
 use std::mem;
 
-use bytemuck::Pod;
 use lb_common::address::{Address, Tuple, V4, V6};
 use lb_common::backend::BackendId;
+use lb_common::conntrack::table::Stored;
 use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::maps;
 use lb_common::snat::{PortHints, Rows};
@@ -21,6 +21,7 @@ use nix::time::{ClockId, clock_gettime};
 use self::port_hints::PortsInUse;
 pub use self::run::{Fill, GcRun};
 use super::bpf_map::Table;
+use super::flow_table::FlowTable;
 use super::{BackendSet, MapError};
 use crate::pins::Pins;
 
@@ -40,11 +41,16 @@ pub trait FlowTables<A: Address> {
     /// # Errors
     /// The table could not be read.
     fn find(&self, table: Which, tuple: &Tuple<A>) -> Result<Option<ConntrackEntry<A>>, MapError>;
-    /// Removes an entry, if it is there.
+    /// Removes the entry of `tuple` if it is still as `read` has it. Returns whether it is gone.
     ///
     /// # Errors
     /// The table could not be written.
-    fn remove(&self, table: Which, tuple: &Tuple<A>) -> Result<(), MapError>;
+    fn remove(
+        &self,
+        table: Which,
+        tuple: &Tuple<A>,
+        read: &ConntrackEntry<A>,
+    ) -> Result<bool, MapError>;
 }
 
 /// Reads every entry of a family's tables once and removes the flows that are expired at `now`. The
@@ -85,8 +91,8 @@ fn is_idle<A: Address>(tuple: &Tuple<A>, entry: &ConntrackEntry<A>, now: Ticks) 
     now.since(entry.last_seen) > Ticks::of_seconds(timeout)
 }
 
-/// Removes the flow of `tuple` if it is expired; returns the number of removed entries. Entries are read
-/// in batches, so this one is read again first.
+/// Removes the flow of `tuple` if it is expired; returns the number of removed entries. An entry that a packet
+/// comes to meanwhile stays, and with it the other one.
 fn remove_expired<A: Address>(
     tables: &impl FlowTables<A>,
     table: Which,
@@ -99,21 +105,25 @@ fn remove_expired<A: Address>(
     if !is_idle(tuple, &entry, now) {
         return Ok(0);
     }
-    let mut flow = vec![(table, *tuple)];
+    let mut flow = vec![(table, *tuple, entry)];
     if let Some((other_table, other)) = other_entry(tables, table, tuple, &entry)? {
         let other_tuple = entry.other_key();
         if !is_idle(&other_tuple, &other, now) {
             return Ok(0);
         }
-        flow.push((other_table, other_tuple));
+        flow.push((other_table, other_tuple, other));
     }
     if entry.is_reply() {
         flow.reverse();
     }
-    for (table, tuple) in &flow {
-        tables.remove(*table, tuple)?;
+    let mut removed = 0;
+    for (table, tuple, read) in &flow {
+        if !tables.remove(*table, tuple, read)? {
+            break;
+        }
+        removed += 1;
     }
-    Ok(flow.len() as u64)
+    Ok(removed)
 }
 
 /// The entry of the other direction: in the same table, or in the other one if the flow is being moved.
@@ -150,8 +160,8 @@ pub struct KernelFlows {
 /// The kernel's conntrack tables of one family.
 #[derive(Debug)]
 pub struct FamilyFlows<A> {
-    established: Table<Tuple<A>, ConntrackEntry<A>>,
-    half_open: Table<Tuple<A>, ConntrackEntry<A>>,
+    established: FlowTable<A>,
+    half_open: FlowTable<A>,
 }
 
 impl KernelFlows {
@@ -161,14 +171,8 @@ impl KernelFlows {
     /// One of them is missing, or of another version.
     pub fn open(pins: &Pins) -> Result<Self, MapError> {
         Ok(Self {
-            v4: FamilyFlows {
-                established: Table::open(pins, &maps::CONNTRACK.v4)?,
-                half_open: Table::open(pins, &maps::HALF_OPEN.v4)?,
-            },
-            v6: FamilyFlows {
-                established: Table::open(pins, &maps::CONNTRACK.v6)?,
-                half_open: Table::open(pins, &maps::HALF_OPEN.v6)?,
-            },
+            v4: FamilyFlows::open(pins)?,
+            v6: FamilyFlows::open(pins)?,
             port_hints: Table::open(pins, &maps::PORT_HINTS)?,
             full_rows: Table::open(pins, &maps::FULL_ROWS)?,
         })
@@ -204,11 +208,14 @@ impl KernelFlows {
     }
 }
 
-impl<A: Address> FamilyFlows<A>
-where
-    Tuple<A>: Pod,
-    ConntrackEntry<A>: Pod,
-{
+impl<A: Stored> FamilyFlows<A> {
+    fn open(pins: &Pins) -> Result<Self, MapError> {
+        Ok(Self {
+            established: FlowTable::open(pins, maps::CONNTRACK.of(A::FAMILY))?,
+            half_open: FlowTable::open(pins, maps::HALF_OPEN.of(A::FAMILY))?,
+        })
+    }
+
     /// Collects garbage of this family, and adds how full its tables were.
     fn collect(
         &self,
@@ -233,8 +240,8 @@ where
     }
 }
 
-impl<A: Address> FamilyFlows<A> {
-    const fn table(&self, table: Which) -> &Table<Tuple<A>, ConntrackEntry<A>> {
+impl<A> FamilyFlows<A> {
+    const fn table(&self, table: Which) -> &FlowTable<A> {
         match table {
             Which::Established => &self.established,
             Which::HalfOpen => &self.half_open,
@@ -242,25 +249,26 @@ impl<A: Address> FamilyFlows<A> {
     }
 }
 
-impl<A: Address> FlowTables<A> for FamilyFlows<A>
-where
-    Tuple<A>: Pod,
-    ConntrackEntry<A>: Pod,
-{
+impl<A: Stored> FlowTables<A> for FamilyFlows<A> {
     fn for_each(
         &self,
         table: Which,
         visit: &mut dyn FnMut(Tuple<A>, ConntrackEntry<A>) -> Result<(), MapError>,
     ) -> Result<(), MapError> {
-        self.table(table).for_each(visit)
+        self.table(table).for_each(now, visit)
     }
 
     fn find(&self, table: Which, tuple: &Tuple<A>) -> Result<Option<ConntrackEntry<A>>, MapError> {
-        self.table(table).get(tuple)
+        Ok(self.table(table).find(tuple, now()))
     }
 
-    fn remove(&self, table: Which, tuple: &Tuple<A>) -> Result<(), MapError> {
-        self.table(table).remove(*tuple)
+    fn remove(
+        &self,
+        table: Which,
+        tuple: &Tuple<A>,
+        read: &ConntrackEntry<A>,
+    ) -> Result<bool, MapError> {
+        Ok(self.table(table).remove(tuple, now(), read))
     }
 }
 

@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 
 use lb_common::address::{Port, Protocol};
 use lb_common::conntrack::State;
-use lb_common::service::ServiceId;
 
 use super::port_hints::PortsInUse;
 use super::*;
@@ -30,10 +29,19 @@ impl FlowTables<V4> for Memory {
         Ok(self.0.borrow().get(&(t, *tuple)).copied())
     }
 
-    fn remove(&self, table: Which, tuple: &Tuple<V4>) -> Result<(), MapError> {
+    fn remove(
+        &self,
+        table: Which,
+        tuple: &Tuple<V4>,
+        read: &ConntrackEntry<V4>,
+    ) -> Result<bool, MapError> {
         self.1.borrow_mut().push(*tuple);
-        self.0.borrow_mut().remove(&(table, *tuple));
-        Ok(())
+        let mut entries = self.0.borrow_mut();
+        let is_unchanged = entries.get(&(table, *tuple)).is_none_or(|entry| entry == read);
+        if is_unchanged {
+            entries.remove(&(table, *tuple));
+        }
+        Ok(is_unchanged)
     }
 }
 
@@ -50,7 +58,6 @@ fn tuples(client: u8) -> (Tuple<V4>, Tuple<V4>) {
 fn entry(rewritten: Tuple<V4>, flags: u8, state: State, age_seconds: u32) -> ConntrackEntry<V4> {
     ConntrackEntry {
         rewritten,
-        service: ServiceId(1),
         backend: BackendId(7),
         generation: 1,
         last_seen: Ticks(START - Ticks::of_seconds(age_seconds)),

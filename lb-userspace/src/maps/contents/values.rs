@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lb_common::address::{Address, V4, V6};
+use lb_common::address::{Address, Family, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::maps::{self, Map};
@@ -78,6 +78,16 @@ pub struct BackendSet {
 }
 
 impl Contents {
+    /// The Service port of a backend; Service port 0, which has no name, if there is no such backend.
+    #[must_use]
+    pub fn service_of(&self, family: Family, backend: BackendId) -> ServiceId {
+        let service = match family {
+            Family::V4 => self.v4.backends.get(&backend).map(|row| row.service),
+            Family::V6 => self.v6.backends.get(&backend).map(|row| row.service),
+        };
+        service.unwrap_or(ServiceId(0))
+    }
+
     /// Applies an operation.
     pub fn apply(&mut self, operation: &Operation) {
         match operation {

@@ -14,21 +14,25 @@ use aya::maps::{Array, Map, MapFd, PerCpuArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::filter::Position;
-use lb_common::maps::{self, Capacity};
+use lb_common::maps::{self, Capacities};
 use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_ebpf::cases::Program;
 use lb_userspace::datapath::features::Features;
+use lb_userspace::datapath::loader::Buckets;
 use weir_tests::kernel::context;
 
 use crate::cases::Scale;
 
-/// Tables of flows of earlier builds, by what their size follows from: they are sized as this build's are.
-const EARLIER: [(&str, Capacity); 4] = [
-    ("CONNTRACK_V4", Capacity::Conntrack),
-    ("CONNTRACK_V6", Capacity::Conntrack),
-    ("HALF_OPEN_V4", Capacity::HalfOpen),
-    ("HALF_OPEN_V6", Capacity::HalfOpen),
-];
+/// Tables of flows that earlier builds had, which were hashes of entries: they are sized for as many.
+fn earlier(capacities: &Capacities) -> [(&'static str, u32); 4] {
+    let Capacities { conntrack, half_open, .. } = *capacities;
+    [
+        ("CONNTRACK_V4", conntrack),
+        ("CONNTRACK_V6", conntrack),
+        ("HALF_OPEN_V4", half_open),
+        ("HALF_OPEN_V6", half_open),
+    ]
+}
 
 /// An object in the kernel, attached nowhere.
 pub struct Object {
@@ -45,9 +49,18 @@ impl Object {
         let features = Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
-        let known = maps::ALL.iter().map(|map| (map.name, map.capacity));
-        for (map, capacity) in EARLIER.into_iter().chain(known) {
-            loader.map_max_entries(map, scale.entries(capacity));
+        let capacities = scale.capacities();
+        for map in maps::ALL {
+            loader.map_max_entries(map.name, capacities.entries(map.capacity));
+        }
+        let buckets = Buckets::of(&capacities);
+        let marker = b"CONNTRACK_BUCKETS";
+        if bytes.windows(marker.len()).any(|window| window == marker) {
+            buckets.set_constants(&mut loader);
+        } else {
+            for (map, entries) in earlier(&capacities) {
+                loader.map_max_entries(map, entries);
+            }
         }
         features.set_constants(&mut loader);
         loader.override_global("ROUTE_LIFETIME", &an_hour, false);

@@ -20,7 +20,7 @@ impl<N: NodeView> Steps<'_, N> {
             let detail = format!("{tuple} has no entry in the {} table", name(table));
             return Step::new(step, "miss", detail);
         };
-        let (service, state) = (self.service(entry.service), entry.state.name());
+        let (service, state) = (self.service_of(entry), entry.state.name());
         let direction = direction(entry);
         let rewritten = entry.rewritten;
         let detail = format!(

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use lb_common::address::{Address, Tuple};
-use lb_common::conntrack::State;
+use lb_common::conntrack::{ConntrackEntry, State};
 use lb_common::filter::Position;
 use lb_common::service::{ServiceId, SourceClass};
 use lb_ebpf::trace::Step as Traced;
@@ -87,6 +87,11 @@ impl<'a, N: NodeView> Steps<'a, N> {
         label.map_or_else(|| format!("Service port {service}"), |label| format!("{label:?}"))
     }
 
+    /// The Service port of an entry's backend, in words.
+    pub fn service_of<A: Address>(&self, entry: &ConntrackEntry<A>) -> String {
+        self.service(self.contents.service_of(A::FAMILY, entry.backend))
+    }
+
     /// ` 10.0.0.9:40000 > 10.96.0.1:80/tcp`, or nothing for the packet's own tuple.
     pub fn other<A: Address>(&self, tuple: &Tuple<A>) -> String {
         let text = tuple.to_string();
@@ -97,7 +102,8 @@ impl<'a, N: NodeView> Steps<'a, N> {
     pub fn note_entry<A: Address>(&self, step: Traced<'_, A>) {
         if let Traced::Lookup(_, tuple, Some(entry)) = step {
             if tuple.to_string() == self.tuple {
-                self.entry.set(Some((entry.service, entry.state)));
+                let service = self.contents.service_of(A::FAMILY, entry.backend);
+                self.entry.set(Some((service, entry.state)));
             }
         } else if let Traced::Frontend(..) = step {
             self.entry.set(None);

@@ -1,0 +1,144 @@
+//! The memory of the conntrack tables: arrays that the programs share with the agent.
+
+use core::arch::asm;
+use core::marker::PhantomData;
+
+use lb_common::conntrack::table::{Memory, WAYS, words};
+
+use super::features;
+use super::maps::FamilyMaps;
+
+/// The table of established flows, `CONNTRACK_*`.
+#[derive(Clone, Copy)]
+pub struct Established<A>(PhantomData<A>);
+
+/// The table of half-open flows, `HALF_OPEN_*`.
+#[derive(Clone, Copy)]
+pub struct HalfOpen<A>(PhantomData<A>);
+
+/// Implements [`Memory`] over a map.
+macro_rules! memory {
+    ($table:ident, $map:ident, $buckets:path) => {
+        impl<A> $table<A> {
+            /// The table.
+            pub const NEW: Self = Self(PhantomData);
+        }
+
+        impl<A: FamilyMaps> Memory for $table<A> {
+            type Bucket = *mut u64;
+
+            #[inline(always)]
+            fn buckets(&self) -> u32 {
+                $buckets()
+            }
+
+            #[inline(always)]
+            fn bucket(&self, index: u32) -> Option<*mut u64> {
+                A::$map.get_ptr_mut(index).map(|bucket| bucket.cast())
+            }
+
+            #[inline(always)]
+            fn header(&self, bucket: *mut u64, way: u32) -> u64 {
+                // SAFETY: the kernel keeps the bucket until the program ends; it begins with WAYS aligned words, each
+                // of which is read as a whole, whoever writes it.
+                unsafe { header_of(bucket, way).read_volatile() }
+            }
+
+            #[inline(always)]
+            fn compare_exchange(&self, bucket: *mut u64, way: u32, current: u64, new: u64) -> u64 {
+                // SAFETY: as in `header`.
+                unsafe { compare_exchange(header_of(bucket, way), current, new) }
+            }
+
+            #[inline(always)]
+            fn set_header(&self, bucket: *mut u64, way: u32, header: u64) {
+                // SAFETY: as in `header`.
+                unsafe { header_of(bucket, way).write_volatile(header) }
+            }
+
+            #[inline(always)]
+            fn word(&self, bucket: *mut u64, way: u32, index: usize) -> u64 {
+                // SAFETY: as in `header`, of the words of contents.
+                unsafe { word_of::<A>(bucket, way, index).read_volatile() }
+            }
+
+            #[inline(always)]
+            fn set_word(&self, bucket: *mut u64, way: u32, index: usize, word: u64) {
+                // SAFETY: as in `word`.
+                unsafe { word_of::<A>(bucket, way, index).write_volatile(word) }
+            }
+
+            #[inline(always)]
+            fn replace_word(&self, bucket: *mut u64, way: u32, index: usize, current: u64, new: u64) {
+                // SAFETY: as in `word`.
+                unsafe { compare_exchange(word_of::<A>(bucket, way, index), current, new) };
+            }
+
+            #[inline(always)]
+            fn opaque(number: u64) -> u64 {
+                opaque(number)
+            }
+        }
+    };
+}
+
+memory!(Established, CONNTRACK, features::conntrack_buckets);
+memory!(HalfOpen, HALF_OPEN, features::half_open_buckets);
+
+/// The header of a place of `bucket`.
+///
+/// # Safety
+/// `bucket` must point to a bucket.
+#[inline(always)]
+unsafe fn header_of(bucket: *mut u64, way: u32) -> *mut u64 {
+    // SAFETY: the number is below WAYS.
+    unsafe { bucket.add((way % WAYS) as usize) }
+}
+
+/// A word of the contents of a place of `bucket`.
+///
+/// # Safety
+/// `bucket` must point to a bucket of this family, and `index` be below the number of words that contents have.
+#[inline(always)]
+unsafe fn word_of<A: FamilyMaps>(bucket: *mut u64, way: u32, index: usize) -> *mut u64 {
+    // SAFETY: the contents of WAYS places follow as many headers.
+    unsafe { bucket.add(WAYS as usize + (way % WAYS) as usize * words::<A>() + index) }
+}
+
+/// Replaces a word if it is `current`; returns what it was. A full barrier. The compiler has none of its own for
+/// this target.
+///
+/// # Safety
+/// `word` must be good for reading and writing, and aligned.
+#[inline(always)]
+unsafe fn compare_exchange(word: *mut u64, current: u64, new: u64) -> u64 {
+    let found;
+    // SAFETY: the caller's promise. R0 is what the instruction compares with, and where it leaves what it found.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({word} + 0, r0, {new})",
+            word = in(reg) word,
+            new = in(reg) new,
+            inout("r0") current => found,
+            options(nostack),
+        );
+    }
+    found
+}
+
+/// See [`Memory::opaque`]. Not declared pure: so headers are looked at one after the other, and few are on the stack at
+/// once.
+#[inline(always)]
+fn opaque(number: u64) -> u64 {
+    let copy;
+    // SAFETY: one register is copied to another. It must be an instruction: see `verifier::written`.
+    unsafe {
+        asm!(
+            "{to} = {from}",
+            to = out(reg) copy,
+            from = in(reg) number,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    copy
+}

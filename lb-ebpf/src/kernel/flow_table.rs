@@ -1,0 +1,248 @@
+//! The operations on the conntrack tables as global functions: the verifier looks at each once, by itself, and not
+//! again at every call. It knows their arguments by the object's BTF: numbers, and pointers to values of known size
+//! (Linux 5.12, commit e5069b9c23b3), which may be null as far as it knows.
+
+use lb_common::address::{Tuple, V4, V6};
+use lb_common::conntrack::table::{self, NotInserted, Stamp, WhenFull};
+use lb_common::conntrack::{ConntrackEntry, State, Ticks};
+use lb_ebpf::world::{InsertError, Table};
+
+use super::flow_memory::{Established, HalfOpen};
+use super::maps::FamilyMaps;
+
+/// Inserted.
+const INSERTED: u32 = 0;
+/// There is such an entry.
+const EXISTS: u32 = 1;
+
+/// A table's number as an argument.
+const fn number(table: Table) -> u32 {
+    match table {
+        Table::Established => 0,
+        Table::HalfOpen => 1,
+    }
+}
+
+/// Calls `$function` with the memory of the table that has this number.
+macro_rules! on {
+    ($A:ty, $table:expr, $function:ident($($argument:expr),*)) => {
+        if $table == number(Table::Established) {
+            table::$function(Established::<$A>::NEW, $($argument),*)
+        } else {
+            table::$function(HalfOpen::<$A>::NEW, $($argument),*)
+        }
+    };
+}
+
+/// A family whose tables have functions.
+pub trait FlowTable: FamilyMaps {
+    /// Reads the entry of `tuple` into `entry`, and marks it as seen. `acknowledgment` is 0 if it says nothing.
+    fn touch(
+        table: Table,
+        tuple: &Tuple<Self>,
+        now: Ticks,
+        acknowledgment: u32,
+        entry: &mut ConntrackEntry<Self>,
+    ) -> bool;
+    /// Reads the entry of `tuple` into `entry`.
+    fn read(
+        table: Table,
+        tuple: &Tuple<Self>,
+        now: Ticks,
+        entry: &mut ConntrackEntry<Self>,
+    ) -> bool;
+    /// Whether `tuple` has an entry that is the other one of `other`'s.
+    fn has_mapping(table: Table, tuple: &Tuple<Self>, other: &Tuple<Self>) -> bool;
+    /// Inserts an entry at this time, in nanoseconds since boot.
+    fn insert(
+        table: Table,
+        tuple: &Tuple<Self>,
+        entry: &ConntrackEntry<Self>,
+        nanoseconds: u64,
+    ) -> Result<(), InsertError>;
+    /// Changes the marks that `before` and `after` differ in.
+    fn set_state(table: Table, tuple: &Tuple<Self>, before: State, after: State);
+    /// Changes what packets of `tuple` are expected to carry.
+    fn set_expected(table: Table, tuple: &Tuple<Self>, expected: u32);
+    /// Removes the entry of `tuple`.
+    fn remove(table: Table, tuple: &Tuple<Self>);
+}
+
+/// Defines a family's global functions, and [`FlowTable`] by them.
+macro_rules! functions {
+    ($A:ty, $touch:ident, $read:ident, $has_mapping:ident, $insert:ident, $set_state:ident, $set_expected:ident,
+     $remove:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $touch(
+            table: u32,
+            tuple: *const Tuple<$A>,
+            now: u32,
+            acknowledgment: u32,
+            entry: *mut ConntrackEntry<$A>,
+        ) -> u32 {
+            // SAFETY: not null, and of the walk that called, which waits for the result.
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else { return 0 };
+            u32::from(on!($A, table, read_and_touch(tuple, Ticks(now), acknowledgment, entry)))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $read(
+            table: u32,
+            tuple: *const Tuple<$A>,
+            now: u32,
+            entry: *mut ConntrackEntry<$A>,
+        ) -> u32 {
+            // SAFETY: as above.
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else { return 0 };
+            u32::from(on!($A, table, read(tuple, Ticks(now), entry)))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $has_mapping(
+            table: u32,
+            tuple: *const Tuple<$A>,
+            other: *const Tuple<$A>,
+        ) -> u32 {
+            // SAFETY: as above.
+            let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else { return 0 };
+            u32::from(on!($A, table, has_mapping(tuple, other)))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $insert(
+            table: u32,
+            tuple: *const Tuple<$A>,
+            entry: *const ConntrackEntry<$A>,
+            nanoseconds: u64,
+        ) -> u32 {
+            // SAFETY: as above.
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_ref()) }) else { return EXISTS };
+            let stamp = Stamp::from_nanoseconds(nanoseconds);
+            let inserted = if table == number(Table::Established) {
+                table::insert(Established::<$A>::NEW, tuple, entry, stamp, WhenFull::Refuse)
+            } else {
+                table::insert(HalfOpen::<$A>::NEW, tuple, entry, stamp, WhenFull::Evict)
+            };
+            match inserted {
+                Ok(()) => INSERTED,
+                Err(NotInserted::Exists) => EXISTS,
+                Err(NotInserted::Full) => EXISTS + 1,
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $set_state(
+            table: u32,
+            tuple: *const Tuple<$A>,
+            before: u32,
+            after: u32,
+        ) -> u32 {
+            // SAFETY: as above.
+            let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+            let [before, after] = [before, after].map(|marks| State(marks.to_le_bytes()));
+            on!($A, table, set_state(tuple, before, after));
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $set_expected(table: u32, tuple: *const Tuple<$A>, expected: u32) -> u32 {
+            // SAFETY: as above.
+            let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+            on!($A, table, set_expected(tuple, expected));
+            0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $remove(table: u32, tuple: *const Tuple<$A>) -> u32 {
+            // SAFETY: as above.
+            let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
+            on!($A, table, remove(tuple));
+            0
+        }
+
+        impl FlowTable for $A {
+            #[inline(always)]
+            fn touch(
+                table: Table,
+                tuple: &Tuple<Self>,
+                now: Ticks,
+                acknowledgment: u32,
+                entry: &mut ConntrackEntry<Self>,
+            ) -> bool {
+                $touch(number(table), tuple, now.0, acknowledgment, entry) != 0
+            }
+
+            #[inline(always)]
+            fn read(
+                table: Table,
+                tuple: &Tuple<Self>,
+                now: Ticks,
+                entry: &mut ConntrackEntry<Self>,
+            ) -> bool {
+                $read(number(table), tuple, now.0, entry) != 0
+            }
+
+            #[inline(always)]
+            fn has_mapping(table: Table, tuple: &Tuple<Self>, other: &Tuple<Self>) -> bool {
+                $has_mapping(number(table), tuple, other) != 0
+            }
+
+            #[inline(always)]
+            fn insert(
+                table: Table,
+                tuple: &Tuple<Self>,
+                entry: &ConntrackEntry<Self>,
+                nanoseconds: u64,
+            ) -> Result<(), InsertError> {
+                match $insert(number(table), tuple, entry, nanoseconds) {
+                    INSERTED => Ok(()),
+                    EXISTS => Err(InsertError::Exists),
+                    _ => Err(InsertError::Full),
+                }
+            }
+
+            #[inline(always)]
+            fn set_state(table: Table, tuple: &Tuple<Self>, before: State, after: State) {
+                $set_state(number(table), tuple, before.bits(), after.bits());
+            }
+
+            #[inline(always)]
+            fn set_expected(table: Table, tuple: &Tuple<Self>, expected: u32) {
+                $set_expected(number(table), tuple, expected);
+            }
+
+            #[inline(always)]
+            fn remove(table: Table, tuple: &Tuple<Self>) {
+                $remove(number(table), tuple);
+            }
+        }
+    };
+}
+
+functions!(
+    V4,
+    flow_touch_v4,
+    flow_read_v4,
+    flow_has_mapping_v4,
+    flow_insert_v4,
+    flow_set_state_v4,
+    flow_set_expected_v4,
+    flow_remove_v4
+);
+functions!(
+    V6,
+    flow_touch_v6,
+    flow_read_v6,
+    flow_has_mapping_v6,
+    flow_insert_v6,
+    flow_set_state_v6,
+    flow_set_expected_v6,
+    flow_remove_v6
+);
