@@ -16,6 +16,8 @@ impl BackendId {
     pub const BITS: u32 = 20;
     /// No backend has this id, nor a higher one.
     pub const END: u32 = (1 << Self::BITS) - 1;
+    /// No backend: the id of flows that are not a Service's.
+    pub const NONE: Self = Self(0);
 }
 
 impl fmt::Display for BackendId {

@@ -63,12 +63,16 @@ outcomes! {
         "sent back to the pod it came from, which is its own backend";
     ForwardedConntrackFull, Translated, "forwarded-conntrack-full",
         "sent to a backend, but the conntrack table is full: the flow stays half-open";
+    ForwardedDirect, Translated, "forwarded-direct",
+        "sent to a backend itself from another source port: a flow through a Service has its own";
     Replied, Translated, "replied",
         "a reply, sent to the client with the frontend as its source";
     RepliedSnat, Translated, "replied-snat",
         "a reply of a remote backend, sent to the client with the frontend as its source";
     RepliedHairpin, Translated, "replied-hairpin",
         "a pod's reply to itself, sent back with the frontend as its source";
+    RepliedDirect, Translated, "replied-direct",
+        "a reply to a flow to a backend itself, sent to the client's own source port";
     SocketConnected, Translated, "socket-connected",
         "a process connected or sent to a Service: its socket got a backend";
     ForwardedIcmpError, Translated, "forwarded-icmp-error",
@@ -98,6 +102,10 @@ outcomes! {
         "a transport protocol that Weir does not balance";
     PassedNotAService, Passed, "passed-not-a-service",
         "not addressed to a Service";
+    PassedDirect, Passed, "passed-direct",
+        "of a flow to a backend itself, not through a Service: there is nothing to change";
+    PassedUntracked, Passed, "passed-untracked",
+        "the same, but there is no room in the conntrack table, or no free source port";
     PassedOtherHook, Passed, "passed-other-hook",
         "of a flow that is translated at another hook";
     PassedNoFlow, Passed, "passed-no-flow",

@@ -33,7 +33,9 @@ where
             rewrite::swap_link_addresses(packet)?;
         }
     }
-    world.count_packet(state.entry.backend, state.entry.is_reply(), u64::from(length));
+    if !state.entry.is_direct() {
+        world.count_packet(state.entry.backend, state.entry.is_reply(), u64::from(length));
+    }
     Ok(())
 }
 

@@ -194,6 +194,8 @@ impl<A: Address> PacketState<A> {
         let entry = &self.entry;
         match (entry.is_reply(), entry.is_snat(), entry.is_hairpin()) {
             (false, ..) if self.conntrack_full => Outcome::ForwardedConntrackFull,
+            (false, ..) if entry.is_direct() => Outcome::ForwardedDirect,
+            (true, ..) if entry.is_direct() => Outcome::RepliedDirect,
             (false, true, _) => Outcome::ForwardedSnat,
             (false, false, true) => Outcome::ForwardedHairpin,
             (false, false, false) => Outcome::Forwarded,

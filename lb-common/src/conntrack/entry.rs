@@ -39,7 +39,7 @@ pub struct ConntrackEntry<A> {
     /// verification tag (RFC 9260, 3.1). UDP has nothing of the kind: the tick in which the flow began.
     pub expected: u32,
     /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`],
-    /// [`ConntrackEntry::HAIRPIN`].
+    /// [`ConntrackEntry::HAIRPIN`], [`ConntrackEntry::DIRECT`].
     pub flags: u8,
     /// Always zero.
     pub zero: u8,
@@ -57,6 +57,9 @@ impl<A: Address> ConntrackEntry<A> {
     pub const SNAT: u8 = 1 << 2;
     /// Hairpin: packets leave by their ingress device, because a pod reached itself through a Service.
     pub const HAIRPIN: u8 = 1 << 3;
+    /// Of a flow to a backend itself, not through a Service: nothing changes but the source port, and
+    /// that only where a flow through a Service has the reply tuple.
+    pub const DIRECT: u8 = 1 << 4;
 
     /// An empty entry to read into.
     #[inline(always)]
@@ -113,6 +116,13 @@ impl<A: Address> ConntrackEntry<A> {
         self.flags & Self::HAIRPIN != 0
     }
 
+    /// Whether the flow goes to a backend itself, not through a Service.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.flags & Self::DIRECT != 0
+    }
+
     /// The flow's reply entry, where this is the original one under the key `tuple`.
     #[inline(always)]
     #[must_use]
@@ -138,7 +148,8 @@ impl<A: Address> ConntrackEntry<A> {
     #[inline(always)]
     const fn reply_flags(flags: u8) -> u8 {
         let leaves_at_once = flags & (Self::SNAT | Self::HAIRPIN);
-        Self::REPLY | if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once }
+        let hook_point = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
+        Self::REPLY | hook_point | flags & Self::DIRECT
     }
 
     /// The key of the flow's other entry.

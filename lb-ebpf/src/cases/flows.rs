@@ -18,7 +18,6 @@ impl CaseBuilder {
             Protocol::TCP => {
                 cases.extend(self.tcp_begins());
                 cases.extend(self.tcp_ends());
-                cases.extend(self.direct_tcp());
             }
             Protocol::UDP => {
                 cases.extend(self.udp());
@@ -179,25 +178,6 @@ impl CaseBuilder {
                 client.resets(frontend).is_forwarded_to(backend),
                 server.sends_to(pod).is_replied_as(frontend),
                 client.sends_to(frontend).is_forwarded_to(backend),
-                server.sends_to(pod).is_replied_as(frontend),
-            ]),
-        ]
-    }
-
-    /// Connections to the backend's own address, from a port that has one through the Service.
-    fn direct_tcp(self) -> Vec<Case> {
-        let Addresses { pod, frontend, backend, .. } = self.addresses();
-        let (client, server) = (self.from_pod(pod), self.to_device(backend));
-        vec![
-            self.case("after a reset a direct connection sees the backend's address").steps([
-                client.establishes(frontend, backend),
-                client.resets(frontend).is_forwarded_to(backend),
-                client.connects_to(backend).passes(Outcome::PassedNotAService),
-                server.accepts(pod).passes(Outcome::PassedNotAService),
-            ]),
-            self.case("a direct connection does not end a live one through the Service").steps([
-                client.establishes(frontend, backend),
-                client.connects_to(backend).passes(Outcome::PassedNotAService),
                 server.sends_to(pod).is_replied_as(frontend),
             ]),
         ]

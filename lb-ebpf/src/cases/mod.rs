@@ -8,6 +8,7 @@
 
 mod builder;
 mod case;
+mod direct;
 mod flows;
 mod fragments;
 pub mod frame;
@@ -36,6 +37,7 @@ pub fn all(device: u32) -> Vec<Case> {
             let builder = CaseBuilder { topology: Topology { family }, protocol, device };
             cases.extend(builder.translated());
             cases.extend(builder.flows());
+            cases.extend(builder.direct());
             cases.extend(builder.rejected());
             cases.extend(builder.icmp());
             cases.extend(builder.malformed());

@@ -59,7 +59,7 @@ impl CaseBuilder {
             self.case("a packet to no Service passes unchanged")
                 .steps(Program::ALL.map(to_no_service)),
             self.case("a packet between pods passes unchanged").steps([
-                self.from_pod(pod).connects_to(remote_backend).passes(Outcome::PassedNotAService),
+                self.from_pod(pod).connects_to(remote_backend).passes(Outcome::PassedDirect),
                 self.to_device(pod).connects_to(remote_backend).passes(Outcome::PassedNotAService),
             ]),
         ]

@@ -1,12 +1,13 @@
 //! Creates a flow's two entries, and moves them to the established table.
 
 use lb_common::address::{Address, Protocol, Tuple};
-use lb_common::backend::GENERATIONS;
+use lb_common::backend::{BackendId, GENERATIONS};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::outcome::Outcome;
 
+use super::direct;
 use super::nat::{self, Found};
-use super::state::{expected_in_return, remove_reply_flow};
+use super::state::{check_hook, expected_in_return, remove_reply_flow};
 use crate::hook::Hook;
 use crate::packet_state::PacketState;
 use crate::world::{InsertError, Table, World};
@@ -26,8 +27,10 @@ pub(super) fn create<A: Address, W: World<A>>(
     hook: Hook,
 ) -> Result<(), Outcome> {
     fill(state, world, hook)?;
-    allocate_snat_port(world, state)?;
-    insert_original(world, state)
+    if let Err(outcome) = allocate_snat_port(world, state) {
+        return Err(direct::untracked(state, outcome));
+    }
+    insert_original(world, state, hook)
 }
 
 /// Fills the original entry in but for the source port that SNAT needs. This and what follows it are functions of
@@ -39,7 +42,11 @@ fn fill<A: Address, W: World<A>>(
     hook: Hook,
 ) -> Result<(), Outcome> {
     let (tuple, id, backend) = (&state.headers.tuple, state.entry.backend, &state.backend);
-    let (source, flags) = nat::source(world, hook, tuple, backend)?;
+    let (source, flags) = if id == BackendId::NONE {
+        (tuple.source, ConntrackEntry::<A>::DIRECT)
+    } else {
+        nat::source(world, hook, tuple, backend)?
+    };
     state.entry = ConntrackEntry {
         rewritten: Tuple::new(
             source,
@@ -67,15 +74,19 @@ fn expected_at_first<A: Address>(state: &PacketState<A>, now: Ticks) -> u32 {
 }
 
 /// Inserts the original entry, after the reply entry: a flow that can be found can be replied to. Of two
-/// CPUs that begin one flow at the same moment, the first one's entry counts, and the second follows it.
+/// CPUs that begin one flow at the same moment, the first one's entry counts, and the second follows it. It
+/// may be the reply entry of a flow that the two ends have begun at the same moment from the other side.
 #[inline(never)]
 fn insert_original<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
+    hook: Hook,
 ) -> Result<(), Outcome> {
     match world.insert(Table::HalfOpen, &state.headers.tuple, &state.entry) {
         Ok(()) => {
-            world.count_connection(state.entry.backend);
+            if !state.entry.is_direct() {
+                world.count_connection(state.entry.backend);
+            }
             return Ok(());
         }
         Err(InsertError::Full) => {}
@@ -86,12 +97,12 @@ fn insert_original<A: Address, W: World<A>>(
                 if !state.entry.rewritten.is_reverse_of(&state.reply_tuple) {
                     world.remove(Table::HalfOpen, &state.reply_tuple);
                 }
-                return Ok(());
+                return check_hook(state, hook);
             }
         }
     }
     world.remove(Table::HalfOpen, &state.reply_tuple);
-    Err(Outcome::DroppedConntrackFull)
+    Err(direct::untracked(state, Outcome::DroppedConntrackFull))
 }
 
 /// Finds a source port that tells the flow's replies from all others, sets it in the entry, and

@@ -7,11 +7,11 @@ use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 
 use super::create::{self, Establish};
-use super::own;
-use super::state::{check_hook, evict_stale_reply, is_stale, remove_flow, update_state};
+use super::state::{check_hook, is_stale, remove_flow, update_state};
+use super::{direct, own};
 use crate::backend_select;
 use crate::hook::Hook;
-use crate::ip_policy::{classify_non_service, is_own};
+use crate::ip_policy::is_own;
 use crate::packet_state::{FoundIn, PacketState};
 use crate::world::{Table, World};
 
@@ -35,12 +35,7 @@ pub(crate) fn lookup_or_begin<A: Address, W: World<A>>(
         &state.headers.proof,
         &mut state.entry,
     ) {
-        check_hook(state, hook)?;
-        if is_stale(state, world) {
-            remove_flow(state, world, Table::Established);
-        } else {
-            state.found_in = FoundIn::Established;
-        }
+        follow_established(state, world, hook)?;
     }
     if matches!(state.found_in, FoundIn::Neither) {
         lookup_miss(state, world, hook)?;
@@ -48,7 +43,27 @@ pub(crate) fn lookup_or_begin<A: Address, W: World<A>>(
     if state.changes_flow() {
         update_state(state, world);
     }
-    Ok(())
+    direct::pass_unchanged(state)
+}
+
+/// Whether the packet follows the entry that was found in the table of established flows; a stale flow is
+/// removed. What opens a connection from the backend's side is no packet of this one: it passes.
+#[inline(always)]
+fn follow_established<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+    hook: Hook,
+) -> Result<bool, Outcome> {
+    check_hook(state, hook)?;
+    if is_stale(state, world) {
+        remove_flow(state, world, Table::Established);
+        return Ok(false);
+    }
+    if state.entry.is_reply() && state.headers.flags.opens() {
+        return Err(Outcome::PassedNotAService);
+    }
+    state.found_in = FoundIn::Established;
+    Ok(true)
 }
 
 /// Looks up the packet's established flow. Returns whether there is one; a stale one is removed.
@@ -66,13 +81,7 @@ fn lookup_established<A: Address, W: World<A>>(
     ) {
         return Ok(false);
     }
-    check_hook(state, hook)?;
-    if is_stale(state, world) {
-        remove_flow(state, world, Table::Established);
-        return Ok(false);
-    }
-    state.found_in = FoundIn::Established;
-    Ok(true)
+    follow_established(state, world, hook)
 }
 
 /// A packet of no established flow. Most are not addressed to a Service, which two bits of the filter
@@ -176,7 +185,8 @@ fn advance<A: Address, W: World<A>>(
     world: &W,
 ) -> Result<bool, Outcome> {
     if !is_confirmed(state, world.now()) {
-        return create::restore_reply_entry(world, state);
+        let restored = create::restore_reply_entry(world, state);
+        return restored.map_err(|outcome| direct::untracked(state, outcome));
     }
     match create::establish(world, state) {
         Establish::Done => state.found_in = FoundIn::Established,
@@ -216,11 +226,7 @@ fn begin<A: Address, W: World<A>>(
     let tuple = &state.headers.tuple;
     state.frontend = Frontend::new(tuple.destination, tuple.destination_port, tuple.protocol);
     let Some(row) = world.frontend(&state.frontend) else {
-        if state.headers.flags.opens() {
-            evict_stale_reply(state, world);
-        }
-        let destination = &state.headers.tuple.destination;
-        return Err(classify_non_service(world, &mut state.selection, destination));
+        return direct::begin(state, world, hook);
     };
     check_begins(state, world)?;
     (state.entry.backend, state.backend) = backend_select::backend(

@@ -51,8 +51,8 @@ pub(super) fn note<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &
     passed
 }
 
-/// Whether the packet's entry was made by [`note`]: it rewrites nothing.
+/// Whether the packet's entry was made by [`note`]: it rewrites nothing, and is no direct flow's.
 #[inline(always)]
 pub(super) fn is_noted<A: Address>(state: &PacketState<A>) -> bool {
-    state.entry.rewritten == state.headers.tuple
+    !state.entry.is_direct() && state.entry.rewritten == state.headers.tuple
 }

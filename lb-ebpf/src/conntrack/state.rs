@@ -5,6 +5,7 @@ use lb_common::address::{Address, Protocol};
 use lb_common::conntrack::State;
 use lb_common::outcome::Outcome;
 
+use super::direct;
 use crate::hook::Hook;
 use crate::packet_state::{FoundIn, PacketState};
 use crate::wire::Headers;
@@ -26,15 +27,21 @@ pub(crate) fn check_hook<A: Address>(state: &PacketState<A>, hook: Hook) -> Resu
 }
 
 /// Whether this packet must not follow the entry but begin a new flow: its connection has ended, or
-/// its backend no longer serves and nothing is lost by moving.
+/// its backend no longer serves and nothing is lost by moving. A connection that the backend's side opens
+/// ends what is left of an earlier pod's: whoever has that address and port now knows nothing of it.
 #[inline(always)]
-pub(super) fn is_stale<A: Address, W: World<A>>(state: &PacketState<A>, world: &W) -> bool {
-    let may_move = state.headers.flags.opens() || state.headers.tuple.protocol == Protocol::UDP;
-    if state.entry.is_reply() || !may_move {
+pub(super) fn is_stale<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) -> bool {
+    let is_reply = state.entry.is_reply();
+    let may_move =
+        state.headers.flags.opens() || !is_reply && state.headers.tuple.protocol == Protocol::UDP;
+    if !may_move {
         return false;
     }
     if state.entry.state.is_over() {
         return true;
+    }
+    if state.entry.is_direct() {
+        return !is_reply && direct::is_to_frontend(state, world);
     }
     match world.backend(state.entry.backend) {
         Some(row) => !row.is_of(state.entry.generation) || !row.is_serving(),
@@ -159,20 +166,5 @@ pub(super) fn remove_reply_flow<A: Address, W: World<A>>(
     state.reply_entry.rewritten.reverse();
     if world.has_mapping(table, &state.reply_entry.rewritten, &state.reply_tuple) {
         world.remove(table, &state.reply_entry.rewritten);
-    }
-}
-
-/// A client connects to a backend directly. The reply entry of an earlier connection through the
-/// Service would translate the backend's replies: it is removed, unless that connection lives.
-#[inline(always)]
-pub(super) fn evict_stale_reply<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) {
-    state.reply_tuple.set_reversed(&state.headers.tuple);
-    if world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
-        remove_reply_flow(state, world, Table::HalfOpen);
-    }
-    if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry)
-        && state.reply_entry.state.is_over()
-    {
-        remove_reply_flow(state, world, Table::Established);
     }
 }

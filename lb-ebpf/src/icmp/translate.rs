@@ -65,6 +65,10 @@ where
     {
         return Outcome::PassedIcmpError;
     }
+    if state.entry.rewritten == state.reply_tuple {
+        // Of a direct flow, or one of the node's own: there is nothing to change.
+        return Outcome::PassedIcmpError;
+    }
     match translate_and_send::<V, P, W>(state, packet, world, hook, quote) {
         Ok(()) if state.entry.is_reply() => Outcome::RepliedIcmpError,
         Ok(()) => Outcome::ForwardedIcmpError,

@@ -2,6 +2,7 @@
 //! flow. Shuttle runs two walks as threads and chooses, at each look-up and each write, which of them goes
 //! on; the walks are those of the kernel programs.
 
+mod direct;
 mod world;
 
 use std::net::SocketAddr;

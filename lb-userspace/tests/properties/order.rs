@@ -156,6 +156,10 @@ fn ends_well(ended: &Ended, sent: &Sent, contents: [&Contents; 2], picks: [&Pick
             admissions.contains(&true) && may_get(&known, ended.destination)
         }
         (outcome, _) => {
+            // The filter does not tell frontends from backends: what one of the two was, or will be, may
+            // begin a direct flow, which ends once there is a frontend.
+            let is_direct = outcome == Outcome::PassedDirect;
+            let outcome = if is_direct { Outcome::PassedNotAService } else { outcome };
             // What has the frontend does not close its address to it.
             let without = contents.iter().zip(picks).filter(|(_, picks)| !picks.contains_key(&key));
             let mut without = without.map(|(contents, _)| contents);

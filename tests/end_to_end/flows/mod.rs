@@ -1,5 +1,6 @@
 //! Packets and connections on their path: each protocol, each size, many at once.
 
+mod direct;
 mod flooded;
 mod fragments;
 mod many_connections;

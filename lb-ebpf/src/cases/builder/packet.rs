@@ -180,6 +180,18 @@ impl Arrival<Packet> {
         self.leaves_as(Outcome::Replied, Verdict::Pass, frontend, client)
     }
 
+    /// A reply of a direct flow that has another port: it goes to the `client`'s own one.
+    pub(crate) fn is_replied_directly(self, client: SocketAddr) -> Steps {
+        let backend = self.content.from;
+        self.leaves_as(Outcome::RepliedDirect, Verdict::Pass, backend, client)
+    }
+
+    /// A packet of a direct flow that has another port: it comes from `source`.
+    pub(crate) fn is_moved_to(self, source: SocketAddr) -> Steps {
+        let backend = self.content.to;
+        self.leaves_as(Outcome::ForwardedDirect, Verdict::Pass, source, backend)
+    }
+
     /// DNAT to a remote `backend` and SNAT to `source`.
     pub(crate) fn is_snat_to(self, source: SocketAddr, backend: SocketAddr) -> Steps {
         let verdict = self.builder.redirect();
