@@ -77,6 +77,9 @@ impl<A: InContents> Rules<'_, A> {
                 | Outcome::SocketConnected,
                 Some(row),
             ) => Some(self.selection(row)),
+            (Outcome::ForwardedDirect, None) => {
+                Some("no Service, but a flow through one has the source port".into())
+            }
             (outcome, Some(_)) if is_final(outcome) => Some(outcome.sentence().into()),
             _ => None,
         }

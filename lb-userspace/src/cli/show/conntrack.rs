@@ -13,6 +13,9 @@ use crate::cli::output::{self, Output};
 use crate::maps::conntrack_gc::FlowTables;
 use crate::maps::{Contents, MapError};
 
+/// The path of a flow to a backend itself.
+const DIRECT: &str = "direct";
+
 /// A flow.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Flow {
@@ -24,20 +27,20 @@ pub struct Flow {
     protocol: String,
     /// The client, as `address:port`.
     client: String,
-    /// The frontend it sends to.
+    /// The frontend it sends to; of a direct flow, the backend itself.
     frontend: String,
     /// The source towards the backend: the client, unless SNAT or hairpin changes it.
     source: String,
     /// Its backend.
     backend: String,
-    /// That backend's id, within its family.
+    /// That backend's id, within its family; 0 for a direct flow.
     backend_id: u32,
     /// `new`, `replied`, `established`, `closing`, `closed` or `reset`
     state: &'static str,
     /// The table that has it: `established` or `half-open`.
     table: &'static str,
-    /// The path of its packets: `stack` (the node's stack, source kept), `snat` (masqueraded) or `hairpin`
-    /// (back to the pod that sent them).
+    /// The path of its packets: `stack` (the node's stack, source kept), `snat` (masqueraded), `hairpin`
+    /// (back to the pod that sent them) or `direct` (to a backend itself, not through a Service).
     path: &'static str,
     /// Seconds since the last packet of either direction.
     idle_seconds: u32,
@@ -134,6 +137,7 @@ impl<'a, W: Write> Writer<'a, W> {
             path: match (entry.is_snat(), entry.is_hairpin()) {
                 (true, _) => "snat",
                 (false, true) => "hairpin",
+                (false, false) if entry.is_direct() => DIRECT,
                 (false, false) => "stack",
             },
             idle_seconds: Ticks::to_seconds(idle),
@@ -157,8 +161,9 @@ impl<'a, W: Write> Writer<'a, W> {
                     ])?;
                 }
                 let idle = format!("{}s", flow.idle_seconds);
+                let is_direct = flow.path == DIRECT;
                 self.columns([
-                    &flow.service.text(),
+                    &if is_direct { "-".into() } else { flow.service.text() },
                     &flow.protocol,
                     &flow.client,
                     &flow.frontend,
@@ -192,7 +197,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use lb_common::address::V4;
+    use lb_common::backend::BackendId;
     use lb_common::conntrack::State;
+    use lb_common::service::ServiceId;
     use lb_ebpf::in_memory::World;
     use lb_ebpf::world::Conntrack;
 
@@ -251,6 +258,24 @@ mod tests {
         world.insert(Table::Established, &entry.other_key(), &reply).unwrap();
         let entries = world.v4.entries(Table::Established).into_iter();
         InMemory(entries.map(|(tuple, entry)| ((Table::Established, tuple), entry)).collect())
+    }
+
+    /// A flow to the same backend itself.
+    fn direct() -> InMemory {
+        let InMemory(flows) = tables();
+        let entry = flows.values().find(|entry| !entry.is_reply()).expect("the flow of a client");
+        let flags = ConntrackEntry::<V4>::DIRECT;
+        let (service, backend) = (ServiceId(0), BackendId::NONE);
+        let entry = ConntrackEntry { flags, service, backend, ..*entry };
+        InMemory(BTreeMap::from([((Table::HalfOpen, entry.rewritten), entry)]))
+    }
+
+    #[test]
+    fn a_flow_to_a_backend_itself_has_no_service_and_a_path_of_its_own() {
+        let line = written(&direct(), Only(None), Output::Wide);
+        let line = line.lines().nth(1).expect("a line below the titles");
+        assert!(line.starts_with("- ") && line.ends_with("direct"), "{line}");
+        assert!(written(&direct(), Only(None), Output::Json).contains("\"path\":\"direct\""));
     }
 
     fn written(tables: &InMemory, only: Only, output: Output) -> String {

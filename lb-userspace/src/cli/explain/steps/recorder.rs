@@ -12,6 +12,11 @@ use serde::Serialize;
 use crate::cli::explain::node::NodeView;
 use crate::maps::Contents;
 
+/// Of a flow to a backend itself: it has no Service.
+const DIRECT: &str = "no Service: direct";
+/// What such a flow has in place of a Service port.
+const NO_SERVICE: ServiceId = ServiceId(0);
+
 /// One step of a walk.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Step {
@@ -72,7 +77,11 @@ impl<'a, N: NodeView> Steps<'a, N> {
     pub fn entry(&self) -> Option<String> {
         let (service, state) = self.entry.get()?;
         let label = self.contents.services.get(&service);
-        let service = label.map_or_else(|| format!("Service port {service}"), ToString::to_string);
+        let service = match label {
+            Some(label) => label.to_string(),
+            None if service == NO_SERVICE => DIRECT.into(),
+            None => format!("Service port {service}"),
+        };
         Some(format!("{service}, {}", state.name()))
     }
 
@@ -89,6 +98,9 @@ impl<'a, N: NodeView> Steps<'a, N> {
 
     /// The Service port of an entry's backend, in words.
     pub fn service_of<A: Address>(&self, entry: &ConntrackEntry<A>) -> String {
+        if entry.is_direct() {
+            return DIRECT.into();
+        }
         self.service(self.contents.service_of(A::FAMILY, entry.backend))
     }
 
@@ -105,8 +117,12 @@ impl<'a, N: NodeView> Steps<'a, N> {
                 let service = self.contents.service_of(A::FAMILY, entry.backend);
                 self.entry.set(Some((service, entry.state)));
             }
-        } else if let Traced::Frontend(..) = step {
-            self.entry.set(None);
+        } else if let Traced::Frontend(_, row) = step {
+            // A direct flow looks for a frontend to be sure that there is none.
+            let is_direct = self.entry.get().is_some_and(|(service, _)| service == NO_SERVICE);
+            if row.is_some() || !is_direct {
+                self.entry.set(None);
+            }
         }
     }
 

@@ -54,6 +54,22 @@ fn a_remote_backend_needs_snat() {
 }
 
 #[test]
+fn a_flow_to_a_backend_itself_is_no_services() {
+    let (world, to, pod) = (world(), "10.96.0.1:80/tcp", "10.244.1.1:8080/tcp");
+    let from = sender("192.0.2.9", to, SourceClass::Network, Outcome::Forwarded);
+    let check = |from: &str, outcome: &str, decided_by: &str| {
+        let trace = trace(&world, &question(from, pod, SourceClass::Network)).to_string();
+        let decided_by = format!("decided by: {decided_by}\n");
+        assert!(trace.contains(outcome) && trace.contains(&decided_by), "{trace}");
+    };
+    check("192.0.2.9:50000", "=> passed-direct", "no Service");
+    assert_eq!(send(&world, (&from, to), SourceClass::Network, true), Outcome::Forwarded);
+    let has_port = "no Service, but a flow through one has the source port";
+    check(&from, "=> forwarded-direct", has_port);
+    check(&from, "=> forwarded-direct", "its conntrack entry (no Service: direct, new)");
+}
+
+#[test]
 fn what_decided_is_named() {
     let mut cluster = sample::cluster();
     let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
