@@ -39,7 +39,8 @@ pub struct ConntrackEntry<A> {
     /// verification tag (RFC 9260, 3.1). UDP has nothing of the kind: the tick in which the flow began.
     pub expected: u32,
     /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`],
-    /// [`ConntrackEntry::HAIRPIN`], [`ConntrackEntry::DIRECT`].
+    /// [`ConntrackEntry::HAIRPIN`], [`ConntrackEntry::DIRECT`],
+    /// [`ConntrackEntry::FROM_POD`].
     pub flags: u8,
     /// Always zero.
     pub zero: u8,
@@ -60,6 +61,8 @@ impl<A: Address> ConntrackEntry<A> {
     /// Of a flow to a backend itself, not through a Service: nothing changes but the source port, and
     /// that only where a flow through a Service has the reply tuple.
     pub const DIRECT: u8 = 1 << 4;
+    /// Of a flow whose client is a pod of this node.
+    pub const FROM_POD: u8 = 1 << 5;
 
     /// An empty entry to read into.
     #[inline(always)]
@@ -123,6 +126,13 @@ impl<A: Address> ConntrackEntry<A> {
         self.flags & Self::DIRECT != 0
     }
 
+    /// Whether the flow's client is a pod of this node.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_from_pod(&self) -> bool {
+        self.flags & Self::FROM_POD != 0
+    }
+
     /// The flow's reply entry, where this is the original one under the key `tuple`.
     #[inline(always)]
     #[must_use]
@@ -149,7 +159,7 @@ impl<A: Address> ConntrackEntry<A> {
     const fn reply_flags(flags: u8) -> u8 {
         let leaves_at_once = flags & (Self::SNAT | Self::HAIRPIN);
         let hook_point = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
-        Self::REPLY | hook_point | flags & Self::DIRECT
+        Self::REPLY | hook_point | flags & (Self::DIRECT | Self::FROM_POD)
     }
 
     /// The key of the flow's other entry.

@@ -83,6 +83,7 @@ impl CaseBuilder {
         let Addresses { pod, client, frontend, backend, .. } = self.addresses();
         let (sender, server) = (self.from_pod(pod), self.to_device(backend));
         let (outside, xdp) = (self.from_network(client), self.network_xdp(client));
+        let (bridge, moved) = (self.from_network(pod), self.moved(pod, backend));
         vec![
             self.case("a direct flow passes other hooks").steps([
                 sender.connects_to(backend).passes(DIRECT),
@@ -90,6 +91,18 @@ impl CaseBuilder {
                 self.from_pod(backend).accepts(pod).passes(Outcome::PassedOtherHook),
                 server.accepts(pod).passes(DIRECT),
             ]),
+            self.case("a pod's translated packet that passes a second device stays as it is")
+                .steps([
+                    sender.connects_to(frontend).is_forwarded_to(backend),
+                    bridge.connects_to(backend).passes(Outcome::PassedOtherHook),
+                    server.accepts(pod).is_replied_as(frontend),
+                    sender.sends_to(frontend).is_forwarded_to(backend),
+                    bridge.connects_to(backend).passes(Outcome::PassedOtherHook),
+                    sender.connects_to(backend).is_moved_to(moved),
+                    self.from_network(moved).connects_to(backend).passes(Outcome::PassedOtherHook),
+                    server.accepts(moved).is_replied_directly(pod),
+                    server.sends_to(pod).is_replied_as(frontend),
+                ]),
             self.case("XDP leaves direct flows to TC").steps([
                 xdp.connects_to(backend).passes(Outcome::PassedLeftToTc),
                 outside.connects_to(backend).passes(DIRECT),

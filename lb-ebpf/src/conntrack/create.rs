@@ -4,6 +4,7 @@ use lb_common::address::{Address, Protocol, Tuple};
 use lb_common::backend::{BackendId, GENERATIONS};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::outcome::Outcome;
+use lb_common::service::SourceClass;
 
 use super::direct;
 use super::nat::{self, Found};
@@ -47,6 +48,10 @@ fn fill<A: Address, W: World<A>>(
     } else {
         nat::source(world, hook, tuple, backend)?
     };
+    let from_pod = match hook.class {
+        SourceClass::Pod => ConntrackEntry::<A>::FROM_POD,
+        SourceClass::Network | SourceClass::Host => 0,
+    };
     state.entry = ConntrackEntry {
         rewritten: Tuple::new(
             source,
@@ -60,7 +65,7 @@ fn fill<A: Address, W: World<A>>(
         last_seen: world.now(),
         state: State::NEW,
         expected: expected_at_first(state, world.now()),
-        flags,
+        flags: flags | from_pod,
         zero: 0,
         zeroes: 0,
     };
@@ -117,6 +122,9 @@ fn allocate_snat_port<A: Address, W: World<A>>(
     nat::begin_search(state);
     for attempt in 0..ATTEMPTS {
         if takes_port || attempt > 0 {
+            if direct::is_translated_packet(state) {
+                return Err(Outcome::PassedOtherHook);
+            }
             match nat::next_port(state, world) {
                 Found::Port(port) => state.entry.rewritten.source_port = port,
                 Found::FullRow => continue,

@@ -72,8 +72,18 @@ pub(super) fn pass_unchanged<A: Address>(state: &PacketState<A>) -> Result<(), O
     }
 }
 
-/// A failed creation, if the flow is direct: its packets pass all the same.
+/// Whether a packet that would begin a direct flow is one of the flow that has its reply tuple: translated at
+/// a pod's device, it passes a second one on its way in, a bridge to the network. Were it the pod's own
+/// packet to the backend itself, it would have begun a direct flow at the pod's device.
+#[inline(always)]
+pub(super) fn is_translated_packet<A: Address>(state: &PacketState<A>) -> bool {
+    let (entry, reply) = (&state.entry, &state.reply_entry);
+    entry.is_direct() && !entry.is_from_pod() && reply.is_from_pod()
+}
+
+/// The outcome of a failed creation: packets of a direct flow pass all the same.
 #[inline(always)]
 pub(super) fn untracked<A: Address>(state: &PacketState<A>, outcome: Outcome) -> Outcome {
-    if state.entry.is_direct() { Outcome::PassedUntracked } else { outcome }
+    let is_lost = !matches!(outcome, Outcome::PassedOtherHook);
+    if is_lost && state.entry.is_direct() { Outcome::PassedUntracked } else { outcome }
 }

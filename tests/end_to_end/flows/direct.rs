@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 use weir_tests::fixture::{Fixture, ServedBy};
-use weir_tests::lab::{Addresses, Namespace, Shape, addresses};
+use weir_tests::lab::{Addresses, Attachment, Namespace, Shape, addresses};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{Client, ECHO_PORT, HTTP_PORT, TIMEOUT};
 
@@ -22,7 +22,17 @@ struct Paths<'a> {
 
 #[test]
 fn one_source_port_reaches_a_pod_itself_and_through_its_service() -> Result<()> {
-    let Some(fixture) = Fixture::start(Shape::default())? else {
+    check(Shape::default())
+}
+
+#[test]
+fn the_same_where_pods_are_ports_of_a_bridge_and_nothing_is_offloaded() -> Result<()> {
+    let attachment = Attachment::Bridged;
+    check(Shape { attachment, offloads: false, ..Shape::default() })
+}
+
+fn check(shape: Shape) -> Result<()> {
+    let Some(fixture) = Fixture::start(shape)? else {
         return Ok(());
     };
     let lab = &fixture.lab;

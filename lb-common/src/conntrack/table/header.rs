@@ -6,9 +6,9 @@
 //! | 2–9 | eight bits of the tuple's hash | |
 //! | 10–11 | protocol | |
 //! | 12–19 | version | version |
-//! | 20–24 | [`ConntrackEntry::flags`](super::super::ConntrackEntry::flags) | 32 bits of the tuple's hash |
-//! | 25–36 | [`State`]: four marks, and eight bits of a RST | (20–51) |
-//! | 37–63 | when it was last seen, in units of 2^24 ns (16.8 ms); wraps after 26 days | |
+//! | 20–25 | [`ConntrackEntry::flags`](super::super::ConntrackEntry::flags) | 32 bits of the tuple's hash |
+//! | 26–37 | [`State`]: four marks, and eight bits of a RST | (20–51) |
+//! | 38–63 | when it was last seen, in units of 2^24 ns (16.8 ms); wraps after 13 days | |
 
 use super::super::{State, Ticks};
 use crate::address::Protocol;
@@ -21,12 +21,13 @@ const VERSION_SHIFT: u32 = 12;
 pub(super) const VERSION_BITS: u32 = 8;
 const VERSION: u64 = ((1 << VERSION_BITS) - 1) << VERSION_SHIFT;
 const FLAGS_SHIFT: u32 = 20;
+const FLAGS: u64 = 0x3f;
 const HASH_SHIFT: u32 = 20;
 const HASH: u64 = 0xffff_ffff << HASH_SHIFT;
-const MARKS_SHIFT: u32 = 25;
-const RESET_SHIFT: u32 = 29;
-const SEEN_SHIFT: u32 = 37;
-const SEEN_BITS: u32 = 27;
+const MARKS_SHIFT: u32 = 26;
+const RESET_SHIFT: u32 = 30;
+const SEEN_SHIFT: u32 = 38;
+const SEEN_BITS: u32 = 26;
 
 /// The phases of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +43,7 @@ pub enum Phase {
     Aborted = 3,
 }
 
-/// A time in units of 2^24 ns since boot, modulo 2^27.
+/// A time in units of 2^24 ns since boot, modulo 2^26.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp(pub u32);
 
@@ -187,7 +188,7 @@ impl Header {
     #[inline(always)]
     #[must_use]
     pub const fn published(self, pattern: Pattern, flags: u8, state: State, seen: Stamp) -> Self {
-        let flags = (flags as u64 & 0x1f) << FLAGS_SHIFT;
+        let flags = (flags as u64 & FLAGS) << FLAGS_SHIFT;
         let seen = (seen.0 as u64) << SEEN_SHIFT;
         Self(self.0 & VERSION | pattern.bits | flags | marks(state) | seen)
     }
@@ -196,7 +197,7 @@ impl Header {
     #[inline(always)]
     #[must_use]
     pub const fn flags(self) -> u8 {
-        (self.0 >> FLAGS_SHIFT) as u8 & 0x1f
+        (self.0 >> FLAGS_SHIFT) as u8 & FLAGS as u8
     }
 
     /// How far the flow has come.
@@ -280,9 +281,9 @@ mod tests {
         for state in states() {
             for seen in [Stamp(0), Stamp(1), Stamp((1 << SEEN_BITS) - 1)] {
                 let busy = Header(0).claimed(0xdead_beef);
-                let header = busy.published(pattern, 0b10101, state, seen);
+                let header = busy.published(pattern, 0b11_0101, state, seen);
                 assert!(header.is(pattern) && header.is_live());
-                assert_eq!(header.flags(), 0b10101);
+                assert_eq!(header.flags(), 0b11_0101);
                 assert_eq!(header.state().0, state.0);
                 assert_eq!(header.seen(), seen);
                 assert_eq!(header.protocol(), Protocol::SCTP);
