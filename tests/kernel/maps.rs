@@ -216,7 +216,7 @@ fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
         let run = KernelFlows::open(pins)?.collect(now)?;
         // The second entry of a flow may be removed before it is read.
         ensure!(run.removed == 3000 && (4500..=6000).contains(&run.entries), "{run:?}");
-        ensure!(run.referenced.v4.contains(&BackendId(5353)));
+        ensure!(run.referenced.backends.v4.contains(&BackendId(5353)));
         let mut left = 0;
         flows.for_each(|| now, |_, _| {
             left += 1;

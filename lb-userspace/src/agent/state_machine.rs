@@ -9,7 +9,7 @@ mod event;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::maps::{BackendSet, Contents, MapError, Operation, diff};
+use crate::maps::{Contents, MapError, Operation, References, diff};
 use crate::model::{Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{Settings, health_checks, plan};
 
@@ -48,10 +48,11 @@ pub struct Agent {
     plans: u64,
     from_source: Vec<Warning>,
     from_plan: Vec<Warning>,
-    /// Retired backends that are free if the collection under way finds no flow to them.
-    gc_candidates: Option<BackendSet>,
-    /// Retired backends that no conntrack entry refers to.
-    unreferenced: BackendSet,
+    /// Retired backends and bits of the filter that are free if the collection under way finds no flow that
+    /// needs them.
+    gc_candidates: Option<References>,
+    /// Those that no conntrack entry refers to.
+    unreferenced: References,
 }
 
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Agent {
             from_source: Vec::new(),
             from_plan: Vec::new(),
             gc_candidates: None,
-            unreferenced: BackendSet::default(),
+            unreferenced: References::default(),
         }
     }
 
@@ -109,7 +110,7 @@ impl Agent {
             }
             Event::Written { done, result } => self.written(done, &result),
             Event::GcStarted => {
-                self.gc_candidates = Some(self.contents.retired());
+                self.gc_candidates = Some(self.contents.kept_for_flows());
                 Vec::new()
             }
             Event::GcFinished(referenced) => self.gc_finished(&referenced),
@@ -199,7 +200,7 @@ impl Agent {
         for operation in writing.operations.iter().take(done) {
             self.contents.apply(operation);
         }
-        self.forget_serving();
+        self.forget_needed();
         if result.is_err() {
             self.is_behind = true;
             self.is_tick_requested = true;
@@ -221,16 +222,21 @@ impl Agent {
         if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
     }
 
-    /// A backend that serves again is no candidate for removal any more.
-    fn forget_serving(&mut self) {
+    /// A backend that serves again, and the bits of a frontend that is there again, are no candidates for
+    /// removal any more: flows to them may begin, which the collection under way need not see.
+    fn forget_needed(&mut self) {
         let (v4, v6) = (&self.contents.v4.backends, &self.contents.v6.backends);
         for set in self.gc_candidates.iter_mut().chain([&mut self.unreferenced]) {
-            set.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
-            set.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
+            set.backends.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
+            set.backends.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
+            if !set.filter.is_empty() {
+                let filter = std::mem::take(&mut set.filter);
+                set.filter = filter.without(&self.contents.needed_filter());
+            }
         }
     }
 
-    fn gc_finished(&mut self, referenced: &BackendSet) -> Vec<Effect> {
+    fn gc_finished(&mut self, referenced: &References) -> Vec<Effect> {
         let Some(gc_candidates) = self.gc_candidates.take() else {
             return Vec::new();
         };
@@ -246,7 +252,7 @@ impl Agent {
         }
         self.contents = contents;
         self.gc_candidates = None;
-        self.unreferenced = BackendSet::default();
+        self.unreferenced = References::default();
         self.is_behind = true;
         self.wake()
     }

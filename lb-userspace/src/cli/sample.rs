@@ -9,7 +9,7 @@ use lb_common::maps::Capacities;
 use lb_common::snat::{Rows, TIERS};
 
 use crate::agent::status::{DeviceStatus, Status, WarningText};
-use crate::maps::{BackendSet, Contents};
+use crate::maps::{Contents, References};
 use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
     NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
@@ -33,7 +33,7 @@ pub fn planned_for_sockets(cluster: &Cluster) -> Contents {
 
 fn of(cluster: &Cluster, sockets: Sockets) -> Contents {
     let settings = Settings { sockets, ..settings() };
-    plan(cluster, &here(), &settings, &Contents::default(), &BackendSet::default()).contents
+    plan(cluster, &here(), &settings, &Contents::default(), &References::default()).contents
 }
 
 /// The cluster it is in.

@@ -15,7 +15,7 @@ pub mod kernel;
 mod operation;
 mod store;
 
-pub use contents::{BackendSet, Contents, FamilyContents};
+pub use contents::{BackendSet, Contents, FamilyContents, FilterBits, References};
 pub use diff::diff;
 pub use error::{MapError, size_flag};
 pub use operation::{FamilyOperation, Operation};

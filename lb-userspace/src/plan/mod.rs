@@ -19,8 +19,7 @@ mod source_ranges;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::address::{Address, V4, V6};
-use lb_common::filter::{self, Position};
+use lb_common::address::{V4, V6};
 use lb_common::maps::{self, Map};
 use lb_common::service::{ServiceId, ServiceLabel};
 use lb_common::source_range::LISTED;
@@ -31,7 +30,7 @@ use self::pools::Pools;
 use self::rows::{PlanInput, RowsBuilder};
 use self::service_ports::{BalancedPort, Endpoints};
 use crate::maps::contents::InContents;
-use crate::maps::{BackendSet, Contents, FamilyContents};
+use crate::maps::{BackendSet, Contents, FamilyContents, FilterBits, References};
 use crate::model::{Cluster, LocalNode, Warning};
 
 pub use self::health_checks::health_checks;
@@ -50,13 +49,13 @@ pub struct Plan {
 }
 
 /// What the maps of `local_node` should hold for `cluster`, where they hold `before` now. No conntrack
-/// entry refers to the retired backends in `unreferenced`.
+/// entry refers to the retired backends, and to the bits of the filter, in `unreferenced`.
 ///
 /// ```
 /// use lb_common::address::{Family, Protocol};
 /// use lb_common::snat::{Rows, TIERS};
 /// use lb_userspace::config::{TableSizes, capacities};
-/// use lb_userspace::maps::{BackendSet, Contents, diff};
+/// use lb_userspace::maps::{Contents, References, diff};
 /// use lb_userspace::model::{
 ///     Affinity, Cluster, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Service,
 ///     ServicePort, ServiceType, Sockets, TrafficPolicy,
@@ -112,14 +111,14 @@ pub struct Plan {
 ///     sockets: Sockets::default(),
 /// };
 /// let before = Contents::default();
-/// let planned = plan(&cluster, &node, &settings, &before, &BackendSet::default());
+/// let planned = plan(&cluster, &node, &settings, &before, &References::default());
 /// assert!(planned.warnings.is_empty());
 /// let lines = planned.contents.to_string();
 /// assert!(lines.contains("frontend 10.96.0.1:80/tcp service 1"), "{lines}");
 /// assert!(lines.contains("10.244.1.7:8080/tcp service 1 local"), "{lines}");
 ///
 /// // Planned again over its own contents, nothing is to be written.
-/// let again = plan(&cluster, &node, &settings, &planned.contents, &BackendSet::default());
+/// let again = plan(&cluster, &node, &settings, &planned.contents, &References::default());
 /// assert!(diff(&planned.contents, &again.contents).is_empty());
 /// ```
 #[must_use]
@@ -128,7 +127,7 @@ pub fn plan(
     local_node: &LocalNode,
     settings: &Settings,
     before: &Contents,
-    unreferenced: &BackendSet,
+    unreferenced: &References,
 ) -> Plan {
     let context = Context { cluster, local_node, settings, before };
     let mut omissions = Omissions::default();
@@ -143,10 +142,10 @@ pub fn plan(
         topology: node::topology(cluster, local_node),
     };
     let mut pools = Pools::of(before, settings.capacities.slots);
-    let free = if unreferenced.is_empty() {
+    let free = if unreferenced.backends.is_empty() {
         BackendSet::default()
     } else {
-        before.retired().among(unreferenced)
+        before.retired().among(&unreferenced.backends)
     };
     let v4 = rows(&context, &input, &v4, &free, &mut pools, &mut omissions);
     let v6 = rows(&context, &input, &v6, &free, &mut pools, &mut omissions);
@@ -155,7 +154,7 @@ pub fn plan(
     }
     let contents = Contents {
         services: labels(&input, before, &v4, &v6),
-        filter: filter_words(&v4, &v6),
+        filter: filter(before, &unreferenced.filter, &v4, &v6).to_words(),
         v4,
         v6,
         slots: pools.into_slots(),
@@ -283,17 +282,14 @@ fn labels(
     labels
 }
 
-fn filter_words(v4: &FamilyContents<V4>, v6: &FamilyContents<V6>) -> BTreeMap<u32, u64> {
-    let mut words = BTreeMap::new();
-    for position in positions(v4).chain(positions(v6)) {
-        *words.entry(position.word).or_insert(0) |= position.mask;
-    }
-    words
-}
-
-fn positions<A: Address>(rows: &FamilyContents<A>) -> impl Iterator<Item = Position> {
-    let frontends = rows.frontends.keys();
-    let frontends = frontends.map(|f| filter::position(&f.address, f.port, f.protocol));
-    let backends = rows.backends.values();
-    frontends.chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
+/// The bits that rows need, and those that were set before for what flows may still go to or come from.
+fn filter(
+    before: &Contents,
+    unreferenced: &FilterBits,
+    v4: &FamilyContents<V4>,
+    v6: &FamilyContents<V6>,
+) -> FilterBits {
+    let mut bits = FilterBits::of_words(&before.filter).without(unreferenced);
+    v4.positions().chain(v6.positions()).for_each(|position| bits.add(position));
+    bits
 }

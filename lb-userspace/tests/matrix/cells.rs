@@ -9,7 +9,7 @@ use lb_common::maps::Capacities;
 use lb_common::service::SourceClass;
 use lb_ebpf::cases::topology::{self, Pod, Topology};
 use lb_ebpf::in_memory::{FamilyRows, Rows};
-use lb_userspace::maps::{BackendSet, Contents};
+use lb_userspace::maps::{Contents, References};
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name,
     NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
@@ -169,7 +169,7 @@ pub fn contents(device: u32) -> Contents {
         link: topology::NODE_LINK,
     };
     let local_node = LocalNode { name: "node-1".to_owned(), devices: vec![net0] };
-    plan(&cluster, &local_node, &settings(), &Contents::default(), &BackendSet::default()).contents
+    plan(&cluster, &local_node, &settings(), &Contents::default(), &References::default()).contents
 }
 
 fn service(number: u8, policy: TrafficPolicy) -> Service {

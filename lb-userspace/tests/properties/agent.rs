@@ -2,7 +2,7 @@
 
 use lb_userspace::agent::{Agent, Effect, Event};
 use lb_userspace::maps::in_memory::FaultyStore;
-use lb_userspace::maps::{BackendSet, Contents, MapStore, Operation, diff};
+use lb_userspace::maps::{Contents, MapStore, Operation, References, diff};
 use lb_userspace::model::{Change, Cluster};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn write(store: &mut FaultyStore, operations: &[Operation]) -> Event {
 /// Garbage collection of empty conntrack tables.
 fn collect_garbage(agent: &mut Agent, store: &mut FaultyStore) {
     run(agent, store, Event::GcStarted);
-    run(agent, store, Event::GcFinished(BackendSet::default()));
+    run(agent, store, Event::GcFinished(References::default()));
 }
 
 /// The changes from one cluster to another.
@@ -78,11 +78,13 @@ proptest! {
         prop_assert_eq!(effects.iter().filter(|effect| **effect == Effect::Ready).count(), 1);
         let contents = store.read().unwrap();
         prop_assert_eq!(agent.contents(), &contents);
-        let wanted = plan(&cluster_now, &local_node(), &settings(), &contents, &BackendSet::default());
+        let wanted = plan(&cluster_now, &local_node(), &settings(), &contents, &References::default());
         prop_assert_eq!(diff(&contents, &wanted.contents), Vec::<Operation>::new());
         prop_assert_eq!(agent.warnings().cloned().collect::<Vec<_>>(), wanted.warnings);
         // After a failed write the result of a collection is lost.
         (0..20).for_each(|_| collect_garbage(&mut agent, &mut store));
-        prop_assert!(agent.contents().retired().is_empty(), "retired backends that nothing refers to stay");
+        let kept = agent.contents().kept_for_flows();
+        prop_assert!(kept.backends.is_empty(), "retired backends that nothing refers to stay");
+        prop_assert!(kept.filter.is_empty(), "bits of the filter that nothing refers to stay");
     }
 }

@@ -10,7 +10,7 @@ use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, ServiceId, Sour
 use lb_common::source_range::SourceRange;
 use lb_ebpf::world::Tables;
 use lb_userspace::maps::contents::InContents;
-use lb_userspace::maps::{BackendSet, Contents, diff};
+use lb_userspace::maps::{Contents, References, diff};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
 
@@ -221,7 +221,7 @@ proptest! {
     fn every_prefix_is_safe_for_new_flows(z in cluster(), a in cluster(), b in cluster()) {
         let mut now = settle(&z, &settings(), &Contents::default()).contents;
         now = settle(&a, &settings(), &now).contents;
-        let after = plan(&b, &local_node(), &settings(), &now, &now.retired()).contents;
+        let after = plan(&b, &local_node(), &settings(), &now, &now.kept_for_flows()).contents;
         let (old, new) = (all_picks(&now), all_picks(&after));
         let mut all = old.clone();
         all.extend(new.clone());
@@ -257,7 +257,7 @@ proptest! {
         a in cluster(), b in cluster(),
     ) {
         let before = settle(&a, &settings(), &Contents::default()).contents;
-        let after = plan(&b, &local_node(), &settings(), &before, &BackendSet::default()).contents;
+        let after = plan(&b, &local_node(), &settings(), &before, &References::default()).contents;
         let (old, new) = (all_picks(&before), all_picks(&after));
         let mut node = node(before.clone());
         let mut flows: BTreeMap<Sent, Ended> = BTreeMap::new();

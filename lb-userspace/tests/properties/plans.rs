@@ -7,7 +7,7 @@ use lb_common::address::{Address, Port, Protocol};
 use lb_common::backend::BackendId;
 use lb_common::service::{Pool, ServiceId};
 use lb_userspace::maps::contents::InContents;
-use lb_userspace::maps::{BackendSet, Contents, FamilyContents, Operation, diff};
+use lb_userspace::maps::{Contents, FamilyContents, Operation, References, diff};
 use lb_userspace::model::{Cluster, Name};
 use lb_userspace::plan::{Plan, Settings, plan};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use crate::clusters::{cluster, local_node, settings, tight};
 pub fn settle(cluster: &Cluster, settings: &Settings, before: &Contents) -> Plan {
     let mut contents = before.clone();
     for _ in 0..20 {
-        let plan = plan(cluster, &local_node(), settings, &contents, &BackendSet::default());
+        let plan = plan(cluster, &local_node(), settings, &contents, &References::default());
         let operations = diff(&contents, &plan.contents);
         if operations.is_empty() || !plan.is_map_full {
             return plan;
@@ -86,7 +86,7 @@ proptest! {
         let before = settle(&a, &settings(), &Contents::default()).contents;
         let after = settle(&b, &settings(), &before);
         prop_assert!(!after.is_map_full);
-        let again = plan(&b, &local_node(), &settings(), &after.contents, &BackendSet::default());
+        let again = plan(&b, &local_node(), &settings(), &after.contents, &References::default());
         prop_assert_eq!(diff(&after.contents, &again.contents), Vec::<Operation>::new());
         prop_assert_eq!(again.warnings, after.warnings);
     }
@@ -97,7 +97,7 @@ proptest! {
         let after = settle(&b, &settings(), &before).contents;
         let read = read_back(&after);
         prop_assert_eq!(&read, &after);
-        let again = plan(&b, &local_node(), &settings(), &read, &BackendSet::default());
+        let again = plan(&b, &local_node(), &settings(), &read, &References::default());
         prop_assert_eq!(diff(&read, &again.contents), Vec::<Operation>::new());
     }
 

@@ -4,5 +4,6 @@ pub mod detach;
 mod devices;
 mod draining;
 mod endpoint_changes;
+mod removed_services;
 mod restarts;
 mod rolling_update;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_common::snat::{Rows, TIERS};
 
-use crate::maps::{BackendSet, Contents, MapError, Operation};
+use crate::maps::{Contents, MapError, Operation, References};
 use crate::model::{Change, NodeDevice, Warning};
 
 /// Something that happened.
@@ -31,9 +31,8 @@ pub enum Event {
     /// A garbage collection of all conntrack tables starts.
     GcStarted,
     /// That collection has seen every entry that was there when it started and is there still (half-open
-    /// ones first, since entries move from there to the established ones); they refer to these
-    /// backends.
-    GcFinished(BackendSet),
+    /// ones first, since entries move from there to the established ones); they refer to this.
+    GcFinished(References),
     /// The maps were read again, and hold this.
     Reread(Contents),
 }

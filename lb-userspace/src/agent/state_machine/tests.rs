@@ -4,6 +4,7 @@ use lb_common::maps::{self, Capacities};
 use lb_common::snat::{Rows, TIERS};
 
 use super::*;
+use crate::maps::FilterBits;
 use crate::model::{
     Change, DeviceRole, Name, Node, NodeDevice, Service, ServicePort, ServiceType, Sockets,
     TrafficPolicy,
@@ -185,4 +186,69 @@ fn a_warning_is_logged_once_for_as_long_as_it_holds() {
     assert_eq!(agent.warnings().collect::<Vec<_>>(), [&warning]);
     assert_eq!(agent.on(Event::Source(Vec::new())), []);
     assert_eq!(agent.on(event()), [Effect::Warn(warning.clone())]);
+}
+
+/// Plans and writes; what was planned before counts as written.
+fn settle(agent: &mut Agent) {
+    let effects = agent.on(Event::Tick);
+    let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
+    agent.on(all(operations));
+}
+
+/// An agent whose one Service is gone, and the bits of the filter that stay set.
+fn without_its_service() -> (Agent, FilterBits) {
+    let (mut agent, operations) = writing();
+    agent.on(all(&operations));
+    let bits = FilterBits::of_words(&agent.contents().filter);
+    assert!(!bits.is_empty());
+    agent.on(Event::GcStarted);
+    agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "web"))));
+    settle(&mut agent);
+    assert!(agent.contents().v4.frontends.is_empty());
+    (agent, bits)
+}
+
+fn bits_of(agent: &Agent) -> FilterBits {
+    FilterBits::of_words(&agent.contents().filter)
+}
+
+#[test]
+fn bits_of_the_filter_stay_while_a_flow_to_a_removed_frontend_may_live() {
+    let (mut agent, bits) = without_its_service();
+    let nothing = || Event::GcFinished(References::default());
+    assert_eq!(agent.on(nothing()), [], "a collection that began before proves nothing");
+    agent.on(Event::GcStarted);
+    let flow = References { filter: bits.clone(), ..References::default() };
+    assert_eq!(agent.on(Event::GcFinished(flow)), [], "a flow needs them");
+    assert_eq!(bits_of(&agent), bits);
+    agent.on(Event::GcStarted);
+    assert_eq!(agent.on(nothing()), [Effect::WakeIn(COALESCE)]);
+    settle(&mut agent);
+    assert!(bits_of(&agent).is_empty());
+}
+
+#[test]
+fn bits_of_a_frontend_that_comes_and_goes_again_during_a_collection_stay() {
+    let (mut agent, bits) = without_its_service();
+    agent.on(Event::GcStarted);
+    agent.on(Event::Cluster(service("web")));
+    settle(&mut agent);
+    agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "web"))));
+    settle(&mut agent);
+    assert_eq!(agent.on(Event::GcFinished(References::default())), []);
+    assert_eq!(bits_of(&agent), bits);
+}
+
+#[test]
+fn an_agent_that_starts_keeps_the_bits_that_are_set_until_it_knows_better() {
+    let (agent, bits) = without_its_service();
+    let mut new = Agent::new("node-1", agent.settings.clone(), agent.contents().clone());
+    new.on(devices());
+    new.on(Event::Cluster(Change::Synced));
+    assert_eq!(new.on(Event::Tick), [Effect::Ready]);
+    assert_eq!(bits_of(&new), bits);
+    new.on(Event::GcStarted);
+    new.on(Event::GcFinished(References::default()));
+    settle(&mut new);
+    assert!(bits_of(&new).is_empty());
 }

@@ -78,6 +78,7 @@ pub fn collect<A: Address>(
             run.removed += removed;
             if removed == 0 {
                 ports.note(&tuple, &entry);
+                run.referenced.filter.add_flow(&tuple, &entry);
             }
             Ok(())
         })?;
@@ -193,8 +194,8 @@ impl KernelFlows {
     /// Collects garbage of both families at `now`.
     ///
     /// # Errors
-    /// A table could not be read or written; the run is then incomplete, and unreferenced backends are
-    /// not known.
+    /// A table could not be read or written; the run is then incomplete, and what no entry refers to
+    /// is not known.
     pub fn collect(&self, now: Ticks) -> Result<GcRun, MapError> {
         let mut run = GcRun::default();
         let mut referenced = BackendSet::default();
@@ -203,7 +204,7 @@ impl KernelFlows {
         self.v6.collect(now, &mut referenced.v6, &mut ports, &mut run)?;
         run.busiest_backend = ports.busiest();
         ports.write(&self.port_hints, &self.full_rows)?;
-        run.referenced = mem::take(&mut referenced);
+        run.referenced.backends = referenced;
         Ok(run)
     }
 }
@@ -224,8 +225,10 @@ impl<A: Stored> FamilyFlows<A> {
         ports: &mut PortsInUse,
         run: &mut GcRun,
     ) -> Result<(), MapError> {
-        let mut counts = GcRun::default();
+        let referenced_before = mem::take(&mut run.referenced);
+        let mut counts = GcRun { referenced: referenced_before, ..GcRun::default() };
         collect(self, now, referenced, ports, &mut counts)?;
+        run.referenced = counts.referenced;
         run.entries += counts.entries;
         run.half_open += counts.half_open;
         run.removed += counts.removed;

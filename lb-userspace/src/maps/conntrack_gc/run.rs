@@ -1,12 +1,12 @@
 //! The result of a garbage collection.
 
-use crate::maps::BackendSet;
+use crate::maps::References;
 
 /// The result of a run.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct GcRun {
-    /// The backends that entries refer to.
-    pub referenced: BackendSet,
+    /// What entries refer to.
+    pub referenced: References,
     /// Entries that were read.
     pub entries: u64,
     /// Those of them that were half-open.

@@ -196,3 +196,25 @@ fn hints_are_set_of_flows_with_snat_and_cleared_of_those_that_are_gone() {
     others.note(&reply_key(2048), &entry(kept, plain, State::NEW, 1));
     assert_eq!(others.busiest(), 0);
 }
+
+#[test]
+fn a_flow_that_stays_needs_the_filters_bits_of_its_frontend_and_its_backend() {
+    let (forward, reply) = tuples(1);
+    let both = [(forward.destination, forward.destination_port), (reply.source, reply.source_port)];
+    let mut needed = crate::maps::FilterBits::default();
+    for (address, port) in both {
+        needed.add(lb_common::filter::position(&address, port, Protocol::TCP));
+    }
+    let flow = |age| Memory::default().flow(1, Which::HalfOpen, State::NEW, (age, age));
+    let (run, _) = flow(5).expect(2);
+    assert_eq!(run.referenced.filter, needed);
+    // Either entry tells both: the kernel may have evicted the other one.
+    for gone in [forward, reply] {
+        let memory = flow(5);
+        memory.remove(Which::HalfOpen, &gone).unwrap();
+        assert_eq!(memory.expect(1).0.referenced.filter, needed);
+    }
+    let over = flow(70);
+    over.expect(0);
+    assert!(over.expect(0).0.referenced.filter.is_empty(), "a flow that is gone needs none");
+}

@@ -6,7 +6,8 @@ use lb_common::address::{V4, V6};
 use lb_common::backend::BackendId;
 use lb_common::settings::InSettings;
 
-use super::values::{BackendSet, Contents, FamilyContents};
+use super::references::BackendSet;
+use super::values::{Contents, FamilyContents};
 use crate::maps::operation::{FamilyOperation, Operation};
 
 /// Access to one family's rows in the contents.

@@ -2,8 +2,12 @@
 //! the maps of a walk.
 
 mod family;
+mod filter;
+mod references;
 mod tables;
 mod values;
 
 pub use self::family::InContents;
-pub use self::values::{BackendSet, Contents, FamilyContents};
+pub use self::filter::FilterBits;
+pub use self::references::{BackendSet, References};
+pub use self::values::{Contents, FamilyContents};

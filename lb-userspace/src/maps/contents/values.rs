@@ -7,11 +7,14 @@ use std::sync::Arc;
 use lb_common::address::{Address, Family, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
+use lb_common::filter::{self, Position};
 use lb_common::maps::{self, Map};
 use lb_common::service::{Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
+use super::filter::FilterBits;
+use super::references::{BackendSet, References};
 use crate::maps::catalogue::with_family_maps;
 use crate::maps::operation::{FamilyOperation, Operation};
 
@@ -68,15 +71,6 @@ macro_rules! declare_contents {
 
 with_family_maps!(declare_contents);
 
-/// Some backends of either family.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct BackendSet {
-    /// Ids of `BACKENDS_V4`.
-    pub v4: BTreeSet<BackendId>,
-    /// Ids of `BACKENDS_V6`.
-    pub v6: BTreeSet<BackendId>,
-}
-
 impl Contents {
     /// The Service port of a backend; Service port 0, which has no name, if there is no such backend.
     #[must_use]
@@ -116,25 +110,21 @@ impl Contents {
     pub fn retired(&self) -> BackendSet {
         BackendSet { v4: self.v4.retired(&self.slots), v6: self.v6.retired(&self.slots) }
     }
-}
 
-impl BackendSet {
-    /// Those that are in `others` too.
+    /// The filter's bits that frontends and backends need.
     #[must_use]
-    pub fn among(&self, others: &Self) -> Self {
-        Self { v4: &self.v4 & &others.v4, v6: &self.v6 & &others.v6 }
+    pub fn needed_filter(&self) -> FilterBits {
+        let mut needed = FilterBits::default();
+        self.v4.positions().chain(self.v6.positions()).for_each(|position| needed.add(position));
+        needed
     }
 
-    /// Those that are not in `others`.
+    /// What is kept for conntrack entries alone: retired backends, and the filter's bits that no frontend
+    /// or backend needs.
     #[must_use]
-    pub fn without(&self, others: &Self) -> Self {
-        Self { v4: &self.v4 - &others.v4, v6: &self.v6 - &others.v6 }
-    }
-
-    /// Whether the set is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
+    pub fn kept_for_flows(&self) -> References {
+        let filter = FilterBits::of_words(&self.filter).without(&self.needed_filter());
+        References { backends: self.retired(), filter }
     }
 }
 
@@ -153,6 +143,14 @@ impl<A: Address> FamilyContents<A> {
         let of_ranges = self.source_ranges.keys().map(|range| range.service);
         let of_ports = of_ranges.filter(|service| *service != SourceRange::<A>::CLUSTER);
         of_frontends.chain(of_backends).chain(of_ports)
+    }
+
+    /// Where the filter has bits of the frontends and backends.
+    pub fn positions(&self) -> impl Iterator<Item = Position> {
+        let frontends = self.frontends.keys();
+        let frontends = frontends.map(|f| filter::position(&f.address, f.port, f.protocol));
+        let backends = self.backends.values();
+        frontends.chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
     }
 
     /// The pools of this family's frontends, with the Service port of each.
