@@ -27,7 +27,10 @@ where
     W: World<A>,
 {
     let tuple = &state.headers.tuple;
-    let at = |address, port| world.filter_matches(filter::position(address, port, tuple.protocol));
+    let at = |address, port| {
+        world.filter_matches(filter::frontend(address, port, tuple.protocol))
+            || world.filter_matches(filter::backend(address, port, tuple.protocol))
+    };
     let concerns = at(&tuple.source, tuple.source_port)
         || at(&tuple.destination, tuple.destination_port)
         || (matches!(hook.point, HookPoint::Ingress)

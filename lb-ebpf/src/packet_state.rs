@@ -107,6 +107,9 @@ pub(crate) struct PacketState<A: Address> {
     pub device: u32,
     /// Whether its link addresses are set.
     pub has_link: bool,
+    /// Whether it may be a client's, of a flow or to begin one. Kept here, where the verifier forgets it: it
+    /// would walk all that follows once for each of its values.
+    pub to_service: bool,
     /// Where `entry` was found.
     pub found_in: FoundIn,
     /// The conntrack table had no room for the flow.
@@ -145,6 +148,7 @@ impl<A: Address> PacketState<A> {
             device: 0,
             has_link: false,
             found_in: FoundIn::Neither,
+            to_service: false,
             conntrack_full: false,
         }
     }

@@ -62,7 +62,8 @@ impl<A: Address> Default for Scratch<A> {
 /// and nothing is stored for their sockets.
 #[inline(always)]
 pub fn may_be_service<A: Address, W: World<A>>(world: &W, end: &Frontend<A>) -> bool {
-    world.filter_matches(filter::position(&end.address, end.port, end.protocol))
+    world.filter_matches(filter::frontend(&end.address, end.port, end.protocol))
+        || world.filter_matches(filter::backend(&end.address, end.port, end.protocol))
         || world.in_service_ranges(&end.address)
 }
 

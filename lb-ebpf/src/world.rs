@@ -45,7 +45,8 @@ pub trait Tables<A: Address> {
     fn slot(&self, index: u32) -> Option<BackendId>;
     /// The row of a backend; `None` if the id names none.
     fn backend(&self, id: BackendId) -> Option<Backend<A>>;
-    /// Whether the filter's bit at `position` is set: a frontend or a backend may be there.
+    /// Whether the filter's bits at `position` are all set: a frontend or a backend, whose position it is,
+    /// may be there.
     fn filter_matches(&self, position: Position) -> bool;
     /// The agent's settings; all zero before it has written them.
     fn settings(&self) -> Settings;

@@ -18,10 +18,11 @@ use crate::stack;
 
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Half
 /// are the loops over quotes, extension headers and the products of SCTP's checksum, in both families.
+/// The variants with a log have a step more for each question to the filter: three times as many.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 200_000, 73_000),
-    (Program::FromNetwork, 230_000, 76_000),
-    (Program::ToDevice, 185_000, 64_000),
+    (Program::FromPod, 205_000, 73_000),
+    (Program::FromNetwork, 205_000, 76_000),
+    (Program::ToDevice, 100_000, 55_000),
     (Program::NetworkXdp, 130_000, 50_000),
 ];
 
@@ -46,7 +47,7 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         }
         for (program, instructions, bytes) in BUDGETS {
             let info = programs.load_with_log(program)?;
-            check(&format!("{}_log", program.name()), &info, 2 * instructions, 2 * bytes)?;
+            check(&format!("{}_log", program.name()), &info, 3 * instructions, 2 * bytes)?;
         }
         for name in SOCKET_PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;

@@ -415,11 +415,11 @@ impl Programs {
         Ok(())
     }
 
-    /// Sets a bit of the filter.
+    /// Sets the filter's bits at `position`.
     ///
     /// # Errors
     /// If it lies outside.
-    pub fn set_filter_bit(&mut self, position: Position) -> Result<()> {
+    pub fn set_filter_bits(&mut self, position: Position) -> Result<()> {
         let mut filter: Array<_, u64> = Array::try_from(self.map("FILTER")?)?;
         let word = filter.get(&position.word, 0)?;
         Ok(filter.set(position.word, word | position.mask, 0)?)

@@ -52,13 +52,16 @@ impl CaseBuilder {
         ];
         // A UDP flow is not established by packets alone, but by time.
         if self.protocol != Protocol::UDP {
-            let case = self.case("a flow stays half-open while the conntrack table is full");
+            let case = self.case("a flow stays half-open while the conntrack table is full, with a retired backend too");
             cases.push(case.with_conntrack_capacity(1).steps([
                 client.connects_to(frontend).is_forwarded_to(backend),
                 server.accepts(pod).is_replied_as(frontend),
                 client.sends_to(frontend).leaves_as(full, Verdict::Pass, pod, backend),
                 server.sends_to(pod).is_replied_as(frontend),
                 client.sends_to(frontend).leaves_as(full, Verdict::Pass, pod, backend),
+                pod_is_retired(Pod::Local),
+                client.sends_to(frontend).leaves_as(full, Verdict::Pass, pod, backend),
+                server.sends_to(pod).is_replied_as(frontend),
             ]));
         }
         cases

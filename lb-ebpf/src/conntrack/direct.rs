@@ -28,7 +28,7 @@ pub(super) fn begin<A: Address, W: World<A>>(
     let to = &state.headers.tuple;
     let outcome = classify_non_service(world, &mut state.selection, &to.destination);
     let begins = state.headers.flags.opens() || to.protocol == Protocol::UDP;
-    let position = filter::position(&to.destination, to.destination_port, to.protocol);
+    let position = filter::backend(&to.destination, to.destination_port, to.protocol);
     if !matches!(outcome, Outcome::PassedNotAService) || !begins || !world.filter_matches(position)
     {
         return Err(outcome);

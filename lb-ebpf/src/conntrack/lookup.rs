@@ -18,7 +18,8 @@ use crate::world::{Table, World};
 /// Ticks after which a UDP flow whose client still sends is established.
 const UDP_AGE: u32 = 3;
 
-/// Reads the packet's entry into `state.entry`; a packet that begins a flow gets a new one.
+/// Reads the packet's entry into `state.entry`; a packet that begins a flow gets a new one. Most packets are
+/// of no Service, which the filter shows before anything is looked up.
 ///
 /// # Errors
 /// The outcome of a packet that is not translated here.
@@ -28,7 +29,23 @@ pub(crate) fn lookup_or_begin<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<(), Outcome> {
+    match find_or_begin(state, world, hook) {
+        Err(Outcome::PassedNotAService) => Err(pass(state, world, hook)),
+        found => found,
+    }
+}
+
+#[inline(always)]
+fn find_or_begin<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+    hook: Hook,
+) -> Result<(), Outcome> {
     state.found_in = FoundIn::Neither;
+    state.to_service = may_be_to_service(state, world, hook);
+    if !state.to_service && !may_be_from_backend(state, world) {
+        return Err(Outcome::PassedNotAService);
+    }
     if world.lookup_and_touch(
         Table::Established,
         &state.headers.tuple,
@@ -66,6 +83,51 @@ fn follow_established<A: Address, W: World<A>>(
     Ok(true)
 }
 
+/// Whether packets begin flows at this hook, which is known to the compiler and the verifier: those on their way
+/// in.
+#[inline(always)]
+const fn begins_flows(hook: Hook) -> bool {
+    matches!(hook.point, HookPoint::Ingress)
+}
+
+/// Whether a packet on its way in may be of a flow's client, or begin a flow, by its destination: a frontend, or a
+/// backend, to which it may be sent directly. One on its way out is neither: what clients send is translated on its
+/// way in, and then comes from where nothing is to be looked up.
+#[inline(always)]
+fn may_be_to_service<A: Address, W: World<A>>(
+    state: &PacketState<A>,
+    world: &W,
+    hook: Hook,
+) -> bool {
+    let Tuple { destination, destination_port, protocol, .. } = &state.headers.tuple;
+    begins_flows(hook)
+        && (world.filter_matches(filter::frontend(destination, *destination_port, *protocol))
+            || world.in_service_ranges(destination)
+            || world.filter_matches(filter::backend(destination, *destination_port, *protocol)))
+}
+
+/// Whether a packet may be a reply of a flow's backend, by its source: on its way out, or, with SNAT and as a
+/// hairpin, in.
+#[inline(always)]
+fn may_be_from_backend<A: Address, W: World<A>>(state: &PacketState<A>, world: &W) -> bool {
+    let Tuple { source, source_port, protocol, .. } = &state.headers.tuple;
+    world.filter_matches(filter::backend(source, *source_port, *protocol))
+}
+
+/// The outcome of a packet that is of no flow and begins none. One that leaves may be the node's own.
+#[inline(always)]
+fn pass<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W, hook: Hook) -> Outcome {
+    let Tuple { source, source_port, protocol, .. } = &state.headers.tuple;
+    if matches!(hook.point, HookPoint::Egress)
+        && *protocol == Protocol::UDP
+        && world.filter_matches(filter::frontend(source, *source_port, *protocol))
+    {
+        own::note(state, world)
+    } else {
+        Outcome::PassedNotAService
+    }
+}
+
 /// Looks up the packet's established flow. Returns whether there is one; a stale one is removed.
 #[inline(always)]
 fn lookup_established<A: Address, W: World<A>>(
@@ -84,22 +146,13 @@ fn lookup_established<A: Address, W: World<A>>(
     follow_established(state, world, hook)
 }
 
-/// A packet of no established flow. Most are not addressed to a Service, which two bits of the filter
-/// and a mask show; once one of them has shown otherwise the rest are not asked.
+/// A packet of no established flow that may be a Service's.
 #[inline(always)]
 fn lookup_miss<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
     hook: Hook,
 ) -> Result<(), Outcome> {
-    let Tuple { source, source_port, destination, destination_port, protocol, .. } =
-        &state.headers.tuple;
-    let to_service = matches!(hook.point, HookPoint::Ingress)
-        && (world.filter_matches(filter::position(destination, *destination_port, *protocol))
-            || world.in_service_ranges(destination));
-    if !to_service && !world.filter_matches(filter::position(source, *source_port, *protocol)) {
-        return Err(Outcome::PassedNotAService);
-    }
     match half_open(state, world, hook)? {
         HalfOpen::Goes => return Ok(()),
         HalfOpen::Ends => remove_half_open(state, world),
@@ -111,13 +164,8 @@ fn lookup_miss<A: Address, W: World<A>>(
             remove_half_open(state, world);
         }
     }
-    if !to_service {
-        let is_udp = state.headers.tuple.protocol == Protocol::UDP;
-        return Err(if is_udp && matches!(hook.point, HookPoint::Egress) {
-            own::note(state, world)
-        } else {
-            Outcome::PassedNotAService
-        });
+    if !begins_flows(hook) || !state.to_service {
+        return Err(Outcome::PassedNotAService);
     }
     begin(state, world, hook)?;
     create::create(state, world, hook)

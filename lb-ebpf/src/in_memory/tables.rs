@@ -59,8 +59,8 @@ impl<A: Address> FamilyRows<A> {
         let frontends = self.frontends.keys();
         let backends = self.backends.values();
         frontends
-            .map(|f| filter::position(&f.address, f.port, f.protocol))
-            .chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
+            .map(|f| filter::frontend(&f.address, f.port, f.protocol))
+            .chain(backends.map(|b| filter::backend(&b.address, b.port, b.protocol)))
     }
 }
 

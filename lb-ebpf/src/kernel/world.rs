@@ -65,7 +65,7 @@ impl<A: FamilyMaps> Tables<A> for Context {
 
     #[inline(always)]
     fn filter_matches(&self, position: Position) -> bool {
-        FILTER.get(position.word).is_some_and(|word| word & position.mask != 0)
+        FILTER.get(position.word).is_some_and(|word| position.is_in(*word))
     }
 
     #[inline(always)]

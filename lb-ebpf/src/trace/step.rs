@@ -27,7 +27,7 @@ pub enum Step<'a, A: Address> {
     Slot(u32, Option<BackendId>),
     /// Read a backend's row.
     Backend(BackendId, Option<&'a Backend<A>>),
-    /// Read a bit of the filter.
+    /// Asked the filter.
     Filter(Position, bool),
     /// Read the settings.
     Settings(&'a Settings),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Address, Family, Protocol, V4, V6, endpoint};
 use lb_common::conntrack::HookPoint;
+use lb_common::filter;
 use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, ServiceId, SourceClass};
 use lb_common::source_range::SourceRange;
@@ -101,15 +102,12 @@ fn client(family: Family, class: SourceClass) -> IpAddr {
 }
 
 fn check_filter<A: InContents>(contents: &Contents, frontend: &Frontend<A>) {
-    let rows = A::rows(contents).backends.values();
-    let backends = rows.map(|row| (row.address, row.port, row.protocol));
-    let frontend = (frontend.address, frontend.port, frontend.protocol);
-    for (address, port, protocol) in backends.chain([frontend]) {
-        let position = lb_common::filter::position(&address, port, protocol);
-        assert!(
-            Tables::<A>::filter_matches(contents, position),
-            "the filter hides {address}:{port}"
-        );
+    let shows = |position| Tables::<A>::filter_matches(contents, position);
+    let position = filter::frontend(&frontend.address, frontend.port, frontend.protocol);
+    assert!(shows(position), "the filter hides {frontend}");
+    for row in A::rows(contents).backends.values() {
+        let position = filter::backend(&row.address, row.port, row.protocol);
+        assert!(shows(position), "the filter hides {}:{}", row.address, row.port);
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Addresses {
     pub frontend: SocketAddr,
     /// An address and port that is not a Service's.
     pub non_service: SocketAddr,
+    /// One that is not a Service's, but whose bits the filter has.
+    pub false_match: SocketAddr,
     /// This node.
     pub own: IpAddr,
     /// The router that leads to all others.
@@ -59,8 +61,9 @@ pub fn of(family: Family) -> Addresses {
         Family::V4 => (["198.51.100.0/24", "10.244.2.0/24"], "24"),
         Family::V6 => (["2001:db8:9::/64", "fd00:244:2::/64"], "64 nodad"),
     };
-    let (non_service, frontend) = (SocketAddr::new(frontend, 443), SocketAddr::new(frontend, 80));
-    Addresses { client, new_client, frontend, non_service, own, router, outside, link }
+    let [frontend, non_service, false_match] =
+        [80, 443, 444].map(|port| SocketAddr::new(frontend, port));
+    Addresses { client, new_client, frontend, non_service, false_match, own, router, outside, link }
 }
 
 /// Where flows differ: the last two bytes of the source address, and those of the destination address, which the

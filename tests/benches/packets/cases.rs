@@ -27,6 +27,8 @@ pub enum Role {
     New,
     /// Not addressed to a Service.
     NoService,
+    /// The same, but the filter has its destination's bits: they are another frontend's.
+    FalseMatch,
 }
 
 /// How many flows packets are of.
@@ -158,7 +160,7 @@ pub fn all() -> Vec<Case> {
     use Location::{Local, Remote};
     use Outcome::{Forwarded, ForwardedSnat, PassedNotAService, Replied, RepliedSnat};
     use Program::{FromNetwork, NetworkXdp, ToDevice};
-    use Role::{Forward, New, NoService, Reply};
+    use Role::{FalseMatch, Forward, New, NoService, Reply};
     let mut cases = Vec::new();
     for family in Family::ALL {
         for protocol in [Protocol::TCP, Protocol::UDP] {
@@ -175,13 +177,15 @@ pub fn all() -> Vec<Case> {
                 (Local, NoService, FromNetwork, PassedNotAService),
                 (Local, NoService, ToDevice, PassedNotAService),
                 (Local, NoService, NetworkXdp, PassedNotAService),
+                (Local, FalseMatch, FromNetwork, PassedNotAService),
+                (Local, FalseMatch, NetworkXdp, PassedNotAService),
             ] {
                 let flows: &[Flows] = match role {
                     New => &[Flows::Endless],
                     Forward | Reply if program == NetworkXdp && protocol == Protocol::TCP => {
                         &[Flows::One, Flows::Many, Flows::Million]
                     }
-                    Forward | Reply | NoService => &[Flows::One, Flows::Many],
+                    Forward | Reply | NoService | FalseMatch => &[Flows::One, Flows::Many],
                 };
                 cases.extend(flows.iter().map(|&flows| Case {
                     location,
@@ -234,7 +238,7 @@ impl Case {
         match (self.role, self.flows) {
             (Role::New, _) => Scale::Full,
             (_, Flows::Million) => Scale::Large,
-            (Role::Forward | Role::Reply | Role::NoService, _) => Scale::Usual,
+            (Role::Forward | Role::Reply | Role::NoService | Role::FalseMatch, _) => Scale::Usual,
         }
     }
 
@@ -245,7 +249,7 @@ impl Case {
 
     /// The frame of flow 0 that does this to its connection.
     pub fn frame_of(&self, kind: Kind) -> Vec<u8> {
-        let Addresses { client, new_client, frontend, non_service, own, .. } =
+        let Addresses { client, new_client, frontend, non_service, false_match, own, .. } =
             addresses::of(self.family);
         let backend = addresses::backends(self.family, self.location, 1)[0];
         let client = SocketAddr::new(client, addresses::FIRST_CLIENT_PORT);
@@ -257,6 +261,7 @@ impl Case {
             }
             (Role::New, _) => (SocketAddr::new(new_client, NEW_PORT), frontend),
             (Role::NoService, _) => (client, non_service),
+            (Role::FalseMatch, _) => (client, false_match),
         };
         frame::frame(from, to, self.protocol, kind, &[0; addresses::PAYLOAD])
     }
@@ -287,6 +292,7 @@ impl fmt::Display for Case {
             (Role::New, Location::Local) => "new flow, local backend",
             (Role::New, Location::Remote) => "new flow, remote backend",
             (Role::NoService, _) => "not a Service",
+            (Role::FalseMatch, _) => "not a Service, but the filter matches",
         })
     }
 }

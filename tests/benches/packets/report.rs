@@ -105,7 +105,7 @@ pub fn results(cases: &[Case], subjects: &[Subject], figures: &Figures) -> Resul
 fn goal(case: &Case) -> Option<Goal> {
     match (case.role, case.flows) {
         (Role::Forward | Role::Reply, Flows::One) => Some(Goal::AtMost(4.0)),
-        (Role::NoService, Flows::One) => Some(Goal::AtMost(1.5)),
+        (Role::NoService, _) => Some(Goal::AtMost(0.6)),
         _ => None,
     }
 }

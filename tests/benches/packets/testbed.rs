@@ -11,7 +11,7 @@ use lb_common::snat::TIERS;
 use lb_ebpf::cases::topology::{MTU, NODE_LINK, ROUTER_LINK, address};
 use weir_tests::kernel::ip;
 
-use crate::addresses::{self, Location, OWN_ROWS};
+use crate::addresses::{self, Addresses, Location, OWN_ROWS};
 use crate::cases::Scale;
 use crate::subject::object::Object;
 
@@ -78,12 +78,13 @@ where
     Backend<A>: bytemuck::Pod,
 {
     let family = if A::FAMILY == Family::V4 { "V4" } else { "V6" };
-    let to = addresses::of(A::FAMILY).frontend;
+    let Addresses { frontend: to, false_match, .. } = addresses::of(A::FAMILY);
     let frontend: Frontend<A> = Frontend::new(address(to.ip()), Port::new(to.port()), protocol);
     let pool = Pool { base: 0, length: SLOTS };
     let row = FrontendRow { service: SERVICE, pools: [pool; 3], affinity: 0, flags: 0 };
     object.insert(&format!("FRONTENDS_{family}"), frontend, row)?;
-    let mut positions = vec![filter::position(&frontend.address, frontend.port, protocol)];
+    let bits_of = |port| filter::frontend(&frontend.address, port, protocol);
+    let mut positions = vec![bits_of(frontend.port), bits_of(Port::new(false_match.port()))];
     let local = if location == Location::Local { Backend::<A>::LOCAL } else { 0 };
     for (host, at) in (0..).zip(addresses::backends(A::FAMILY, location, scale.backends())) {
         let row = Backend::<A> {
@@ -95,10 +96,10 @@ where
             service: SERVICE,
         };
         object.set(&format!("BACKENDS_{family}"), backend_id(host).0, row)?;
-        positions.push(filter::position(&row.address, row.port, protocol));
+        positions.push(filter::backend(&row.address, row.port, protocol));
     }
     for position in positions {
-        object.set_filter_bit(position)?;
+        object.set_filter_bits(position)?;
     }
     Ok(())
 }

@@ -82,10 +82,8 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         let ends = packet::ends(frame);
         let tuple =
             ends.map_or_else(String::new, |(from, to)| format!("{from} > {to}/{}", self.protocol));
-        let positions = ends.map(|(from, to)| {
-            [from, to].map(|end| (self.position(end), format!("{end}/{}", self.protocol)))
-        });
-        let positions = positions.into_iter().flatten().collect();
+        let ends_in_filter = ends.into_iter().flat_map(|(from, to)| [from, to]);
+        let positions = ends_in_filter.flat_map(|end| self.positions(end)).collect();
         let steps = Steps::new(self.node, self.contents, hook.class, tuple, positions);
         let world = Traced { world: self.world, tracer: &steps };
         let result = walk(frame, &world, hook, &mut Scratch::new());

@@ -68,7 +68,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         if !(self.is_new && is_seen && is_for(settings, self.class)) {
             return Ok(to);
         }
-        let positions = vec![(self.position(to), format!("{to}/{}", self.protocol))];
+        let positions = self.positions(to).to_vec();
         let tuple = format!("{from} > {to}/{}", self.protocol);
         let steps = Steps::new(self.node, self.contents, self.class, tuple, positions);
         let steps = steps.of_a_call();

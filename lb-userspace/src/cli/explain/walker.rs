@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use lb_common::address::{Port, Protocol, V4, V6};
-use lb_common::filter;
+use lb_common::address::{Address, Port, Protocol, V4, V6};
+use lb_common::filter::{self, Position};
 use lb_common::service::SourceClass;
 use serde::Serialize;
 
@@ -44,12 +44,18 @@ pub struct Walker<'a, W, N> {
 }
 
 impl<W, N> Walker<'_, W, N> {
-    /// The filter's position of a source or destination.
-    pub fn position(&self, end: SocketAddr) -> filter::Position {
+    /// The filter's positions of a source or destination, as a frontend and as a backend, in words.
+    pub fn positions(&self, end: SocketAddr) -> [(Position, String); 2] {
         let (port, protocol) = (Port::new(end.port()), self.protocol);
-        match end {
-            SocketAddr::V4(end) => filter::position(&V4(end.ip().octets()), port, protocol),
-            SocketAddr::V6(end) => filter::position(&V6(end.ip().octets()), port, protocol),
-        }
+        let [frontend, backend] = match end {
+            SocketAddr::V4(end) => both(&V4(end.ip().octets()), port, protocol),
+            SocketAddr::V6(end) => both(&V6(end.ip().octets()), port, protocol),
+        };
+        let end = format!("{end}/{protocol}");
+        [(frontend, format!("frontend {end}")), (backend, format!("backend {end}"))]
     }
+}
+
+fn both<A: Address>(address: &A, port: Port, protocol: Protocol) -> [Position; 2] {
+    [filter::frontend(address, port, protocol), filter::backend(address, port, protocol)]
 }

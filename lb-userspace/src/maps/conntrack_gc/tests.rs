@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use lb_common::address::{Port, Protocol};
 use lb_common::conntrack::State;
+use lb_common::filter;
 
 use super::port_hints::PortsInUse;
 use super::*;
@@ -200,11 +201,10 @@ fn hints_are_set_of_flows_with_snat_and_cleared_of_those_that_are_gone() {
 #[test]
 fn a_flow_that_stays_needs_the_filters_bits_of_its_frontend_and_its_backend() {
     let (forward, reply) = tuples(1);
-    let both = [(forward.destination, forward.destination_port), (reply.source, reply.source_port)];
     let mut needed = crate::maps::FilterBits::default();
-    for (address, port) in both {
-        needed.add(lb_common::filter::position(&address, port, Protocol::TCP));
-    }
+    let (to, from) = (&forward.destination, &reply.source);
+    needed.add(filter::frontend(to, forward.destination_port, Protocol::TCP));
+    needed.add(filter::backend(from, reply.source_port, Protocol::TCP));
     let flow = |age| Memory::default().flow(1, Which::HalfOpen, State::NEW, (age, age));
     let (run, _) = flow(5).expect(2);
     assert_eq!(run.referenced.filter, needed);

@@ -49,8 +49,8 @@ impl FilterBits {
         }
         let (original, reply) = keys;
         let protocol = original.protocol;
-        self.add(filter::position(&original.destination, original.destination_port, protocol));
-        self.add(filter::position(&reply.source, reply.source_port, protocol));
+        self.add(filter::frontend(&original.destination, original.destination_port, protocol));
+        self.add(filter::backend(&reply.source, reply.source_port, protocol));
     }
 
     /// Those that are not in `others`.

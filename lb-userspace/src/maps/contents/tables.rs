@@ -38,7 +38,7 @@ impl<A: InContents> Tables<A> for Contents {
 
     fn filter_matches(&self, position: Position) -> bool {
         let bits = self.filter.get(&position.word);
-        bits.is_some_and(|bits| bits & position.mask != 0)
+        bits.is_some_and(|bits| position.is_in(*bits))
     }
 
     fn settings(&self) -> Settings {

@@ -148,9 +148,9 @@ impl<A: Address> FamilyContents<A> {
     /// Where the filter has bits of the frontends and backends.
     pub fn positions(&self) -> impl Iterator<Item = Position> {
         let frontends = self.frontends.keys();
-        let frontends = frontends.map(|f| filter::position(&f.address, f.port, f.protocol));
+        let frontends = frontends.map(|f| filter::frontend(&f.address, f.port, f.protocol));
         let backends = self.backends.values();
-        frontends.chain(backends.map(|b| filter::position(&b.address, b.port, b.protocol)))
+        frontends.chain(backends.map(|b| filter::backend(&b.address, b.port, b.protocol)))
     }
 
     /// The pools of this family's frontends, with the Service port of each.

@@ -142,8 +142,11 @@ impl Subject {
             (Role::Reply, Self::Object(build)) => build
                 .loaded(case)
                 .map_or(forward, |loaded| loaded.flows[&case.family].reply.clone()),
-            (Role::NoService, _) => {
-                let [d0, d1] = addresses::of(case.family).non_service.port().to_be_bytes();
+            (Role::NoService | Role::FalseMatch, _) => {
+                let addresses = addresses::of(case.family);
+                let is_known = case.role == Role::FalseMatch;
+                let to = if is_known { addresses.false_match } else { addresses.non_service };
+                let [d0, d1] = to.port().to_be_bytes();
                 for flow in &mut forward {
                     let [s0, s1, ..] = flow.ports;
                     flow.ports = [s0, s1, d0, d1];
@@ -217,7 +220,9 @@ impl Build {
         let Some(Some(loaded)) = self.loaded.get_mut(&key(case)) else { return Ok(false) };
         let before = first_frame(case, flow, |role| match role {
             Role::Reply => loaded.flows[&case.family].reply[0],
-            Role::Forward | Role::New | Role::NoService => loaded.flows[&case.family].forward[0],
+            Role::Forward | Role::New | Role::NoService | Role::FalseMatch => {
+                loaded.flows[&case.family].forward[0]
+            }
         });
         // The first finds no next hop at XDP.
         loaded.object.pass(case.program, device, &before)?;
@@ -259,7 +264,7 @@ fn first_frame(case: &Case, flow: u32, listed: impl Fn(Role) -> ListedFlow) -> V
             }
             frame
         }
-        Role::NoService => frame,
+        Role::NoService | Role::FalseMatch => frame,
         Role::Forward | Role::Reply => {
             Template::of(case.family, &frame).with(&listed(case.role)).to_vec()
         }
@@ -271,7 +276,7 @@ fn check_effect(case: &Case, before: &[u8], after: &[u8]) -> Result<()> {
     let addresses = addresses::of(case.family);
     let (from, to) = frame::ends(after).context("what came out is no packet")?;
     let is_right = match case.role {
-        Role::NoService => before == after,
+        Role::NoService | Role::FalseMatch => before == after,
         Role::Reply => from == addresses.frontend,
         Role::Forward | Role::New => {
             let backends = case.scale().backends();

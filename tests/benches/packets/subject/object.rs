@@ -166,8 +166,8 @@ impl Object {
         Ok(())
     }
 
-    /// Sets a bit of the filter.
-    pub fn set_filter_bit(&mut self, position: Position) -> Result<()> {
+    /// Sets the filter's bits at `position`.
+    pub fn set_filter_bits(&mut self, position: Position) -> Result<()> {
         let other = self.laid_out_otherwise("FILTER");
         let lacks = self.lacks("map", "FILTER");
         let map = self.ebpf.map_mut("FILTER").context(lacks)?;

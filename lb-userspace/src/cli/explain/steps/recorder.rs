@@ -46,7 +46,8 @@ pub struct Steps<'a, N> {
     pub is_call: bool,
     /// The packet's own tuple, in words: steps about it do not repeat it.
     tuple: String,
-    /// The filter's positions of the packet's source and destination, in words.
+    /// The filter's positions of the packet's source and destination, in words, each as a frontend and as a
+    /// backend.
     pub positions: Vec<(Position, String)>,
     /// The Service port and state in the packet's conntrack entry, while no frontend is looked up: that
     /// begins a new flow.

@@ -55,9 +55,9 @@ impl<N: NodeView> Steps<'_, N> {
 
     pub(super) fn filter(&self, position: Position, matches: bool) -> Step {
         let known = self.positions.iter().find(|(known, _)| *known == position);
-        let end = known.map_or("another address", |(_, end)| end.as_str());
+        let end = known.map_or("of another address", |(_, end)| end.as_str());
         let (result, may) = if matches { ("match", "may") } else { ("no match", "cannot") };
-        let detail = format!("{end} {may} be a frontend or a backend, by the filter");
+        let detail = format!("there {may} be a {end}, by the filter");
         Step::new(format!("filter {end}"), result, detail)
     }
 
