@@ -12,7 +12,8 @@ use crate::hash;
 /// Consecutive ports of which a row has every other one.
 pub const SPAN: u32 = 1024;
 
-/// Rows of ports: first those of odd ports, then those of even ones, each from the lowest on.
+/// Rows of ports: first those of odd ports, then those of even ones. Within these, rows of neighbouring
+/// spans lie far apart ([`SCATTER`]), so that a search from anywhere has one of a tier's rows close by.
 pub const ROWS: u32 = 128;
 
 /// Words of 64 ports in a row.
@@ -32,7 +33,7 @@ pub const GROUPS: u32 = 1 << 12;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 #[repr(C)]
 pub struct Rows {
-    /// Those of odd ports, one bit per span, the lowest first.
+    /// Those of odd ports, one bit per row.
     pub odd: u64,
     /// Those of even ports.
     pub even: u64,
@@ -42,8 +43,18 @@ impl Rows {
     /// Both rows of the spans from `first` to `last`.
     #[must_use]
     pub const fn of_spans(first: u32, last: u32) -> Self {
-        let spans = (u64::MAX >> (63 - last % 64)) & (u64::MAX << (first % 64));
-        Self { odd: spans, even: spans }
+        let (mut rows, mut span) = (0, first);
+        while span <= last {
+            rows |= 1 << (span * SCATTER % 64);
+            span += 1;
+        }
+        Self { odd: rows, even: rows }
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self { odd: self.odd | other.odd, even: self.even | other.even }
     }
 
     /// How many ports there are.
@@ -66,24 +77,27 @@ impl Rows {
         Self { odd: self.odd & !full.odd, even: self.even & !full.even }
     }
 
-    /// The first row from `start` on, below [`ROWS`]; after the last one comes the first. `None` if there
-    /// are no rows.
+    /// The first row from `start` on, below [`ROWS`]; after the last one of odd or of even ports comes the
+    /// first one of these, and only where there is none at all one of the others. `None` if there are no rows.
     #[inline(always)]
     #[must_use]
     pub const fn from(self, start: u32) -> Option<u32> {
         let Self { odd, even } = self;
         let (here, there, base) = if start < 64 { (odd, even, 0) } else { (even, odd, 64) };
-        let later = here & (u64::MAX << (start % 64));
-        let (bits, base) = if later != 0 {
-            (later, base)
-        } else if there != 0 {
-            (there, base ^ 64)
-        } else {
-            (here, base)
-        };
-        if bits == 0 { None } else { Some(base + lowest(bits)) }
+        let (bits, base) = if here == 0 { (there, base ^ 64) } else { (here, base) };
+        if bits == 0 {
+            return None;
+        }
+        Some(base + (lowest(bits.rotate_right(start % 64)) + start) % 64)
     }
 }
+
+/// A span's row of odd ports is its number times this, modulo 64: the golden ratio of 64, so that the rows of
+/// consecutive spans lie evenly among all, however many spans there are.
+const SCATTER: u32 = 39;
+
+/// The way back: the product with [`SCATTER`] is 1 modulo 64.
+const GATHER: u32 = 23;
 
 /// A row of hints: one bit per port, set where it is thought to be in use.
 pub type PortHints = [u64; WORDS as usize];
@@ -121,11 +135,13 @@ pub fn group<A: Address>(backend: &A, port: Port, protocol: Protocol, source: &A
     hash::endpoint(backend, port, protocol) ^ hash::endpoint(source, none, protocol)
 }
 
-/// The row of hints for a group's row of ports.
+/// The row of hints for a group's row of ports. The rows of a group are as far apart as the upper half of its
+/// number says, an odd number, so no two are the same, and two groups share few.
 #[inline(always)]
 #[must_use]
 pub const fn hint_row(group: u32, row: u32) -> u32 {
-    group.wrapping_add(row).wrapping_mul(0x9e37_79b1) >> (32 - HINT_ROWS.trailing_zeros())
+    let apart = group >> 16 | 1;
+    group.wrapping_add(row.wrapping_mul(apart)) % HINT_ROWS
 }
 
 /// Where it is kept which rows of a group are full.
@@ -140,15 +156,17 @@ pub const fn group_index(group: u32) -> u32 {
 #[must_use]
 pub const fn port(row: u32, word: u32, bit: u32) -> Port {
     let is_odd = (row < 64) as u32;
-    Port::new((row % 64 * SPAN + (word * 64 + bit) * 2 + is_odd) as u16)
+    let span = row.wrapping_mul(GATHER) % 64;
+    Port::new((span * SPAN + (word * 64 + bit) * 2 + is_odd) as u16)
 }
 
 /// The row of a port, the word in it, and the bit in that.
+#[inline(always)]
 #[must_use]
 pub const fn place(port: Port) -> (u32, u32, u32) {
     let port = port.number() as u32;
     let number = port % SPAN / 2;
-    (port / SPAN + (port + 1) % 2 * 64, number / 64, number % 64)
+    (port / SPAN * SCATTER % 64 + (port + 1) % 2 * 64, number / 64, number % 64)
 }
 
 #[cfg(test)]
@@ -162,12 +180,30 @@ mod tests {
     fn rows_are_found_from_any_start() {
         let rows = Rows { odd: 1 << 3 | 1 << 9, even: 1 << 5 };
         let found = [0, 3, 4, 9, 10, 63, 64, 69, 70, 127].map(|start| rows.from(start));
-        let expected = [3, 3, 9, 9, 69, 69, 69, 69, 3, 3];
+        let expected = [3, 3, 9, 9, 3, 3, 69, 69, 69, 69];
         assert_eq!(found, expected.map(Some));
         let one = Rows { odd: 1, even: 0 };
         assert_eq!((one.from(1), one.from(64), Rows::default().from(5)), (Some(0), Some(0), None));
-        assert_eq!(rows.without(one).ports(), 3 * 512);
+        assert_eq!(rows.without(one).with(one).ports(), 4 * 512);
         assert_eq!(Rows::of_spans(1, 63).ports(), 65_536 - 1024);
+    }
+
+    #[test]
+    fn searches_from_everywhere_spread_over_the_rows_of_any_spans() {
+        for count in 1..=64u32 {
+            for first in 0..=64 - count {
+                let rows = Rows::of_spans(first, first + count - 1);
+                for rows in [rows, Rows { even: 0, ..rows }] {
+                    let mut times = [0u32; ROWS as usize];
+                    for start in 0..ROWS {
+                        times[rows.from(start).expect("there are rows") as usize] += 1;
+                    }
+                    let most = times.iter().max().expect("there are rows");
+                    let fair = (ROWS * 512).div_ceil(rows.ports());
+                    assert!(*most <= 2 * fair, "{most} of {ROWS} from span {first}, {count} spans");
+                }
+            }
+        }
     }
 
     #[test]
@@ -196,5 +232,26 @@ mod tests {
         let rows: std::collections::BTreeSet<_> = (0..ROWS).map(|r| hint_row(group, r)).collect();
         assert_eq!(rows.len(), ROWS as usize);
         assert!(rows.iter().all(|row| *row < HINT_ROWS));
+    }
+
+    #[test]
+    fn two_groups_share_few_rows_of_hints() {
+        let rows_of = |backend: u16| {
+            let [a, b] = backend.to_be_bytes();
+            let backend = V4([10, 244, a, b]);
+            let group = group(&backend, Port::new(8080), Protocol::TCP, &V4([192, 0, 2, 1]));
+            (0..ROWS).map(move |row| hint_row(group, row))
+        };
+        let first: std::collections::BTreeSet<_> = rows_of(0).collect();
+        let shared = |backend| rows_of(backend).filter(|row| first.contains(row)).count();
+        let shared: std::vec::Vec<usize> = (1..=10_000).map(shared).collect();
+        // Two are expected.
+        assert!(
+            shared.iter().sum::<usize>() <= 3 * shared.len(),
+            "{}",
+            shared.iter().sum::<usize>()
+        );
+        let many = shared.iter().filter(|shared| **shared > ROWS as usize / 4).count();
+        assert!(many <= shared.len() / 100, "{many} of {} share a quarter", shared.len());
     }
 }

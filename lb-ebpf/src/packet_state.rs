@@ -8,6 +8,7 @@ use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
 use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::{Frontend, ServiceId};
+use lb_common::snat::Rows;
 use lb_common::source_range::SourceRange;
 
 use crate::checksum::Difference;
@@ -216,8 +217,10 @@ impl<A: Address> PacketState<A> {
 pub(crate) struct PortSearch {
     /// The flows that must have other ports.
     pub(crate) group: u32,
-    /// Where it begins.
+    /// Where it begins, or was left.
     pub(crate) start: u32,
+    /// The rows that it looks at, once hints have not helped.
+    pub(crate) rows: Rows,
 }
 
 /// What backend selection works with.

@@ -107,7 +107,7 @@ fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
         assert!(outlined.is_none(), "a program in a frame of its own: {outlined:?}");
         let entry = of_set().filter(|(name, _)| is_entry(name)).map(|(_, depth)| rounded(depth));
         let of_walk = || of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
-        let called = |name: &str| if name.contains("create") { "next_port" } else { "-" };
+        let called = |name: &str| if name.contains("create") { "port_by_" } else { "-" };
         let deepest = |part: &str| {
             let parts = of_walk().filter(|(name, _)| name.contains(part));
             parts.map(|(_, depth)| rounded(depth)).max().unwrap_or(0)

@@ -6,15 +6,14 @@ use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 
-use super::direct;
-use super::nat::{self, Found};
 use super::state::{check_hook, expected_in_return, remove_reply_flow};
+use super::{direct, nat};
 use crate::hook::Hook;
 use crate::packet_state::PacketState;
 use crate::world::{InsertError, Table, World};
 
-/// Attempts to find a source port. One fails where a hint was lost: that the port is in use, or the row
-/// full, is known from then on, and the client's next packet goes on from there.
+/// Attempts to find a source port: all but the last by hints. One fails where a hint was lost or a row full: it is
+/// known from then on. The last goes by the conntrack tables.
 const ATTEMPTS: u32 = 4;
 
 /// Creates the flow of this packet to the selected backend.
@@ -125,11 +124,13 @@ fn allocate_snat_port<A: Address, W: World<A>>(
             if direct::is_translated_packet(state) {
                 return Err(Outcome::PassedOtherHook);
             }
-            match nat::next_port(state, world) {
-                Found::Port(port) => state.entry.rewritten.source_port = port,
-                Found::FullRow => continue,
-                Found::Nothing => break,
-            }
+            let port = if attempt + 1 < ATTEMPTS {
+                nat::port_by_hints(state, world)
+            } else {
+                nat::port_by_tables(state, world)
+            };
+            let Some(port) = port else { continue };
+            state.entry.rewritten.source_port = port;
         }
         if try_reply_tuple(world, state, takes_port)? {
             return Ok(());
@@ -299,3 +300,6 @@ pub(super) fn restore_reply_entry<A: Address, W: World<A>>(
         Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use lb_common::snat;
 use crate::hook::Hook;
 use crate::ip_policy;
 use crate::packet_state::{PacketState, PortSearch};
-use crate::world::{Use, World};
+use crate::world::{Table, Use, World};
 
 /// The source address of a flow's packets to `backend`, and the entry's flags.
 ///
@@ -63,30 +63,27 @@ pub(super) fn begin_search<A: Address>(state: &mut PacketState<A>) {
     state.search = PortSearch {
         group: snat::group(&to.destination, to.destination_port, to.protocol, &to.source),
         start: hash::tuple(&state.headers.tuple).wrapping_mul(SPREAD),
+        rows: snat::Rows::default(),
     };
 }
 
 /// The golden ratio, as a fraction of 2^32.
 const SPREAD: u32 = 0x9e37_79b1;
 
-/// What a search finds.
-pub(super) enum Found {
-    /// A port that nothing is known to use; it counts as in use from now on.
-    Port(Port),
-    /// A row that was not known to be full: look again.
-    FullRow,
-    /// There are no ports at all.
-    Nothing,
-}
+/// Ports that are looked up in the conntrack tables once hints have not helped: of nine in use out of ten, one
+/// that is free is missed once in thirty times.
+const PROBES: u32 = 32;
 
-/// Finds the next port of the first tier that has one. If all are in use as far as is known, finds one all
-/// the same: of flows that are over, or that the kernel evicted, hints tell only after the agent's next
-/// garbage collection.
+/// Finds a port that nothing is known to use, of the first tier that has one; it counts as in use from now
+/// on. `None` if there is none, or none in a row that was not known to be full.
 ///
 /// A function of its own in the kernel, for the stack's and the verifier's sake; it returns one word.
 #[inline(never)]
-pub(super) fn next_port<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) -> Found {
-    let PortSearch { group, start } = state.search;
+pub(super) fn port_by_hints<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+) -> Option<Port> {
+    let PortSearch { group, start, .. } = state.search;
     let full = world.full_rows(group);
     let mut rows = world.snat_tier(0).without(full);
     for index in 1..snat::TIERS {
@@ -94,21 +91,7 @@ pub(super) fn next_port<A: Address, W: World<A>>(state: &mut PacketState<A>, wor
             rows = world.snat_tier(index).without(full);
         }
     }
-    if let Some(row) = rows.from(first_row(start)) {
-        return port_of_row(world, group, start, row);
-    }
-    // Others each second, so that a packet sent again tries others.
-    let again = start.wrapping_add(world.now().0.wrapping_mul(SPREAD));
-    state.search.start = again.wrapping_add(SPREAD);
-    match world.snat_tier(snat::TIERS - 1).from(first_row(again)) {
-        Some(row) => Found::Port(snat::port(row, first_word(again), first_bit(again))),
-        None => Found::Nothing,
-    }
-}
-
-/// A port of `row` that nothing is known to use.
-#[inline(always)]
-fn port_of_row<A: Address, W: World<A>>(world: &W, group: u32, start: u32, row: u32) -> Found {
+    let row = rows.from(first_row(start))?;
     let hints = snat::hint_row(group, row);
     for step in 0..snat::WORDS {
         let word = (first_word(start) + step) % snat::WORDS;
@@ -117,11 +100,46 @@ fn port_of_row<A: Address, W: World<A>>(world: &W, group: u32, start: u32, row: 
             let first = first_bit(start);
             let bit = (snat::lowest(free.rotate_right(first)) + first) % 64;
             world.set_port_hint(hints, word, 1 << bit);
-            return Found::Port(snat::port(row, word, bit));
+            return Some(snat::port(row, word, bit));
         }
     }
     world.set_row_full(group, row);
-    Found::FullRow
+    None
+}
+
+/// Finds a port of any tier that no flow has by the conntrack tables: hints that are lost, or of flows that are
+/// gone, must not fail a flow. It begins elsewhere each second, so that a packet sent again looks at others.
+///
+/// A function of its own, as above. What it goes by is kept in the scratch alone: in registers, the verifier
+/// would tell each way through the loop from all others.
+#[inline(never)]
+pub(super) fn port_by_tables<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+) -> Option<Port> {
+    let elsewhere = world.now().0.wrapping_mul(SPREAD.wrapping_mul(2 * PROBES));
+    state.search.start = state.search.start.wrapping_add(elsewhere);
+    state.search.rows = world.snat_tier(snat::TIERS - 1);
+    state.reply_tuple = state.entry.other_key();
+    for _ in 0..PROBES {
+        state.search.start = state.search.start.wrapping_add(SPREAD);
+        let at = state.search.start;
+        let row = state.search.rows.from(first_row(at))?;
+        state.reply_tuple.destination_port = snat::port(row, first_word(at), first_bit(at));
+        if is_free(state, world) {
+            return Some(state.reply_tuple.destination_port);
+        }
+    }
+    None
+}
+
+/// Whether no flow has the reply tuple.
+#[inline(always)]
+fn is_free<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) -> bool {
+    if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
+        return state.reply_entry.state.is_over();
+    }
+    !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry)
 }
 
 /// The `number`th source port that a flow of this hash tries while none is in use, from 0 on, below 64.

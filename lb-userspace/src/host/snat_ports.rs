@@ -74,8 +74,7 @@ fn spans_without(ranges: &[RangeInclusive<u16>]) -> Rows {
         };
         !ranges.iter().any(meets)
     };
-    let spans = SPANS.filter(is_free).fold(0, |spans, span| spans | 1 << span);
-    Rows { odd: spans, even: spans }
+    SPANS.filter(is_free).fold(Rows::default(), |rows, span| rows.with(Rows::of_spans(span, span)))
 }
 
 /// Two numbers with white space between.

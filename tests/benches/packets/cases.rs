@@ -221,16 +221,10 @@ impl Case {
     }
 
     /// How many of so many packets may end otherwise: none of established flows; of a million flows, a few
-    /// that were not established; of new flows with SNAT, one in ten: in IPv6 some 4 % find no
-    /// source port, which is a fault of the search. Whatever ends otherwise is printed.
+    /// that were not established; of new flows with SNAT, a few that looked for a source port in vain.
     pub fn tolerated(&self, packets: u64) -> u64 {
-        if self.role == Role::New && self.location == Location::Remote {
-            packets / 10
-        } else if self.flows == Flows::Million {
-            packets / 10_000
-        } else {
-            0
-        }
+        let is_new = self.role == Role::New && self.location == Location::Remote;
+        if is_new || self.flows == Flows::Million { packets / 10_000 } else { 0 }
     }
 
     /// The scale of its tables.
