@@ -2,10 +2,13 @@
 //! the datapath looks for a local socket before it takes a port, so any port will do; the tiers make it
 //! rare that a socket of this node gets, later on, a port that a flow to the same backend has.
 
+use std::fmt::Display;
 use std::fs;
 use std::ops::{Range, RangeInclusive};
+use std::sync::Once;
 
 use lb_common::snat::{Rows, SPAN, TIERS};
+use tracing::warn;
 
 /// The spans of ports; the one before holds the ports of well-known servers.
 const SPANS: Range<u32> = 1..64;
@@ -32,13 +35,15 @@ pub struct LocalPorts {
 }
 
 impl LocalPorts {
-    /// Reads the settings; where one cannot be read, the kernel's default counts.
+    /// Reads the settings; where one cannot be read, which is logged once, the kernel's default counts.
     #[must_use]
     pub fn of_this_node() -> Self {
-        let read = |file| fs::read_to_string(file).unwrap_or_default();
+        static ASSIGNED: Once = Once::new();
+        static RESERVED: Once = Once::new();
         Self {
-            assigned: parse_range(&read(LOCAL_PORTS_FILE)).unwrap_or(LOCAL_PORTS),
-            reserved: parse_list(&read(RESERVED_PORTS_FILE)),
+            assigned: read(LOCAL_PORTS_FILE, parse_range, &ASSIGNED).unwrap_or(LOCAL_PORTS),
+            reserved: read(RESERVED_PORTS_FILE, |text| Some(parse_list(text)), &RESERVED)
+                .unwrap_or_default(),
         }
     }
 
@@ -62,6 +67,28 @@ impl LocalPorts {
             Rows { odd: 0, ..all }
         };
         [all.without(taken), rarely, all]
+    }
+}
+
+/// What `parse` makes of `file`; if nothing, that is logged, but not again.
+fn read<T>(file: &str, parse: impl Fn(&str) -> Option<T>, logged: &Once) -> Option<T> {
+    let warn = |reason: &dyn Display| {
+        logged.call_once(|| {
+            warn!("{file}: {reason}: SNAT ports are chosen as if it had the kernel's default");
+        });
+    };
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let value = parse(&text);
+            if value.is_none() {
+                warn(&format_args!("not understood: {:?}", text.trim()));
+            }
+            value
+        }
+        Err(error) => {
+            warn(&error);
+            None
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use super::node::Node;
 use crate::host::cgroup;
+use crate::host::snat_ports::LocalPorts;
 use crate::pins;
 
 impl Node {
     /// The local node, with `bpffs` as the directory for pins.
     #[must_use]
     pub fn local(bpffs: &Path) -> Self {
+        let [first, .., all] = LocalPorts::of_this_node().tiers([].into_iter());
         let existing = bpffs.ancestors().find(|path| path.exists());
         Self {
             capabilities: capabilities().unwrap_or_default(),
@@ -21,6 +23,7 @@ impl Node {
             forwarding_v6: setting("net/ipv6/conf/all/forwarding"),
             strict_devices: strict_devices(),
             control_groups: cgroup::hierarchy(),
+            snat_ports: [all.ports(), first.ports()],
         }
     }
 }

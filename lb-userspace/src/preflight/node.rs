@@ -33,6 +33,8 @@ pub struct Node {
     pub strict_devices: Vec<String>,
     /// The cgroup v2 hierarchy that is mounted.
     pub control_groups: Option<Hierarchy>,
+    /// Source ports for SNAT that there are, and those of them that the kernel gives to no socket.
+    pub snat_ports: [u32; 2],
 }
 
 impl Node {
@@ -57,6 +59,7 @@ impl Node {
             )
         });
         findings.push(self.judge_sockets());
+        findings.push(self.judge_snat_ports());
         findings
     }
 
@@ -113,6 +116,22 @@ impl Node {
         }
     }
 
+    /// There are always ports; those beyond sockets' save SNAT and the node's sockets from each other.
+    fn judge_snat_ports(&self) -> Finding {
+        let about = "SNAT ports";
+        let [all, beyond] = self.snat_ports;
+        let found = format!("{all}, {beyond} of them outside net.ipv4.ip_local_port_range");
+        if beyond > 0 {
+            return Finding::ok(about, found);
+        }
+        Finding::warn(
+            about,
+            found,
+            "a socket of this node may get the port of a flow with SNAT to the same backend, and lose its \
+             replies; leave ports out: sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
+        )
+    }
+
     /// Whatever there is: packets are balanced without it.
     fn judge_sockets(&self) -> Finding {
         let about = "sockets";
@@ -166,6 +185,7 @@ mod tests {
             forwarding_v6: Some(1),
             strict_devices: Vec::new(),
             control_groups: Some(whole()),
+            snat_ports: [61_440, 32_768],
         }
     }
 
@@ -208,6 +228,7 @@ mod tests {
         check(|node| node.strict_devices.push("eth0".into()), "rp_filter=2");
         check(|node| node.control_groups = None, "mount -t cgroup2");
         check(|node| node.jit = Some(0), "bpf_jit_enable=1");
+        check(|node| node.snat_ports = [61_440, 0], "ip_local_port_range='32768 60999'");
     }
 
     #[test]
