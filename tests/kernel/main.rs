@@ -1,5 +1,6 @@
 //! What must hold in a real kernel: packet by packet, and of what the agent puts there.
 
+mod affinity;
 mod agreement;
 mod attach;
 mod budgets;

@@ -88,13 +88,20 @@ impl<A: FamilyMaps> Tables<A> for Context {
 impl<A: FamilyMaps> AffinityTable<A> for Context {
     #[inline(always)]
     fn affinity(&self, client: &Client<A>) -> Option<Affinity> {
-        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may
-        // replace it meanwhile by a new element, never within this one.
+        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may write
+        // its words meanwhile, each as a whole: a backend with another one's generation is not eligible, or
+        // is what the client has now.
         A::AFFINITY.get_ptr(client).map(|affinity| unsafe { *affinity })
     }
 
     #[inline(always)]
     fn set_affinity(&self, client: &Client<A>, affinity: &Affinity, overwrite: bool) -> bool {
+        if overwrite && let Some(found) = A::AFFINITY.get_ptr_mut(client) {
+            // In place: an insertion takes a new element first, for which a full map evicts another client.
+            // SAFETY: as in `affinity`.
+            unsafe { *found = *affinity };
+            return true;
+        }
         let flags = if overwrite { BPF_ANY } else { BPF_NOEXIST };
         A::AFFINITY.insert(client, affinity, u64::from(flags)).is_ok()
     }
@@ -104,7 +111,8 @@ impl<A: FamilyMaps> Fragments<A> for Context {
     #[inline(always)]
     fn lookup_fragment(&self, packet: &Fragmented<A>, first: &mut FirstFragment) -> bool {
         let Some(found) = A::FRAGMENTS.get_ptr(packet) else { return false };
-        // SAFETY: as in `affinity`.
+        // SAFETY: the kernel keeps the element readable until the program ends. Another CPU may replace it
+        // meanwhile by a new element, never within this one.
         unsafe { ptr::copy_nonoverlapping(found, first, 1) };
         true
     }
