@@ -1,7 +1,7 @@
 //! Source ports for SNAT: there are always some, and a flow finds the last one as it finds the first.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrStorage, bind, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use weir_tests::fixture::{Fixture, ServedBy};
@@ -55,6 +55,15 @@ fn clients_outside_are_served_where_sockets_may_have_all_ports() -> Result<()> {
 
 #[test]
 fn sixty_thousand_connections_from_outside_to_one_backend_of_another_node() -> Result<()> {
+    sixty_thousand_connections(Family::V4)
+}
+
+#[test]
+fn sixty_thousand_connections_from_outside_by_ipv6() -> Result<()> {
+    sixty_thousand_connections(Family::V6)
+}
+
+fn sixty_thousand_connections(family: Family) -> Result<()> {
     let size = ["--conntrack-table-size", "262144"];
     let Some(mut fixture) = Fixture::start_with(Shape::default(), &size)? else {
         return Ok(());
@@ -65,7 +74,7 @@ fn sixty_thousand_connections_from_outside_to_one_backend_of_another_node() -> R
     let listener = patient_listener(&pod.namespace)?;
     client.set(&[("net/ipv4/ip_local_port_range", "62500 65000")])?;
     fixture.manifests.offer(&offer)?;
-    let frontend = (fixture.lab.node1.addresses.v4, offer.node_port()).into();
+    let frontend = (fixture.lab.node1.addresses.of(family), offer.node_port()).into();
     until("the Service is served", REREAD, || {
         attempt(client, frontend, Protocol::TCP, Duration::from_secs(1)).and_then(|result| {
             ensure!(result == AttemptResult::Replied, "{result:?}");
@@ -97,11 +106,15 @@ fn patient_listener(namespace: &Namespace) -> Result<TcpListener> {
 fn connect(from: &Namespace, to: SocketAddr, count: u16) -> Result<()> {
     from.run(|| {
         for port in FIRST_CLIENT_PORT..FIRST_CLIENT_PORT + count {
-            let flags = SockFlag::SOCK_CLOEXEC;
-            let client = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+            let (family, own) = match to {
+                SocketAddr::V4(_) => (AddressFamily::Inet, Ipv4Addr::UNSPECIFIED.into()),
+                SocketAddr::V6(_) => (AddressFamily::Inet6, Ipv6Addr::UNSPECIFIED.into()),
+            };
+            let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
             // On Linux the time-out for sending is the one for connecting too.
             setsockopt(&client, sockopt::SendTimeout, &TimeVal::seconds(10))?;
-            bind(client.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port)).context("bind")?;
+            let own = SockaddrStorage::from(SocketAddr::new(own, port));
+            bind(client.as_raw_fd(), &own).context("bind")?;
             nix::sys::socket::connect(client.as_raw_fd(), &SockaddrStorage::from(to))
                 .with_context(|| format!("from port {port}"))?;
             // A socket that is under repair goes without a word.
