@@ -69,7 +69,14 @@ macro_rules! memory {
             }
 
             #[inline(always)]
-            fn replace_word(&self, bucket: *mut u64, way: u32, index: usize, current: u64, new: u64) {
+            fn replace_word(
+                &self,
+                bucket: *mut u64,
+                way: u32,
+                index: usize,
+                current: u64,
+                new: u64,
+            ) {
                 // SAFETY: as in `word`.
                 unsafe { compare_exchange(word_of::<A>(bucket, way, index), current, new) };
             }

@@ -82,7 +82,9 @@ macro_rules! functions {
             entry: *mut ConntrackEntry<$A>,
         ) -> u32 {
             // SAFETY: not null, and of the walk that called, which waits for the result.
-            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else { return 0 };
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
+                return 0;
+            };
             u32::from(on!($A, table, read_and_touch(tuple, Ticks(now), acknowledgment, entry)))
         }
 
@@ -95,7 +97,9 @@ macro_rules! functions {
             entry: *mut ConntrackEntry<$A>,
         ) -> u32 {
             // SAFETY: as above.
-            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else { return 0 };
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
+                return 0;
+            };
             u32::from(on!($A, table, read(tuple, Ticks(now), entry)))
         }
 
@@ -107,7 +111,9 @@ macro_rules! functions {
             other: *const Tuple<$A>,
         ) -> u32 {
             // SAFETY: as above.
-            let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else { return 0 };
+            let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else {
+                return 0;
+            };
             u32::from(on!($A, table, has_mapping(tuple, other)))
         }
 
@@ -120,7 +126,9 @@ macro_rules! functions {
             nanoseconds: u64,
         ) -> u32 {
             // SAFETY: as above.
-            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_ref()) }) else { return EXISTS };
+            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_ref()) }) else {
+                return EXISTS;
+            };
             let stamp = Stamp::from_nanoseconds(nanoseconds);
             let inserted = if table == number(Table::Established) {
                 table::insert(Established::<$A>::NEW, tuple, entry, stamp, WhenFull::Refuse)

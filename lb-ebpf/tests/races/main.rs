@@ -3,6 +3,7 @@
 //! on; the walks are those of the kernel programs.
 
 mod direct;
+mod table;
 mod world;
 
 use std::net::SocketAddr;

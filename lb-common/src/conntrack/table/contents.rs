@@ -4,10 +4,11 @@
 //! expected and the backend. IPv6, 80 bytes, in the same order. Of the backend's id 20 bits are kept, of its
 //! generation 12.
 
+use super::backing::{Memory, WAYS};
 use super::header::Header;
-use super::{ConntrackEntry, Memory, Ticks, WAYS};
 use crate::address::{Address, Family, Port, Tuple, V4, V6};
 use crate::backend::BackendId;
+use crate::conntrack::{ConntrackEntry, Ticks};
 
 /// Bits of a backend's id in a table.
 const BACKEND_BITS: u32 = BackendId::BITS;
@@ -67,11 +68,15 @@ const fn ports<A: Address>(tuple: &Tuple<A>) -> u32 {
 
 /// Whether a place holds an entry of `tuple`, given that its header says so of the protocol.
 #[inline(always)]
-pub(super) fn holds<A: Address, M: Memory>(memory: M, (bucket, way): (M::Bucket, u32), tuple: &Tuple<A>) -> bool {
+pub(super) fn holds<A: Address, M: Memory>(
+    memory: M,
+    (bucket, way): (M::Bucket, u32),
+    tuple: &Tuple<A>,
+) -> bool {
     let mut differences = 0;
     for index in 0..address_words::<A>() {
-        differences |= memory.word(bucket, way, index)
-            ^ addresses(&tuple.source, &tuple.destination, index);
+        differences |=
+            memory.word(bucket, way, index) ^ addresses(&tuple.source, &tuple.destination, index);
     }
     differences |= u64::from(memory.word(bucket, way, address_words::<A>()) as u32 ^ ports(tuple));
     differences == 0

@@ -10,8 +10,9 @@
 //! | 26–37 | [`State`]: four marks, and eight bits of a RST | (20–51) |
 //! | 38–63 | when it was last seen, in units of 2^24 ns (16.8 ms); wraps after 13 days | |
 
-use super::super::{State, Ticks};
+use super::stamp::Stamp;
 use crate::address::Protocol;
+use crate::conntrack::State;
 
 const PHASE: u64 = 0b11;
 const TAG_SHIFT: u32 = 2;
@@ -27,7 +28,6 @@ const HASH: u64 = 0xffff_ffff << HASH_SHIFT;
 const MARKS_SHIFT: u32 = 26;
 const RESET_SHIFT: u32 = 30;
 const SEEN_SHIFT: u32 = 38;
-const SEEN_BITS: u32 = 26;
 
 /// The phases of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,43 +41,6 @@ pub enum Phase {
     Live = 2,
     /// Another CPU, which writes the same flow's entry, has taken the claim away: the owner empties it.
     Aborted = 3,
-}
-
-/// A time in units of 2^24 ns since boot, modulo 2^26.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stamp(pub u32);
-
-impl Stamp {
-    /// How many of its units a tick has, as a power of two.
-    const PER_TICK: u32 = 6;
-
-    /// Its bits.
-    pub const MASK: u32 = (1 << SEEN_BITS) - 1;
-
-    /// The stamp of `nanoseconds` since boot.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_nanoseconds(nanoseconds: u64) -> Self {
-        Self((nanoseconds >> 24) as u32 & Self::MASK)
-    }
-
-    /// The first stamp of a tick.
-    #[inline(always)]
-    #[must_use]
-    pub const fn of_ticks(ticks: Ticks) -> Self {
-        Self((ticks.0 << Self::PER_TICK) & Self::MASK)
-    }
-
-    /// The tick that this stamp is in, where `now` is the present one.
-    #[inline(always)]
-    #[must_use]
-    pub const fn tick(self, now: Ticks) -> Ticks {
-        let mask = (1 << (SEEN_BITS - Self::PER_TICK)) - 1;
-        let ago = now.0.wrapping_sub(self.0 >> Self::PER_TICK) & mask;
-        // One CPU's clock reading may be ahead of another's.
-        let ahead = if ago > mask / 2 { mask + 1 } else { 0 };
-        Ticks(now.0.wrapping_sub(ago).wrapping_add(ahead))
-    }
 }
 
 /// What a header must say to be of a tuple's entry: the phase, the tag, the protocol.
@@ -261,6 +224,7 @@ const fn marks(state: State) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conntrack::Ticks;
 
     fn states() -> impl Iterator<Item = State> {
         let marks = [State::REPLIED, State::ESTABLISHED, State::FIN_CLIENT, State::FIN_BACKEND];
@@ -279,7 +243,7 @@ mod tests {
     fn what_is_published_is_read_again() {
         let pattern = Pattern::live(0xa5, Protocol::SCTP);
         for state in states() {
-            for seen in [Stamp(0), Stamp(1), Stamp((1 << SEEN_BITS) - 1)] {
+            for seen in [Stamp(0), Stamp(1), Stamp((1 << Stamp::BITS) - 1)] {
                 let busy = Header(0).claimed(0xdead_beef);
                 let header = busy.published(pattern, 0b11_0101, state, seen);
                 assert!(header.is(pattern) && header.is_live());
@@ -313,20 +277,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_stamp_leads_back_to_its_tick() {
-        for tick in [1, 2, (1 << 21) - 1, 1 << 21, 1 << 22, u32::MAX - 9] {
-            let stamp = Stamp::of_ticks(Ticks(tick));
-            for later in [0, 1, 100_000, 500_000] {
-                let now = Ticks(tick.wrapping_add(later));
-                assert_eq!(stamp.tick(now), Ticks(tick));
-            }
-            assert_eq!(stamp.tick(Ticks(tick - 1)), Ticks(tick), "another CPU's clock");
-        }
-        let nanoseconds = 0x1234_5678_9abc;
-        let tick = Ticks::from_nanoseconds(nanoseconds);
-        assert_eq!(Stamp::from_nanoseconds(nanoseconds).tick(tick), tick);
     }
 }

@@ -16,219 +16,31 @@
 //! This needs atomic loads and stores of 64 bits, a compare-and-swap that is a full barrier, and that loads are
 //! not reordered with loads, nor stores with stores, as on x86-64.
 
+mod backing;
 mod contents;
+mod find;
 mod header;
+mod insert;
 #[cfg(target_has_atomic = "64")]
 mod slices;
+mod stamp;
 #[cfg(test)]
 mod tests;
 
+pub use self::backing::{Memory, WAYS};
+use self::contents::expected_word;
 pub use self::contents::{Stored, words};
-use self::contents::{expected_word, holds};
-use self::header::VERSION_BITS;
-pub use self::header::{Header, Pattern, Phase, Stamp};
+use self::find::{Found, Position, find};
+pub use self::header::{Header, Pattern, Phase};
+pub use self::insert::{NotInserted, WhenFull, insert};
 #[cfg(target_has_atomic = "64")]
 pub use self::slices::Slices;
+pub use self::stamp::Stamp;
 use super::{ConntrackEntry, State, Ticks};
-use crate::address::{Address, Protocol, Tuple};
-use crate::hash;
+use crate::address::{Address, Tuple};
 
-/// Places in a bucket; their headers fill a cache line of 64 bytes.
-pub const WAYS: u32 = 8;
-
-/// Free places of the first bucket that are few.
-const FEW: u32 = 3;
-
-/// Attempts to claim a place, or to change a header, where others do the same.
+/// Attempts to change a header, where others do the same.
 const ATTEMPTS: u32 = 4;
-
-/// No place.
-const NONE: u32 = u32::MAX;
-
-/// The memory of a table.
-pub trait Memory: Copy {
-    /// A bucket: the headers of its places, and then their contents.
-    type Bucket: Copy;
-
-    /// How many buckets there are.
-    fn buckets(&self) -> u32;
-    /// A bucket; `None` beyond the last one.
-    fn bucket(&self, index: u32) -> Option<Self::Bucket>;
-    /// Reads a header; `way` is below [`WAYS`].
-    fn header(&self, bucket: Self::Bucket, way: u32) -> u64;
-    /// Replaces a header if it is `current`; returns what it was.
-    fn compare_exchange(&self, bucket: Self::Bucket, way: u32, current: u64, new: u64) -> u64;
-    /// Writes the header of a place that the caller has claimed.
-    fn set_header(&self, bucket: Self::Bucket, way: u32, header: u64);
-    /// Reads a word of the contents of a place.
-    fn word(&self, bucket: Self::Bucket, way: u32, index: usize) -> u64;
-    /// Writes a word of the contents of a place.
-    fn set_word(&self, bucket: Self::Bucket, way: u32, index: usize, word: u64);
-    /// Replaces a word of the contents of a place if it is `current`.
-    fn replace_word(&self, bucket: Self::Bucket, way: u32, index: usize, current: u64, new: u64);
-    /// The same number, of which the compiler knows nothing: it makes no branch of arithmetic with it.
-    #[inline(always)]
-    fn opaque(number: u64) -> u64 {
-        number
-    }
-}
-
-/// What is done with a new entry for which no place is free.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WhenFull {
-    /// It takes the place of the one of both buckets that has not been seen for the longest time.
-    Evict,
-    /// It is refused.
-    Refuse,
-}
-
-/// Why an entry was not inserted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotInserted {
-    /// There is one of this tuple, or another CPU is just inserting it.
-    Exists,
-    /// No place is free.
-    Full,
-}
-
-/// Where the entry of a tuple may be.
-#[derive(Clone, Copy)]
-struct Key {
-    buckets: [u32; 2],
-    hash: u32,
-    pattern: Pattern,
-}
-
-impl Key {
-    #[inline(always)]
-    fn new<A: Address>(tuple: &Tuple<A>, buckets: u32) -> Self {
-        let hash = hash::tuple_wide(tuple);
-        let (high, low) = ((hash >> 32) as u32, hash as u32);
-        let buckets = [hash::reduce(high, buckets), hash::reduce(low, buckets)];
-        // The upper bits of both halves name the buckets.
-        Self { buckets, hash: high ^ low, pattern: Pattern::live(low as u8, tuple.protocol) }
-    }
-}
-
-/// A place in a bucket.
-struct Position<M: Memory> {
-    bucket: M::Bucket,
-    way: u32,
-    place: u32,
-}
-
-impl<M: Memory> Clone for Position<M> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<M: Memory> Copy for Position<M> {}
-
-impl<M: Memory> Position<M> {
-    #[inline(always)]
-    fn new(memory: M, bucket: u32, way: u32) -> Option<Self> {
-        let place = bucket * WAYS + way;
-        Some(Self { bucket: memory.bucket(bucket)?, way, place })
-    }
-
-    /// Where its contents are.
-    #[inline(always)]
-    const fn contents(self) -> (M::Bucket, u32) {
-        (self.bucket, self.way)
-    }
-
-    #[inline(always)]
-    fn header(self, memory: M) -> Header {
-        Header(memory.header(self.bucket, self.way))
-    }
-
-    /// Replaces the header `current`; returns whether it still was that.
-    #[inline(always)]
-    fn replace(self, memory: M, current: Header, new: Header) -> bool {
-        memory.compare_exchange(self.bucket, self.way, current.0, new.0) == current.0
-    }
-}
-
-/// A bit for each place of a bucket whose header is as `pattern` says.
-#[inline(always)]
-fn matching<M: Memory>(memory: M, bucket: M::Bucket, pattern: Pattern) -> u64 {
-    let mut bits = 0;
-    for way in 0..WAYS {
-        let difference = memory.header(bucket, way) & pattern.mask ^ pattern.bits;
-        // Zero alone is turned into a number with the highest bit set, as no pattern has that bit.
-        bits |= (M::opaque(difference).wrapping_sub(1) >> 63) << way;
-    }
-    bits
-}
-
-/// The number of the lowest of eight bits, one of which is set: multiplied by a de Bruijn sequence, each bit
-/// alone leaves a number of its own in the upper three.
-#[inline(always)]
-const fn lowest(bits: u64) -> u32 {
-    const NUMBERS: u64 = 0x5637_4210;
-    let alone = bits & bits.wrapping_neg();
-    let index = (alone.wrapping_mul(0x17) >> 5) & 7;
-    (NUMBERS >> (index * 4)) as u32 & 7
-}
-
-/// An entry that was found: where it is, and its header then.
-struct Found<M: Memory> {
-    at: Position<M>,
-    header: Header,
-}
-
-/// Where the entry of `tuple` is: see [`search`].
-#[inline(always)]
-fn locate<A: Address, M: Memory>(
-    memory: M,
-    tuple: &Tuple<A>,
-    [first, second]: [u32; 2],
-    pattern: u64,
-) -> u64 {
-    match search(memory, tuple, first, pattern) {
-        0 => search(memory, tuple, second, pattern),
-        located => located,
-    }
-}
-
-/// Where the entry of `tuple` is in a bucket: the number of its place plus one, above its version; 0 if there is none.
-/// One number, and a function of its own in the kernel: whatever way led to it, the verifier follows what comes
-/// after it once.
-#[inline(never)]
-fn search<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, index: u32, pattern: u64) -> u64 {
-    let pattern = Pattern { mask: Pattern::live(0, Protocol::TCP).mask, bits: pattern };
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let mut matches = matching(memory, bucket, pattern);
-    for _ in 0..WAYS {
-        if matches == 0 {
-            break;
-        }
-        let way = lowest(matches);
-        matches &= matches - 1;
-        let header = Header(memory.header(bucket, way));
-        let place = index * WAYS + way;
-        if header.is(pattern) && holds(memory, (bucket, way), tuple) {
-            return (u64::from(place) + 1) << VERSION_BITS | u64::from(header.version());
-        }
-    }
-    0
-}
-
-#[inline(always)]
-fn find<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>) -> Option<Found<M>> {
-    let Key { buckets, pattern, .. } = Key::new(tuple, memory.buckets());
-    let located = locate(memory, tuple, buckets, pattern.bits);
-    if located == 0 {
-        return None;
-    }
-    let number = (located >> VERSION_BITS) as u32 - 1;
-    let at = Position::new(memory, number / WAYS, number % WAYS)?;
-    let header = at.header(memory);
-    let is_same = header.is_live() && header.version() == located as u8;
-    is_same.then_some(Found { at, header })
-}
 
 /// Reads the entry of `tuple` into `entry`, and returns whether there is one. If it has not been seen in this
 /// tick, it now is; and `acknowledgment` becomes what is expected, where it moves that.
@@ -309,12 +121,7 @@ pub fn set_expected<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, expected
 
 /// Changes what `before` and `after` differ in, if `tuple` has an entry.
 #[inline(always)]
-pub fn set_state<A: Address, M: Memory>(
-    memory: M,
-    tuple: &Tuple<A>,
-    before: State,
-    after: State,
-) {
+pub fn set_state<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, before: State, after: State) {
     let Some(found) = find(memory, tuple) else { return };
     change(memory, &found, |header| header.with_change(before, after));
 }
@@ -353,146 +160,6 @@ fn change<M: Memory>(memory: M, found: &Found<M>, to: impl Fn(Header) -> Header)
             return;
         }
     }
-}
-
-/// Inserts an entry of `tuple`, which was seen at `stamp`.
-///
-/// # Errors
-/// [`NotInserted`]; the table is unchanged.
-#[inline(always)]
-pub fn insert<A: Address, M: Memory>(
-    memory: M,
-    tuple: &Tuple<A>,
-    entry: &ConntrackEntry<A>,
-    stamp: Stamp,
-    when_full: WhenFull,
-) -> Result<(), NotInserted> {
-    let Key { buckets, hash, pattern } = Key::new(tuple, memory.buckets());
-    if locate(memory, tuple, buckets, pattern.bits) != 0 {
-        return Err(NotInserted::Exists);
-    }
-    let (mut number, mut claimed, mut attempts) = (NONE, Header(0), 0);
-    while claimed.is_empty() {
-        number = choose(memory, buckets, stamp, when_full);
-        if number == NONE || attempts == ATTEMPTS {
-            return Err(NotInserted::Full);
-        }
-        attempts += 1;
-        claimed = claim(memory, number, hash, when_full == WhenFull::Evict);
-    }
-    let full = NotInserted::Full;
-    let at = Position::new(memory, number / WAYS, number % WAYS).ok_or(full)?;
-    let [first, second] = buckets;
-    if is_first(memory, first, hash, number)
-        && is_first(memory, second, hash, number)
-        && locate(memory, tuple, buckets, pattern.bits) == 0
-    {
-        contents::write(memory, at.contents(), tuple, entry);
-        let header = claimed.published(pattern, entry.flags, entry.state, stamp);
-        if at.replace(memory, claimed, header) {
-            return Ok(());
-        }
-    }
-    memory.set_header(at.bucket, at.way, claimed.emptied().0);
-    Err(NotInserted::Exists)
-}
-
-/// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
-/// not be claimed.
-#[inline(always)]
-fn claim<M: Memory>(memory: M, number: u32, hash: u32, evicts: bool) -> Header {
-    let failed = Header(0);
-    let Some(at) = Position::new(memory, number / WAYS, number % WAYS) else { return failed };
-    let header = at.header(memory);
-    let claimed = header.claimed(hash);
-    let may_claim = header.is_empty() || evicts && header.is_live();
-    if may_claim && at.replace(memory, header, claimed) { claimed } else { failed }
-}
-
-/// The number of a place for a new entry; [`NONE`] if there is none. Of the two buckets the first one, where look-ups
-/// begin, unless it has few places left and the second has more.
-#[inline(always)]
-fn choose<M: Memory>(
-    memory: M,
-    [first, second]: [u32; 2],
-    stamp: Stamp,
-    when_full: WhenFull,
-) -> u32 {
-    let of_first = free(memory, first);
-    if of_first >> COUNT_SHIFT > FEW {
-        return of_first & NUMBER;
-    }
-    let of_second = free(memory, second);
-    let most = if of_second >> COUNT_SHIFT > of_first >> COUNT_SHIFT { of_second } else { of_first };
-    if most >> COUNT_SHIFT != 0 {
-        return most & NUMBER;
-    }
-    if when_full == WhenFull::Refuse {
-        return NONE;
-    }
-    let (of_first, of_second) = (oldest(memory, first, stamp), oldest(memory, second, stamp));
-    let (rank, index) = if of_second > of_first { (of_second, second) } else { (of_first, first) };
-    if rank == 0 { NONE } else { index * WAYS + rank as u32 % WAYS }
-}
-
-/// Where in the result of [`free`] the count begins.
-const COUNT_SHIFT: u32 = 28;
-const NUMBER: u32 = (1 << COUNT_SHIFT) - 1;
-
-/// The number of a place of this bucket that holds nothing, below how many such places it has, of which there are at
-/// most 8. A function of its own in the kernel, as [`search`] is.
-#[inline(never)]
-fn free<M: Memory>(memory: M, index: u32) -> u32 {
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let free = matching(memory, bucket, Pattern::EMPTY);
-    (free.count_ones() << COUNT_SHIFT) | (index * WAYS + lowest(free))
-}
-
-/// The way of this bucket's place whose entry has not been seen for the longest time, below that time; 0 if none has
-/// one. Without a branch per place: the verifier would follow each way through eight of them. A function of its own
-/// in the kernel, as [`search`] is.
-#[inline(never)]
-fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let mut oldest = 0_u64;
-    for way in 0..WAYS {
-        let header = Header(memory.header(bucket, way));
-        let is_live = M::opaque((header.0 & Pattern::LIVE.mask) ^ Pattern::LIVE.bits);
-        // One seen just now counts one, so that there is always one.
-        let age = u64::from(now.0.wrapping_sub(header.seen().0) & Stamp::MASK) + 1;
-        let rank = (age << 3 | u64::from(way)) * (is_live.wrapping_sub(1) >> 63);
-        let is_older = M::opaque(oldest.wrapping_sub(rank) >> 63);
-        oldest ^= (oldest ^ rank) & is_older.wrapping_neg();
-    }
-    oldest
-}
-
-/// Whether the claim of place `own` stands: no other place of this bucket in which an entry with its hash is being
-/// written comes first. Claims of those that come later are taken away. A function of its own in the kernel, as
-/// [`search`] is.
-#[inline(never)]
-fn is_first<M: Memory>(memory: M, index: u32, hash: u32, own: u32) -> bool {
-    let busy = Pattern::busy(hash);
-    let Some(bucket) = memory.bucket(index) else { return false };
-    let mut rivals = matching(memory, bucket, busy);
-    for _ in 0..WAYS {
-        if rivals == 0 {
-            break;
-        }
-        let way = lowest(rivals);
-        rivals &= rivals - 1;
-        let at: Position<M> = Position { bucket, way, place: index * WAYS + way };
-        let header = at.header(memory);
-        // One that is no rival any more is an entry by now, or given up.
-        if at.place == own || !header.is(busy) {
-            continue;
-        }
-        if at.place < own {
-            return false;
-        }
-        at.replace(memory, header, header.aborted());
-    }
-    true
 }
 
 /// Calls `visit` with every entry; it may change the table. `now` is asked at each, as this may take seconds. For

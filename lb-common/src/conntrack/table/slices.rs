@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Memory, WAYS};
+use super::backing::{Memory, WAYS};
 
 /// The words of a table.
 #[derive(Clone, Copy, Debug)]

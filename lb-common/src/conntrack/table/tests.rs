@@ -96,10 +96,14 @@ fn comes_back<A: Stored>(tuple: Tuple<A>, other: Tuple<A>) {
     assert_eq!((touched.last_seen, touched.expected), (later, 100));
 
     let mut all = Vec::new();
-    let collected: Result<(), ()> = for_each(memory, || later, |tuple, _: ConntrackEntry<A>| {
-        all.push(tuple);
-        Ok(())
-    });
+    let collected: Result<(), ()> = for_each(
+        memory,
+        || later,
+        |tuple, _: ConntrackEntry<A>| {
+            all.push(tuple);
+            Ok(())
+        },
+    );
     assert_eq!((collected, all), (Ok(()), std::vec![tuple]));
 
     assert!(!remove_unchanged(memory, &tuple, later, &wanted), "it was seen since");
@@ -153,15 +157,6 @@ fn a_full_table_evicts_what_was_not_seen_for_the_longest_time() {
     assert!((0..5).chain(6..9).all(|number| look_up(&heap, &v6(number)).is_some()));
 }
 
-#[test]
-fn a_table_without_buckets_is_empty_and_full() {
-    let heap = Heap::new::<V4>(0);
-    let tuple = v4(1);
-    assert_eq!(look_up(&heap, &tuple), None);
-    let inserted = insert(heap.memory(), &tuple, &entry(&tuple), stamp(), WhenFull::Evict);
-    assert_eq!(inserted, Err(NotInserted::Full));
-}
-
 /// At the highest load that the agent makes tables for, new flows find a place, however long flows come and go.
 #[test]
 fn a_table_at_its_capacity_refuses_no_new_flow() {
@@ -181,9 +176,13 @@ fn a_table_at_its_capacity_refuses_no_new_flow() {
     }
     assert_eq!(refused, 0);
     let mut left = BTreeSet::new();
-    let _: Result<(), ()> = for_each(memory, || NOW, |tuple, _: ConntrackEntry<V4>| {
-        left.insert(tuple);
-        Ok(())
-    });
+    let _: Result<(), ()> = for_each(
+        memory,
+        || NOW,
+        |tuple, _: ConntrackEntry<V4>| {
+            left.insert(tuple);
+            Ok(())
+        },
+    );
     assert_eq!(left, (5 * ENTRIES..6 * ENTRIES).map(v4).collect());
 }
