@@ -97,13 +97,14 @@ fn what_was_translated_on_its_way_in_is_not_looked_up_on_its_way_out() {
 }
 
 #[test]
-fn what_another_node_has_translated_is_not_looked_up_on_its_way_to_the_backend() {
+fn what_goes_to_a_backend_itself_is_looked_up_on_its_way_in_alone() {
     for node in Node::all() {
         let ends = (node.topology.client(40_000), node.backend(Pod::Local));
-        for program in [Program::FromNetwork, Program::FromPod] {
-            let (outcome, count, _) = node.walk(program, ends, Kind::Data);
-            assert_eq!((outcome, count), (Outcome::PassedNotAService, 0), "{program:?}");
-        }
+        let (outcome, count, mut frame) = node.walk(Program::FromNetwork, ends, Kind::Open);
+        assert_eq!(outcome, Outcome::PassedDirect);
+        assert!(count > 0);
+        let left = look_ups(&node.world, Program::ToDevice, &mut frame);
+        assert_eq!(left, (Outcome::PassedNotAService, 0));
     }
 }
 

@@ -16,14 +16,14 @@ use weir_tests::kernel::{Programs, in_own_namespace};
 
 use crate::stack;
 
-/// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Half
-/// are the loops over quotes, extension headers and the products of SCTP's checksum, in both families.
-/// The variants with a log have a step more for each question to the filter: three times as many.
+/// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Some 200,000 are
+/// the functions of the conntrack tables, which it looks at once in each program; the others are the loops over
+/// quotes, extension headers, SCTP's checksum and source ports, in both families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 205_000, 73_000),
-    (Program::FromNetwork, 205_000, 76_000),
-    (Program::ToDevice, 100_000, 55_000),
-    (Program::NetworkXdp, 130_000, 50_000),
+    (Program::FromPod, 560_000, 108_000),
+    (Program::FromNetwork, 430_000, 110_000),
+    (Program::ToDevice, 330_000, 88_000),
+    (Program::NetworkXdp, 370_000, 82_000),
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.
@@ -47,7 +47,7 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         }
         for (program, instructions, bytes) in BUDGETS {
             let info = programs.load_with_log(program)?;
-            check(&format!("{}_log", program.name()), &info, 3 * instructions, 2 * bytes)?;
+            check(&format!("{}_log", program.name()), &info, instructions * 6 / 5, 2 * bytes)?;
         }
         for name in SOCKET_PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;

@@ -218,10 +218,13 @@ fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
         ensure!(run.removed == 3000 && (4500..=6000).contains(&run.entries), "{run:?}");
         ensure!(run.referenced.backends.v4.contains(&BackendId(5353)));
         let mut left = 0;
-        flows.for_each(|| now, |_, _| {
-            left += 1;
-            anyhow::Ok(())
-        })?;
+        flows.for_each(
+            || now,
+            |_, _| {
+                left += 1;
+                anyhow::Ok(())
+            },
+        )?;
         ensure!(left == 3000, "{left} are left");
         Ok(())
     })

@@ -10,9 +10,10 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapFd, PerCpuArray, PerCpuValues};
 use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::address::Address;
+use lb_common::address::{Address, Port, Protocol, Tuple};
+use lb_common::conntrack::ConntrackEntry;
+use lb_common::conntrack::table::{NotInserted, Stored};
 use lb_common::filter::Position;
-use lb_common::conntrack::table::Stored;
 use lb_common::maps::{self, Capacities};
 use lb_common::outcome::Outcome;
 use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
@@ -120,7 +121,7 @@ impl Programs {
         let buckets = Buckets::of(capacities);
         buckets.set_constants(&mut loader);
         for map in maps::ALL {
-            loader.map_max_entries(map.name, capacities.entries(map.capacity).max(1));
+            loader.map_max_entries(map.name, capacities.entries(map.capacity));
         }
         features.set_constants(&mut loader);
         let mut ebpf = loader
@@ -346,6 +347,15 @@ impl Programs {
         Ok(hash.remove(&AyaPod(key))?)
     }
 
+    /// The keys of a hash.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn keys<K: bytemuck::Pod, V: bytemuck::Pod>(&mut self, map: &str) -> Result<Vec<K>> {
+        let hash: HashMap<_, AyaPod<K>, AyaPod<V>> = HashMap::try_from(self.map(map)?)?;
+        hash.keys().map(|key| Ok(key?.0)).collect()
+    }
+
     /// Removes every entry of a hash.
     ///
     /// # Errors
@@ -377,8 +387,22 @@ impl Programs {
     /// If they cannot be mapped.
     pub fn clear_flows<A: Stored>(&self) -> Result<()> {
         for table in [Table::Established, Table::HalfOpen] {
-            if self.buckets_of(table) > 0 {
-                self.flows::<A>(table)?.clear();
+            self.flows::<A>(table)?.clear();
+        }
+        Ok(())
+    }
+
+    /// Fills the table of established flows of a family with flows of no one, until a new one finds no place.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub fn fill_flows<A: Stored>(&self) -> Result<()> {
+        let flows = self.flows::<A>(Table::Established)?;
+        for port in 1.. {
+            let tuple = Tuple { source_port: Port::new(port), ..Tuple::empty() };
+            let tuple = Tuple { protocol: Protocol::TCP, ..tuple };
+            if flows.insert(&tuple, &ConntrackEntry::empty()) == Err(NotInserted::Full) {
+                break;
             }
         }
         Ok(())

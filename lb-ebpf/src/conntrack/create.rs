@@ -1,4 +1,4 @@
-//! Creates a flow's two entries, and moves them to the established table.
+//! Creates a flow's two entries.
 
 use lb_common::address::{Address, Protocol, Tuple};
 use lb_common::backend::{BackendId, GENERATIONS};
@@ -169,7 +169,7 @@ fn try_reply_tuple<A: Address, W: World<A>>(
 
 /// What the backend's packets will carry.
 #[inline(always)]
-fn reply_expected<A: Address>(state: &PacketState<A>) -> u32 {
+pub(super) fn reply_expected<A: Address>(state: &PacketState<A>) -> u32 {
     if state.headers.flags.opens() { expected_in_return(&state.headers) } else { 0 }
 }
 
@@ -200,103 +200,6 @@ fn share_reply_entry<A: Address, W: World<A>>(
     match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
         // Another CPU was faster, with the same flow: no other has this tuple in mind.
         Ok(()) | Err(InsertError::Exists) => Ok(true),
-        Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
-    }
-}
-
-/// How a flow was established.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Establish {
-    /// It is in the established table, by this CPU or another one.
-    Done,
-    /// That table is full: it stays half-open.
-    Full,
-    /// Another flow has its reply tuple: it must begin again.
-    Lost,
-}
-
-/// Moves a flow into the established table. Another CPU may do the same, or change the flow's marks, at
-/// the same moment: so the entries are there before the half-open ones go, and marks that came to these
-/// meanwhile follow.
-#[inline(always)]
-pub(super) fn establish<A: Address, W: World<A>>(
-    world: &W,
-    state: &mut PacketState<A>,
-) -> Establish {
-    state.reply_tuple.set_reversed(&state.entry.rewritten);
-    if world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.reply_entry) {
-        if !state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple) {
-            return Establish::Lost;
-        }
-    } else {
-        state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
-    }
-    state.entry.state = state.entry.state.with(State::ESTABLISHED);
-    state.entry.last_seen = world.now();
-    state.reply_entry.state = state.entry.state;
-    state.reply_entry.last_seen = state.entry.last_seen;
-    match world.insert(Table::Established, &state.reply_tuple, &state.reply_entry) {
-        Ok(()) => {}
-        Err(InsertError::Full) => return Establish::Full,
-        Err(InsertError::Exists) => {
-            if !world.has_mapping(Table::Established, &state.reply_tuple, &state.headers.tuple) {
-                return Establish::Lost;
-            }
-        }
-    }
-    if let Err(InsertError::Full) =
-        world.insert(Table::Established, &state.headers.tuple, &state.entry)
-    {
-        world.remove(Table::Established, &state.reply_tuple);
-        return Establish::Full;
-    }
-    merge_marks(world, state);
-    world.remove(Table::HalfOpen, &state.headers.tuple);
-    world.remove(Table::HalfOpen, &state.reply_tuple);
-    Establish::Done
-}
-
-/// Adds the marks that other CPUs have set while this one moved the flow: in the half-open entries, or in
-/// the established reply entry before the original one was there.
-#[inline(always)]
-fn merge_marks<A: Address, W: World<A>>(world: &W, state: &mut PacketState<A>) {
-    let before = state.entry.state;
-    let mut after = before;
-    if world.lookup(Table::HalfOpen, &state.headers.tuple, &mut state.reply_entry) {
-        after = after.with(state.reply_entry.state);
-    }
-    if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
-        after = after.with(state.reply_entry.state);
-    }
-    if after != before {
-        state.entry.state = after;
-        world.set_state(Table::Established, &state.headers.tuple, before, after);
-        world.set_state(Table::Established, &state.reply_tuple, before, after);
-    }
-}
-
-/// Inserts a flow's reply entry again if it was evicted: neither entry may be without the other.
-/// Returns whether it is there; if another flow has its tuple, it is not.
-///
-/// # Errors
-/// It could not be inserted.
-#[inline(always)]
-pub(super) fn restore_reply_entry<A: Address, W: World<A>>(
-    world: &W,
-    state: &mut PacketState<A>,
-) -> Result<bool, Outcome> {
-    state.reply_tuple.set_reversed(&state.entry.rewritten);
-    if world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple) {
-        return Ok(true);
-    }
-    state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
-    state.reply_entry.expected = reply_expected(state);
-    match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
-        Ok(()) => Ok(true),
-        // Another flow's, or another CPU was faster.
-        Err(InsertError::Exists) => {
-            Ok(world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple))
-        }
         Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
     }
 }

@@ -1,14 +1,14 @@
 //! Finds the conntrack entry of a packet, or creates one for a new flow.
 
-use lb_common::address::{Address, Protocol, Tuple};
-use lb_common::conntrack::{EXPECTED_STEP, HookPoint, State, Ticks};
-use lb_common::filter;
+use lb_common::address::{Address, Protocol};
+use lb_common::conntrack::{EXPECTED_STEP, State, Ticks};
 use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 
-use super::create::{self, Establish};
+use super::establish::{self, Establish};
+use super::filter::{begins_flows, may_be_from_backend, may_be_to_service, pass};
 use super::state::{check_hook, is_stale, remove_flow, update_state};
-use super::{direct, own};
+use super::{create, direct, own};
 use crate::backend_select;
 use crate::hook::Hook;
 use crate::ip_policy::is_own;
@@ -81,51 +81,6 @@ fn follow_established<A: Address, W: World<A>>(
     }
     state.found_in = FoundIn::Established;
     Ok(true)
-}
-
-/// Whether packets begin flows at this hook, which is known to the compiler and the verifier: those on their way
-/// in.
-#[inline(always)]
-const fn begins_flows(hook: Hook) -> bool {
-    matches!(hook.point, HookPoint::Ingress)
-}
-
-/// Whether a packet on its way in may be of a flow's client, or begin a flow, by its destination: a frontend, or a
-/// backend, to which it may be sent directly. One on its way out is neither: what clients send is translated on its
-/// way in, and then comes from where nothing is to be looked up.
-#[inline(always)]
-fn may_be_to_service<A: Address, W: World<A>>(
-    state: &PacketState<A>,
-    world: &W,
-    hook: Hook,
-) -> bool {
-    let Tuple { destination, destination_port, protocol, .. } = &state.headers.tuple;
-    begins_flows(hook)
-        && (world.filter_matches(filter::frontend(destination, *destination_port, *protocol))
-            || world.in_service_ranges(destination)
-            || world.filter_matches(filter::backend(destination, *destination_port, *protocol)))
-}
-
-/// Whether a packet may be a reply of a flow's backend, by its source: on its way out, or, with SNAT and as a
-/// hairpin, in.
-#[inline(always)]
-fn may_be_from_backend<A: Address, W: World<A>>(state: &PacketState<A>, world: &W) -> bool {
-    let Tuple { source, source_port, protocol, .. } = &state.headers.tuple;
-    world.filter_matches(filter::backend(source, *source_port, *protocol))
-}
-
-/// The outcome of a packet that is of no flow and begins none. One that leaves may be the node's own.
-#[inline(always)]
-fn pass<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W, hook: Hook) -> Outcome {
-    let Tuple { source, source_port, protocol, .. } = &state.headers.tuple;
-    if matches!(hook.point, HookPoint::Egress)
-        && *protocol == Protocol::UDP
-        && world.filter_matches(filter::frontend(source, *source_port, *protocol))
-    {
-        own::note(state, world)
-    } else {
-        Outcome::PassedNotAService
-    }
 }
 
 /// Looks up the packet's established flow. Returns whether there is one; a stale one is removed.
@@ -233,10 +188,10 @@ fn advance<A: Address, W: World<A>>(
     world: &W,
 ) -> Result<bool, Outcome> {
     if !is_confirmed(state, world.now()) {
-        let restored = create::restore_reply_entry(world, state);
+        let restored = establish::restore_reply_entry(world, state);
         return restored.map_err(|outcome| direct::untracked(state, outcome));
     }
-    match create::establish(world, state) {
+    match establish::establish(world, state) {
         Establish::Done => state.found_in = FoundIn::Established,
         Establish::Full => state.conntrack_full = true,
         Establish::Lost => return Ok(false),

@@ -120,7 +120,7 @@ pub(super) fn port_by_tables<A: Address, W: World<A>>(
     let elsewhere = world.now().0.wrapping_mul(SPREAD.wrapping_mul(2 * PROBES));
     state.search.start = state.search.start.wrapping_add(elsewhere);
     state.search.rows = world.snat_tier(snat::TIERS - 1);
-    state.reply_tuple = state.entry.other_key();
+    state.reply_tuple.set_reversed(&state.entry.rewritten);
     for _ in 0..PROBES {
         state.search.start = state.search.start.wrapping_add(SPREAD);
         let at = state.search.start;

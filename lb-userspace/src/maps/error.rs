@@ -53,9 +53,7 @@ pub const fn size_flag(capacity: lb_common::maps::Capacity) -> Option<&'static s
         Capacity::Services | Capacity::Frontends => Some("--frontend-table-size"),
         Capacity::Slots => Some("--slot-table-size"),
         Capacity::Backends => Some("--backend-table-size"),
-        Capacity::ConntrackBuckets | Capacity::HalfOpenBuckets => {
-            Some("--conntrack-table-size")
-        }
+        Capacity::ConntrackBuckets | Capacity::HalfOpenBuckets => Some("--conntrack-table-size"),
         Capacity::Affinity => Some("--affinity-table-size"),
     }
 }

@@ -46,6 +46,11 @@ pub struct Flow {
     idle_seconds: u32,
 }
 
+const TITLES: [&str; 10] = [
+    "SERVICE", "PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "STATE", "IDLE", "SOURCE", "TABLE",
+    "PATH",
+];
+
 /// Writes flows.
 pub struct Writer<'a, W> {
     contents: &'a Contents,
@@ -71,7 +76,6 @@ impl<'a, W: Write> Writer<'a, W> {
     /// Writes the flows of a family.
     ///
     /// # Errors
-    ///
     /// A table could not be read, or the flows not written.
     pub fn family<A: Address>(&mut self, tables: &impl FlowTables<A>) -> anyhow::Result<()> {
         let mut written = Ok(());
@@ -93,7 +97,6 @@ impl<'a, W: Write> Writer<'a, W> {
     /// Writes the end of the list.
     ///
     /// # Errors
-    ///
     /// It could not be written.
     pub fn end(self) -> io::Result<()> {
         match (self.output, self.written) {
@@ -117,7 +120,6 @@ impl<'a, W: Write> Writer<'a, W> {
         if let Some(reply) = reply.filter(|reply| reply.other_key() == *tuple) {
             idle = idle.min(self.now.since(reply.last_seen));
         }
-        let rewritten = &entry.rewritten;
         let service = self.contents.service_of(A::FAMILY, entry.backend);
         let at = |address: &A, port| endpoint(address.to_ip(), port).to_string();
         Ok(Flow {
@@ -126,8 +128,8 @@ impl<'a, W: Write> Writer<'a, W> {
             protocol: tuple.protocol.to_string(),
             client: at(&tuple.source, tuple.source_port),
             frontend: at(&tuple.destination, tuple.destination_port),
-            source: at(&rewritten.source, rewritten.source_port),
-            backend: at(&rewritten.destination, rewritten.destination_port),
+            source: at(&entry.rewritten.source, entry.rewritten.source_port),
+            backend: at(&entry.rewritten.destination, entry.rewritten.destination_port),
             backend_id: entry.backend.0,
             state: entry.state.name(),
             table: match table {
@@ -155,21 +157,16 @@ impl<'a, W: Write> Writer<'a, W> {
             Output::Yaml => write!(self.to, "{}", output::yaml(&[flow])?),
             Output::Table | Output::Wide => {
                 if is_first {
-                    self.columns([
-                        "SERVICE", "PROTOCOL", "CLIENT", "FRONTEND", "BACKEND", "STATE", "IDLE",
-                        "SOURCE", "TABLE", "PATH",
-                    ])?;
+                    self.columns(TITLES)?;
                 }
-                let idle = format!("{}s", flow.idle_seconds);
-                let is_direct = flow.path == DIRECT;
                 self.columns([
-                    &if is_direct { "-".into() } else { flow.service.text() },
+                    &if flow.path == DIRECT { "-".into() } else { flow.service.text() },
                     &flow.protocol,
                     &flow.client,
                     &flow.frontend,
                     &flow.backend,
                     flow.state,
-                    &idle,
+                    &format!("{}s", flow.idle_seconds),
                     &flow.source,
                     flow.table,
                     flow.path,
@@ -199,7 +196,6 @@ mod tests {
     use lb_common::address::V4;
     use lb_common::backend::BackendId;
     use lb_common::conntrack::State;
-    use lb_common::service::ServiceId;
     use lb_ebpf::in_memory::World;
     use lb_ebpf::world::Conntrack;
 
@@ -265,8 +261,7 @@ mod tests {
         let InMemory(flows) = tables();
         let entry = flows.values().find(|entry| !entry.is_reply()).expect("the flow of a client");
         let flags = ConntrackEntry::<V4>::DIRECT;
-        let (service, backend) = (ServiceId(0), BackendId::NONE);
-        let entry = ConntrackEntry { flags, service, backend, ..*entry };
+        let entry = ConntrackEntry { flags, backend: BackendId::NONE, ..*entry };
         InMemory(BTreeMap::from([((Table::HalfOpen, entry.rewritten), entry)]))
     }
 

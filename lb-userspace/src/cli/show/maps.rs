@@ -57,7 +57,10 @@ pub fn sizes(pins: &Pins) -> anyhow::Result<BTreeMap<&'static str, MapSize>> {
     let mut sizes = BTreeMap::new();
     for map in maps::ALL {
         if let Some(shape) = pins.shape(map)? {
-            sizes.insert(map.name, MapSize { capacity: map.capacity.usable(shape.entries), memory: pins.memory(map) });
+            sizes.insert(
+                map.name,
+                MapSize { capacity: map.capacity.usable(shape.entries), memory: pins.memory(map) },
+            );
         }
     }
     Ok(sizes)

@@ -211,7 +211,8 @@ fn a_flow_that_stays_needs_the_filters_bits_of_its_frontend_and_its_backend() {
     // Either entry tells both: the kernel may have evicted the other one.
     for gone in [forward, reply] {
         let memory = flow(5);
-        memory.remove(Which::HalfOpen, &gone).unwrap();
+        let read = memory.find(Which::HalfOpen, &gone).unwrap().unwrap();
+        assert!(memory.remove(Which::HalfOpen, &gone, &read).unwrap());
         assert_eq!(memory.expect(1).0.referenced.filter, needed);
     }
     let over = flow(70);

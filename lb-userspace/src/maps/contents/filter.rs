@@ -41,7 +41,7 @@ impl FilterBits {
     }
 
     /// Adds the bits that let packets of a flow through in both directions; `tuple` is the key of `entry`,
-    /// which may be either one of the flow's two.
+    /// which may be either one of the flow's two. A direct flow is sent to its backend itself.
     pub fn add_flow<A: Address>(&mut self, tuple: &Tuple<A>, entry: &ConntrackEntry<A>) {
         let mut keys = (*tuple, entry.other_key());
         if entry.is_reply() {
@@ -49,7 +49,9 @@ impl FilterBits {
         }
         let (original, reply) = keys;
         let protocol = original.protocol;
-        self.add(filter::frontend(&original.destination, original.destination_port, protocol));
+        if !entry.is_direct() {
+            self.add(filter::frontend(&original.destination, original.destination_port, protocol));
+        }
         self.add(filter::backend(&reply.source, reply.source_port, protocol));
     }
 
