@@ -36,7 +36,6 @@ pub struct Claim {
 
 /// The set that the README claims, and docs/kernels.md shows.
 pub const CLAIMS: &[Claim] = &[
-    claim("5.10", "Debian 11; the older side of Ubuntu 22.04 (5.15)", Some(Depth::Load)),
     claim("6.1", "Debian 12", Some(Depth::Lab)),
     claim("6.12.43", "Debian 13 at its start, RHEL 10", Some(Depth::Load)),
     claim("6.12", "Debian 13, Amazon Linux 2023, Bottlerocket, Azure Linux", None),

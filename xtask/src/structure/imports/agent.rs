@@ -40,6 +40,7 @@ pub const RULES: &[Rule] = &[
         except: &[
             "lb-userspace/src/maps/kernel",
             "lb-userspace/src/maps/bpf_map",
+            "lb-userspace/src/maps/flow_table",
             "lb-userspace/src/datapath/",
             "lb-userspace/src/host/processors.rs",
             "lb-userspace/src/pins/",
