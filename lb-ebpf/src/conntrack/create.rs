@@ -95,14 +95,18 @@ fn insert_original<A: Address, W: World<A>>(
         }
         Err(InsertError::Full) => {}
         Err(InsertError::Exists) => {
-            if world.lookup(Table::HalfOpen, &state.headers.tuple, &mut state.entry)
-                || world.lookup(Table::Established, &state.headers.tuple, &mut state.entry)
+            if world.lookup(Table::HalfOpen, &state.headers.tuple, &mut state.reply_entry)
+                || world.lookup(Table::Established, &state.headers.tuple, &mut state.reply_entry)
             {
+                state.entry = state.reply_entry;
                 if !state.entry.rewritten.is_reverse_of(&state.reply_tuple) {
                     world.remove(Table::HalfOpen, &state.reply_tuple);
                 }
                 return check_hook(state, hook);
             }
+            // The other CPU is just writing it. This packet goes as this CPU would have it, and its reply comes
+            // back by the reply entry; the next ones follow the other's entry.
+            return Ok(());
         }
     }
     world.remove(Table::HalfOpen, &state.reply_tuple);

@@ -15,6 +15,8 @@ pub(super) enum Establish {
     Done,
     /// That table is full: it stays half-open.
     Full,
+    /// Another CPU is just moving it: the next packet sees the result.
+    Later,
     /// Another flow has its reply tuple: it must begin again.
     Lost,
 }
@@ -39,14 +41,11 @@ pub(super) fn establish<A: Address, W: World<A>>(
     state.entry.last_seen = world.now();
     state.reply_entry.state = state.entry.state;
     state.reply_entry.last_seen = state.entry.last_seen;
-    match world.insert(Table::Established, &state.reply_tuple, &state.reply_entry) {
-        Ok(()) => {}
+    match insert_reply_entry(world, state, Table::Established) {
+        Ok(true) => {}
+        Ok(false) => return Establish::Lost,
+        Err(InsertError::Exists) => return Establish::Later,
         Err(InsertError::Full) => return Establish::Full,
-        Err(InsertError::Exists) => {
-            if !world.has_mapping(Table::Established, &state.reply_tuple, &state.headers.tuple) {
-                return Establish::Lost;
-            }
-        }
     }
     if let Err(InsertError::Full) =
         world.insert(Table::Established, &state.headers.tuple, &state.entry)
@@ -95,12 +94,32 @@ pub(super) fn restore_reply_entry<A: Address, W: World<A>>(
     }
     state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     state.reply_entry.expected = reply_expected(state);
-    match world.insert(Table::HalfOpen, &state.reply_tuple, &state.reply_entry) {
-        Ok(()) => Ok(true),
-        // Another flow's, or another CPU was faster.
-        Err(InsertError::Exists) => {
-            Ok(world.has_mapping(Table::HalfOpen, &state.reply_tuple, &state.headers.tuple))
-        }
+    match insert_reply_entry(world, state, Table::HalfOpen) {
+        Ok(is_there) => Ok(is_there),
+        // Another CPU is just inserting it.
+        Err(InsertError::Exists) => Ok(true),
         Err(InsertError::Full) => Err(Outcome::DroppedConntrackFull),
+    }
+}
+
+/// Inserts a flow's reply entry, unless another CPU has. Returns whether it is there; if not, another flow has its
+/// tuple.
+///
+/// # Errors
+/// [`InsertError::Exists`] if another CPU is just writing an entry of that tuple.
+#[inline(always)]
+fn insert_reply_entry<A: Address, W: World<A>>(
+    world: &W,
+    state: &mut PacketState<A>,
+    table: Table,
+) -> Result<bool, InsertError> {
+    match world.insert(table, &state.reply_tuple, &state.reply_entry) {
+        Ok(()) => Ok(true),
+        Err(InsertError::Exists)
+            if world.lookup(table, &state.reply_tuple, &mut state.reply_entry) =>
+        {
+            Ok(state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple))
+        }
+        Err(error) => Err(error),
     }
 }

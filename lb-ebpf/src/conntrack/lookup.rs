@@ -194,6 +194,7 @@ fn advance<A: Address, W: World<A>>(
     match establish::establish(world, state) {
         Establish::Done => state.found_in = FoundIn::Established,
         Establish::Full => state.conntrack_full = true,
+        Establish::Later => {}
         Establish::Lost => return Ok(false),
     }
     Ok(true)

@@ -43,7 +43,14 @@ fn of_many_pairs_of_first_datagrams_none_is_lost() -> Result<()> {
         for (from, frontend) in
             [(&lab.node1.pods[1].namespace, cluster_ip), (&lab.client, node_port)]
         {
-            send_pairs(from, frontend, pairs).with_context(|| format!("pairs to {frontend}"))?;
+            send_pairs(from, frontend, pairs).with_context(|| {
+                let counted = Outcome::ALL.iter().filter_map(|outcome| {
+                    let count = fixture.counted(*outcome).ok().filter(|count| *count > 0)?;
+                    Some(format!("{outcome} {count}"))
+                });
+                let counted: Vec<_> = counted.collect();
+                format!("pairs to {frontend}; counted so far: {}", counted.join(", "))
+            })?;
         }
     }
     ensure!(fixture.counted(Outcome::DroppedConntrackFull)? == 0, "a flow found no room");

@@ -14,6 +14,10 @@ const FEW: u32 = 3;
 /// Attempts to claim a place, where others do the same.
 const ATTEMPTS: u32 = 3;
 
+/// How often a CPU that gives up looks whether the other one has written the entry, which its caller wants to see.
+/// Mostly it has by then; if an interrupt came between, it has not.
+const PATIENCE: u32 = 4;
+
 /// No place.
 const NONE: u32 = u32::MAX;
 
@@ -74,7 +78,20 @@ pub fn insert<A: Address, M: Memory>(
         }
     }
     memory.set_header(at.bucket, at.way, claimed.emptied().0);
+    for _ in 0..PATIENCE {
+        if !is_written(memory, first, hash) && !is_written(memory, second, hash) {
+            break;
+        }
+    }
     Err(NotInserted::Exists)
+}
+
+/// Whether an entry with this hash is being written in this bucket. A function of its own in the kernel, as
+/// [`search`](super::find) is.
+#[inline(never)]
+fn is_written<M: Memory>(memory: M, index: u32, hash: u32) -> bool {
+    let busy = Pattern::busy(hash);
+    memory.bucket(index).is_some_and(|bucket| matching(memory, bucket, busy) != 0)
 }
 
 /// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
