@@ -42,8 +42,8 @@ impl LocalPorts {
         static RESERVED: Once = Once::new();
         Self {
             assigned: read(LOCAL_PORTS_FILE, parse_range, &ASSIGNED).unwrap_or(LOCAL_PORTS),
-            reserved: read(RESERVED_PORTS_FILE, |text| Some(parse_list(text)), &RESERVED)
-                .unwrap_or_default(),
+            // The kernel reserves none by default.
+            reserved: read(RESERVED_PORTS_FILE, parse_list, &RESERVED).unwrap_or_default(),
         }
     }
 
@@ -110,9 +110,10 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
-/// Numbers and ranges, such as `8080,9000-9010`.
-fn parse_list(text: &str) -> Vec<RangeInclusive<u16>> {
-    let ranges = text.trim().split(',').filter_map(|part| {
+/// Numbers and ranges, such as `8080,9000-9010`; none of an empty text.
+fn parse_list(text: &str) -> Option<Vec<RangeInclusive<u16>>> {
+    let parts = text.trim().split(',').filter(|part| !part.is_empty());
+    let ranges = parts.map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse().ok()?..=last.parse().ok()?)
     });
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn reserved_ports_are_not_among_the_first() {
-        let reserved = parse_list("8080,9000-9010\n");
+        let reserved = parse_list("8080,9000-9010\n").unwrap();
         assert_eq!(reserved, [8080..=8080, 9000..=9010]);
         let [first, ..] = LocalPorts { assigned: LOCAL_PORTS, reserved }.tiers([].into_iter());
         assert_eq!(first.ports(), 32_768 - 2 * 1024);
@@ -171,6 +172,8 @@ mod tests {
     fn the_kernels_files_are_read_as_it_writes_them() {
         assert_eq!(parse_range("32768\t60999\n"), Some(32_768..=60_999));
         assert_eq!(parse_range("x"), None);
-        assert_eq!(parse_list("\n"), []);
+        assert_eq!(parse_list("\n"), Some(Vec::new()));
+        assert_eq!(parse_list("8080,x,9000-9010"), None, "not half of it");
+        assert_eq!(parse_list("8080-"), None);
     }
 }
