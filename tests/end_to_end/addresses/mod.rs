@@ -2,5 +2,6 @@
 
 mod cluster_ip;
 pub mod host_processes;
+mod host_sockets;
 mod node_port;
 mod rejects;
