@@ -134,10 +134,11 @@ impl<A: Address> ConntrackEntry<A> {
     }
 
     /// The flow's reply entry, where this is the original one under the key `tuple`.
-    #[inline(always)]
     #[must_use]
-    pub const fn reply_entry(&self, tuple: &Tuple<A>) -> Self {
-        Self { rewritten: tuple.reversed(), flags: Self::reply_flags(self.flags), ..*self }
+    pub fn reply_entry(&self, tuple: &Tuple<A>) -> Self {
+        let mut reply = *self;
+        reply.set_reply_of(self, tuple);
+        reply
     }
 
     /// Becomes the reply entry of `original` under the key `tuple`, field by field, as in

@@ -8,7 +8,7 @@
 //! A flow to a backend itself, not through a Service, has the same two entries. They change nothing, but
 //! others can see that its reply tuple is taken.
 //!
-//! A flow begins in `HALF_OPEN_*`, a small LRU table, and moves to `CONNTRACK_*` once its backend has
+//! A flow begins in `HALF_OPEN_*`, a small table that evicts the oldest, and moves to `CONNTRACK_*` once its backend has
 //! replied and its client has sent again; so a flood of packets without reply, or of spoofed ones,
 //! never costs an established flow its entry.
 

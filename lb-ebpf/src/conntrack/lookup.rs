@@ -19,7 +19,7 @@ use crate::world::{Table, World};
 const UDP_AGE: u32 = 3;
 
 /// Reads the packet's entry into `state.entry`; a packet that begins a flow gets a new one. Most packets are
-/// of no Service, which the filter shows before anything is looked up.
+/// not for a Service: the filter rules them out before any lookup.
 ///
 /// # Errors
 /// The outcome of a packet that is not translated here.

@@ -108,7 +108,7 @@ pub(super) fn port_by_hints<A: Address, W: World<A>>(
 }
 
 /// Finds a port of any tier that no flow has by the conntrack tables: hints that are lost, or of flows that are
-/// gone, must not fail a flow. It begins elsewhere each second, so that a packet sent again looks at others.
+/// gone, must not fail a flow. It begins at another port each second, so that a packet sent again tries others.
 ///
 /// A function of its own, as above. What it goes by is kept in the scratch alone: in registers, the verifier
 /// would tell each way through the loop from all others.
@@ -117,8 +117,8 @@ pub(super) fn port_by_tables<A: Address, W: World<A>>(
     state: &mut PacketState<A>,
     world: &W,
 ) -> Option<Port> {
-    let elsewhere = world.now().0.wrapping_mul(SPREAD.wrapping_mul(2 * PROBES));
-    state.search.start = state.search.start.wrapping_add(elsewhere);
+    let offset = world.now().0.wrapping_mul(SPREAD.wrapping_mul(2 * PROBES));
+    state.search.start = state.search.start.wrapping_add(offset);
     state.search.rows = world.snat_tier(snat::TIERS - 1);
     state.reply_tuple.set_reversed(&state.entry.rewritten);
     for _ in 0..PROBES {

@@ -110,7 +110,7 @@ impl<A: Address> FamilyState<A> {
         self.table(table).borrow().clone()
     }
 
-    /// Removes one half-open entry, as the kernel does when its LRU map is full.
+    /// Removes one half-open entry, as the kernel's table does where it is full.
     pub fn evict(&self, tuple: &Tuple<A>) {
         self.half_open.borrow_mut().remove(tuple);
     }

@@ -10,8 +10,8 @@
 //! Of several CPUs that insert entries of the same tuple at once exactly one succeeds: each first claims a
 //! place, then looks at all others of both buckets. It gives up if one holds such an entry already, or is
 //! being written with the same hash and comes first; and it takes the claim away from one that comes later.
-//! Two of different tuples may have the same hash of 32 bits; then one of the two is told that it exists,
-//! though it does not, and its sender sends again.
+//! Two of different tuples may have the same hash of 32 bits; then one of the two gets "exists",
+//! though it does not, and its packet goes on without an entry of its own.
 //!
 //! This needs atomic loads and stores of 64 bits, a compare-and-swap that is a full barrier, and that loads are
 //! not reordered with loads, nor stores with stores, as on x86-64.
