@@ -12,15 +12,9 @@ pub struct Device {
     pub v6: crate::address::V6,
     /// [`Device::XDP_SENDS`]
     pub flags: u16,
-    /// Largest IP packet that the device takes, in bytes; 0 if not known, and the largest number there
-    /// is for all that are larger. Kernels before 5.12 do not return the MTU of a route, and this is
-    /// used instead.
-    pub mtu: u16,
     /// The link address that frames for this node bear where they arrive by the device, in the order of
     /// the wire; all zero if it is not known, or if frames of any are to be balanced.
     pub link: [u8; 6],
-    /// Padding, zero.
-    pub reserved: [u8; 2],
 }
 
 impl Device {

@@ -20,7 +20,7 @@ use crate::source_range::SourceRange;
 /// Version of everything in this crate that maps or pins depend on. A change of a row's layout, of
 /// a map's key, of the hash or of the list of outcomes moves it by one, once per release, and with it the
 /// pin directory. A field that older agents
-/// left zero, where zero means "unknown", such as a device's MTU, needs no new version.
+/// left zero, where zero means "unknown", needs no new version.
 pub const VERSION: u32 = 3;
 
 /// Declares a type plain bytes of exactly `$size`, after checking that its fields fill that size.
@@ -60,7 +60,7 @@ plain!(Backend<V6>, 28 = V6, Port, Protocol, u8, u32, ServiceId);
 plain!(Traffic, 40 = u64, u64, u64, u64, u64);
 plain!(ConntrackEntry<V4>, 40 = Tuple<V4>, BackendId, u32, Ticks, State, u32, u8, u8, u16);
 plain!(ConntrackEntry<V6>, 64 = Tuple<V6>, BackendId, u32, Ticks, State, u32, u8, u8, u16);
-plain!(Device, 32 = V4, V6, u16, u16, [u8; 6], [u8; 2]);
+plain!(Device, 28 = V4, V6, u16, [u8; 6]);
 plain!(Prefix<V4>, 8 = V4, V4);
 plain!(Prefix<V6>, 32 = V6, V6);
 plain!(Rows, 16 = u64, u64);

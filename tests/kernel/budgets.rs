@@ -20,10 +20,10 @@ use crate::stack;
 /// the functions of the conntrack tables, which it looks at once in each program; the others are the loops over
 /// quotes, extension headers, SCTP's checksum and source ports, in both families.
 const BUDGETS: [(Program, u32, u32); 4] = [
-    (Program::FromPod, 610_000, 114_000),
-    (Program::FromNetwork, 475_000, 116_000),
-    (Program::ToDevice, 375_000, 92_000),
-    (Program::NetworkXdp, 425_000, 87_000),
+    (Program::FromPod, 460_000, 112_000),
+    (Program::FromNetwork, 460_000, 114_000),
+    (Program::ToDevice, 370_000, 92_000),
+    (Program::NetworkXdp, 410_000, 87_000),
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.

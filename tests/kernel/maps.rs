@@ -86,14 +86,8 @@ fn contents() -> Contents {
     contents.slots.insert(4090, Arc::from([BackendId(1); 6]));
     contents.slots.insert(100, Arc::from([BackendId(2)]));
     contents.filter.extend([(0, 1), (16_383, u64::MAX)]);
-    let device = Device {
-        v4: V4([192, 0, 2, 1]),
-        v6: V6([0; 16]),
-        flags: 0,
-        mtu: 1500,
-        link: [2, 0, 0, 0, 0, 1],
-        reserved: [0; 2],
-    };
+    let device =
+        Device { v4: V4([192, 0, 2, 1]), v6: V6([0; 16]), flags: 0, link: [2, 0, 0, 0, 0, 1] };
     contents.devices.insert(2, device);
     contents
 }

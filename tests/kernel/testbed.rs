@@ -81,9 +81,7 @@ pub fn write_rows(programs: &mut Programs, rows: &Rows, device: u32) -> Result<(
         v4: at(own(Family::V4)),
         v6: at(own(Family::V6)),
         flags: Device::XDP_SENDS,
-        mtu: u16::try_from(topology::MTU)?,
         link: topology::NODE_LINK,
-        reserved: [0; 2],
     };
     programs.insert("DEVICES", device, row)
 }

@@ -4,11 +4,10 @@ use core::arch::asm;
 use core::cell::Cell;
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_common::outcome::Outcome;
 use lb_ebpf::walk::Scratch;
 
-use super::features;
 use super::maps::{OUTCOMES, WALK_SCRATCH};
 
 /// What a program run knows beside its packet.
@@ -31,20 +30,12 @@ impl Context {
         Self { context, device, clock: Cell::new(0), resolves }
     }
 
-    /// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock,
-    /// which older kernels have alone.
-    /// It is read once per program run, and not at all for a packet of no connection.
+    /// Nanoseconds since boot, to the last timer interrupt: a tenth of the cost of the exact clock. It is read once per program run, and not at all for a packet of no connection.
     #[inline(always)]
     pub fn nanoseconds(&self) -> u64 {
         if self.clock.get() == 0 {
-            // SAFETY: both helpers take nothing and read a clock, of the same beginning.
-            self.clock.set(unsafe {
-                if features::has_coarse_clock() {
-                    bpf_ktime_get_coarse_ns()
-                } else {
-                    bpf_ktime_get_ns()
-                }
-            });
+            // SAFETY: the helper takes nothing and reads a clock.
+            self.clock.set(unsafe { bpf_ktime_get_coarse_ns() });
         }
         self.clock.get()
     }

@@ -1,20 +1,12 @@
-//! What this kernel can do, as the agent finds it out before it loads the programs, and sizes of tables. The verifier knows
-//! these constants and does not look at what they rule out, so a helper that a kernel has not may stand
-//! behind one.
+//! What this kernel can do, as the agent finds it out before it loads the programs, and sizes of tables. The
+//! verifier knows these constants and does not look at what they rule out, so a helper that a kernel has not may
+//! stand behind one.
 
 use core::ptr::read_volatile;
-
-/// Whether there is `bpf_ktime_get_coarse_ns` (Linux 5.11); 0 or 1.
-#[unsafe(no_mangle)]
-static HAS_COARSE_CLOCK: u32 = 1;
 
 /// Whether programs for sockets may set the error of a call by `bpf_set_retval` (Linux 6.1); 0 or 1.
 #[unsafe(no_mangle)]
 static SETS_ERRORS: u32 = 1;
-
-/// Whether `bpf_fib_lookup` returns the MTU of a route (Linux 5.12); 0 or 1.
-#[unsafe(no_mangle)]
-static HAS_ROUTE_MTU: u32 = 1;
 
 /// Flags that `bpf_l4_csum_replace` needs for IPv6: `BPF_F_IPV6` where the kernel knows it (6.16 and
 /// later), else none.
@@ -43,25 +35,11 @@ pub fn half_open_buckets() -> u32 {
     unsafe { read_volatile(&raw const HALF_OPEN_BUCKETS) }
 }
 
-/// See [`HAS_COARSE_CLOCK`].
-#[inline(always)]
-pub fn has_coarse_clock() -> bool {
-    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
-    unsafe { read_volatile(&raw const HAS_COARSE_CLOCK) != 0 }
-}
-
 /// See [`SETS_ERRORS`].
 #[inline(always)]
 pub fn sets_errors() -> bool {
     // SAFETY: as above.
     unsafe { read_volatile(&raw const SETS_ERRORS) != 0 }
-}
-
-/// See [`HAS_ROUTE_MTU`].
-#[inline(always)]
-pub fn has_route_mtu() -> bool {
-    // SAFETY: as above.
-    unsafe { read_volatile(&raw const HAS_ROUTE_MTU) != 0 }
 }
 
 /// See [`CHECKSUM_FLAGS`].

@@ -11,8 +11,7 @@
 use core::mem;
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
-    bpf_fib_lookup as Parameters,
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as Parameters,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use lb_common::address::{Address, Family, Port, Protocol};
@@ -20,7 +19,6 @@ use lb_common::hash;
 use lb_ebpf::world::{FibResult, Link, NextHop, Use};
 
 use super::context::Context;
-use super::features;
 use super::maps::{DEVICES, FIB_SCRATCH, NEIGHBOURS};
 use super::values::{CachedHop, FIB_CACHE_ENTRIES, FibScratch, Neighbour, Seen};
 
@@ -178,9 +176,7 @@ fn query<A: Address>(
     unsafe {
         scratch.next_hop.__bindgen_anon_1.ipv6_nh = lookup.__bindgen_anon_4.ipv6_dst;
     }
-    // Before 5.12 the helper also checks the packet's length, after everything else.
-    let is_too_long = !features::has_route_mtu() && result == BPF_FIB_LKUP_RET_FRAG_NEEDED;
-    if result != BPF_FIB_LKUP_RET_SUCCESS && !is_too_long {
+    if result != BPF_FIB_LKUP_RET_SUCCESS {
         return result;
     }
     // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
@@ -190,10 +186,6 @@ fn query<A: Address>(
     let device = DEVICES.get_ptr(lookup.ifindex);
     // SAFETY: the kernel keeps the element readable until the program ends.
     cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));
-    if !features::has_route_mtu() {
-        // SAFETY: as above.
-        cached.mtu = device.map_or(0, |row| u32::from(unsafe { (*row).mtu }));
-    }
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
     RESOLVED

@@ -130,7 +130,6 @@ fn here() -> LocalNode {
         name: name.into(),
         role,
         addresses: addresses.iter().map(|address| ip(address)).collect(),
-        mtu: 0,
         xdp_sends: false,
         link: [0; 6],
     };

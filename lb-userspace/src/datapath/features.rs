@@ -4,7 +4,6 @@
 use aya::EbpfLoader;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::host::syscall;
 
@@ -19,11 +18,9 @@ pub struct Features {
     /// Flags that `bpf_l4_csum_replace` takes for a changed IPv6 address. The flag is of Linux 6.16
     /// (commit ead7f9b8de65), and has since come to older kernels too.
     pub checksum_flags: u64,
-    /// 1 if there is `bpf_ktime_get_coarse_ns` (Linux 5.11), else 0.
-    has_coarse_clock: u32,
-    /// 1 if `bpf_fib_lookup` returns the MTU of a route (Linux 5.12), else 0. It came together with
-    /// `bpf_check_mtu`, which can be probed for.
-    has_route_mtu: u32,
+    /// Whether programs may replace a word if it still is what they have read (an atomic
+    /// compare-and-swap, Linux 5.12). The tables of flows need it.
+    pub compares_and_swaps: bool,
     /// 1 if programs for sockets may set the errno of a call (`bpf_set_retval`, Linux 6.1),
     /// else 0.
     sets_errors: u32,
@@ -33,15 +30,10 @@ impl Features {
     /// Probes this kernel.
     #[must_use]
     pub fn of_this_kernel() -> Self {
-        raise_memory_limit();
         let has = |kind, helper| u32::from(is_helper_supported(kind, helper).unwrap_or(true));
         Self {
             checksum_flags: checksum_flags(),
-            has_coarse_clock: has(
-                ProgramType::SchedClassifier,
-                BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
-            ),
-            has_route_mtu: has(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_check_mtu),
+            compares_and_swaps: compares_and_swaps(),
             sets_errors: has(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
         }
     }
@@ -49,7 +41,7 @@ impl Features {
     /// Those of a kernel that can do everything.
     #[cfg(test)]
     pub const fn all() -> Self {
-        Self { checksum_flags: BPF_F_IPV6, has_coarse_clock: 1, has_route_mtu: 1, sets_errors: 1 }
+        Self { checksum_flags: BPF_F_IPV6, compares_and_swaps: true, sets_errors: 1 }
     }
 
     /// Whether a rejected call fails with `ECONNREFUSED`, not always with `EPERM`.
@@ -58,37 +50,35 @@ impl Features {
         self.sets_errors != 0
     }
 
-    /// Whether the clock of the last timer interrupt can be read, at a tenth of the exact one's cost.
-    #[must_use]
-    pub const fn has_coarse_clock(&self) -> bool {
-        self.has_coarse_clock != 0
-    }
-
-    /// Whether maps count as locked memory, of which processes may have little. That ended with the
-    /// version that brought the coarse clock.
-    #[must_use]
-    pub const fn counts_maps_as_locked(&self) -> bool {
-        !self.has_coarse_clock()
-    }
-
     /// Sets the constants of the programs.
     pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
-        loader.override_global("HAS_COARSE_CLOCK", &self.has_coarse_clock, true);
-        loader.override_global("HAS_ROUTE_MTU", &self.has_route_mtu, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
     }
 }
 
-/// Lets this process have as many maps and programs as it may, on kernels that count them as locked memory;
-/// others do not look at the limit. Without `CAP_SYS_RESOURCE` no more than the hard limit is had, and what
-/// is loaded may fit all the same.
-fn raise_memory_limit() {
-    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err()
-        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
-    {
-        let _refused = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
-    }
+/// An instruction: operation, destination and source register, offset, number.
+const fn instruction(operation: u64, registers: (u64, u64), offset: i16, number: u64) -> u64 {
+    let (destination, source) = registers;
+    let offset = offset.cast_unsigned() as u64;
+    operation | destination << 8 | source << 12 | offset << 16 | number << 32
+}
+
+/// A kernel without this instruction refuses the program as invalid. Of any other refusal, as for want of
+/// capabilities, nothing is concluded.
+fn compares_and_swaps() -> bool {
+    const FRAME: u64 = 10;
+    let instructions = [
+        // *(u64 *)(r10 - 8) = 0; r0 = 0; r1 = 1
+        instruction(0x7a, (FRAME, 0), -8, 0),
+        instruction(0xb7, (0, 0), 0, 0),
+        instruction(0xb7, (1, 0), 0, 1),
+        // r0 = cmpxchg_64(r10 - 8, r0, r1): BPF_CMPXCHG of include/uapi/linux/bpf.h
+        instruction(0xdb, (FRAME, 1), -8, 0xf1),
+        instruction(0x95, (0, 0), 0, 0),
+    ];
+    let result = syscall::run_at_tc(&instructions, &[0; 64]);
+    !result.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// The helper, given nothing to change in a packet of zeroes, returns 0 where it knows the flag; where it
@@ -96,7 +86,7 @@ fn raise_memory_limit() {
 fn checksum_flags() -> u64 {
     const L4_CSUM_REPLACE: u64 = 11;
     const TWO_BYTES: u64 = 2;
-    let set = |register: u64, value: u64| 0xb7 | register << 8 | value << 32;
+    let set = |register: u64, value: u64| instruction(0xb7, (register, 0), 0, value);
     let (call, exit) = (0x85 | L4_CSUM_REPLACE << 32, 0x95);
     // Register 1 holds the packet from the start.
     let instructions =

@@ -8,7 +8,6 @@ use aya::programs::ProgramError;
 use nix::sys::utsname::uname;
 
 use super::error_chain::causes;
-use super::features::Features;
 use crate::pins::PinError;
 
 /// Why the programs could not be loaded.
@@ -37,6 +36,13 @@ pub enum LoadError {
          Sizes)"
     )]
     Maps(String),
+    /// The kernel lacks what no program does without.
+    #[error(
+        "programs of this kernel (Linux {}) have no atomic compare-and-swap, which the tables of flows need; \
+         boot Linux 5.12 or later (docs/kernels.md)",
+        release()
+    )]
+    TooOld,
     /// A program was refused.
     #[error(
         "the kernel (Linux {}) did not take the program {name}: {cause}\nThis is a fault of Weir's, or a \
@@ -53,13 +59,8 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    pub(super) fn maps(error: &EbpfError, features: &Features) -> Self {
-        let mut cause = causes(error);
-        if features.counts_maps_as_locked() {
-            cause += "; kernels before 5.11 count maps as locked memory: run weir with CAP_SYS_RESOURCE, \
-                      or without a limit of it (ulimit -l unlimited, LimitMEMLOCK=infinity)";
-        }
-        Self::Maps(cause)
+    pub(super) fn maps(error: &EbpfError) -> Self {
+        Self::Maps(causes(error))
     }
 
     /// The program `name` was refused.

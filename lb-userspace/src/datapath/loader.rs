@@ -32,11 +32,12 @@ impl Object {
     /// Every [`LoadError`]; maps that were pinned before are as they were.
     pub fn load(pins: &Pins, capacities: &Capacities, log: DatapathLog) -> Result<Self, LoadError> {
         let bytes = bytes()?;
+        let features = suitable(Features::of_this_kernel())?;
         pins.compare(capacities)?;
         pins.create()?;
         let missing = maps::pinned().map(|map| pins.map(map)).filter(|pin| !pin.exists());
         let made: Vec<PathBuf> = missing.collect();
-        let loaded = Self::load_onto(pins, capacities, log, &bytes);
+        let loaded = Self::load_onto(pins, capacities, &features, log, &bytes);
         if loaded.is_err() {
             // Maps made halfway, perhaps too large for this node, must not bind the next try. What
             // cannot be removed is compared with by the next try as any other.
@@ -48,10 +49,10 @@ impl Object {
     fn load_onto(
         pins: &Pins,
         capacities: &Capacities,
+        features: &Features,
         log: DatapathLog,
         bytes: &[u8],
     ) -> Result<Self, LoadError> {
-        let features = Features::of_this_kernel();
         let mut loader = EbpfLoader::new();
         features.set_constants(&mut loader);
         log::set_constants(&mut loader, log);
@@ -61,7 +62,7 @@ impl Object {
             loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
-        let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error, &features))?;
+        let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error))?;
         let name = match log {
             DatapathLog::Off => Program::name,
             DatapathLog::Debug | DatapathLog::Trace => Program::name_with_log,
@@ -72,6 +73,11 @@ impl Object {
         let without_xdp = load(&mut ebpf, Program::NetworkXdp, name(Program::NetworkXdp)).err();
         Ok(Self { ebpf, without_xdp })
     }
+}
+
+/// These features, if the programs can do with them.
+fn suitable(features: Features) -> Result<Features, LoadError> {
+    if features.compares_and_swaps { Ok(features) } else { Err(LoadError::TooOld) }
 }
 
 /// How many buckets the conntrack tables have, which the programs are told in constants.
@@ -108,6 +114,7 @@ impl Buckets {
 pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError> {
     const FEW: u32 = 16;
     let bytes = bytes()?;
+    suitable(*features)?;
     let mut loader = EbpfLoader::new();
     features.set_constants(&mut loader);
     // The constants say one bucket, of these few places.
@@ -115,7 +122,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError>
         let entries = if let Capacity::Fixed(fixed) = map.capacity { fixed } else { FEW };
         loader.map_max_entries(map.name, entries);
     }
-    let mut ebpf = loader.load(&bytes).map_err(|error| LoadError::maps(&error, features))?;
+    let mut ebpf = loader.load(&bytes).map_err(|error| LoadError::maps(&error))?;
     let of_packets = Program::TC.into_iter().chain([Program::NetworkXdp]);
     let mut refused: Vec<_> =
         of_packets.filter_map(|program| load(&mut ebpf, program, program.name()).err()).collect();

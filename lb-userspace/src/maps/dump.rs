@@ -34,11 +34,7 @@ impl fmt::Display for Contents {
         let bits: u32 = self.filter.values().map(|bits| bits.count_ones()).sum();
         writeln!(f, "filter {bits} bits")?;
         for (index, device) in &self.devices {
-            write!(f, "device {index}{}", addresses(device))?;
-            match device.mtu {
-                0 => writeln!(f)?,
-                mtu => writeln!(f, " mtu {mtu}")?,
-            }
+            writeln!(f, "device {index}{}", addresses(device))?;
         }
         let Settings { services_v4, services_v6, .. } = self.settings;
         writeln!(f, "service-range {} {}", prefix(services_v4), prefix(services_v6))?;

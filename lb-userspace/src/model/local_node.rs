@@ -32,8 +32,6 @@ pub struct NodeDevice {
     pub role: DeviceRole,
     /// Its addresses of global scope, the primary one of each family before the others.
     pub addresses: Vec<IpAddr>,
-    /// Largest IP packet it takes, in bytes; 0 if not known.
-    pub mtu: u32,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,
     /// The link address that frames for this node bear where they arrive by it; all zero if frames of any

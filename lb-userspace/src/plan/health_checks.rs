@@ -179,7 +179,6 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
             name: "eth0".into(),
             role: crate::model::DeviceRole::Network,
             addresses: addresses.into(),
-            mtu: 0,
             xdp_sends: false,
             link: [0; 6],
         };

@@ -40,9 +40,7 @@ pub(super) fn devices(
         v4: first(device).or(v4).unwrap_or(V4([0; 4])),
         v6: first(device).or(v6).unwrap_or(V6([0; 16])),
         flags: if device.xdp_sends { Device::XDP_SENDS } else { 0 },
-        mtu: u16::try_from(device.mtu).unwrap_or(u16::MAX),
         link: device.link,
-        reserved: [0; 2],
     };
     let (network, pods): (Vec<_>, Vec<_>) = local_node.devices.iter().partition(is_network);
     let devices = network.into_iter().chain(pods).take(capacity);

@@ -52,13 +52,6 @@ impl Kernel {
             findings.push(self.judge_socket_programs(refused));
         }
         findings.push(self.judge_sock_destroy());
-        if !self.features.has_coarse_clock() {
-            findings.push(Finding::ok(
-                "clock",
-                "the exact one alone, which costs packets of Services a little more \
-                 (bpf_ktime_get_coarse_ns is missing)",
-            ));
-        }
         findings
     }
 
@@ -69,6 +62,7 @@ impl Kernel {
                 let advice = match error {
                     LoadError::Missing | LoadError::Unreadable { .. } => "see what was found",
                     LoadError::Maps(_) => "give this process the memory for its maps",
+                    LoadError::TooOld => "boot Linux 5.12 or later",
                     LoadError::Pins(_) | LoadError::Program { .. } => REPORT,
                 };
                 return Finding::fail(about, error.to_string(), advice);
@@ -224,6 +218,10 @@ mod tests {
         assert_eq!(finding.level, Level::Fail);
         assert_eq!(finding.found, "from_pod is refused: R7 !read_ok");
         assert!(finding.advice.unwrap().contains("Report it"));
+        let finding = worst(|kernel| kernel.refused = Err(LoadError::TooOld));
+        assert_eq!(finding.level, Level::Fail);
+        assert!(finding.found.contains("compare-and-swap"), "{}", finding.found);
+        assert_eq!(finding.advice.unwrap(), "boot Linux 5.12 or later");
         let finding = worst(|kernel| kernel.refused = Err(LoadError::Maps("none".into())));
         assert_eq!((finding.level, finding.about.as_str()), (Level::Fail, "programs"));
     }

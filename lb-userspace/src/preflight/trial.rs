@@ -53,6 +53,7 @@ fn name_and_cause(error: &LoadError) -> Option<(&'static str, String)> {
         LoadError::Missing
         | LoadError::Unreadable { .. }
         | LoadError::Pins(_)
+        | LoadError::TooOld
         | LoadError::Maps(_) => None,
     }
 }

@@ -164,7 +164,6 @@ pub fn contents(device: u32) -> Contents {
         name: "net0".to_owned(),
         role: DeviceRole::Network,
         addresses: own.to_vec(),
-        mtu: 0,
         xdp_sends: true,
         link: topology::NODE_LINK,
     };

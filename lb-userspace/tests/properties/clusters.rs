@@ -24,7 +24,6 @@ pub fn local_node() -> LocalNode {
         name: name.to_owned(),
         role,
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
-        mtu: 0,
         xdp_sends: false,
         link: [0; 6],
     };

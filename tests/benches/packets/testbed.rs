@@ -47,8 +47,7 @@ pub fn write_service(
 ) -> Result<()> {
     let own = |family| addresses::of(family).own;
     let (v4, v6) = (address(own(Family::V4)), address(own(Family::V6)));
-    let row =
-        Device { v4, v6, flags: Device::XDP_SENDS, mtu: 1500, link: NODE_LINK, reserved: [0; 2] };
+    let row = Device { v4, v6, flags: Device::XDP_SENDS, link: NODE_LINK };
     object.insert("DEVICES", device, row)?;
     let ports = Settings { snat_tiers: [OWN_ROWS; TIERS], ..bytemuck::Zeroable::zeroed() };
     object.set("SETTINGS", 0, ports)?;

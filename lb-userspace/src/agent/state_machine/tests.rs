@@ -62,7 +62,6 @@ fn devices() -> Event {
         name: "eth0".into(),
         role: DeviceRole::Network,
         addresses: vec![IpAddr::from([192, 0, 2, 1])],
-        mtu: 0,
         xdp_sends: false,
         link: [0; 6],
     }])

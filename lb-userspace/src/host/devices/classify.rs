@@ -31,7 +31,6 @@ impl Device {
             name: self.link.name.clone(),
             role: self.role?,
             addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
-            mtu: self.link.mtu,
             xdp_sends,
             link: self.destination,
         })

@@ -21,8 +21,6 @@ pub struct Link {
     pub port_of: Option<u32>,
     /// A default route leaves by it.
     pub has_default_route: bool,
-    /// Largest IP packet it takes, in bytes; 0 if not known.
-    pub mtu: u32,
     /// Its link address; all zero if it has none of six bytes.
     pub address: [u8; 6],
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.
