@@ -2,12 +2,14 @@
 
 use lb_common::address::Tuple;
 use lb_common::backend::BackendId;
+use lb_common::conntrack::table::read_and_touch_likely;
 use lb_common::conntrack::{ConntrackEntry, State};
 use lb_common::snat::Rows;
 use lb_ebpf::wire::Proof;
 use lb_ebpf::world::{Conntrack, Host, InsertError, Table};
 
 use super::context::{Context, increment};
+use super::flow_memory::FlowMemory;
 use super::flow_table::FlowTable;
 use super::port_hints;
 
@@ -20,11 +22,15 @@ impl<A: FlowTable> Conntrack<A> for Context {
         proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
+        let now = Host::<A>::now(self);
         let acknowledgment = match table {
             Table::Established => proof.acknowledgment,
             Table::HalfOpen => 0,
         };
-        A::touch(table, tuple, Host::<A>::now(self), acknowledgment, entry)
+        // What most packets need is in line.
+        matches!(table, Table::Established)
+            && read_and_touch_likely(FlowMemory::<A>::new(table), tuple, now, acknowledgment, entry)
+            || A::touch(table, tuple, now, acknowledgment, entry)
     }
 
     #[inline(always)]

@@ -3,95 +3,123 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
-use lb_common::conntrack::table::{Memory, WAYS, words};
+use lb_common::conntrack::table::{Memory, WAYS, WhenFull, words};
+use lb_ebpf::world::Table;
 
 use super::features;
 use super::maps::FamilyMaps;
 
-/// The table of established flows, `CONNTRACK_*`.
-#[derive(Clone, Copy)]
-pub struct Established<A>(PhantomData<A>);
-
-/// The table of half-open flows, `HALF_OPEN_*`.
-#[derive(Clone, Copy)]
-pub struct HalfOpen<A>(PhantomData<A>);
-
-/// Implements [`Memory`] over a map.
-macro_rules! memory {
-    ($table:ident, $map:ident, $buckets:path) => {
-        impl<A> $table<A> {
-            /// The table.
-            pub const NEW: Self = Self(PhantomData);
-        }
-
-        impl<A: FamilyMaps> Memory for $table<A> {
-            type Bucket = *mut u64;
-
-            #[inline(always)]
-            fn buckets(&self) -> u32 {
-                $buckets()
-            }
-
-            #[inline(always)]
-            fn bucket(&self, index: u32) -> Option<*mut u64> {
-                A::$map.get_ptr_mut(index).map(|bucket| bucket.cast())
-            }
-
-            #[inline(always)]
-            fn header(&self, bucket: *mut u64, way: u32) -> u64 {
-                // SAFETY: the kernel keeps the bucket until the program ends; it begins with WAYS aligned words, each
-                // of which is read as a whole, whoever writes it.
-                unsafe { header_of(bucket, way).read_volatile() }
-            }
-
-            #[inline(always)]
-            fn compare_exchange(&self, bucket: *mut u64, way: u32, current: u64, new: u64) -> u64 {
-                // SAFETY: as in `header`.
-                unsafe { compare_exchange(header_of(bucket, way), current, new) }
-            }
-
-            #[inline(always)]
-            fn set_header(&self, bucket: *mut u64, way: u32, header: u64) {
-                // SAFETY: as in `header`.
-                unsafe { header_of(bucket, way).write_volatile(header) }
-            }
-
-            #[inline(always)]
-            fn word(&self, bucket: *mut u64, way: u32, index: usize) -> u64 {
-                // SAFETY: as in `header`, of the words of contents.
-                unsafe { word_of::<A>(bucket, way, index).read_volatile() }
-            }
-
-            #[inline(always)]
-            fn set_word(&self, bucket: *mut u64, way: u32, index: usize, word: u64) {
-                // SAFETY: as in `word`.
-                unsafe { word_of::<A>(bucket, way, index).write_volatile(word) }
-            }
-
-            #[inline(always)]
-            fn replace_word(
-                &self,
-                bucket: *mut u64,
-                way: u32,
-                index: usize,
-                current: u64,
-                new: u64,
-            ) {
-                // SAFETY: as in `word`.
-                unsafe { compare_exchange(word_of::<A>(bucket, way, index), current, new) };
-            }
-
-            #[inline(always)]
-            fn opaque(number: u64) -> u64 {
-                opaque(number)
-            }
-        }
-    };
+/// The memory of one of a family's two tables, by its number: so one function serves both.
+pub struct FlowMemory<A> {
+    /// The table as an argument of functions.
+    pub number: u32,
+    family: PhantomData<A>,
 }
 
-memory!(Established, CONNTRACK, features::conntrack_buckets);
-memory!(HalfOpen, HALF_OPEN, features::half_open_buckets);
+impl<A> Clone for FlowMemory<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
+impl<A> Copy for FlowMemory<A> {}
+
+impl<A> FlowMemory<A> {
+    const ESTABLISHED: u32 = 0;
+    const HALF_OPEN: u32 = 1;
+
+    /// That of `table`.
+    #[inline(always)]
+    pub const fn new(table: Table) -> Self {
+        Self::of_number(match table {
+            Table::Established => Self::ESTABLISHED,
+            Table::HalfOpen => Self::HALF_OPEN,
+        })
+    }
+
+    /// That of the table with this number.
+    #[inline(always)]
+    pub const fn of_number(number: u32) -> Self {
+        Self { number, family: PhantomData }
+    }
+
+    #[inline(always)]
+    const fn is_established(self) -> bool {
+        self.number == Self::ESTABLISHED
+    }
+
+    /// What is done where no place is free.
+    #[inline(always)]
+    pub const fn when_full(self) -> WhenFull {
+        if self.is_established() { WhenFull::Refuse } else { WhenFull::Evict }
+    }
+}
+
+impl<A: FamilyMaps> Memory for FlowMemory<A> {
+    type Bucket = *mut u64;
+
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        if self.is_established() {
+            features::conntrack_buckets()
+        } else {
+            features::half_open_buckets()
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<*mut u64> {
+        let bucket = if self.is_established() {
+            A::CONNTRACK.get_ptr_mut(index)
+        } else {
+            A::HALF_OPEN.get_ptr_mut(index)
+        };
+        bucket.map(|bucket| bucket.cast())
+    }
+
+    #[inline(always)]
+    fn header(&self, bucket: *mut u64, way: u32) -> u64 {
+        // SAFETY: the kernel keeps the bucket until the program ends; it begins with WAYS aligned words, each
+        // of which is read as a whole, whoever writes it.
+        unsafe { header_of(bucket, way).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn compare_exchange(&self, bucket: *mut u64, way: u32, current: u64, new: u64) -> u64 {
+        // SAFETY: as in `header`.
+        unsafe { compare_exchange(header_of(bucket, way), current, new) }
+    }
+
+    #[inline(always)]
+    fn set_header(&self, bucket: *mut u64, way: u32, header: u64) {
+        // SAFETY: as in `header`.
+        unsafe { header_of(bucket, way).write_volatile(header) }
+    }
+
+    #[inline(always)]
+    fn word(&self, bucket: *mut u64, way: u32, index: usize) -> u64 {
+        // SAFETY: as in `header`, of the words of contents.
+        unsafe { word_of::<A>(bucket, way, index).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set_word(&self, bucket: *mut u64, way: u32, index: usize, word: u64) {
+        // SAFETY: as in `word`.
+        unsafe { word_of::<A>(bucket, way, index).write_volatile(word) }
+    }
+
+    #[inline(always)]
+    fn replace_word(&self, bucket: *mut u64, way: u32, index: usize, current: u64, new: u64) {
+        // SAFETY: as in `word`.
+        unsafe { compare_exchange(word_of::<A>(bucket, way, index), current, new) };
+    }
+
+    #[inline(always)]
+    fn opaque(number: u64) -> u64 {
+        opaque(number)
+    }
+}
 /// The header of a place of `bucket`.
 ///
 /// # Safety

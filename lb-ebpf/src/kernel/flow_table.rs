@@ -3,36 +3,17 @@
 //! (Linux 5.12, commit e5069b9c23b3), which may be null as far as it knows.
 
 use lb_common::address::{Tuple, V4, V6};
-use lb_common::conntrack::table::{self, NotInserted, Stamp, WhenFull};
+use lb_common::conntrack::table::{self, NotInserted, Stamp};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_ebpf::world::{InsertError, Table};
 
-use super::flow_memory::{Established, HalfOpen};
+use super::flow_memory::FlowMemory;
 use super::maps::FamilyMaps;
 
 /// Inserted.
 const INSERTED: u32 = 0;
 /// There is such an entry.
 const EXISTS: u32 = 1;
-
-/// A table's number as an argument.
-const fn number(table: Table) -> u32 {
-    match table {
-        Table::Established => 0,
-        Table::HalfOpen => 1,
-    }
-}
-
-/// Calls `$function` with the memory of the table that has this number.
-macro_rules! on {
-    ($A:ty, $table:expr, $function:ident($($argument:expr),*)) => {
-        if $table == number(Table::Established) {
-            table::$function(Established::<$A>::NEW, $($argument),*)
-        } else {
-            table::$function(HalfOpen::<$A>::NEW, $($argument),*)
-        }
-    };
-}
 
 /// A family whose tables have functions.
 pub trait FlowTable: FamilyMaps {
@@ -85,7 +66,13 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            u32::from(on!($A, table, read_and_touch(tuple, Ticks(now), acknowledgment, entry)))
+            u32::from(table::read_and_touch(
+                FlowMemory::<$A>::of_number(table),
+                tuple,
+                Ticks(now),
+                acknowledgment,
+                entry,
+            ))
         }
 
         #[unsafe(no_mangle)]
@@ -100,7 +87,7 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            u32::from(on!($A, table, read(tuple, Ticks(now), entry)))
+            u32::from(table::read(FlowMemory::<$A>::of_number(table), tuple, Ticks(now), entry))
         }
 
         #[unsafe(no_mangle)]
@@ -114,7 +101,7 @@ macro_rules! functions {
             let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else {
                 return 0;
             };
-            u32::from(on!($A, table, has_mapping(tuple, other)))
+            u32::from(table::has_mapping(FlowMemory::<$A>::of_number(table), tuple, other))
         }
 
         #[unsafe(no_mangle)]
@@ -130,12 +117,8 @@ macro_rules! functions {
                 return EXISTS;
             };
             let stamp = Stamp::from_nanoseconds(nanoseconds);
-            let inserted = if table == number(Table::Established) {
-                table::insert(Established::<$A>::NEW, tuple, entry, stamp, WhenFull::Refuse)
-            } else {
-                table::insert(HalfOpen::<$A>::NEW, tuple, entry, stamp, WhenFull::Evict)
-            };
-            match inserted {
+            let memory = FlowMemory::<$A>::of_number(table);
+            match table::insert(memory, tuple, entry, stamp, memory.when_full()) {
                 Ok(()) => INSERTED,
                 Err(NotInserted::Exists) => EXISTS,
                 Err(NotInserted::Full) => EXISTS + 1,
@@ -153,7 +136,7 @@ macro_rules! functions {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
             let [before, after] = [before, after].map(|marks| State(marks.to_le_bytes()));
-            on!($A, table, set_state(tuple, before, after));
+            table::set_state(FlowMemory::<$A>::of_number(table), tuple, before, after);
             0
         }
 
@@ -162,7 +145,7 @@ macro_rules! functions {
         extern "C" fn $set_expected(table: u32, tuple: *const Tuple<$A>, expected: u32) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            on!($A, table, set_expected(tuple, expected));
+            table::set_expected(FlowMemory::<$A>::of_number(table), tuple, expected);
             0
         }
 
@@ -171,7 +154,7 @@ macro_rules! functions {
         extern "C" fn $remove(table: u32, tuple: *const Tuple<$A>) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            on!($A, table, remove(tuple));
+            table::remove(FlowMemory::<$A>::of_number(table), tuple);
             0
         }
 
@@ -184,7 +167,8 @@ macro_rules! functions {
                 acknowledgment: u32,
                 entry: &mut ConntrackEntry<Self>,
             ) -> bool {
-                $touch(number(table), tuple, now.0, acknowledgment, entry) != 0
+                $touch(FlowMemory::<$A>::new(table).number, tuple, now.0, acknowledgment, entry)
+                    != 0
             }
 
             #[inline(always)]
@@ -194,12 +178,12 @@ macro_rules! functions {
                 now: Ticks,
                 entry: &mut ConntrackEntry<Self>,
             ) -> bool {
-                $read(number(table), tuple, now.0, entry) != 0
+                $read(FlowMemory::<$A>::new(table).number, tuple, now.0, entry) != 0
             }
 
             #[inline(always)]
             fn has_mapping(table: Table, tuple: &Tuple<Self>, other: &Tuple<Self>) -> bool {
-                $has_mapping(number(table), tuple, other) != 0
+                $has_mapping(FlowMemory::<$A>::new(table).number, tuple, other) != 0
             }
 
             #[inline(always)]
@@ -209,7 +193,7 @@ macro_rules! functions {
                 entry: &ConntrackEntry<Self>,
                 nanoseconds: u64,
             ) -> Result<(), InsertError> {
-                match $insert(number(table), tuple, entry, nanoseconds) {
+                match $insert(FlowMemory::<$A>::new(table).number, tuple, entry, nanoseconds) {
                     INSERTED => Ok(()),
                     EXISTS => Err(InsertError::Exists),
                     _ => Err(InsertError::Full),
@@ -218,17 +202,17 @@ macro_rules! functions {
 
             #[inline(always)]
             fn set_state(table: Table, tuple: &Tuple<Self>, before: State, after: State) {
-                $set_state(number(table), tuple, before.bits(), after.bits());
+                $set_state(FlowMemory::<$A>::new(table).number, tuple, before.bits(), after.bits());
             }
 
             #[inline(always)]
             fn set_expected(table: Table, tuple: &Tuple<Self>, expected: u32) {
-                $set_expected(number(table), tuple, expected);
+                $set_expected(FlowMemory::<$A>::new(table).number, tuple, expected);
             }
 
             #[inline(always)]
             fn remove(table: Table, tuple: &Tuple<Self>) {
-                $remove(number(table), tuple);
+                $remove(FlowMemory::<$A>::new(table).number, tuple);
             }
         }
     };

@@ -5,6 +5,7 @@ mod context;
 mod features;
 mod fib;
 mod flow_memory;
+mod flow_steps;
 mod flow_table;
 mod fragment_queue;
 mod hooks;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lb_common::address::{Port, Protocol, Tuple, V4};
 use lb_common::backend::BackendId;
-use lb_common::conntrack::table::{self, Memory, NotInserted, Stamp, WAYS, WhenFull, words};
+use lb_common::conntrack::table::{self, Memory, NotInserted, Stamp, Steps, WAYS, WhenFull, words};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
@@ -50,6 +50,8 @@ impl Bucket {
         count
     }
 }
+
+impl<A: lb_common::address::Address> Steps<A> for &Bucket {}
 
 impl Memory for &Bucket {
     type Bucket = ();

@@ -73,13 +73,13 @@ pub(super) fn holds<A: Address, M: Memory>(
     (bucket, way): (M::Bucket, u32),
     tuple: &Tuple<A>,
 ) -> bool {
-    let mut differences = 0;
     for index in 0..address_words::<A>() {
-        differences |=
-            memory.word(bucket, way, index) ^ addresses(&tuple.source, &tuple.destination, index);
+        let word = addresses(&tuple.source, &tuple.destination, index);
+        if memory.word(bucket, way, index) != word {
+            return false;
+        }
     }
-    differences |= u64::from(memory.word(bucket, way, address_words::<A>()) as u32 ^ ports(tuple));
-    differences == 0
+    memory.word(bucket, way, address_words::<A>()) as u32 == ports(tuple)
 }
 
 /// Whether packets of a place's entry leave with `tuple`'s addresses and ports.

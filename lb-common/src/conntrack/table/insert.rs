@@ -2,9 +2,11 @@
 
 use super::backing::{Memory, WAYS};
 use super::contents;
-use super::find::{Key, Position, locate, lowest, matching};
-use super::header::{Header, Pattern};
+use super::find::{Key, locate};
+use super::header::Header;
+use super::position::Position;
 use super::stamp::Stamp;
+use super::steps::{COUNT_SHIFT, EMPTY, Steps};
 use crate::address::{Address, Tuple};
 use crate::conntrack::ConntrackEntry;
 
@@ -44,32 +46,32 @@ pub enum NotInserted {
 /// # Errors
 /// [`NotInserted`]; the table is unchanged.
 #[inline(always)]
-pub fn insert<A: Address, M: Memory>(
+pub fn insert<A: Address, M: Steps<A>>(
     memory: M,
     tuple: &Tuple<A>,
     entry: &ConntrackEntry<A>,
     stamp: Stamp,
     when_full: WhenFull,
 ) -> Result<(), NotInserted> {
-    let Key { buckets, hash, pattern } = Key::new(tuple, memory.buckets());
-    if locate(memory, tuple, buckets, pattern.bits) != 0 {
+    let key = Key::new(tuple, memory.buckets());
+    if locate(memory, tuple, &key) != 0 {
         return Err(NotInserted::Exists);
     }
     let (mut number, mut claimed, mut attempts) = (NONE, Header(0), 0);
     while claimed.is_empty() {
-        number = choose(memory, buckets, stamp, when_full);
+        number = choose::<A, M>(memory, &key, stamp, when_full);
         if number == NONE || attempts == ATTEMPTS {
             return Err(NotInserted::Full);
         }
         attempts += 1;
-        claimed = claim(memory, number, hash, when_full == WhenFull::Evict);
+        claimed = claim(memory, number, key.hash, when_full == WhenFull::Evict);
     }
+    let Key { buckets: [first, second], hash, pattern, .. } = key;
     let full = NotInserted::Full;
     let at = Position::new(memory, number / WAYS, number % WAYS).ok_or(full)?;
-    let [first, second] = buckets;
-    if is_first(memory, first, hash, number)
-        && is_first(memory, second, hash, number)
-        && locate(memory, tuple, buckets, pattern.bits) == 0
+    if memory.is_first(first, hash, number)
+        && memory.is_first(second, hash, number)
+        && locate(memory, tuple, &key) == 0
     {
         contents::write(memory, at.contents(), tuple, entry);
         let header = claimed.published(pattern, entry.flags, entry.state, stamp);
@@ -79,19 +81,11 @@ pub fn insert<A: Address, M: Memory>(
     }
     memory.set_header(at.bucket, at.way, claimed.emptied().0);
     for _ in 0..PATIENCE {
-        if !is_written(memory, first, hash) && !is_written(memory, second, hash) {
+        if !memory.is_written(first, hash) && !memory.is_written(second, hash) {
             break;
         }
     }
     Err(NotInserted::Exists)
-}
-
-/// Whether an entry with this hash is being written in this bucket. A function of its own in the kernel, as
-/// [`search`](super::find) is.
-#[inline(never)]
-fn is_written<M: Memory>(memory: M, index: u32, hash: u32) -> bool {
-    let busy = Pattern::busy(hash);
-    memory.bucket(index).is_some_and(|bucket| matching(memory, bucket, busy) != 0)
 }
 
 /// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
@@ -109,86 +103,42 @@ fn claim<M: Memory>(memory: M, number: u32, hash: u32, evicts: bool) -> Header {
 /// The number of a place for a new entry; [`NONE`] if there is none. Of the two buckets the first one, where look-ups
 /// begin, unless it has few places left and the second has more.
 #[inline(always)]
-fn choose<M: Memory>(
-    memory: M,
-    [first, second]: [u32; 2],
-    stamp: Stamp,
-    when_full: WhenFull,
-) -> u32 {
-    let of_first = free(memory, first);
-    if of_first >> COUNT_SHIFT > FEW {
-        return of_first & NUMBER;
+fn choose<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp, when_full: WhenFull) -> u32 {
+    let Key { buckets: [first, second], way, .. } = *key;
+    if when_full == WhenFull::Evict {
+        return choose_oldest::<A, M>(memory, key, stamp);
     }
-    let of_second = free(memory, second);
+    let of_first = memory.free(first, way);
+    if of_first >> COUNT_SHIFT > FEW {
+        return of_first & ((1 << COUNT_SHIFT) - 1);
+    }
+    let of_second = memory.free(second, way);
     let most =
         if of_second >> COUNT_SHIFT > of_first >> COUNT_SHIFT { of_second } else { of_first };
     if most >> COUNT_SHIFT != 0 {
-        return most & NUMBER;
+        return most & ((1 << COUNT_SHIFT) - 1);
     }
-    if when_full == WhenFull::Refuse {
-        return NONE;
+    NONE
+}
+
+/// The number of the place of an entry that has not been seen for the longest time, or that is free: then there is no
+/// need to look further. [`NONE`] if entries are being written in all.
+#[inline(always)]
+fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) -> u32 {
+    let Key { buckets: [first, second], way, .. } = *key;
+    let likely = first * WAYS + way;
+    if is_free(memory, likely) {
+        return likely;
     }
-    let (of_first, of_second) = (oldest(memory, first, stamp), oldest(memory, second, stamp));
+    let of_first = memory.oldest(first, stamp);
+    let of_second = if of_first >= EMPTY { 0 } else { memory.oldest(second, stamp) };
     let (rank, index) = if of_second > of_first { (of_second, second) } else { (of_first, first) };
-    if rank == 0 { NONE } else { index * WAYS + rank as u32 % WAYS }
+    if rank < u64::from(WAYS) { NONE } else { index * WAYS + rank as u32 % WAYS }
 }
 
-/// Where in the result of [`free`] the count begins.
-const COUNT_SHIFT: u32 = 28;
-const NUMBER: u32 = (1 << COUNT_SHIFT) - 1;
-
-/// The number of a place of this bucket that holds nothing, below how many such places it has, of which there are at
-/// most 8. A function of its own in the kernel, as [`search`] is.
-#[inline(never)]
-fn free<M: Memory>(memory: M, index: u32) -> u32 {
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let free = matching(memory, bucket, Pattern::EMPTY);
-    (free.count_ones() << COUNT_SHIFT) | (index * WAYS + lowest(free))
-}
-
-/// The way of this bucket's place whose entry has not been seen for the longest time, below that time; 0 if none has
-/// one. Without a branch per place: the verifier would follow each way through eight of them. A function of its own
-/// in the kernel, as [`search`] is.
-#[inline(never)]
-fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let mut oldest = 0_u64;
-    for way in 0..WAYS {
-        let header = Header(memory.header(bucket, way));
-        let is_live = M::opaque((header.0 & Pattern::LIVE.mask) ^ Pattern::LIVE.bits);
-        // One seen just now counts one, so that there is always one.
-        let age = u64::from(now.0.wrapping_sub(header.seen().0) & Stamp::MASK) + 1;
-        let rank = (age << 3 | u64::from(way)) * (is_live.wrapping_sub(1) >> 63);
-        let is_older = M::opaque(oldest.wrapping_sub(rank) >> 63);
-        oldest ^= (oldest ^ rank) & is_older.wrapping_neg();
-    }
-    oldest
-}
-
-/// Whether the claim of place `own` stands: no other place of this bucket in which an entry with its hash is being
-/// written comes first. Claims of those that come later are taken away. A function of its own in the kernel, as
-/// [`search`] is.
-#[inline(never)]
-fn is_first<M: Memory>(memory: M, index: u32, hash: u32, own: u32) -> bool {
-    let busy = Pattern::busy(hash);
-    let Some(bucket) = memory.bucket(index) else { return false };
-    let mut rivals = matching(memory, bucket, busy);
-    for _ in 0..WAYS {
-        if rivals == 0 {
-            break;
-        }
-        let way = lowest(rivals);
-        rivals &= rivals - 1;
-        let at: Position<M> = Position { bucket, way, place: index * WAYS + way };
-        let header = at.header(memory);
-        // One that is no rival any more is an entry by now, or given up.
-        if at.place == own || !header.is(busy) {
-            continue;
-        }
-        if at.place < own {
-            return false;
-        }
-        at.replace(memory, header, header.aborted());
-    }
-    true
+/// Whether this place holds nothing.
+#[inline(always)]
+fn is_free<M: Memory>(memory: M, number: u32) -> bool {
+    let at = Position::new(memory, number / WAYS, number % WAYS);
+    at.is_some_and(|at| at.header(memory).is_empty())
 }

@@ -21,21 +21,25 @@ mod contents;
 mod find;
 mod header;
 mod insert;
+mod position;
 #[cfg(target_has_atomic = "64")]
 mod slices;
 mod stamp;
+mod steps;
 #[cfg(test)]
 mod tests;
 
 pub use self::backing::{Memory, WAYS};
 use self::contents::expected_word;
 pub use self::contents::{Stored, words};
-use self::find::{Found, Position, find};
+use self::find::{Found, Key, find, find_likely};
 pub use self::header::{Header, Pattern, Phase};
 pub use self::insert::{NotInserted, WhenFull, insert};
+use self::position::Position;
 #[cfg(target_has_atomic = "64")]
 pub use self::slices::Slices;
 pub use self::stamp::Stamp;
+pub use self::steps::{Steps, free, is_first, is_written, oldest, search, search_all};
 use super::{ConntrackEntry, State, Ticks};
 use crate::address::{Address, Tuple};
 
@@ -45,15 +49,40 @@ const ATTEMPTS: u32 = 4;
 /// Reads the entry of `tuple` into `entry`, and returns whether there is one. If it has not been seen in this
 /// tick, it now is; and `acknowledgment` becomes what is expected, where it moves that.
 #[inline(always)]
-pub fn read_and_touch<A: Address, M: Memory>(
+pub fn read_and_touch<A: Address, M: Steps<A>>(
     memory: M,
     tuple: &Tuple<A>,
     now: Ticks,
     acknowledgment: u32,
     entry: &mut ConntrackEntry<A>,
 ) -> bool {
-    let Some(found) = find(memory, tuple) else { return false };
-    if !read_found(memory, &found, now, entry) {
+    find(memory, tuple)
+        .is_some_and(|found| read_and_touch_found(memory, &found, now, acknowledgment, entry))
+}
+
+/// The same, but it looks only where the entry most likely is. If it returns that there is none, there may be one.
+#[inline(always)]
+pub fn read_and_touch_likely<A: Address, M: Memory>(
+    memory: M,
+    tuple: &Tuple<A>,
+    now: Ticks,
+    acknowledgment: u32,
+    entry: &mut ConntrackEntry<A>,
+) -> bool {
+    let key = Key::new(tuple, memory.buckets());
+    find_likely(memory, tuple, &key)
+        .is_some_and(|found| read_and_touch_found(memory, &found, now, acknowledgment, entry))
+}
+
+#[inline(always)]
+fn read_and_touch_found<A: Address, M: Memory>(
+    memory: M,
+    found: &Found<M>,
+    now: Ticks,
+    acknowledgment: u32,
+    entry: &mut ConntrackEntry<A>,
+) -> bool {
+    if !read_found(memory, found, now, entry) {
         return false;
     }
     let is_new_tick = entry.last_seen != now;
@@ -71,7 +100,7 @@ pub fn read_and_touch<A: Address, M: Memory>(
 
 /// Reads the entry of `tuple` into `entry`, and returns whether there is one.
 #[inline(always)]
-pub fn read<A: Address, M: Memory>(
+pub fn read<A: Address, M: Steps<A>>(
     memory: M,
     tuple: &Tuple<A>,
     now: Ticks,
@@ -82,7 +111,7 @@ pub fn read<A: Address, M: Memory>(
 
 /// Whether `tuple` has an entry that is the other one of the flow that has one under `other`.
 #[inline(always)]
-pub fn has_mapping<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
+pub fn has_mapping<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
     find(memory, tuple).is_some_and(|found| {
         contents::is_rewritten_to(memory, found.at.contents(), &other.reversed())
             && found.at.header(memory).is_same_entry(found.header)
@@ -113,7 +142,7 @@ fn replace_expected<A: Address, M: Memory>(
 
 /// Changes what packets of `tuple` are expected to carry, if it has an entry.
 #[inline(always)]
-pub fn set_expected<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, expected: u32) {
+pub fn set_expected<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>, expected: u32) {
     if let Some(found) = find(memory, tuple) {
         replace_expected::<A, M>(memory, found.at.contents(), expected);
     }
@@ -121,21 +150,26 @@ pub fn set_expected<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, expected
 
 /// Changes what `before` and `after` differ in, if `tuple` has an entry.
 #[inline(always)]
-pub fn set_state<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>, before: State, after: State) {
+pub fn set_state<A: Address, M: Steps<A>>(
+    memory: M,
+    tuple: &Tuple<A>,
+    before: State,
+    after: State,
+) {
     let Some(found) = find(memory, tuple) else { return };
     change(memory, &found, |header| header.with_change(before, after));
 }
 
 /// Removes the entry of `tuple`, if there is one.
 #[inline(always)]
-pub fn remove<A: Address, M: Memory>(memory: M, tuple: &Tuple<A>) {
+pub fn remove<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>) {
     let Some(found) = find(memory, tuple) else { return };
     change(memory, &found, Header::emptied);
 }
 
 /// Removes the entry of `tuple` if it is as `read` has it: neither seen since nor changed. Returns whether it is
 /// gone. For user space.
-pub fn remove_unchanged<A: Address, M: Memory>(
+pub fn remove_unchanged<A: Address, M: Steps<A>>(
     memory: M,
     tuple: &Tuple<A>,
     now: Ticks,

@@ -3,6 +3,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::backing::{Memory, WAYS};
+use super::steps::Steps;
+use crate::address::Address;
 
 /// The words of a table.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,8 @@ impl<'a> Memory for Slices<'a> {
         compare_exchange(bucket, self.position(way, index), current, new);
     }
 }
+
+impl<A: Address> Steps<A> for Slices<'_> {}
 
 fn load(words: &[AtomicU64], index: usize) -> u64 {
     words.get(index).map_or(0, |word| word.load(Ordering::Acquire))
