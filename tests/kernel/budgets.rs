@@ -17,8 +17,7 @@ use weir_tests::kernel::{Programs, in_own_namespace};
 use crate::stack;
 
 /// Instructions the verifier may walk through, of the million it allows; and bytes of machine code. Most are
-/// the loops over
-/// quotes, extension headers, SCTP's checksum and source ports, in both families.
+/// the loops over quotes, extension headers, SCTP's checksum and source ports, in both families.
 const BUDGETS: [(Program, u32, u32); 4] = [
     (Program::FromPod, 220_000, 112_000),
     (Program::FromNetwork, 220_000, 114_000),
