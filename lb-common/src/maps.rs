@@ -1,9 +1,12 @@
 //! The catalogue of maps: name, key, value, kind and capacity of each.
 
+mod capacity;
+
+pub use self::capacity::{Capacities, Capacity};
 use crate::address::{Family, V4, V6};
 use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
-use crate::conntrack::table::{Stored, WAYS};
+use crate::conntrack::table::Stored;
 use crate::device::Device;
 use crate::filter;
 use crate::fragment::{FirstFragment, Fragmented};
@@ -32,92 +35,31 @@ pub enum Kind {
     SocketStorage,
 }
 
-/// What determines the capacity of a map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Capacity {
-    /// A fixed number.
-    Fixed(u32),
-    /// [`Capacities::services`]
-    Services,
-    /// [`Capacities::frontends`]
-    Frontends,
-    /// [`Capacities::slots`]
-    Slots,
-    /// [`Capacities::backends`]
-    Backends,
-    /// Buckets for [`Capacities::conntrack`]
-    ConntrackBuckets,
-    /// Buckets for [`Capacities::half_open`]
-    HalfOpenBuckets,
-    /// [`Capacities::affinity`]
-    Affinity,
-}
-
-impl Capacity {
-    /// How many entries a map of so many `elements` can be counted on to hold.
-    #[must_use]
-    pub const fn usable(self, elements: u32) -> u32 {
-        match self {
-            Self::ConntrackBuckets => (elements as u64 * WAYS as u64 * 11 / 20) as u32,
-            Self::HalfOpenBuckets => elements.saturating_mul(WAYS),
-            Self::Fixed(_)
-            | Self::Services
-            | Self::Frontends
-            | Self::Slots
-            | Self::Backends
-            | Self::Affinity => elements,
-        }
-    }
-}
-
-/// Entries per map, per family where a map exists per family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Capacities {
-    /// Service ports.
-    pub services: u32,
-    /// Frontends.
-    pub frontends: u32,
-    /// Slots of all pools together.
-    pub slots: u32,
-    /// Backends.
-    pub backends: u32,
-    /// Entries of `CONNTRACK_*`: two per flow.
-    pub conntrack: u32,
-    /// Entries of `HALF_OPEN_*`: two per flow.
-    pub half_open: u32,
-    /// Clients remembered for session affinity.
-    pub affinity: u32,
-}
-
 impl Capacities {
-    /// Buckets of `CONNTRACK_*`: so many that of a million new entries at most one finds no place while the
-    /// table has [`Capacities::conntrack`] (55 % of its places; a test of the table has the figures).
+    /// The number of entries of `map`.
     #[must_use]
-    pub const fn conntrack_buckets(&self) -> u32 {
-        (self.conntrack as u64 * 20).div_ceil(11 * WAYS as u64) as u32
-    }
-
-    /// Buckets of `HALF_OPEN_*`, which evicts entries and may be full.
-    #[must_use]
-    pub const fn half_open_buckets(&self) -> u32 {
-        self.half_open.div_ceil(WAYS)
-    }
-
-    /// The number of entries of `capacity`.
-    #[must_use]
-    pub const fn entries(&self, capacity: Capacity) -> u32 {
-        match capacity {
-            Capacity::Fixed(entries) => entries,
-            Capacity::Services => self.services,
-            Capacity::Frontends => self.frontends,
-            Capacity::Slots => self.slots,
-            Capacity::Backends => self.backends,
-            Capacity::ConntrackBuckets => self.conntrack_buckets(),
-            Capacity::HalfOpenBuckets => self.half_open_buckets(),
-            Capacity::Affinity => self.affinity,
+    pub const fn entries(&self, map: &Map) -> u32 {
+        match map.kind {
+            Kind::LruHash => self.lru_entries(self.entries_of(map.capacity)),
+            Kind::Hash | Kind::LpmTrie | Kind::Array | Kind::PerCpuArray | Kind::SocketStorage => {
+                self.entries_of(map.capacity)
+            }
         }
     }
 }
+
+/// Fragments queued at once, per family.
+pub const QUEUED_FRAGMENTS: u32 = 256;
+
+/// Neighbours of which it is known when they were confirmed.
+pub const NEIGHBOURS: u32 = 8192;
+
+/// LRU maps that the programs alone use, and how many entries each is to hold.
+pub const PROGRAMS_LRU: [(&str, u32); 3] = [
+    ("NEIGHBOURS", NEIGHBOURS),
+    ("FRAG_QUEUE_V4", QUEUED_FRAGMENTS),
+    ("FRAG_QUEUE_V6", QUEUED_FRAGMENTS),
+];
 
 /// One map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use lb_common::address::{Family, Protocol, V4};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::maps;
@@ -14,6 +15,7 @@ use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::topology::{self, Target, Topology};
 use lb_userspace::maps::conntrack_gc::now;
 use weir_tests::kernel::{Programs, in_own_namespace};
+use weir_tests::processor::stay_on_cpu;
 use weir_tests::wait::until;
 
 use crate::testbed;
@@ -53,6 +55,36 @@ fn a_full_map_whose_clients_are_refreshed_keeps_all_of_them() -> Result<()> {
         let after = clients(&mut programs)?;
         let lost = before.difference(&after).count();
         ensure!(lost == 0, "{lost} of {} clients are not known any more", before.len());
+        Ok(())
+    })
+}
+
+/// Before Linux 6.16 a processor takes up to 128 entries of a map for itself.
+#[test]
+fn entries_that_one_processor_has_taken_in_advance_are_not_missed_by_another() -> Result<()> {
+    const CAPACITY: u32 = 256;
+    const CLIENTS: u32 = 250;
+    in_own_namespace(|| {
+        let device = testbed::build()?.device;
+        let mut programs = Programs::load(|_| CAPACITY)?;
+        let mut rows = topology::rows();
+        rows.v4.frontends.values_mut().for_each(|row| row.affinity = 10_000);
+        testbed::write_rows(&mut programs, &rows, device)?;
+        testbed::reset_maps(&mut programs, &rows, device)?;
+        let first = Ipv4Addr::new(10, 245, 0, 0);
+        for number in 0..CLIENTS {
+            // One client on a processor, all others on another.
+            thread::scope(|scope| {
+                let connecting = scope.spawn(|| {
+                    stay_on_cpu(number.min(1) as usize)?;
+                    let client = Ipv4Addr::from_bits(first.to_bits() + number);
+                    connect(&mut programs, device, SocketAddr::from((client, PORTS[0])))
+                });
+                connecting.join().map_err(|_| anyhow!("the thread of client {number} panicked"))?
+            })?;
+        }
+        let known = clients(&mut programs)?.len();
+        ensure!(known == CLIENTS as usize, "{known} of {CLIENTS} clients are known");
         Ok(())
     })
 }

@@ -16,6 +16,7 @@ pub const SMALL: Capacities = Capacities {
     conntrack: 8192,
     half_open: 8192,
     affinity: 8192,
+    processors: 2,
 };
 
 /// A lab with one pod on the node, which is all these tests need; `None` if the test is to be

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod lab;
 pub mod machine;
 pub mod manifests;
+pub mod processor;
 pub mod requires;
 pub mod traffic;
 pub mod wait;

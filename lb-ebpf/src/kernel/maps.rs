@@ -22,8 +22,8 @@ use lb_ebpf::world::RateLimit;
 use lb_ebpf::{socket_lb, walk};
 
 use super::values::{
-    CachedHop, FIB_CACHE_ENTRIES, FibScratch, LogScratch, NEIGHBOURS as NEIGHBOUR_ENTRIES,
-    Neighbour, QUEUED_FRAGMENTS, QueuedFrame, RangeOf, RateCount, Seen,
+    CachedHop, FIB_CACHE_ENTRIES, FibScratch, LogScratch, Neighbour, QueuedFrame, RangeOf,
+    RateCount, Seen,
 };
 
 /// The family, in place of a map's parameter.
@@ -113,7 +113,7 @@ per_family! {
         PerCpuArray::with_max_entries(FIB_CACHE_ENTRIES, 0);
     #[map]
     FRAG_QUEUE<A>(FRAG_QUEUE_V4, FRAG_QUEUE_V6): LruHashMap<QueuedFragment<A>, QueuedFrame> =
-        LruHashMap::with_max_entries(QUEUED_FRAGMENTS, 0);
+        LruHashMap::with_max_entries(1, 0);
     // Scratch space that a socket has only during its call: processes, unlike packets, are interrupted
     // by others of their CPU.
     #[btf_map]
@@ -145,8 +145,7 @@ pub static UDP_CONNECTED: LruHashMap<u64, UdpConnected> = LruHashMap::with_max_e
 pub static FIB_SCRATCH: PerCpuArray<FibScratch> = PerCpuArray::with_max_entries(1, 0);
 /// When each neighbour was last confirmed.
 #[map]
-pub static NEIGHBOURS: LruHashMap<Neighbour, Seen> =
-    LruHashMap::with_max_entries(NEIGHBOUR_ENTRIES, 0);
+pub static NEIGHBOURS: LruHashMap<Neighbour, Seen> = LruHashMap::with_max_entries(1, 0);
 /// Scratch space for a frame on its way into or out of the fragment queue.
 #[map]
 pub static FRAG_SCRATCH: PerCpuArray<QueuedFrame> = PerCpuArray::with_max_entries(1, 0);

@@ -9,12 +9,6 @@ use lb_ebpf::world::Link;
 /// Routes cached per CPU and family; a power of two. They take 192 KiB of IPv4 and 288 KiB of IPv6 per CPU.
 pub const FIB_CACHE_ENTRIES: u32 = 4096;
 
-/// Neighbours of which it is known when they were confirmed; the LRU map evicts the oldest.
-pub const NEIGHBOURS: u32 = 8192;
-
-/// Fragments queued at once, per family; the LRU map evicts the oldest.
-pub const QUEUED_FRAGMENTS: u32 = 256;
-
 /// A cached FIB lookup; the value of `FIB_CACHE_*`.
 #[repr(C)]
 pub struct CachedHop<A> {

@@ -56,6 +56,7 @@ pub fn capacities(sizes: TableSizes, memory: u64, cpus: u32) -> Capacities {
         conntrack,
         half_open: (conntrack / 4).max(1 << 15),
         affinity: sizes.affinity.unwrap_or(1 << 15),
+        processors: cpus,
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
                 conntrack: 2000,
                 half_open: 1 << 15,
                 affinity: 5000,
+                processors: 4,
             }
         );
     }

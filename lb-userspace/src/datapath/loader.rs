@@ -58,8 +58,8 @@ impl Object {
         log::set_constants(&mut loader, log);
         let buckets = Buckets::of(capacities);
         buckets.set_constants(&mut loader);
+        size_maps(&mut loader, capacities);
         for map in maps::pinned() {
-            loader.map_max_entries(map.name, capacities.entries(map.capacity));
             loader.map_pin_path(map.name, pins.map(map));
         }
         let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error))?;
@@ -72,6 +72,16 @@ impl Object {
         }
         let without_xdp = load(&mut ebpf, Program::NetworkXdp, name(Program::NetworkXdp)).err();
         Ok(Self { ebpf, without_xdp })
+    }
+}
+
+/// Sets how many entries each map has.
+pub fn size_maps(loader: &mut EbpfLoader<'_>, capacities: &Capacities) {
+    for map in maps::pinned() {
+        loader.map_max_entries(map.name, capacities.entries(map));
+    }
+    for (name, entries) in maps::PROGRAMS_LRU {
+        loader.map_max_entries(name, capacities.lru_entries(entries));
     }
 }
 

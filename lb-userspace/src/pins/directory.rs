@@ -281,6 +281,7 @@ mod tests {
             conntrack: 1,
             half_open: 1,
             affinity: 1,
+            processors: 1,
         };
         let error = pins.compare(&capacities).unwrap_err();
         assert!(matches!(error, PinError::OtherVersion(path) if path == other));

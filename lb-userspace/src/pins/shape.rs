@@ -24,7 +24,7 @@ impl Shape {
             kind: Some(map.kind),
             key_size: map.key_size,
             value_size: map.value_size,
-            entries: capacities.entries(map.capacity),
+            entries: capacities.entries(map),
         }
     }
 

@@ -252,7 +252,7 @@ fn fit_policies_and_ranges<A: InContents>(
     omissions: &mut Omissions,
 ) {
     let before = A::rows(context.before);
-    let capacity = |map: &Map| context.settings.capacities.entries(map.capacity);
+    let capacity = |map: &Map| context.settings.capacities.entries(map);
     let (map, needed) = (maps::IP_POLICY.of(A::FAMILY), rows.ip_policies.len() as u64);
     if addresses::fit(&mut rows.ip_policies, &before.ip_policies, capacity(map)) {
         omissions.add_full_map(context, map, needed);

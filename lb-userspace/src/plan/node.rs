@@ -82,7 +82,7 @@ pub(super) fn device_rows(
     context: &Context<'_>,
     omissions: &mut Omissions,
 ) -> BTreeMap<u32, Device> {
-    let capacity = context.settings.capacities.entries(maps::DEVICES.capacity);
+    let capacity = context.settings.capacities.entries(&maps::DEVICES);
     let devices = devices(context.cluster, context.local_node, capacity as usize);
     if devices.len() < context.local_node.devices.len() {
         omissions.add_full_map(context, &maps::DEVICES, context.local_node.devices.len() as u64);

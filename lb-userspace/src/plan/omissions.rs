@@ -27,7 +27,7 @@ pub(super) struct Omissions {
 impl Omissions {
     /// Adds that `map` cannot hold the `needed` entries.
     pub(super) fn add_full_map(&mut self, context: &Context<'_>, map: &Map, needed: u64) {
-        let capacity = context.settings.capacities.entries(map.capacity);
+        let capacity = context.settings.capacities.entries(map);
         let next = match size_flag(map.capacity) {
             Some(flag) => format!("restart weir with {flag} {needed} or more"),
             None if [&maps::SRC_RANGES.v4, &maps::SRC_RANGES.v6].contains(&map) => {

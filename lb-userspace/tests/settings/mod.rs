@@ -17,6 +17,7 @@ pub fn settings() -> Settings {
             conntrack: 1000,
             half_open: 1000,
             affinity: 1000,
+            processors: 1,
         },
         honours_external_ips: true,
         snat_tiers: [Rows::of_spans(60, 63); TIERS],

@@ -121,6 +121,7 @@ impl Scale {
             conntrack: 2 * self.room(),
             half_open: self.room() / 2,
             affinity: 1 << 15,
+            processors: 2,
         }
     }
 }

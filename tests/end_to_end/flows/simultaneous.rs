@@ -10,11 +10,10 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
 use lb_common::outcome::Outcome;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Namespace, Shape};
 use weir_tests::manifests::Offer;
+use weir_tests::processor::stay_on_cpu;
 use weir_tests::traffic::TIMEOUT;
 use weir_tests::wait::SLOWNESS;
 
@@ -100,17 +99,6 @@ fn second_sender(signals: Arc<Signals>) -> Sender<(u32, Arc<UdpSocket>)> {
         Ok(())
     });
     sender
-}
-
-/// Keeps this thread on the `index`th CPU that it may use, or on the last one.
-fn stay_on_cpu(index: usize) -> Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = nix::sched::sched_getaffinity(this)?;
-    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-    let cpus: Vec<usize> = cpus.by_ref().take(index + 1).collect();
-    let mut one = CpuSet::new();
-    one.set(*cpus.last().context("this thread may use no CPU")?)?;
-    Ok(sched_setaffinity(this, &one)?)
 }
 
 /// Waits, in a loop, for the moment: sleeping would miss it.

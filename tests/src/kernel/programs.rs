@@ -4,10 +4,11 @@ use anyhow::{Context, Result, bail};
 use aya::maps::PerCpuArray;
 use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::maps::{self, Capacities};
+use lb_common::maps::Capacities;
 use lb_common::outcome::Outcome;
 use lb_ebpf::cases::Program;
-use lb_userspace::datapath::loader::Buckets;
+use lb_userspace::datapath::loader::{Buckets, size_maps};
+use lb_userspace::host::processors;
 
 /// How often a program may do what a rate limit counts: no limit, unless a test sets one.
 pub(super) const UNLIMITED: u32 = u32::MAX;
@@ -48,6 +49,7 @@ impl Programs {
             slots: entries("SLOTS"),
             backends: entries("BACKENDS"),
             affinity: entries("AFFINITY"),
+            processors: processors::count()?,
         };
         Self::load_sized(&capacities)
     }
@@ -63,9 +65,7 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         let buckets = Buckets::of(capacities);
         buckets.set_constants(&mut loader);
-        for map in maps::ALL {
-            loader.map_max_entries(map.name, capacities.entries(map.capacity));
-        }
+        size_maps(&mut loader, capacities);
         features.set_constants(&mut loader);
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)

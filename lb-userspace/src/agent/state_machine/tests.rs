@@ -21,6 +21,7 @@ fn agent() -> Agent {
         conntrack: room,
         half_open: room,
         affinity: room,
+        processors: 1,
     };
     let settings = Settings {
         nodeport_addresses: NodePortAddresses::Primary,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use lb_common::backend::BackendId;
+
 use crate::cli::pins::Pins;
 use crate::config::{DatapathLog, DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
 use crate::plan::NodePortAddresses;
@@ -100,7 +102,7 @@ pub struct Sizes {
     #[arg(long, value_name = "N", value_parser = size())]
     pub frontend_table_size: Option<u32>,
     /// Backends (Service port, address) per address family [default: by the memory, 32768 to 131072]
-    #[arg(long, value_name = "N", value_parser = size())]
+    #[arg(long, value_name = "N", value_parser = backends())]
     pub backend_table_size: Option<u32>,
     /// Slots of all pools together [default: by the memory, 262144 to 4194304]
     #[arg(long, value_name = "N", value_parser = size())]
@@ -114,4 +116,9 @@ pub struct Sizes {
 /// once it is counted in bytes.
 fn size() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1024..=1 << 26)
+}
+
+/// As [`size`], and the conntrack tables keep a backend's id in 20 bits.
+fn backends() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1024..=i64::from(BackendId::END))
 }

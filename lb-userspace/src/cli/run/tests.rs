@@ -110,6 +110,7 @@ fn wrong_values_are_refused_with_what_to_write() {
         ("--manifests a --network-devices eth0,", "as in eth0,ens*"),
         ("--manifests a --nodeport-addresses all", "ADDRESS/LENGTH"),
         ("--manifests a --slot-table-size 5", "1024"),
+        ("--manifests a --backend-table-size 1048576", "1048575"),
         ("--manifests a --healthz-bind-address everywhere", "0.0.0.0:10256"),
     ] {
         let error = parse(words).unwrap_err();

@@ -18,7 +18,7 @@ use lb_common::maps::{self, Capacities};
 use lb_common::snat::{GROUPS, HINT_ROWS, PortHints, Rows};
 use lb_ebpf::cases::Program;
 use lb_userspace::datapath::features::Features;
-use lb_userspace::datapath::loader::Buckets;
+use lb_userspace::datapath::loader::{Buckets, size_maps};
 use weir_tests::kernel::context;
 
 use crate::cases::Scale;
@@ -50,9 +50,7 @@ impl Object {
         let an_hour: u64 = 3_600_000_000_000;
         let mut loader = EbpfLoader::new();
         let capacities = scale.capacities();
-        for map in maps::ALL {
-            loader.map_max_entries(map.name, capacities.entries(map.capacity));
-        }
+        size_maps(&mut loader, &capacities);
         let buckets = Buckets::of(&capacities);
         let marker = b"CONNTRACK_BUCKETS";
         if bytes.windows(marker.len()).any(|window| window == marker) {
