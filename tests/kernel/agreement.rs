@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::util::KernelVersion;
 use lb_common::address::{Family, Tuple, V4, V6};
+use lb_common::conntrack::ConntrackEntry;
 use lb_common::conntrack::table::Stored;
 use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
@@ -51,8 +52,8 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
     testbed::write_rows(programs, &world.tables, device)?;
     testbed::reset_maps(programs, &world.tables, device)?;
     if case.setting.conntrack_capacity.is_some() {
-        programs.fill_flows::<V4>()?;
-        programs.fill_flows::<V6>()?;
+        programs.fill_flows::<V4>(&ConntrackEntry::empty())?;
+        programs.fill_flows::<V6>(&ConntrackEntry::empty())?;
     }
     if case.setting.has_stale_neighbours {
         testbed::forget_neighbours(programs)?;

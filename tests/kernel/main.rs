@@ -4,6 +4,7 @@ mod affinity;
 mod agreement;
 mod attach;
 mod budgets;
+mod full_table;
 mod maps;
 mod matrix;
 mod routes;

@@ -7,7 +7,7 @@ use super::flow_memory::FlowMemory;
 
 /// Defines a family's global functions, and [`Steps`] of its tables by them.
 macro_rules! functions {
-    ($A:ty, $search:ident, $search_all:ident, $free:ident, $oldest:ident, $is_first:ident, $is_written:ident) => {
+    ($A:ty, $search:ident, $search_all:ident, $free:ident, $oldest:ident, $over:ident, $is_first:ident, $is_written:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $search(
@@ -48,6 +48,12 @@ macro_rules! functions {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
+        extern "C" fn $over(table: u32, index: u32, now: u32) -> u32 {
+            table::over(FlowMemory::<$A>::of_number(table), index, Stamp(now))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
         extern "C" fn $is_first(table: u32, index: u32, hash: u32, own: u32) -> u32 {
             u32::from(table::is_first(FlowMemory::<$A>::of_number(table), index, hash, own))
         }
@@ -80,6 +86,11 @@ macro_rules! functions {
             }
 
             #[inline(always)]
+            fn over(self, index: u32, now: Stamp) -> u32 {
+                $over(self.number, index, now.0)
+            }
+
+            #[inline(always)]
             fn is_first(self, index: u32, hash: u32, own: u32) -> bool {
                 $is_first(self.number, index, hash, own) != 0
             }
@@ -98,6 +109,7 @@ functions!(
     bucket_search_all_v4,
     bucket_free_v4,
     bucket_oldest_v4,
+    bucket_over_v4,
     bucket_is_first_v4,
     bucket_is_written_v4
 );
@@ -107,6 +119,7 @@ functions!(
     bucket_search_all_v6,
     bucket_free_v6,
     bucket_oldest_v6,
+    bucket_over_v6,
     bucket_is_first_v6,
     bucket_is_written_v6
 );

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lb_common::address::{Port, Protocol, Tuple};
 use lb_common::conntrack::ConntrackEntry;
 use lb_common::conntrack::table::{NotInserted, Stored};
@@ -36,18 +36,18 @@ impl Programs {
         Ok(())
     }
 
-    /// Fills the table of established flows of a family with flows of no one, until a new one finds no place.
+    /// Fills the table of established flows of a family with flows of no one that have such an `entry`: far more
+    /// than the few that find a place.
     ///
     /// # Errors
     /// If it cannot be mapped.
-    pub fn fill_flows<A: Stored>(&self) -> Result<()> {
+    pub fn fill_flows<A: Stored>(&self, entry: &ConntrackEntry<A>) -> Result<()> {
         let flows = self.flows::<A>(Table::Established)?;
-        for port in 1.. {
+        for port in 1..=u16::MAX {
             let tuple = Tuple { source_port: Port::new(port), ..Tuple::empty() };
             let tuple = Tuple { protocol: Protocol::TCP, ..tuple };
-            if flows.insert(&tuple, &ConntrackEntry::empty()) == Err(NotInserted::Full) {
-                break;
-            }
+            let inserted = flows.insert(&tuple, entry);
+            ensure!(inserted != Err(NotInserted::Exists), "port {port} is in the table twice");
         }
         Ok(())
     }

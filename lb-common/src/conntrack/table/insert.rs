@@ -6,7 +6,7 @@ use super::find::{Key, locate};
 use super::header::Header;
 use super::position::Position;
 use super::stamp::Stamp;
-use super::steps::{COUNT_SHIFT, EMPTY, Steps};
+use super::steps::{COUNT_SHIFT, EMPTY, NONE, Steps, is_over};
 use crate::address::{Address, Tuple};
 use crate::conntrack::ConntrackEntry;
 
@@ -20,15 +20,13 @@ const ATTEMPTS: u32 = 3;
 /// Mostly it has by then; if an interrupt came between, it has not.
 const PATIENCE: u32 = 4;
 
-/// No place.
-const NONE: u32 = u32::MAX;
-
 /// What is done with a new entry for which no place is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhenFull {
     /// It takes the place of the one of both buckets that has not been seen for the longest time.
     Evict,
-    /// It is refused.
+    /// It takes the place of one whose flow is over and expired; else it is refused. An agent has removed such flows
+    /// before, if one runs.
     Refuse,
 }
 
@@ -64,7 +62,7 @@ pub fn insert<A: Address, M: Steps<A>>(
             return Err(NotInserted::Full);
         }
         attempts += 1;
-        claimed = claim(memory, number, key.hash, when_full == WhenFull::Evict);
+        claimed = claim(memory, number, key.hash, stamp, when_full);
     }
     let Key { buckets: [first, second], hash, pattern, .. } = key;
     let full = NotInserted::Full;
@@ -91,12 +89,16 @@ pub fn insert<A: Address, M: Steps<A>>(
 /// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
 /// not be claimed.
 #[inline(always)]
-fn claim<M: Memory>(memory: M, number: u32, hash: u32, evicts: bool) -> Header {
+fn claim<M: Memory>(memory: M, number: u32, hash: u32, now: Stamp, when_full: WhenFull) -> Header {
     let failed = Header(0);
     let Some(at) = Position::new(memory, number / WAYS, number % WAYS) else { return failed };
     let header = at.header(memory);
     let claimed = header.claimed(hash);
-    let may_claim = header.is_empty() || evicts && header.is_live();
+    let may_claim = header.is_empty()
+        || match when_full {
+            WhenFull::Evict => header.is_live(),
+            WhenFull::Refuse => is_over(header, now),
+        };
     if may_claim && at.replace(memory, header, claimed) { claimed } else { failed }
 }
 
@@ -118,7 +120,10 @@ fn choose<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp, when_full
     if most >> COUNT_SHIFT != 0 {
         return most & ((1 << COUNT_SHIFT) - 1);
     }
-    NONE
+    match memory.over(first, stamp) {
+        NONE => memory.over(second, stamp),
+        number => number,
+    }
 }
 
 /// The number of the place of an entry that has not been seen for the longest time, or that is free: then there is no

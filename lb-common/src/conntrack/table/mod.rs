@@ -39,7 +39,7 @@ use self::position::Position;
 #[cfg(target_has_atomic = "64")]
 pub use self::slices::Slices;
 pub use self::stamp::Stamp;
-pub use self::steps::{Steps, free, is_first, is_written, oldest, search, search_all};
+pub use self::steps::{Steps, free, is_first, is_written, oldest, over, search, search_all};
 use super::{ConntrackEntry, State, Ticks};
 use crate::address::{Address, Tuple};
 

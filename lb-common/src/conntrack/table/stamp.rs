@@ -12,6 +12,8 @@ impl Stamp {
 
     /// How many bits it has.
     pub const BITS: u32 = 26;
+    /// How far ahead of one CPU's clock reading another's may be, in units.
+    const AHEAD: u32 = 64;
     /// Its bits.
     pub const MASK: u32 = (1 << Self::BITS) - 1;
 
@@ -29,6 +31,19 @@ impl Stamp {
         Self((ticks.0 << Self::PER_TICK) & Self::MASK)
     }
 
+    /// Units from this stamp to `now`, and [`Self::AHEAD`] more.
+    #[inline(always)]
+    #[must_use]
+    pub const fn age(self, now: Self) -> u32 {
+        now.0.wrapping_add(Self::AHEAD).wrapping_sub(self.0) & Self::MASK
+    }
+
+    /// Units of at least `seconds`.
+    #[must_use]
+    pub const fn of_seconds(seconds: u32) -> u32 {
+        (seconds as u64 * 1_000_000_000).div_ceil(1 << 24) as u32
+    }
+
     /// The tick that this stamp is in, where `now` is the present one.
     #[inline(always)]
     #[must_use]
@@ -44,6 +59,14 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_cpu_has_just_seen_is_young() {
+        let now = Stamp(5);
+        let ages = [Stamp(6), Stamp(5), Stamp(4), Stamp(Stamp::MASK)].map(|seen| seen.age(now));
+        assert_eq!(ages, [63, 64, 65, 70]);
+        assert_eq!(Stamp::of_seconds(20), 1193);
+    }
 
     #[test]
     fn a_stamp_leads_back_to_its_tick() {

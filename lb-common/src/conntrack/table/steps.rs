@@ -7,6 +7,7 @@ use super::header::{Header, Pattern, VERSION_BITS};
 use super::position::Position;
 use super::stamp::Stamp;
 use crate::address::{Address, Protocol, Tuple};
+use crate::conntrack::State;
 
 /// The memory of a table of one family's entries, and how its buckets are gone through: as the functions of the same
 /// names do, unless a memory has its own way to call them.
@@ -35,6 +36,12 @@ pub trait Steps<A: Address>: Memory {
         oldest(self, index, now)
     }
 
+    /// See [`over`].
+    #[inline(always)]
+    fn over(self, index: u32, now: Stamp) -> u32 {
+        over(self, index, now)
+    }
+
     /// See [`is_first`].
     #[inline(always)]
     fn is_first(self, index: u32, hash: u32, own: u32) -> bool {
@@ -47,6 +54,9 @@ pub trait Steps<A: Address>: Memory {
         is_written(self, index, hash)
     }
 }
+
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// Where in the result of [`free`] the count begins.
 pub(super) const COUNT_SHIFT: u32 = 28;
@@ -144,8 +154,7 @@ pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
         let header = Header(memory.header(bucket, way));
         let is_live = M::opaque((header.0 & Pattern::LIVE.mask) ^ Pattern::LIVE.bits);
         let is_empty = M::opaque(header.0 & Pattern::EMPTY.mask);
-        // One seen just now counts one, so that there is always one.
-        let age = u64::from(now.0.wrapping_sub(header.seen().0) & Stamp::MASK) + 1;
+        let age = u64::from(header.seen().age(now)) + 1;
         let rank =
             age * 8 * (is_live.wrapping_sub(1) >> 63) + EMPTY * (is_empty.wrapping_sub(1) >> 63);
         let rank = rank | u64::from(way);
@@ -153,6 +162,26 @@ pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
         oldest ^= (oldest ^ rank) & is_older.wrapping_neg();
     }
     oldest
+}
+
+/// The number of a place of this bucket whose entry [`is_over`]; [`NONE`] if there is none.
+#[inline(always)]
+pub fn over<M: Memory>(memory: M, index: u32, now: Stamp) -> u32 {
+    let Some(bucket) = memory.bucket(index) else { return NONE };
+    for way in 0..WAYS {
+        if is_over(Header(memory.header(bucket, way)), now) {
+            return index * WAYS + way;
+        }
+    }
+    NONE
+}
+
+/// Whether a place's flow is over, and had no packet for so long that it is expired. Its other entry says so, too.
+#[inline(always)]
+pub(super) fn is_over(header: Header, now: Stamp) -> bool {
+    const CLOSED: State = State::FIN_CLIENT.with(State::FIN_BACKEND);
+    const LONG: u32 = Stamp::of_seconds(CLOSED.timeout_seconds(Protocol::TCP) + 2);
+    header.is_live() && header.state().is_over() && header.seen().age(now) > LONG
 }
 
 /// Whether the claim of place `own` stands: no other place of this bucket in which an entry with its hash is being

@@ -157,6 +157,35 @@ fn a_full_table_evicts_what_was_not_seen_for_the_longest_time() {
     assert!((0..5).chain(6..9).all(|number| look_up(&heap, &v6(number)).is_some()));
 }
 
+#[test]
+fn a_full_table_gives_the_place_of_a_flow_that_has_been_over_for_long() {
+    let over = |state: State| State::ESTABLISHED.with(State::REPLIED).with(state);
+    let closed = over(State::FIN_CLIENT.with(State::FIN_BACKEND));
+    let later = |seconds| Stamp(stamp().0 + Stamp::of_seconds(seconds));
+    for (state, after, wanted) in [
+        (closed, later(30), Ok(())),
+        (State::ESTABLISHED.with_reset(Ticks(5)), later(30), Ok(())),
+        (closed, later(10), Err(NotInserted::Full)),
+        (over(State::FIN_CLIENT), later(3000), Err(NotInserted::Full)),
+        (over(State::NEW), later(80_000), Err(NotInserted::Full)),
+    ] {
+        let heap = Heap::new::<V4>(1);
+        let memory = heap.memory();
+        for number in 0..WAYS {
+            let tuple = v4(number);
+            let entry = ConntrackEntry {
+                state: if number == 5 { state } else { State::ESTABLISHED },
+                ..entry(&tuple)
+            };
+            assert_eq!(insert(memory, &tuple, &entry, stamp(), WhenFull::Refuse), Ok(()));
+        }
+        let more = v4(WAYS);
+        assert_eq!(insert(memory, &more, &entry(&more), after, WhenFull::Refuse), wanted);
+        assert_eq!(look_up(&heap, &v4(5)).is_none(), wanted.is_ok(), "{state:?}");
+        assert_eq!(look_up(&heap, &more).is_some(), wanted.is_ok(), "{state:?}");
+    }
+}
+
 /// At the highest load that the agent makes tables for, new flows find a place, however long flows come and go.
 #[test]
 fn a_table_at_its_capacity_refuses_no_new_flow() {
