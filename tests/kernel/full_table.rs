@@ -1,4 +1,4 @@
-//! A full table of established flows, of which no agent removes any.
+//! Full conntrack tables.
 
 use std::net::SocketAddr;
 
@@ -51,4 +51,37 @@ fn outcome_of_a_connection(device: u32, state: State, seconds: u32) -> Result<Ou
     run(Program::FromPod, client, frontend, Kind::Open)?;
     run(Program::ToDevice, backend, client, Kind::Accept)?;
     run(Program::FromPod, client, frontend, Kind::Data)
+}
+
+/// A question that takes long to answer, and a thousand others meanwhile.
+#[test]
+fn a_slow_answer_is_translated_though_another_server_answers_a_thousand_questions() -> Result<()> {
+    in_own_namespace(|| {
+        let device = testbed::build()?.device;
+        let mut programs = Programs::load(|_| 64)?;
+        let rows = topology::rows();
+        testbed::write_rows(&mut programs, &rows, device)?;
+        testbed::reset_maps(&mut programs, &rows, device)?;
+        for family in Family::ALL {
+            let topology = Topology { family };
+            let frontend = topology.frontend(Target::Local);
+            let backend = topology.pod(Pod::Local, BACKEND_PORT);
+            let mut run = |program, from: SocketAddr, to: SocketAddr| -> Result<Outcome> {
+                let packet = frame::frame(from, to, Protocol::UDP, Kind::Open, &[]);
+                Ok(programs.test_run(program, device, &packet)?.outcome)
+            };
+            let slow = topology.client_pod(CLIENT_PORT);
+            ensure!(run(Program::FromPod, slow, frontend)? == Outcome::Forwarded, "{family:?}");
+            for number in 1..=1000 {
+                let client = topology.client_pod(CLIENT_PORT + number);
+                let asked = run(Program::FromPod, client, frontend)?;
+                let answered = run(Program::ToDevice, backend, client)?;
+                ensure!(asked == Outcome::Forwarded, "{client} asks: {}", asked.name());
+                ensure!(answered == Outcome::Replied, "{client} is answered: {}", answered.name());
+            }
+            let outcome = run(Program::ToDevice, backend, slow)?;
+            ensure!(outcome == Outcome::Replied, "{family:?}: {}", outcome.name());
+        }
+        Ok(())
+    })
 }

@@ -59,6 +59,12 @@ impl Pattern {
     /// Of a place that holds an entry.
     pub const LIVE: Self = Self { mask: PHASE, bits: Phase::Live as u64 };
 
+    /// Of a UDP flow that has had a reply.
+    pub const ANSWERED: Self = Self {
+        mask: (0b11 << PROTOCOL_SHIFT) | marks(State::REPLIED),
+        bits: (code(Protocol::UDP) << PROTOCOL_SHIFT) | marks(State::REPLIED),
+    };
+
     /// Of an entry whose tuple has this tag and protocol.
     #[inline(always)]
     #[must_use]

@@ -62,7 +62,11 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const COUNT_SHIFT: u32 = 28;
 
 /// What [`oldest`] returns of a place that holds nothing, or more.
-pub(super) const EMPTY: u64 = (Stamp::MASK as u64 + 2) << 3;
+pub(super) const EMPTY: u64 = 1 << 32;
+
+/// How much longer the answer to a UDP packet is waited for than what has been answered is kept: resolvers give up
+/// after 5 s. So questions that one server answers at once do not cost those that another one answers slowly.
+const GRACE: u32 = Stamp::of_seconds(8);
 
 /// Where the entry of `tuple` is in a bucket: the number of its place plus one, above its version; 0 if there is none.
 /// `pattern` has the bits of [`Pattern::live`].
@@ -154,7 +158,9 @@ pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
         let header = Header(memory.header(bucket, way));
         let is_live = M::opaque((header.0 & Pattern::LIVE.mask) ^ Pattern::LIVE.bits);
         let is_empty = M::opaque(header.0 & Pattern::EMPTY.mask);
-        let age = u64::from(header.seen().age(now)) + 1;
+        let is_answered = M::opaque((header.0 & Pattern::ANSWERED.mask) ^ Pattern::ANSWERED.bits);
+        let grace = u64::from(GRACE) * (is_answered.wrapping_sub(1) >> 63);
+        let age = u64::from(header.seen().age(now)) + grace + 1;
         let rank =
             age * 8 * (is_live.wrapping_sub(1) >> 63) + EMPTY * (is_empty.wrapping_sub(1) >> 63);
         let rank = rank | u64::from(way);

@@ -158,6 +158,26 @@ fn a_full_table_evicts_what_was_not_seen_for_the_longest_time() {
 }
 
 #[test]
+fn a_full_table_evicts_what_is_answered_before_what_waits_for_its_answer() {
+    for (protocol, evicted) in [(Protocol::UDP, 6), (Protocol::TCP, 0)] {
+        let heap = Heap::new::<V6>(1);
+        let memory = heap.memory();
+        let tuple = |number| Tuple { protocol, ..v6(number) };
+        for number in 0..WAYS {
+            let state = if number < 6 { State::NEW } else { State::REPLIED };
+            let entry = ConntrackEntry { state, ..entry(&tuple(number)) };
+            let seen = Stamp(stamp().0 + number * Stamp::of_seconds(1) / 2);
+            assert_eq!(insert(memory, &tuple(number), &entry, seen, WhenFull::Evict), Ok(()));
+        }
+        let now = Stamp(stamp().0 + Stamp::of_seconds(4));
+        let more = tuple(WAYS);
+        assert_eq!(insert(memory, &more, &entry(&more), now, WhenFull::Evict), Ok(()));
+        let gone: Vec<_> = (0..WAYS).filter(|n| look_up(&heap, &tuple(*n)).is_none()).collect();
+        assert_eq!(gone, [evicted], "{protocol:?}");
+    }
+}
+
+#[test]
 fn a_full_table_gives_the_place_of_a_flow_that_has_been_over_for_long() {
     let over = |state: State| State::ESTABLISHED.with(State::REPLIED).with(state);
     let closed = over(State::FIN_CLIENT.with(State::FIN_BACKEND));
