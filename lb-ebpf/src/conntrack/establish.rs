@@ -37,7 +37,8 @@ pub(super) fn establish<A: Address, W: World<A>>(
     } else {
         state.reply_entry.set_reply_of(&state.entry, &state.headers.tuple);
     }
-    state.entry.state = state.entry.state.with(State::ESTABLISHED);
+    let before = state.entry.state;
+    state.entry.state = before.with(State::ESTABLISHED);
     state.entry.last_seen = world.now();
     state.reply_entry.state = state.entry.state;
     state.reply_entry.last_seen = state.entry.last_seen;
@@ -45,18 +46,29 @@ pub(super) fn establish<A: Address, W: World<A>>(
         Ok(true) => {}
         Ok(false) => return Establish::Lost,
         Err(InsertError::Exists) => return Establish::Later,
-        Err(InsertError::Full) => return Establish::Full,
+        Err(InsertError::Full) => return stay(world, state, before),
     }
     if let Err(InsertError::Full) =
         world.insert(Table::Established, &state.headers.tuple, &state.entry)
     {
         world.remove(Table::Established, &state.reply_tuple);
-        return Establish::Full;
+        return stay(world, state, before);
     }
     merge_marks(world, state);
     world.remove(Table::HalfOpen, &state.headers.tuple);
     world.remove(Table::HalfOpen, &state.reply_tuple);
     Establish::Done
+}
+
+/// Lets a flow stay half-open, where its entries are as if established: idle, it is kept for as long. `before` is the
+/// state that they have.
+#[inline(always)]
+fn stay<A: Address, W: World<A>>(world: &W, state: &PacketState<A>, before: State) -> Establish {
+    if !before.has(State::ESTABLISHED) {
+        world.set_state(Table::HalfOpen, &state.headers.tuple, before, state.entry.state);
+        world.set_state(Table::HalfOpen, &state.reply_tuple, before, state.entry.state);
+    }
+    Establish::Full
 }
 
 /// Adds the marks that other CPUs have set while this one moved the flow: in the half-open entries, or in
