@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use weir_tests::fixture::{Fixture, ServedBy};
-use weir_tests::lab::{Namespace, Shape};
+use weir_tests::lab::{Namespace, Shape, addresses};
 use weir_tests::manifests::Offer;
-use weir_tests::traffic::{AttemptResult, HTTP_PORT, attempt, get};
+use weir_tests::traffic::{AttemptResult, Client, HTTP_PORT, Servers, attempt, get};
 use weir_tests::wait::until;
 
 /// Long enough for the agent to read the node's settings again, which it does every ten seconds.
@@ -51,6 +52,75 @@ fn clients_outside_are_served_where_sockets_may_have_all_ports() -> Result<()> {
     }
     ensure!(fixture.counted(Outcome::DroppedNoSnatPort)? == 0, "a flow found no port");
     Ok(())
+}
+
+#[test]
+fn ports_that_are_reserved_for_servers_are_taken_for_no_flow() -> Result<()> {
+    let Some(fixture) = Fixture::start(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &fixture.lab;
+    lab.node1.namespace.set(&[
+        ("net/ipv4/ip_local_reserved_ports", "1024-16383,52000-52010"),
+        ("net/ipv4/ip_local_port_range", "50000 60999"),
+    ])?;
+    until("the agent has read the settings", REREAD, || {
+        let now = fixture.count("weir_snat_ports_beyond_sockets")?;
+        // Of 63 spans of 1024 ports twelve have sockets' ports, three node ports, fifteen those reserved.
+        ensure!(now == 33 * 1024, "{now} ports beyond sockets' and servers'");
+        Ok(())
+    })?;
+    let offer = ServedBy::RemotePods.offer(lab);
+    for family in Family::ALL {
+        let frontend = SocketAddr::from((lab.node1.addresses.of(family), offer.node_port()));
+        flows_have_no_port_of(&lab.client, frontend, 0..=16_383)?;
+    }
+    ensure!(fixture.counted(Outcome::DroppedNoSnatPort)? == 0, "a flow found no port");
+    Ok(())
+}
+
+#[test]
+fn node_ports_of_another_range_are_taken_for_no_flow() -> Result<()> {
+    const NODE_PORT: u16 = 20_480;
+    let Some(fixture) = Fixture::start(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &fixture.lab;
+    let offer = Offer { name: "other-range", number: 40, pods: lab.node2.pods.iter().collect() };
+    let [usual, other] = [offer.node_port(), NODE_PORT].map(|port| format!("nodePort: {port}"));
+    fixture.manifests.write("other-range.yaml", &offer.yaml().replace(&usual, &other))?;
+    let own = &lab.node1.namespace;
+    own.set(&[("net/ipv4/ip_local_port_range", "50000 60999")])?;
+    until("ports near node ports are left out", REREAD, || {
+        let now = fixture.count("weir_snat_ports_beyond_sockets")?;
+        // Of 63 spans of 1024 ports twelve have sockets' ports, and twelve those from 20,480 to 32,767.
+        ensure!(now == 39 * 1024, "{now} ports beyond sockets'");
+        Ok(())
+    })?;
+    let _outside = Servers::start(&lab.client, "outside")?;
+    for family in Family::ALL {
+        let frontend = SocketAddr::from((lab.node1.addresses.of(family), NODE_PORT));
+        flows_have_no_port_of(&lab.client, frontend, NODE_PORT..=32_767)?;
+        let outside = (addresses::CLIENT.of(family), HTTP_PORT).into();
+        let mut client = Client::connect_from(own, frontend, outside)?;
+        client.exchange(1000).with_context(|| format!("a socket of the node at {frontend}"))?;
+    }
+    Ok(())
+}
+
+/// Whether flows have other source ports than these, once the datapath knows what the agent has read.
+fn flows_have_no_port_of(
+    client: &Namespace,
+    frontend: SocketAddr,
+    ports: RangeInclusive<u16>,
+) -> Result<()> {
+    until("flows have other ports", REREAD, || {
+        for _ in 0..50 {
+            let seen = get(client, frontend)?.client;
+            ensure!(!ports.contains(&seen.port()), "seen as {seen}");
+        }
+        Ok(())
+    })
 }
 
 #[test]
