@@ -6,7 +6,7 @@ use super::find::{Key, locate};
 use super::header::Header;
 use super::position::Position;
 use super::stamp::Stamp;
-use super::steps::{COUNT_SHIFT, EMPTY, NONE, Steps, is_over};
+use super::steps::{COUNT_SHIFT, NONE, Steps, is_over};
 use crate::address::{Address, Tuple};
 use crate::conntrack::ConntrackEntry;
 
@@ -136,9 +136,10 @@ fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) ->
         return likely;
     }
     let of_first = memory.oldest(first, stamp);
-    let of_second = if of_first >= EMPTY { 0 } else { memory.oldest(second, stamp) };
-    let (rank, index) = if of_second > of_first { (of_second, second) } else { (of_first, first) };
-    if rank < u64::from(WAYS) { NONE } else { index * WAYS + rank as u32 % WAYS }
+    let is_empty = of_first < u64::from(WAYS);
+    let of_second = if is_empty { u64::MAX } else { memory.oldest(second, stamp) };
+    let (rank, index) = if of_second < of_first { (of_second, second) } else { (of_first, first) };
+    if rank == u64::MAX { NONE } else { index * WAYS + rank as u32 % WAYS }
 }
 
 /// Whether this place holds nothing.

@@ -38,6 +38,14 @@ impl Stamp {
         now.0.wrapping_add(Self::AHEAD).wrapping_sub(self.0) & Self::MASK
     }
 
+    /// Units to this stamp from where all stamps of the last 13 days begin, if it is `now`: of two, the earlier one
+    /// has fewer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn since_a_turn_before(self, now: Self) -> u32 {
+        self.0.wrapping_sub(now.0.wrapping_add(Self::AHEAD)) & Self::MASK
+    }
+
     /// Units of at least `seconds`.
     #[must_use]
     pub const fn of_seconds(seconds: u32) -> u32 {
@@ -65,6 +73,8 @@ mod tests {
         let now = Stamp(5);
         let ages = [Stamp(6), Stamp(5), Stamp(4), Stamp(Stamp::MASK)].map(|seen| seen.age(now));
         assert_eq!(ages, [63, 64, 65, 70]);
+        let order = [Stamp(Stamp::MASK), Stamp(0), Stamp(5), Stamp(6)];
+        assert!(order.map(|seen| seen.since_a_turn_before(now)).is_sorted());
         assert_eq!(Stamp::of_seconds(20), 1193);
     }
 

@@ -61,9 +61,6 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Where in the result of [`free`] the count begins.
 pub(super) const COUNT_SHIFT: u32 = 28;
 
-/// What [`oldest`] returns of a place that holds nothing, or more.
-pub(super) const EMPTY: u64 = 1 << 32;
-
 /// How much longer the answer to a UDP packet is waited for than what has been answered is kept: resolvers give up
 /// after 5 s. So questions that one server answers at once do not cost those that another one answers slowly.
 const GRACE: u32 = Stamp::of_seconds(8);
@@ -147,27 +144,29 @@ pub fn free<M: Memory>(memory: M, index: u32, likely: u32) -> u32 {
     (free.count_ones() << COUNT_SHIFT) | (index * WAYS + way)
 }
 
-/// The way of this bucket's place that holds nothing, or whose entry has not been seen for the longest time, below
-/// that time or [`EMPTY`]; below 8 if entries are being written in all. Without a branch per place: the verifier would
-/// follow each way through eight of them.
+/// The way of this bucket's place that holds nothing; else that of the entry that has not been seen for the longest
+/// time, below a number that is the smaller the longer that is; [`u64::MAX`] if entries are being written in all.
 #[inline(always)]
 pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
-    let Some(bucket) = memory.bucket(index) else { return 0 };
-    let mut oldest = 0_u64;
-    for way in 0..WAYS {
-        let header = Header(memory.header(bucket, way));
-        let is_live = M::opaque((header.0 & Pattern::LIVE.mask) ^ Pattern::LIVE.bits);
-        let is_empty = M::opaque(header.0 & Pattern::EMPTY.mask);
-        let is_answered = M::opaque((header.0 & Pattern::ANSWERED.mask) ^ Pattern::ANSWERED.bits);
-        let grace = u64::from(GRACE) * (is_answered.wrapping_sub(1) >> 63);
-        let age = u64::from(header.seen().age(now)) + grace + 1;
-        let rank =
-            age * 8 * (is_live.wrapping_sub(1) >> 63) + EMPTY * (is_empty.wrapping_sub(1) >> 63);
-        let rank = rank | u64::from(way);
-        let is_older = M::opaque(oldest.wrapping_sub(rank) >> 63);
-        oldest ^= (oldest ^ rank) & is_older.wrapping_neg();
+    let Some(bucket) = memory.bucket(index) else { return u64::MAX };
+    let empty = first(memory, bucket, Pattern::EMPTY, WAYS);
+    if empty != WAYS {
+        return u64::from(empty % WAYS);
     }
-    oldest
+    let older = |oldest: u64, way: u32| {
+        let header = Header(memory.header(bucket, way));
+        if !header.is_live() {
+            return oldest;
+        }
+        let grace = if header.is(Pattern::ANSWERED) { 0 } else { GRACE };
+        // At least one: only what is empty counts as zero.
+        let seen = u64::from(header.seen().since_a_turn_before(now) + grace) + 1;
+        let rank = seen << 3 | u64::from(way);
+        if rank < oldest { rank } else { oldest }
+    };
+    // Written out: of a loop the compiler makes one that takes twice as long.
+    let of_lower = older(older(older(older(u64::MAX, 0), 1), 2), 3);
+    older(older(older(older(of_lower, 4), 5), 6), 7)
 }
 
 /// The number of a place of this bucket whose entry [`is_over`]; [`NONE`] if there is none.
