@@ -69,6 +69,23 @@ pub fn tuple_wide<A: Address>(tuple: &Tuple<A>) -> u64 {
     finish_wide(mix(mix_address(state, &tuple.destination), ports))
 }
 
+/// Hash of two addresses, of which the upper bits count: for a cache, of one multiplication each.
+#[inline(always)]
+#[must_use]
+pub fn addresses<A: Address>(source: &A, destination: &A) -> u64 {
+    word(source).wrapping_mul(FIRST) ^ word(destination).wrapping_mul(SECOND)
+}
+
+/// An address in one word, whose lower bits are those in which hosts of one network differ.
+#[inline(always)]
+fn word<A: Address>(address: &A) -> u64 {
+    let [a, b, c, d] = address.words().map(u32::from_be);
+    match A::FAMILY {
+        crate::address::Family::V4 => pair(a, 0),
+        crate::address::Family::V6 => pair(b, a) ^ pair(d, c),
+    }
+}
+
 /// Hash of bytes in user space, for Maglev tables: FNV-1a, with the same final mix.
 #[must_use]
 pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
@@ -89,6 +106,8 @@ pub const fn reduce(hash: u32, length: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use crate::address::{V4, V6};
 
@@ -110,6 +129,30 @@ mod tests {
         // 1000 expected, standard deviation 32; six standard deviations are allowed.
         for count in counts {
             assert!((808..=1192).contains(&count), "{count} of about 1000");
+        }
+    }
+
+    #[test]
+    fn two_addresses_find_places_of_their_own() {
+        const PLACES: usize = 4096;
+        let v4 = |host: u16| {
+            let [high, low] = host.to_be_bytes();
+            V4([10, 244, high, low])
+        };
+        let v6 = |host: u16| {
+            let [high, low] = host.to_be_bytes();
+            V6([0xfd, 0, 2, 0x44, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, high, low])
+        };
+        let hosts = |first: u16| first..first + 32;
+        let pairs = || hosts(7).flat_map(|from| hosts(516).map(move |to| (from, to)));
+        let of_v4 = pairs().map(|(from, to)| addresses(&v4(from), &v4(to)));
+        let of_v6 = pairs().map(|(from, to)| addresses(&v6(from), &v6(to)));
+        for hashes in [of_v4.collect::<std::vec::Vec<_>>(), of_v6.collect()] {
+            let mut taken = [false; PLACES];
+            hashes.iter().for_each(|hash| taken[(hash >> 52) as usize] = true);
+            // Thrown at random, 1024 pairs take 906.
+            let count = taken.iter().filter(|taken| **taken).count();
+            assert!(count > 850, "{count} of 1024 pairs");
         }
     }
 

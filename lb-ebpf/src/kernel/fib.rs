@@ -14,7 +14,7 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as Parameters,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use lb_common::address::{Address, Family, Port, Protocol};
+use lb_common::address::{Address, Family};
 use lb_common::hash;
 use lb_ebpf::world::{FibResult, Link, NextHop, Use};
 
@@ -45,9 +45,8 @@ const NO_NEIGHBOUR: u32 = BPF_FIB_LKUP_RET_NO_NEIGH;
 /// Index of the cache entry for packets from `source` to `destination`.
 #[inline(always)]
 pub fn position<A: Address>(source: &A, destination: &A) -> u32 {
-    let source = hash::endpoint(source, Port::new(0), Protocol(0));
-    let destination = hash::endpoint(destination, Port::new(0), Protocol(0));
-    (source.rotate_left(16) ^ destination) & (FIB_CACHE_ENTRIES - 1)
+    const SHIFT: u32 = u64::BITS - FIB_CACHE_ENTRIES.trailing_zeros();
+    (hash::addresses(source, destination) >> SHIFT) as u32
 }
 
 /// The route of packets from `source` to `destination`, cached or looked up. Where it has no link address,

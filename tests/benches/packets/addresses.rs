@@ -75,7 +75,8 @@ pub const fn differ_at(family: Family) -> (u16, u16) {
     }
 }
 
-/// The first `count` addresses from `first` on of which no two share an entry of the FIB cache.
+/// The first `count` addresses from `first` on whose hashes differ in their lower bits: earlier builds choose an entry
+/// of the FIB cache by them.
 pub fn hosts(first: IpAddr, count: u32) -> Vec<IpAddr> {
     /// Entries of the cache.
     const CACHED: u32 = 1024;
