@@ -3,148 +3,32 @@
 //! on; the walks are those of the kernel programs.
 
 mod direct;
+mod flow;
 mod table;
+mod words;
 mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lb_common::address::{Family, Protocol, Tuple, V4, V6};
-use lb_common::conntrack::{ConntrackEntry, State};
-use lb_common::outcome::Disposition;
-use lb_ebpf::cases::frame::{self, Kind};
-use lb_ebpf::cases::topology::{self, BACKEND_PORT, Pod, Target, Topology};
-use lb_ebpf::cases::{PAYLOAD, Program};
-use lb_ebpf::in_memory::InMemory;
-use lb_ebpf::walk::{Scratch, walk};
-use lb_ebpf::world::Table;
+use lb_common::address::Protocol;
+use lb_common::conntrack::State;
+use lb_ebpf::cases::frame::Kind;
+use lb_ebpf::cases::topology::Target;
 
-use self::world::{Shared, entries};
+use self::flow::{Flow, Sent};
+use self::world::Shared;
 
-/// Interface index of the network device.
-const DEVICE: u32 = 7;
-/// The client's port.
-const PORT: u16 = 40_000;
 /// Interleavings tried of each race: at random, and with few changes of CPU at random places.
 const TRIES: usize = 1_000;
 /// Changes of CPU in one interleaving of the second kind.
 const SWITCHES: usize = 3;
 
-/// A flow of one family and protocol through one Service.
-#[derive(Clone, Copy)]
-struct Flow {
-    topology: Topology,
-    protocol: Protocol,
-    target: Target,
-    /// Whether its client is outside of the cluster; else it is a pod of this node.
-    from_outside: bool,
-}
-
-/// One packet of a flow.
-#[derive(Clone, Copy)]
-enum Sent {
-    /// By the client to the frontend.
-    Request(Kind),
-    /// By the backend, to where the last request seemed to come from.
-    Reply(Kind),
-}
-
-impl Flow {
-    /// Every path that a flow can take: kept source, SNAT; both families; TCP and UDP.
-    fn all() -> Vec<Self> {
-        let mut flows = Vec::new();
-        for family in Family::ALL {
-            for protocol in [Protocol::TCP, Protocol::UDP] {
-                for (target, from_outside) in
-                    [(Target::Local, false), (Target::Local, true), (Target::Remote, true)]
-                {
-                    let topology = Topology { family };
-                    flows.push(Self { topology, protocol, target, from_outside });
-                }
-            }
-        }
-        flows
-    }
-
-    fn client(self) -> SocketAddr {
-        if self.from_outside { self.topology.client(PORT) } else { self.topology.client_pod(PORT) }
-    }
-
-    fn is_remote(self) -> bool {
-        matches!(self.target, Target::Remote | Target::RemoteToo)
-    }
-
-    fn backend(self) -> SocketAddr {
-        let pod = if self.is_remote() { Pod::Remote } else { Pod::Local };
-        self.topology.pod(pod, BACKEND_PORT)
-    }
-
-    fn shared(self) -> Shared {
-        let world = topology::world(DEVICE);
-        Shared::new(world)
-    }
-
-    /// Sends a request; returns where it seems to come from at the backend.
-    fn request(self, shared: &Shared, kind: Kind) -> SocketAddr {
-        let program = if self.from_outside { Program::FromNetwork } else { Program::FromPod };
-        let frontend = self.topology.frontend(self.target);
-        let (from, to) = self.send(shared, program, self.client(), frontend, kind);
-        assert_eq!(to, self.backend(), "the request goes to another backend");
-        from
-    }
-
-    /// Sends a reply to `source`, where a request came from, which must reach the client as from the
-    /// frontend.
-    fn reply(self, shared: &Shared, source: SocketAddr, kind: Kind) {
-        let program = if self.is_remote() { Program::FromNetwork } else { Program::ToDevice };
-        let ends = self.send(shared, program, self.backend(), source, kind);
-        assert_eq!(ends, (self.topology.frontend(self.target), self.client()), "untranslated");
-    }
-
-    /// Sends one packet; returns its ends as translated.
-    fn send(
-        self,
-        shared: &Shared,
-        program: Program,
-        from: SocketAddr,
-        to: SocketAddr,
-        kind: Kind,
-    ) -> (SocketAddr, SocketAddr) {
-        let mut frame = frame::frame(from, to, self.protocol, kind, PAYLOAD);
-        let outcome = walk(&mut frame, shared, program.hook(), &mut Scratch::new()).outcome;
-        assert_eq!(outcome.disposition(), Disposition::Translated, "{outcome:?}");
-        frame::ends(&frame).expect("a frame with both ends")
-    }
-
-    /// Both of the flow's entries, from the one table that holds it.
-    fn both_entries<A: InMemory>(self, shared: &Shared) -> [ConntrackEntry<A>; 2] {
-        let frontend = self.topology.frontend(self.target);
-        let original: Tuple<A> = topology::tuple(self.client(), frontend, self.protocol);
-        for table in [Table::Established, Table::HalfOpen] {
-            let all = entries::<A>(shared, table);
-            let find = |tuple| all.iter().find(|(key, _)| *key == tuple).map(|(_, entry)| *entry);
-            if let Some(entry) = find(original) {
-                let reply = find(entry.other_key()).expect("the reply entry is in the same table");
-                assert_eq!(reply.rewritten, original.reversed(), "the two entries belong together");
-                return [entry, reply];
-            }
-        }
-        panic!("the flow has no entry");
-    }
-
-    fn states(self, shared: &Shared) -> [State; 2] {
-        match self.topology.family {
-            Family::V4 => self.both_entries::<V4>(shared).map(|entry| entry.state),
-            Family::V6 => self.both_entries::<V6>(shared).map(|entry| entry.state),
-        }
-    }
-}
-
 /// Runs `race` for every flow under many interleavings.
 fn explore(wants: impl Fn(Flow) -> bool, race: fn(Flow)) {
     for flow in Flow::all().into_iter().filter(|flow| wants(*flow)) {
-        shuttle::check_random(move || race(flow), TRIES);
-        shuttle::check_pct(move || race(flow), TRIES, SWITCHES);
+        shuttle::check_random(move || race(flow), flow.tries());
+        shuttle::check_pct(move || race(flow), flow.tries(), SWITCHES);
     }
 }
 
@@ -186,10 +70,9 @@ fn two_first_packets_begin_one_flow() {
         let shared = Arc::new(flow.shared());
         let first = [Sent::Request(Kind::Open), Sent::Request(Kind::Open)];
         let sources = at_once(flow, &shared, None, first);
-        assert_eq!(sources[0], sources[1], "two sources of one flow");
-        flow.reply(&shared, sources[0], Kind::Accept);
-        assert_eq!(flow.request(&shared, Kind::Data), sources[0]);
-        flow.reply(&shared, sources[0], Kind::Data);
+        let source = flow.agreed(&shared, &sources);
+        assert_eq!(flow.request(&shared, Kind::Data), source);
+        flow.reply(&shared, source, Kind::Data);
         flow.states(&shared);
     });
 }
@@ -270,9 +153,8 @@ fn two_packets_reopen_one_flow() {
         flow.reply(&shared, source, Kind::Close);
         let packets = [Sent::Request(Kind::Open), Sent::Request(Kind::Open)];
         let sources = at_once(flow, &shared, Some(source), packets);
-        assert_eq!(sources[0], sources[1], "two sources of one flow");
-        flow.reply(&shared, sources[0], Kind::Accept);
-        assert_eq!(flow.request(&shared, Kind::Data), sources[0]);
+        let source = flow.agreed(&shared, &sources);
+        assert_eq!(flow.request(&shared, Kind::Data), source);
     });
 }
 

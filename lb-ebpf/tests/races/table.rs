@@ -4,92 +4,40 @@ use std::sync::Arc;
 
 use lb_common::address::{Port, Protocol, Tuple, V4};
 use lb_common::backend::BackendId;
-use lb_common::conntrack::table::{self, Memory, NotInserted, Stamp, Steps, WAYS, WhenFull, words};
+use lb_common::conntrack::table::{self, NotInserted, Stamp, WAYS, WhenFull};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
-use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
+use crate::words::Words;
 use crate::{SWITCHES, TRIES};
 
 const NOW: Ticks = Ticks(1_000);
 
 /// A table of one bucket, so that all tuples meet.
-struct Bucket(Vec<AtomicU64>);
+struct Bucket(Words);
 
 impl Bucket {
     fn new() -> Arc<Self> {
-        let count = WAYS as usize * (1 + words::<V4>());
-        Arc::new(Self((0..count).map(|_| AtomicU64::new(0)).collect()))
+        Self::of_buckets(1)
     }
 
-    fn word(&self, way: u32, index: usize) -> &AtomicU64 {
-        &self.0[WAYS as usize + way as usize * words::<V4>() + index]
+    fn of_buckets(count: u32) -> Arc<Self> {
+        Arc::new(Self(Words::new::<V4>(count)))
     }
 
     fn insert(&self, number: u16, when_full: WhenFull) -> Result<(), NotInserted> {
-        table::insert(self, &tuple(number), &entry(number), Stamp::of_ticks(NOW), when_full)
+        table::insert(&self.0, &tuple(number), &entry(number), Stamp::of_ticks(NOW), when_full)
     }
 
     fn read(&self, number: u16) -> Option<ConntrackEntry<V4>> {
         let mut entry = ConntrackEntry::empty();
-        table::read(self, &tuple(number), NOW, &mut entry).then_some(entry)
+        table::read(&self.0, &tuple(number), NOW, &mut entry).then_some(entry)
     }
 
-    /// How often each tuple's entry is in the table.
+    /// How often the tuple's entry is in the table.
     fn count(&self, number: u16) -> usize {
-        let mut count = 0;
-        let all: Result<(), ()> = table::for_each(
-            self,
-            || NOW,
-            |found, _: ConntrackEntry<V4>| {
-                count += usize::from(found == tuple(number));
-                Ok(())
-            },
-        );
-        all.expect("no visit fails");
-        count
-    }
-}
-
-impl<A: lb_common::address::Address> Steps<A> for &Bucket {}
-
-impl Memory for &Bucket {
-    type Bucket = ();
-
-    fn buckets(&self) -> u32 {
-        1
-    }
-
-    fn bucket(&self, index: u32) -> Option<()> {
-        (index == 0).then_some(())
-    }
-
-    fn header(&self, (): (), way: u32) -> u64 {
-        self.0[way as usize].load(Ordering::SeqCst)
-    }
-
-    fn compare_exchange(&self, (): (), way: u32, current: u64, new: u64) -> u64 {
-        let header = &self.0[way as usize];
-        match header.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(found) | Err(found) => found,
-        }
-    }
-
-    fn set_header(&self, (): (), way: u32, header: u64) {
-        self.0[way as usize].store(header, Ordering::SeqCst);
-    }
-
-    fn word(&self, (): (), way: u32, index: usize) -> u64 {
-        Bucket::word(self, way, index).load(Ordering::SeqCst)
-    }
-
-    fn set_word(&self, (): (), way: u32, index: usize, word: u64) {
-        Bucket::word(self, way, index).store(word, Ordering::SeqCst);
-    }
-
-    fn replace_word(&self, (): (), way: u32, index: usize, current: u64, new: u64) {
-        let word = Bucket::word(self, way, index);
-        let _moved = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
+        let entries = self.0.entries::<V4>(NOW);
+        entries.iter().filter(|(found, _)| *found == tuple(number)).count()
     }
 }
 
@@ -128,7 +76,7 @@ fn of_several_cpus_that_insert_entries_of_one_tuple_one_succeeds() {
                 let bucket = Arc::clone(&bucket);
                 thread::spawn(move || {
                     if cpu == 0 {
-                        table::remove(&*bucket, &tuple(1));
+                        table::remove(&bucket.0, &tuple(1));
                     }
                     bucket.insert(2, WhenFull::Refuse)
                 })
@@ -143,6 +91,27 @@ fn of_several_cpus_that_insert_entries_of_one_tuple_one_succeeds() {
     });
 }
 
+/// Their claims may be in different buckets.
+#[test]
+fn of_two_cpus_that_insert_different_entries_of_one_tuple_one_succeeds() {
+    for port in 1..=8 {
+        let race = move || {
+            let table = Bucket::of_buckets(2);
+            let other = Arc::clone(&table);
+            let insert = move |table: &Bucket, by: u16| {
+                let stamp = Stamp::of_ticks(NOW);
+                table::insert(&table.0, &tuple(port), &entry(by), stamp, WhenFull::Evict)
+            };
+            let cpu = thread::spawn(move || insert(&other, 100));
+            let results = [insert(&table, 101), cpu.join().expect("no panic")];
+            let succeeded = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!((succeeded, table.count(port)), (1, 1), "{results:?}");
+        };
+        shuttle::check_random(race, TRIES);
+        shuttle::check_pct(race, TRIES, SWITCHES);
+    }
+}
+
 #[test]
 fn a_place_that_another_flow_takes_is_never_read_as_the_former_one() {
     explore(|| {
@@ -152,7 +121,7 @@ fn a_place_that_another_flow_takes_is_never_read_as_the_former_one() {
         }
         let other = Arc::clone(&bucket);
         let writer = thread::spawn(move || {
-            table::remove(&*other, &tuple(3));
+            table::remove(&other.0, &tuple(3));
             other.insert(100, WhenFull::Evict).expect("there is room");
             other.insert(101, WhenFull::Evict).expect("there is what can be evicted");
         });
@@ -186,12 +155,12 @@ fn marks_that_two_cpus_set_at_once_are_both_kept_and_touches_lose_none() {
         let cpus = [State::FIN_CLIENT, State::FIN_BACKEND].map(|mark| {
             let bucket = Arc::clone(&bucket);
             thread::spawn(move || {
-                table::set_state(&*bucket, &tuple(1), State::NEW, State::NEW.with(mark));
+                table::set_state(&bucket.0, &tuple(1), State::NEW, State::NEW.with(mark));
             })
         });
         let later = Ticks(NOW.0 + 5);
         let mut seen = ConntrackEntry::empty();
-        table::read_and_touch(&*bucket, &tuple(1), later, 7, &mut seen);
+        table::read_and_touch(&bucket.0, &tuple(1), later, 7, &mut seen);
         for cpu in cpus {
             cpu.join().expect("no panic");
         }

@@ -4,6 +4,7 @@
 use lb_common::address::{Address, Tuple};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::table::{self, NotInserted, Stamp, WhenFull};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::filter::Position;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
@@ -20,18 +21,25 @@ use lb_ebpf::world::{
 };
 use shuttle::sync::{Mutex, MutexGuard};
 
+use crate::words::ConntrackTables;
+
 /// The world that all CPUs share.
-pub struct Shared(Mutex<World<Rows>>);
+pub struct Shared {
+    world: Mutex<World<Rows>>,
+    /// The kernel's conntrack tables, at each word of which another CPU may go on; if there are none, the
+    /// world's, whose operations are one step each.
+    tables: Option<ConntrackTables>,
+}
 
 impl Shared {
-    /// Shares `world`.
-    pub fn new(world: World<Rows>) -> Self {
-        Self(Mutex::new(world))
+    /// Shares `world`, with the kernel's conntrack tables or its own.
+    pub fn new(world: World<Rows>, has_tables: bool) -> Self {
+        Self { world: Mutex::new(world), tables: has_tables.then(ConntrackTables::new) }
     }
 
     /// The world, for one step.
     pub fn step(&self) -> MutexGuard<'_, World<Rows>> {
-        self.0.lock().expect("a walk that panics fails the test")
+        self.world.lock().expect("a walk that panics fails the test")
     }
 }
 
@@ -77,15 +85,32 @@ impl<A: InMemory> Conntrack<A> for Shared {
         proof: &Proof,
         entry: &mut ConntrackEntry<A>,
     ) -> bool {
-        self.step().lookup_and_touch(table, tuple, proof, entry)
+        let Some(tables) = &self.tables else {
+            return self.step().lookup_and_touch(table, tuple, proof, entry);
+        };
+        let (memory, now) = (tables.of::<A>(table), Host::<A>::now(self));
+        match table {
+            Table::Established => {
+                let acknowledgment = proof.acknowledgment;
+                table::read_and_touch_likely(memory, tuple, now, acknowledgment, entry)
+                    || table::read_and_touch(memory, tuple, now, acknowledgment, entry)
+            }
+            Table::HalfOpen => table::read_and_touch(memory, tuple, now, 0, entry),
+        }
     }
 
     fn lookup(&self, table: Table, tuple: &Tuple<A>, entry: &mut ConntrackEntry<A>) -> bool {
-        self.step().lookup(table, tuple, entry)
+        let Some(tables) = &self.tables else {
+            return self.step().lookup(table, tuple, entry);
+        };
+        table::read(tables.of::<A>(table), tuple, Host::<A>::now(self), entry)
     }
 
     fn has_mapping(&self, table: Table, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
-        self.step().has_mapping(table, tuple, other)
+        let Some(tables) = &self.tables else {
+            return self.step().has_mapping(table, tuple, other);
+        };
+        table::has_mapping(tables.of::<A>(table), tuple, other)
     }
 
     fn insert(
@@ -94,19 +119,38 @@ impl<A: InMemory> Conntrack<A> for Shared {
         tuple: &Tuple<A>,
         entry: &ConntrackEntry<A>,
     ) -> Result<(), InsertError> {
-        self.step().insert(table, tuple, entry)
+        let Some(tables) = &self.tables else { return self.step().insert(table, tuple, entry) };
+        let stamp = Stamp::of_ticks(Host::<A>::now(self));
+        let when_full = match table {
+            Table::Established => WhenFull::Refuse,
+            Table::HalfOpen => WhenFull::Evict,
+        };
+        let inserted = table::insert(tables.of::<A>(table), tuple, entry, stamp, when_full);
+        inserted.map_err(|error| match error {
+            NotInserted::Exists => InsertError::Exists,
+            NotInserted::Full => InsertError::Full,
+        })
     }
 
     fn set_state(&self, table: Table, tuple: &Tuple<A>, before: State, after: State) {
-        self.step().set_state(table, tuple, before, after);
+        match &self.tables {
+            None => self.step().set_state(table, tuple, before, after),
+            Some(tables) => table::set_state(tables.of::<A>(table), tuple, before, after),
+        }
     }
 
     fn set_expected(&self, table: Table, tuple: &Tuple<A>, expected: u32) {
-        self.step().set_expected(table, tuple, expected);
+        match &self.tables {
+            None => self.step().set_expected(table, tuple, expected),
+            Some(tables) => table::set_expected(tables.of::<A>(table), tuple, expected),
+        }
     }
 
     fn remove(&self, table: Table, tuple: &Tuple<A>) {
-        self.step().remove(table, tuple);
+        match &self.tables {
+            None => self.step().remove(table, tuple),
+            Some(tables) => table::remove(tables.of::<A>(table), tuple),
+        }
     }
 
     fn full_rows(&self, group: u32) -> PortRows {
@@ -210,5 +254,8 @@ pub fn entries<A: Address + InMemory>(
     shared: &Shared,
     table: Table,
 ) -> Vec<(Tuple<A>, ConntrackEntry<A>)> {
-    A::of(&*shared.step()).entries(table).into_iter().collect()
+    match &shared.tables {
+        None => A::of(&*shared.step()).entries(table).into_iter().collect(),
+        Some(tables) => tables.of::<A>(table).entries(Host::<A>::now(shared)),
+    }
 }

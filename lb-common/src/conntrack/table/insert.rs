@@ -3,10 +3,10 @@
 use super::backing::{Memory, WAYS};
 use super::contents;
 use super::find::{Key, locate};
-use super::header::Header;
+use super::header::{Header, VERSION_BITS};
 use super::position::Position;
 use super::stamp::Stamp;
-use super::steps::{COUNT_SHIFT, NONE, Steps, is_over};
+use super::steps::{COUNT_SHIFT, EMPTY_END, NONE, Steps, is_over};
 use crate::address::{Address, Tuple};
 use crate::conntrack::ConntrackEntry;
 
@@ -14,11 +14,11 @@ use crate::conntrack::ConntrackEntry;
 const FEW: u32 = 3;
 
 /// Attempts to claim a place, where others do the same.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 8;
 
 /// How often a CPU that gives up looks whether the other one has written the entry, which its caller wants to see.
 /// Mostly it has by then; if an interrupt came between, it has not.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 32;
 
 /// What is done with a new entry for which no place is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,12 +57,13 @@ pub fn insert<A: Address, M: Steps<A>>(
     }
     let (mut number, mut claimed, mut attempts) = (NONE, Header(0), 0);
     while claimed.is_empty() {
-        number = choose::<A, M>(memory, &key, stamp, when_full);
-        if number == NONE || attempts == ATTEMPTS {
+        let choice = choose::<A, M>(memory, &key, stamp, when_full);
+        if choice.number == NONE || attempts == ATTEMPTS {
             return Err(NotInserted::Full);
         }
         attempts += 1;
-        claimed = claim(memory, number, key.hash, stamp, when_full);
+        number = choice.number;
+        claimed = claim(memory, &choice, key.hash, stamp);
     }
     let Key { buckets: [first, second], hash, pattern, .. } = key;
     let full = NotInserted::Full;
@@ -86,60 +87,90 @@ pub fn insert<A: Address, M: Steps<A>>(
     Err(NotInserted::Exists)
 }
 
+/// A place for a new entry.
+struct Choice {
+    /// Its number; [`NONE`] if there is no place.
+    number: u32,
+    held: Held,
+}
+
+/// What a place held when it was chosen. It is claimed only if it still does: another CPU may have put a new entry
+/// there.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    /// An entry of a flow that is over.
+    Over,
+    /// An entry that is evicted; its version.
+    Oldest(u8),
+}
+
 /// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
 /// not be claimed.
 #[inline(always)]
-fn claim<M: Memory>(memory: M, number: u32, hash: u32, now: Stamp, when_full: WhenFull) -> Header {
+fn claim<M: Memory>(memory: M, choice: &Choice, hash: u32, now: Stamp) -> Header {
     let failed = Header(0);
+    let Choice { number, held } = *choice;
     let Some(at) = Position::new(memory, number / WAYS, number % WAYS) else { return failed };
     let header = at.header(memory);
+    let may_claim = match held {
+        Held::Nothing => header.is_empty(),
+        Held::Over => is_over(header, now),
+        Held::Oldest(version) => header.is_live() && header.version() == version,
+    };
     let claimed = header.claimed(hash);
-    let may_claim = header.is_empty()
-        || match when_full {
-            WhenFull::Evict => header.is_live(),
-            WhenFull::Refuse => is_over(header, now),
-        };
     if may_claim && at.replace(memory, header, claimed) { claimed } else { failed }
 }
 
-/// The number of a place for a new entry; [`NONE`] if there is none. Of the two buckets the first one, where look-ups
-/// begin, unless it has few places left and the second has more.
+/// A place for a new entry. Of the two buckets the first one, where look-ups begin, unless it has few places left and
+/// the second has more.
 #[inline(always)]
-fn choose<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp, when_full: WhenFull) -> u32 {
+fn choose<A: Address, M: Steps<A>>(
+    memory: M,
+    key: &Key,
+    stamp: Stamp,
+    when_full: WhenFull,
+) -> Choice {
     let Key { buckets: [first, second], way, .. } = *key;
     if when_full == WhenFull::Evict {
         return choose_oldest::<A, M>(memory, key, stamp);
     }
     let of_first = memory.free(first, way);
-    if of_first >> COUNT_SHIFT > FEW {
-        return of_first & ((1 << COUNT_SHIFT) - 1);
-    }
-    let of_second = memory.free(second, way);
-    let most =
-        if of_second >> COUNT_SHIFT > of_first >> COUNT_SHIFT { of_second } else { of_first };
+    let most = if of_first >> COUNT_SHIFT > FEW {
+        of_first
+    } else {
+        let of_second = memory.free(second, way);
+        if of_second >> COUNT_SHIFT > of_first >> COUNT_SHIFT { of_second } else { of_first }
+    };
     if most >> COUNT_SHIFT != 0 {
-        return most & ((1 << COUNT_SHIFT) - 1);
+        return Choice { number: most & ((1 << COUNT_SHIFT) - 1), held: Held::Nothing };
     }
-    match memory.over(first, stamp) {
+    let number = match memory.over(first, stamp) {
         NONE => memory.over(second, stamp),
         number => number,
-    }
+    };
+    Choice { number, held: Held::Over }
 }
 
-/// The number of the place of an entry that has not been seen for the longest time, or that is free: then there is no
-/// need to look further. [`NONE`] if entries are being written in all.
+/// The place of an entry that has not been seen for the longest time, or one that is free: then there is no need to
+/// look further. There is none if entries are being written in all.
 #[inline(always)]
-fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) -> u32 {
+fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) -> Choice {
     let Key { buckets: [first, second], way, .. } = *key;
     let likely = first * WAYS + way;
     if is_free(memory, likely) {
-        return likely;
+        return Choice { number: likely, held: Held::Nothing };
     }
     let of_first = memory.oldest(first, stamp);
-    let is_empty = of_first < u64::from(WAYS);
+    let is_empty = of_first < EMPTY_END;
     let of_second = if is_empty { u64::MAX } else { memory.oldest(second, stamp) };
     let (rank, index) = if of_second < of_first { (of_second, second) } else { (of_first, first) };
-    if rank == u64::MAX { NONE } else { index * WAYS + rank as u32 % WAYS }
+    if rank == u64::MAX {
+        return Choice { number: NONE, held: Held::Nothing };
+    }
+    let number = index * WAYS + (rank >> VERSION_BITS) as u32 % WAYS;
+    let held = if rank < EMPTY_END { Held::Nothing } else { Held::Oldest(rank as u8) };
+    Choice { number, held }
 }
 
 /// Whether this place holds nothing.

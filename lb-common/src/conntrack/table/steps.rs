@@ -61,6 +61,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Where in the result of [`free`] the count begins.
 pub(super) const COUNT_SHIFT: u32 = 28;
 
+/// The results of [`oldest`] of a place that holds nothing are below.
+pub(super) const EMPTY_END: u64 = (WAYS as u64) << VERSION_BITS;
+
 /// How much longer the answer to a UDP packet is waited for than what has been answered is kept: resolvers give up
 /// after 5 s. So questions that one server answers at once do not cost those that another one answers slowly.
 const GRACE: u32 = Stamp::of_seconds(8);
@@ -145,13 +148,14 @@ pub fn free<M: Memory>(memory: M, index: u32, likely: u32) -> u32 {
 }
 
 /// The way of this bucket's place that holds nothing; else that of the entry that has not been seen for the longest
-/// time, below a number that is the smaller the longer that is; [`u64::MAX`] if entries are being written in all.
+/// time, below a number that is the smaller the longer that is. Above the version of that place; [`u64::MAX`] if
+/// entries are being written in all.
 #[inline(always)]
 pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
     let Some(bucket) = memory.bucket(index) else { return u64::MAX };
     let empty = first(memory, bucket, Pattern::EMPTY, WAYS);
     if empty != WAYS {
-        return u64::from(empty % WAYS);
+        return u64::from(empty % WAYS) << VERSION_BITS;
     }
     let older = |oldest: u64, way: u32| {
         let header = Header(memory.header(bucket, way));
@@ -161,7 +165,7 @@ pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
         let grace = if header.is(Pattern::ANSWERED) { 0 } else { GRACE };
         // At least one: only what is empty counts as zero.
         let seen = u64::from(header.seen().since_a_turn_before(now) + grace) + 1;
-        let rank = seen << 3 | u64::from(way);
+        let rank = (seen << 3 | u64::from(way)) << VERSION_BITS | u64::from(header.version());
         if rank < oldest { rank } else { oldest }
     };
     // Written out: of a loop the compiler makes one that takes twice as long.

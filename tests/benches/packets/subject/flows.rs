@@ -1,11 +1,18 @@
 //! Flows that packets have established, as clients and backends would: whatever table a build keeps
 //! them in, and in whatever form.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
+use lb_common::conntrack::Ticks;
 use lb_ebpf::bench::shared::ListedFlow;
 use lb_ebpf::cases::Program;
 use lb_ebpf::cases::frame::Kind;
+use lb_userspace::maps::conntrack_gc::now;
+use weir_tests::wait::until;
 
 use super::object::Object;
 use crate::addresses::{self, Location};
@@ -21,7 +28,7 @@ pub struct Established {
 
 /// Of flows that are to be established, one in so many may find no source port free. It is measured as
 /// the flow before it once more.
-const ONE_MAY_FAIL_IN: u32 = 10_000;
+const ONE_MAY_FAIL_IN: usize = 10_000;
 
 /// The flows of clients to the frontend.
 pub fn forward(family: Family, scale: Scale) -> Vec<ListedFlow> {
@@ -39,37 +46,104 @@ pub fn forward(family: Family, scale: Scale) -> Vec<ListedFlow> {
         .collect()
 }
 
-/// Establishes the flows of `family` to the Service that `object` serves: the first packet, its reply,
-/// and another from the client.
+/// Establishes the flows of both families to the Service that `object` serves: the first packet, its reply,
+/// and another from the client. Of UDP that other one counts only seconds later, until when the flow is half-open:
+/// so flows come in groups that find room.
 pub fn establish(
     object: &mut Object,
-    (location, protocol): (Location, Protocol),
-    family: Family,
+    service: (Location, Protocol),
     scale: Scale,
     device: u32,
-) -> Result<Established> {
-    let case = |role| Case::established(location, role, family, protocol, Flows::of(scale));
-    let mut open = Template::new(&case(Role::Forward), Kind::Open);
-    let mut accept = Template::new(&case(Role::Reply), Kind::Accept);
-    let mut data = Template::new(&case(Role::Forward), Kind::Data);
-    let mut reply: Vec<ListedFlow> = Vec::with_capacity(scale.flows() as usize);
-    let mut failed = 0;
-    let forward = forward(family, scale);
-    for flow in &forward {
-        let (_, out) = object.pass(Program::FromNetwork, device, open.with(flow))?;
-        let translated = open.flow(out)?;
-        if translated == *flow {
-            failed += 1;
-            reply.push(*reply.last().context("the first packet came out as it went in")?);
-            continue;
+) -> Result<BTreeMap<Family, Established>> {
+    let mut openings = Family::ALL.map(|family| Opening::new(service, family, scale));
+    let waits = service.1 == Protocol::UDP;
+    // Each has two entries; where a table is a quarter full, none is evicted.
+    let group = scale.capacities().half_open as usize / 8;
+    let flows = scale.flows() as usize;
+    for first in (0..flows).step_by(group) {
+        let range = first..flows.min(first + group);
+        for opening in &mut openings {
+            opening.open(object, device, range.clone())?;
         }
-        reply.push(translated.reply());
-        object.pass(back(location), device, accept.with(&translated.reply()))?;
-        object.pass(Program::FromNetwork, device, data.with(flow))?;
+        if waits {
+            let begun = now();
+            until("UDP flows are old enough", 4 * UDP_AGE, || {
+                ensure!(now().since(begun) >= Ticks::of_seconds(UDP_AGE.as_secs() as u32), "no");
+                Ok(())
+            })?;
+        }
+        for opening in &mut openings {
+            opening.confirm(object, device, range.clone())?;
+        }
     }
-    let flows = scale.flows();
-    ensure!(failed <= flows / ONE_MAY_FAIL_IN, "{failed} of {flows} flows are not established");
-    Ok(Established { forward, reply })
+    openings.into_iter().map(|opening| Ok((opening.family, opening.finish()?))).collect()
+}
+
+/// After this time a client's packet establishes a UDP flow.
+const UDP_AGE: Duration = Duration::from_secs(4);
+
+/// The flows of one family while they are established.
+struct Opening {
+    family: Family,
+    location: Location,
+    open: Template,
+    accept: Template,
+    data: Template,
+    forward: Vec<ListedFlow>,
+    reply: Vec<ListedFlow>,
+    failed: u32,
+}
+
+impl Opening {
+    fn new((location, protocol): (Location, Protocol), family: Family, scale: Scale) -> Self {
+        let case = |role| Case::established(location, role, family, protocol, Flows::of(scale));
+        Self {
+            family,
+            location,
+            open: Template::new(&case(Role::Forward), Kind::Open),
+            accept: Template::new(&case(Role::Reply), Kind::Accept),
+            data: Template::new(&case(Role::Forward), Kind::Data),
+            forward: forward(family, scale),
+            reply: Vec::with_capacity(scale.flows() as usize),
+            failed: 0,
+        }
+    }
+
+    /// Sends the first packets of these flows, and the replies.
+    fn open(&mut self, object: &mut Object, device: u32, flows: Range<usize>) -> Result<()> {
+        for flow in &self.forward[flows] {
+            let (_, out) = object.pass(Program::FromNetwork, device, self.open.with(flow))?;
+            let translated = self.open.flow(out)?;
+            if translated == *flow {
+                self.failed += 1;
+                let last = self.reply.last();
+                self.reply.push(*last.context("the first packet came out as it went in")?);
+                continue;
+            }
+            self.reply.push(translated.reply());
+            let reply = self.accept.with(&translated.reply());
+            object.pass(back(self.location), device, reply)?;
+        }
+        Ok(())
+    }
+
+    /// Sends the clients' next packets.
+    fn confirm(&mut self, object: &mut Object, device: u32, flows: Range<usize>) -> Result<()> {
+        for flow in &self.forward[flows] {
+            object.pass(Program::FromNetwork, device, self.data.with(flow))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Established> {
+        let (failed, flows) = (self.failed, self.forward.len());
+        ensure!(
+            failed as usize <= flows / ONE_MAY_FAIL_IN,
+            "{failed} of {flows} flows of {} are not established",
+            self.family
+        );
+        Ok(Established { forward: self.forward, reply: self.reply })
+    }
 }
 
 /// The program that replies of a backend pass.

@@ -245,12 +245,8 @@ fn load(name: &str, (bytes, is_own): (&[u8], bool), case: &Case, device: u32) ->
     let service = (case.location, case.protocol);
     testbed::write_service(&mut object, service, scale, device)?;
     ensure!(!is_own || object.other_rows().is_empty(), "{name} is not of this source");
-    let mut flows = BTreeMap::new();
-    for family in Family::ALL {
-        let established = flows::establish(&mut object, service, family, scale, device)
-            .with_context(|| format!("{name}: flows of {family}"))?;
-        flows.insert(family, established);
-    }
+    let flows =
+        flows::establish(&mut object, service, scale, device).with_context(|| name.to_owned())?;
     Ok(Loaded { object, flows })
 }
 
