@@ -13,7 +13,7 @@ use lb_ebpf::walk::{Scratch, walk};
 
 use super::flow::{DEVICE, Flow};
 use super::world::Shared;
-use super::{SWITCHES, TRIES, explore};
+use super::{SWITCHES, TRIES, explore, tries};
 
 /// Sends one packet, which must not be dropped; returns its ends as it leaves.
 fn send(
@@ -103,8 +103,8 @@ fn two_first_packets_begin_one_direct_flow() {
             assert!([first, second].contains(&flow.direct_request(&shared, Kind::Data)));
         };
         for flow in Flow::all().into_iter().filter(|flow| keeps_source(*flow)) {
-            shuttle::check_random(move || race(flow), flow.tries());
-            shuttle::check_pct(move || race(flow), flow.tries(), SWITCHES);
+            shuttle::check_random(move || race(flow), tries(flow));
+            shuttle::check_pct(move || race(flow), tries(flow), SWITCHES);
         }
     }
 }

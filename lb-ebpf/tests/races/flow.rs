@@ -12,7 +12,6 @@ use lb_ebpf::in_memory::InMemory;
 use lb_ebpf::walk::{Scratch, walk};
 use lb_ebpf::world::Table;
 
-use crate::TRIES;
 use crate::world::{Shared, entries};
 
 /// Interface index of the network device.
@@ -57,11 +56,6 @@ impl Flow {
             }
         }
         flows
-    }
-
-    /// Interleavings tried: in words a walk has twenty times as many steps.
-    pub const fn tries(self) -> usize {
-        if self.in_words { TRIES / 8 } else { TRIES }
     }
 
     pub fn client(self) -> SocketAddr {
