@@ -2,6 +2,7 @@
 //! garbage-collected there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
@@ -9,15 +10,16 @@ use lb_common::address::{Port, Protocol, Tuple, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::device::Device;
-use lb_common::maps::{CONNTRACK, TRAFFIC};
+use lb_common::maps::{CONNTRACK, Capacities, TRAFFIC};
 use lb_common::service::{
     EmptyPoolReason, Frontend, FrontendRow, IpPolicy, Pool, ServiceId, ServiceLabel,
 };
 use lb_common::settings::{Prefix, Settings};
 use lb_common::snat::{Rows, TIERS};
 use lb_common::source_range::{LISTED, SourceRange};
-use lb_userspace::config::DatapathLog;
+use lb_userspace::config::{DatapathLog, TableSizes, capacities};
 use lb_userspace::datapath::loader::Object;
+use lb_userspace::host::processors;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
 use lb_userspace::maps::flow_table::FlowTable;
 use lb_userspace::maps::kernel::KernelStore;
@@ -28,11 +30,15 @@ use super::without_agent::{SMALL, lab, pins};
 
 /// Runs `test` on maps of its own.
 fn on_maps(test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {
+    on_maps_of(&SMALL, test)
+}
+
+fn on_maps_of(capacities: &Capacities, test: impl FnOnce(&Pins) -> Result<()>) -> Result<()> {
     let Some(lab) = lab()? else {
         return Ok(());
     };
     let pins = pins(&lab.node1);
-    drop(Object::load(&pins, &SMALL, DatapathLog::Off)?);
+    drop(Object::load(&pins, capacities, DatapathLog::Off)?);
     test(&pins)
 }
 
@@ -220,6 +226,44 @@ fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
             },
         )?;
         ensure!(left == 3000, "{left} are left");
+        Ok(())
+    })
+}
+
+/// With `--nocapture` it says how long that takes.
+#[test]
+fn a_large_nodes_table_is_collected_where_it_is_full() -> Result<()> {
+    const NODE_MEMORY: u64 = 24 << 30;
+    let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors::count()?);
+    on_maps_of(&sizes, |pins| {
+        let flows = FlowTable::open(pins, &CONNTRACK.v4)?;
+        let now = now();
+        let (service, backend) = (V4([10, 96, 0, 1]), V4([10, 244, 0, 1]));
+        let (dns, udp) = (Port::new(53), Protocol::UDP);
+        let count = sizes.conntrack / 2;
+        for number in 0..count {
+            let [_, a, b, c] = number.to_be_bytes();
+            let (client, port) = (V4([192, 0, 2, a]), Port([b, c]));
+            let original = Tuple::new(client, port, service, dns, udp);
+            let reply = Tuple::new(backend, dns, client, port, udp);
+            for (tuple, rewritten, flags) in [
+                (original, reply.reversed(), 0),
+                (reply, original.reversed(), ConntrackEntry::<V4>::REPLY),
+            ] {
+                let inserted = flows.insert(&tuple, &entry(rewritten, flags, now));
+                ensure!(inserted == Ok(()), "{tuple} finds no place");
+            }
+        }
+        let tables = KernelFlows::open(pins)?;
+        let begun = Instant::now();
+        let kept = tables.collect(now)?;
+        println!("{} entries are read in {:?}", kept.entries, begun.elapsed());
+        ensure!(kept.removed == 0 && kept.entries == u64::from(2 * count), "{kept:?}");
+        let later = Ticks(now.0.wrapping_add(Ticks::of_seconds(300)));
+        let begun = Instant::now();
+        let removed = tables.collect(later)?;
+        println!("{} entries are removed in {:?}", removed.removed, begun.elapsed());
+        ensure!(removed.removed == u64::from(2 * count), "{removed:?}");
         Ok(())
     })
 }
