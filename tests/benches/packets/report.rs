@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use weir_tests::figures::{Goal, Results, Spread};
 use weir_tests::machine;
 
+use lb_ebpf::cases::Program;
+
 use crate::cases::{Case, Flows, Role};
 use crate::floor::{Floor, HookKind};
 use crate::measure::{Figure, Figures, FloorAt};
@@ -103,11 +105,22 @@ pub fn results(cases: &[Case], subjects: &[Subject], figures: &Figures) -> Resul
 
 /// What docs/benchmarks.md promises of a case.
 fn goal(case: &Case) -> Option<Goal> {
-    match (case.role, case.flows) {
-        (Role::Forward | Role::Reply, Flows::One) => Some(Goal::AtMost(4.0)),
-        (Role::NoService, _) => Some(Goal::AtMost(0.6)),
-        _ => None,
-    }
+    let is_xdp = case.program == Program::NetworkXdp;
+    let look_ups = match (case.role, case.flows) {
+        (Role::Forward | Role::Reply, Flows::One) => {
+            if is_xdp {
+                2.0
+            } else {
+                3.0
+            }
+        }
+        (Role::Forward | Role::Reply, Flows::Many) if is_xdp => 6.0,
+        (Role::Forward | Role::Reply, Flows::Million) if is_xdp => 8.0,
+        (Role::New, _) => 12.0,
+        (Role::NoService, _) => 0.6,
+        _ => return None,
+    };
+    Some(Goal::AtMost(look_ups))
 }
 
 fn details(cases: &[Case], subjects: &[Subject], figures: &Figures) -> Value {
