@@ -59,9 +59,9 @@ impl Pattern {
     /// Of a place that holds an entry.
     pub const LIVE: Self = Self { mask: PHASE, bits: Phase::Live as u64 };
 
-    /// Of a UDP flow that has had a reply.
+    /// Of a UDP flow that has had a reply, and is not established.
     pub const ANSWERED: Self = Self {
-        mask: (0b11 << PROTOCOL_SHIFT) | marks(State::REPLIED),
+        mask: (0b11 << PROTOCOL_SHIFT) | marks(State::REPLIED.with(State::ESTABLISHED)),
         bits: (code(Protocol::UDP) << PROTOCOL_SHIFT) | marks(State::REPLIED),
     };
 

@@ -64,9 +64,15 @@ pub(super) const COUNT_SHIFT: u32 = 28;
 /// The results of [`oldest`] of a place that holds nothing are below.
 pub(super) const EMPTY_END: u64 = (WAYS as u64) << VERSION_BITS;
 
-/// How much longer the answer to a UDP packet is waited for than what has been answered is kept: resolvers give up
-/// after 5 s. So questions that one server answers at once do not cost those that another one answers slowly.
-const GRACE: u32 = Stamp::of_seconds(8);
+/// After so much time without a packet (100 ms) a UDP flow that has had its answer is most likely over.
+const PAUSE: u32 = 6;
+
+/// By how much such a flow then counts as older than it is: resolvers wait 5 s for an answer. So questions that one
+/// server answers at once do not cost those that another one answers slowly.
+const SOONER: u32 = Stamp::of_seconds(8);
+
+/// More than the age of any entry.
+const YOUNGEST: u32 = Stamp::MASK + SOONER + 1;
 
 /// Where the entry of `tuple` is in a bucket: the number of its place plus one, above its version; 0 if there is none.
 /// `pattern` has the bits of [`Pattern::live`].
@@ -162,10 +168,12 @@ pub fn oldest<M: Memory>(memory: M, index: u32, now: Stamp) -> u64 {
         if !header.is_live() {
             return oldest;
         }
-        let grace = if header.is(Pattern::ANSWERED) { 0 } else { GRACE };
+        let age = header.seen().age(now);
+        let is_over = header.is(Pattern::ANSWERED) && age >= PAUSE;
+        let age = if is_over { age + SOONER } else { age };
         // At least one: only what is empty counts as zero.
-        let seen = u64::from(header.seen().since_a_turn_before(now) + grace) + 1;
-        let rank = (seen << 3 | u64::from(way)) << VERSION_BITS | u64::from(header.version());
+        let youth = u64::from(YOUNGEST - age);
+        let rank = (youth << 3 | u64::from(way)) << VERSION_BITS | u64::from(header.version());
         if rank < oldest { rank } else { oldest }
     };
     // Written out: of a loop the compiler makes one that takes twice as long.

@@ -159,17 +159,23 @@ fn a_full_table_evicts_what_was_not_seen_for_the_longest_time() {
 
 #[test]
 fn a_full_table_evicts_what_is_answered_before_what_waits_for_its_answer() {
-    for (protocol, evicted) in [(Protocol::UDP, 6), (Protocol::TCP, 0)] {
+    let answered = State::REPLIED;
+    for (protocol, answered, evicted) in [
+        (Protocol::UDP, answered, 6),
+        (Protocol::UDP, answered.with(State::ESTABLISHED), 0),
+        (Protocol::TCP, answered, 0),
+    ] {
         let heap = Heap::new::<V6>(1);
         let memory = heap.memory();
         let tuple = |number| Tuple { protocol, ..v6(number) };
         for number in 0..WAYS {
-            let state = if number < 6 { State::NEW } else { State::REPLIED };
+            let state = if number < 6 { State::NEW } else { answered };
             let entry = ConntrackEntry { state, ..entry(&tuple(number)) };
             let seen = Stamp(stamp().0 + number * Stamp::of_seconds(1) / 2);
             assert_eq!(insert(memory, &tuple(number), &entry, seen, WhenFull::Evict), Ok(()));
         }
-        let now = Stamp(stamp().0 + Stamp::of_seconds(4));
+        // Those without an answer are 5 to 2.5 s old, those with one 2 and 1.5.
+        let now = Stamp(stamp().0 + Stamp::of_seconds(5));
         let more = tuple(WAYS);
         assert_eq!(insert(memory, &more, &entry(&more), now, WhenFull::Evict), Ok(()));
         let gone: Vec<_> = (0..WAYS).filter(|n| look_up(&heap, &tuple(*n)).is_none()).collect();
