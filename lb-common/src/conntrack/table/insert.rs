@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 8;
 
 /// How often a CPU that gives up looks whether the other one has written the entry, which its caller wants to see.
 /// Mostly it has by then; if an interrupt came between, it has not.
-const PATIENCE: u32 = 32;
+const PATIENCE: u32 = 4;
 
 /// What is done with a new entry for which no place is free.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
