@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 /// Bytes of an instruction, Documentation/bpf/standardization/instruction-set.rst.
-const INSTRUCTION: usize = 8;
+pub const INSTRUCTION: usize = 8;
 /// The frame pointer.
 const FRAME: u8 = 10;
 /// `dst = src`, 64 bits.
@@ -17,8 +17,14 @@ const ADD: u8 = 0x07;
 
 /// Bytes of stack by function.
 pub fn by_function(elf: &[u8]) -> Result<BTreeMap<String, u32>> {
+    let depths = functions(elf)?.into_iter().map(|(name, code)| (name, depth(&code)));
+    Ok(depths.collect())
+}
+
+/// The instructions of each function.
+pub fn functions(elf: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     let elf = object::File::parse(elf)?;
-    let mut depths = BTreeMap::new();
+    let mut functions = BTreeMap::new();
     for symbol in elf.symbols() {
         if symbol.kind() != SymbolKind::Text || symbol.size() == 0 {
             continue;
@@ -28,9 +34,9 @@ pub fn by_function(elf: &[u8]) -> Result<BTreeMap<String, u32>> {
         let start = usize::try_from(symbol.address() - section.address())?;
         let end = start + usize::try_from(symbol.size())?;
         let code = section.data()?.get(start..end).context("a function beyond its section")?;
-        depths.insert(symbol.name()?.to_owned(), depth(code));
+        functions.insert(symbol.name()?.to_owned(), code.to_vec());
     }
-    Ok(depths)
+    Ok(functions)
 }
 
 fn depth(code: &[u8]) -> u32 {

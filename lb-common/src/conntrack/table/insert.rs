@@ -91,19 +91,15 @@ pub fn insert<A: Address, M: Steps<A>>(
 struct Choice {
     /// Its number; [`NONE`] if there is no place.
     number: u32,
-    held: Held,
+    /// What it held when it was chosen: [`NOTHING`], an entry of a flow that is [`OVER`], or the version of one that is
+    /// evicted. It is claimed only if it still does: another CPU may have put a new entry there. One number, as the BPF
+    /// stack is small.
+    held: u32,
 }
 
-/// What a place held when it was chosen. It is claimed only if it still does: another CPU may have put a new entry
-/// there.
-#[derive(Clone, Copy)]
-enum Held {
-    Nothing,
-    /// An entry of a flow that is over.
-    Over,
-    /// An entry that is evicted; its version.
-    Oldest(u8),
-}
+/// Above all versions.
+const NOTHING: u32 = 1 << VERSION_BITS;
+const OVER: u32 = NOTHING + 1;
 
 /// Claims a place, for an entry with this hash; returns its header then, which is that of an empty place if it could
 /// not be claimed.
@@ -114,9 +110,9 @@ fn claim<M: Memory>(memory: M, choice: &Choice, hash: u32, now: Stamp) -> Header
     let Some(at) = Position::new(memory, number / WAYS, number % WAYS) else { return failed };
     let header = at.header(memory);
     let may_claim = match held {
-        Held::Nothing => header.is_empty(),
-        Held::Over => is_over(header, now),
-        Held::Oldest(version) => header.is_live() && header.version() == version,
+        NOTHING => header.is_empty(),
+        OVER => is_over(header, now),
+        version => header.is_live() && u32::from(header.version()) == version,
     };
     let claimed = header.claimed(hash);
     if may_claim && at.replace(memory, header, claimed) { claimed } else { failed }
@@ -143,13 +139,13 @@ fn choose<A: Address, M: Steps<A>>(
         if of_second >> COUNT_SHIFT > of_first >> COUNT_SHIFT { of_second } else { of_first }
     };
     if most >> COUNT_SHIFT != 0 {
-        return Choice { number: most & ((1 << COUNT_SHIFT) - 1), held: Held::Nothing };
+        return Choice { number: most & ((1 << COUNT_SHIFT) - 1), held: NOTHING };
     }
     let number = match memory.over(first, stamp) {
         NONE => memory.over(second, stamp),
         number => number,
     };
-    Choice { number, held: Held::Over }
+    Choice { number, held: OVER }
 }
 
 /// The place of an entry that has not been seen for the longest time, or one that is free: then there is no need to
@@ -159,17 +155,17 @@ fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) ->
     let Key { buckets: [first, second], way, .. } = *key;
     let likely = first * WAYS + way;
     if is_free(memory, likely) {
-        return Choice { number: likely, held: Held::Nothing };
+        return Choice { number: likely, held: NOTHING };
     }
     let of_first = memory.oldest(first, stamp);
     let is_empty = of_first < EMPTY_END;
     let of_second = if is_empty { u64::MAX } else { memory.oldest(second, stamp) };
     let (rank, index) = if of_second < of_first { (of_second, second) } else { (of_first, first) };
     if rank == u64::MAX {
-        return Choice { number: NONE, held: Held::Nothing };
+        return Choice { number: NONE, held: NOTHING };
     }
     let number = index * WAYS + (rank >> VERSION_BITS) as u32 % WAYS;
-    let held = if rank < EMPTY_END { Held::Nothing } else { Held::Oldest(rank as u8) };
+    let held = if rank < EMPTY_END { NOTHING } else { rank as u32 % NOTHING };
     Choice { number, held }
 }
 
