@@ -31,11 +31,9 @@ const PORTS: [u16; 2] = [40_000, 40_001];
 fn a_full_map_whose_clients_are_refreshed_keeps_all_of_them() -> Result<()> {
     in_own_namespace(|| {
         let device = testbed::build()?.device;
-        let mut programs = Programs::load(|_| CAPACITY)?;
         let mut rows = topology::rows();
         rows.v4.frontends.values_mut().for_each(|row| row.affinity = 10_000);
-        testbed::write_rows(&mut programs, &rows, device)?;
-        testbed::reset_maps(&mut programs, &rows, device)?;
+        let mut programs = testbed::load(&rows, device, |_| CAPACITY)?;
         let first = Ipv4Addr::new(10, 245, 0, 0);
         for number in 0..CLIENTS {
             let client = Ipv4Addr::from_bits(first.to_bits() + number);
@@ -66,11 +64,9 @@ fn entries_that_one_processor_has_taken_in_advance_are_not_missed_by_another() -
     const CLIENTS: u32 = 250;
     in_own_namespace(|| {
         let device = testbed::build()?.device;
-        let mut programs = Programs::load(|_| CAPACITY)?;
         let mut rows = topology::rows();
         rows.v4.frontends.values_mut().for_each(|row| row.affinity = 10_000);
-        testbed::write_rows(&mut programs, &rows, device)?;
-        testbed::reset_maps(&mut programs, &rows, device)?;
+        let mut programs = testbed::load(&rows, device, |_| CAPACITY)?;
         let first = Ipv4Addr::new(10, 245, 0, 0);
         for number in 0..CLIENTS {
             // One client on a processor, all others on another.

@@ -183,10 +183,8 @@ fn verdict(program: Program, device: u32, walked: WalkResult) -> i32 {
 fn the_fuzzers_packets_end_in_the_kernel_as_in_memory() -> Result<()> {
     in_own_namespace(|| {
         let testbed = testbed::build()?;
-        let mut programs = Programs::load(|_| 65_536)?;
         let mut world = topology::world_with_sockets(testbed.device);
-        testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
-        testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
+        let mut programs = testbed::load(&world.tables, testbed.device, |_| 65_536)?;
         let mut begun = Instant::now();
         for seed in 0..20_000 {
             // In memory time stands still. On a slow machine what the kernel knows of a packet's first

@@ -11,7 +11,7 @@ use lb_ebpf::cases::Program;
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::topology::{self, BACKEND_PORT, Pod, Target, Topology};
 use lb_userspace::maps::conntrack_gc::now;
-use weir_tests::kernel::{Programs, in_own_namespace};
+use weir_tests::kernel::in_own_namespace;
 use weir_tests::wait::until;
 
 use crate::testbed;
@@ -37,10 +37,8 @@ fn flows_that_have_been_over_for_long_give_their_places_to_new_ones() -> Result<
 /// The outcome of a client's packet that establishes a connection, while the table is full of flows in this state,
 /// last seen so many seconds ago.
 fn outcome_of_a_connection(device: u32, state: State, seconds: u32) -> Result<Outcome> {
-    let mut programs = Programs::load(|_| 64)?;
     let rows = topology::rows();
-    testbed::write_rows(&mut programs, &rows, device)?;
-    testbed::reset_maps(&mut programs, &rows, device)?;
+    let mut programs = testbed::load(&rows, device, |_| 64)?;
     let last_seen = Ticks(now().0.saturating_sub(Ticks::of_seconds(seconds)));
     programs.fill_flows::<V4>(&ConntrackEntry { state, last_seen, ..ConntrackEntry::empty() })?;
     let topology = Topology { family: Family::V4 };
@@ -60,10 +58,8 @@ fn outcome_of_a_connection(device: u32, state: State, seconds: u32) -> Result<Ou
 fn a_slow_answer_is_translated_though_another_server_answers_a_hundred_questions() -> Result<()> {
     in_own_namespace(|| {
         let device = testbed::build()?.device;
-        let mut programs = Programs::load(|_| 64)?;
         let rows = topology::rows();
-        testbed::write_rows(&mut programs, &rows, device)?;
-        testbed::reset_maps(&mut programs, &rows, device)?;
+        let mut programs = testbed::load(&rows, device, |_| 64)?;
         for family in Family::ALL {
             let topology = Topology { family };
             let frontend = topology.frontend(Target::Local);

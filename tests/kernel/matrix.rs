@@ -7,7 +7,7 @@ use lb_common::service::SourceClass;
 use lb_ebpf::cases::frame::{self, Kind};
 use lb_ebpf::cases::{Program, topology};
 use lb_ebpf::in_memory::World;
-use weir_tests::kernel::{Programs, in_own_namespace};
+use weir_tests::kernel::in_own_namespace;
 
 use crate::agreement::{Arrival, agree};
 use crate::testbed;
@@ -19,11 +19,9 @@ mod cells;
 fn every_cell_of_the_matrix_ends_in_the_kernel_as_in_memory() -> Result<()> {
     in_own_namespace(|| {
         let testbed = testbed::build()?;
-        let mut programs = Programs::load(|_| 65_536)?;
         let tables = cells::rows(&cells::contents(testbed.device));
         let world = World { tables, ..topology::world(testbed.device) };
-        testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
-        testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
+        let mut programs = testbed::load(&world.tables, testbed.device, |_| 65_536)?;
         let cells = cells::cells().into_iter().filter(|cell| cell.class != SourceClass::Host);
         for (number, cell) in (0..).zip(cells) {
             let program = match cell.class {

@@ -18,10 +18,8 @@ const OTHER_ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x03];
 fn the_next_hop_is_that_of_a_rule_for_the_source() -> Result<()> {
     in_own_namespace(|| {
         let testbed = testbed::build()?;
-        let mut programs = Programs::load(|_| 1024)?;
         let world = topology::world_with_sockets(testbed.device);
-        testbed::write_rows(&mut programs, &world.tables, testbed.device)?;
-        testbed::reset_maps(&mut programs, &world.tables, testbed.device)?;
+        let mut programs = testbed::load(&world.tables, testbed.device, |_| 1024)?;
         let text = OTHER_ROUTER.map(|byte| format!("{byte:02x}")).join(":");
         for (family, via) in [(Family::V4, "192.0.2.3"), (Family::V6, "2001:db8:2::3")] {
             let (version, topology) =

@@ -61,6 +61,14 @@ pub fn build() -> Result<Testbed> {
     Ok(Testbed { device, _sockets: sockets })
 }
 
+/// Loads the programs with maps of so many entries, where they have no fixed size, and writes `rows` into them.
+pub fn load(rows: &Rows, device: u32, entries: impl Fn(&str) -> u32) -> Result<Programs> {
+    let mut programs = Programs::load(entries)?;
+    write_rows(&mut programs, rows, device)?;
+    reset_maps(&mut programs, rows, device)?;
+    Ok(programs)
+}
+
 /// Writes the rows that do not change from case to case.
 pub fn write_rows(programs: &mut Programs, rows: &Rows, device: u32) -> Result<()> {
     family(programs, &rows.v4)?;

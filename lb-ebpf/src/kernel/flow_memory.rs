@@ -80,8 +80,7 @@ impl<A: FamilyMaps> Memory for FlowMemory<A> {
 
     #[inline(always)]
     fn header(&self, bucket: *mut u64, way: u32) -> u64 {
-        // SAFETY: the kernel keeps the bucket until the program ends; it begins with WAYS aligned words, each
-        // of which is read as a whole, whoever writes it.
+        // SAFETY: the kernel keeps the bucket until the program ends; it begins with WAYS aligned words.
         unsafe { header_of(bucket, way).read_volatile() }
     }
 
@@ -120,6 +119,7 @@ impl<A: FamilyMaps> Memory for FlowMemory<A> {
         opaque(number)
     }
 }
+
 /// The header of a place of `bucket`.
 ///
 /// # Safety

@@ -5,12 +5,12 @@ use lb_common::conntrack::table::{self, Stamp, Steps};
 
 use super::flow_memory::FlowMemory;
 
-/// Defines a family's global functions, and [`Steps`] of its tables by them.
-macro_rules! functions {
-    ($A:ty, $search:ident, $search_all:ident, $free:ident, $oldest:ident, $over:ident, $is_first:ident, $is_written:ident) => {
+/// Defines the global function of a step that compares with a tuple.
+macro_rules! of_tuple {
+    ($A:ty, $function:ident, $step:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $search(
+        extern "C" fn $function(
             table: u32,
             index: u32,
             tuple: *const Tuple<$A>,
@@ -18,21 +18,16 @@ macro_rules! functions {
         ) -> u64 {
             // SAFETY: not null, and of the walk that called, which waits for the result.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            table::search(FlowMemory::<$A>::of_number(table), index, tuple, pattern)
+            table::$step(FlowMemory::<$A>::of_number(table), index, tuple, pattern)
         }
+    };
+}
 
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $search_all(
-            table: u32,
-            index: u32,
-            tuple: *const Tuple<$A>,
-            pattern: u64,
-        ) -> u64 {
-            // SAFETY: as above.
-            let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            table::search_all(FlowMemory::<$A>::of_number(table), index, tuple, pattern)
-        }
+/// Defines a family's global functions, and [`Steps`] of its tables by them.
+macro_rules! functions {
+    ($A:ty, $search:ident, $search_all:ident, $free:ident, $oldest:ident, $over:ident, $is_first:ident, $is_written:ident) => {
+        of_tuple!($A, $search, search);
+        of_tuple!($A, $search_all, search_all);
 
         #[unsafe(no_mangle)]
         #[inline(never)]
