@@ -168,6 +168,9 @@ pub const OUTCOMES: Map =
 pub const UDP_CONNECTED: Map =
     map::<u64, UdpConnected>("UDP_CONNECTED", Kind::LruHash, Capacity::Fixed(32_768));
 
+/// 0 → whether new flows go to the conntrack tables of the new size, while the agent resizes them. Pinned only as long.
+pub const RESIZE: Map = map::<u32, u32>("RESIZE", Kind::Array, Capacity::Fixed(1));
+
 /// Every map that is pinned.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {
     ALL.iter().chain(OF_SOCKETS)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use aya::util::KernelVersion;
 use lb_common::address::{Family, Tuple, V4, V6};
 use lb_common::conntrack::ConntrackEntry;
-use lb_common::conntrack::table::Stored;
+use lb_common::conntrack::table::{Removed, Stored};
 use lb_common::outcome::Disposition;
 use lb_ebpf::cases::{self, Case, Program, Step, mutation, topology};
 use lb_ebpf::hook::{Verdict, WalkResult};
@@ -94,7 +94,8 @@ fn run(programs: &mut Programs, case: &Case, device: u32) -> Result<()> {
 fn evict<A: Stored>(programs: &Programs, tuple: Tuple<A>) -> Result<()> {
     let flows = programs.flows(Table::HalfOpen)?;
     let entry = flows.find(&tuple, now()).context("there is no such entry")?;
-    ensure!(flows.remove(&tuple, now(), &entry), "it has changed meanwhile");
+    let removed = flows.remove(&tuple, now(), &entry);
+    ensure!(removed == Removed::Now, "it has changed meanwhile");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ fn devices() -> Result<Vec<Device>> {
 
 /// The programs on the devices of the calling thread's namespace, attached by a new agent.
 fn attach(node: &Node, xdp: XdpMode, tc: Tc) -> Result<(Attachments, Vec<AttachedDevice>)> {
-    let mut attachments = Attachments::load(pins(node), &SMALL, xdp, tc, DatapathLog::Off)?;
+    let mut attachments = Attachments::load(pins(node), &SMALL, None, xdp, tc, DatapathLog::Off)?;
     let attached = attachments.reconcile(&devices()?)?;
     Ok((attachments, attached))
 }
@@ -241,6 +241,7 @@ fn maps_of_another_size_are_refused_and_left_as_they_are() -> Result<()> {
         let refused = Attachments::load(
             pins(node),
             &larger,
+            None,
             XdpMode::Off,
             Tc::of_this_kernel(),
             DatapathLog::Off,
@@ -263,6 +264,7 @@ fn maps_that_the_kernel_cannot_make_leave_no_pin_that_would_bind_the_next_try() 
         let refused = Attachments::load(
             pins(node),
             &absurd,
+            None,
             XdpMode::Off,
             Tc::of_this_kernel(),
             DatapathLog::Off,

@@ -8,6 +8,7 @@ mod full_table;
 mod loops;
 mod maps;
 mod matrix;
+mod resizing;
 mod routes;
 mod stack;
 mod testbed;

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::address::{Port, Protocol, Tuple, V4, V6};
 use lb_common::backend::{Backend, BackendId, Traffic};
+use lb_common::conntrack::table::WhenFull;
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
 use lb_common::device::Device;
 use lb_common::maps::{CONNTRACK, Capacities, TRAFFIC};
@@ -38,7 +39,7 @@ fn on_maps_of(capacities: &Capacities, test: impl FnOnce(&Pins) -> Result<()>) -
         return Ok(());
     };
     let pins = pins(&lab.node1);
-    drop(Object::load(&pins, capacities, DatapathLog::Off)?);
+    drop(Object::load(&pins, capacities, None, DatapathLog::Off)?);
     test(&pins)
 }
 
@@ -198,7 +199,10 @@ fn expired_flows_of_many_are_removed_and_the_others_kept() -> Result<()> {
     on_maps(|pins| {
         let flows = FlowTable::open(pins, &CONNTRACK.v4)?;
         let insert = |tuple, entry| {
-            ensure!(flows.insert(&tuple, &entry) == Ok(()), "{tuple} finds no place");
+            ensure!(
+                flows.insert(&tuple, &entry, WhenFull::Refuse) == Ok(()),
+                "{tuple} finds no place"
+            );
             Ok(())
         };
         let now = now();
@@ -250,7 +254,8 @@ fn a_large_nodes_table_is_collected_where_it_is_full() -> Result<()> {
                 (original, reply.reversed(), 0),
                 (reply, original.reversed(), ConntrackEntry::<V4>::REPLY),
             ] {
-                let inserted = flows.insert(&tuple, &entry(rewritten, flags, now));
+                let entry = entry(rewritten, flags, now);
+                let inserted = flows.insert(&tuple, &entry, WhenFull::Refuse);
                 ensure!(inserted == Ok(()), "{tuple} finds no place");
             }
         }

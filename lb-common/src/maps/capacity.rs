@@ -41,7 +41,7 @@ impl Capacity {
 }
 
 /// Entries per map, per family where a map exists per family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Capacities {
     /// Service ports.
     pub services: u32,

@@ -21,10 +21,38 @@ static CONNTRACK_BUCKETS: u32 = 1;
 #[unsafe(no_mangle)]
 static HALF_OPEN_BUCKETS: u32 = 1;
 
+/// Buckets of `OLD_CONNTRACK_*`, while the tables are resized: see [`is_resizing`]. 0 otherwise.
+#[unsafe(no_mangle)]
+static OLD_CONNTRACK_BUCKETS: u32 = 0;
+
+/// Buckets of `OLD_HALF_OPEN_*`, while the tables are resized.
+#[unsafe(no_mangle)]
+static OLD_HALF_OPEN_BUCKETS: u32 = 0;
+
+/// Whether these programs work on two sets of conntrack tables, those of the old size and those of the new one.
+#[inline(always)]
+pub fn is_resizing() -> bool {
+    old_conntrack_buckets() != 0
+}
+
+/// See [`OLD_CONNTRACK_BUCKETS`].
+#[inline(always)]
+pub fn old_conntrack_buckets() -> u32 {
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+    unsafe { read_volatile(&raw const OLD_CONNTRACK_BUCKETS) }
+}
+
+/// See [`OLD_HALF_OPEN_BUCKETS`].
+#[inline(always)]
+pub fn old_half_open_buckets() -> u32 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const OLD_HALF_OPEN_BUCKETS) }
+}
+
 /// See [`CONNTRACK_BUCKETS`].
 #[inline(always)]
 pub fn conntrack_buckets() -> u32 {
-    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+    // SAFETY: as above.
     unsafe { read_volatile(&raw const CONNTRACK_BUCKETS) }
 }
 

@@ -9,10 +9,12 @@ use lb_ebpf::world::Table;
 use super::features;
 use super::maps::FamilyMaps;
 
-/// The memory of one of a family's two tables, by its number: so one function serves both.
+/// The memory of one of a family's tables, by its number: so one function serves all.
 pub struct FlowMemory<A> {
     /// The table as an argument of functions.
     pub number: u32,
+    /// Whether the compiler knows that it is of the old size.
+    is_surely_old: bool,
     family: PhantomData<A>,
 }
 
@@ -28,6 +30,8 @@ impl<A> Copy for FlowMemory<A> {}
 impl<A> FlowMemory<A> {
     const ESTABLISHED: u32 = 0;
     const HALF_OPEN: u32 = 1;
+    /// Added to the number of a table: that of the old size, while the agent resizes them.
+    const OLD: u32 = 2;
 
     /// That of `table`.
     #[inline(always)]
@@ -38,15 +42,33 @@ impl<A> FlowMemory<A> {
         })
     }
 
+    /// The table of the old size, if the agent is resizing the tables.
+    #[inline(always)]
+    pub fn old(self) -> Option<Self> {
+        features::is_resizing().then(|| Self::of_number(self.number | Self::OLD))
+    }
+
     /// That of the table with this number.
     #[inline(always)]
     pub const fn of_number(number: u32) -> Self {
-        Self { number, family: PhantomData }
+        Self { number, is_surely_old: false, family: PhantomData }
+    }
+
+    /// `table` in the old size.
+    #[inline(always)]
+    pub const fn new_old(table: Table) -> Self {
+        let number = Self::new(table).number | Self::OLD;
+        Self { is_surely_old: true, ..Self::of_number(number) }
     }
 
     #[inline(always)]
     const fn is_established(self) -> bool {
-        self.number == Self::ESTABLISHED
+        self.number & Self::HALF_OPEN == 0
+    }
+
+    #[inline(always)]
+    fn is_old(self) -> bool {
+        self.is_surely_old || features::is_resizing() && self.number & Self::OLD != 0
     }
 
     /// What is done where no place is free.
@@ -56,11 +78,29 @@ impl<A> FlowMemory<A> {
     }
 }
 
+impl<A: FamilyMaps> FlowMemory<A> {
+    #[inline(always)]
+    fn old_bucket(self, index: u32) -> Option<*mut A::Bucket> {
+        if self.is_established() {
+            A::OLD_CONNTRACK.get_ptr_mut(index)
+        } else {
+            A::OLD_HALF_OPEN.get_ptr_mut(index)
+        }
+    }
+}
+
 impl<A: FamilyMaps> Memory for FlowMemory<A> {
     type Bucket = *mut u64;
 
     #[inline(always)]
     fn buckets(&self) -> u32 {
+        if self.is_old() {
+            return if self.is_established() {
+                features::old_conntrack_buckets()
+            } else {
+                features::old_half_open_buckets()
+            };
+        }
         if self.is_established() {
             features::conntrack_buckets()
         } else {
@@ -70,7 +110,9 @@ impl<A: FamilyMaps> Memory for FlowMemory<A> {
 
     #[inline(always)]
     fn bucket(&self, index: u32) -> Option<*mut u64> {
-        let bucket = if self.is_established() {
+        let bucket = if self.is_old() {
+            self.old_bucket(index)
+        } else if self.is_established() {
             A::CONNTRACK.get_ptr_mut(index)
         } else {
             A::HALF_OPEN.get_ptr_mut(index)

@@ -1,22 +1,20 @@
 //! The operations on the conntrack tables as global functions: the verifier looks at each once, by itself, and not
 //! again at every call. It knows their arguments by the object's BTF: numbers, and pointers to values of known size
 //! (Linux 5.12, commit e5069b9c23b3), which may be null as far as it knows.
+//!
+//! While the agent resizes the tables, each looks into the one of the old size, then into the one of the new size: as the
+//! agent moves an entry, it is in the new one before it leaves the old one. The verifier leaves that out otherwise.
 
 use lb_common::address::{Tuple, V4, V6};
-use lb_common::conntrack::table::{self, NotInserted, Stamp};
+use lb_common::conntrack::table;
 use lb_common::conntrack::{ConntrackEntry, State, Ticks};
-use lb_ebpf::world::{InsertError, Table};
+use lb_ebpf::world::Table;
 
+use super::flow_insertion::FlowInsertion;
 use super::flow_memory::FlowMemory;
-use super::maps::FamilyMaps;
-
-/// Inserted.
-const INSERTED: u32 = 0;
-/// There is such an entry.
-const EXISTS: u32 = 1;
 
 /// A family whose tables have functions.
-pub trait FlowTable: FamilyMaps {
+pub trait FlowTable: FlowInsertion {
     /// Reads the entry of `tuple` into `entry`, and marks it as seen. `acknowledgment` is 0 if it says nothing.
     fn touch(
         table: Table,
@@ -34,13 +32,6 @@ pub trait FlowTable: FamilyMaps {
     ) -> bool;
     /// Whether `tuple` has an entry that is the other one of `other`'s.
     fn has_mapping(table: Table, tuple: &Tuple<Self>, other: &Tuple<Self>) -> bool;
-    /// Inserts an entry at this time, in nanoseconds since boot.
-    fn insert(
-        table: Table,
-        tuple: &Tuple<Self>,
-        entry: &ConntrackEntry<Self>,
-        nanoseconds: u64,
-    ) -> Result<(), InsertError>;
     /// Changes the marks that `before` and `after` differ in.
     fn set_state(table: Table, tuple: &Tuple<Self>, before: State, after: State);
     /// Changes what packets of `tuple` are expected to carry.
@@ -49,10 +40,19 @@ pub trait FlowTable: FamilyMaps {
     fn remove(table: Table, tuple: &Tuple<Self>);
 }
 
+/// Changes something in a table, and in the one of the old size if there is one.
+#[inline(always)]
+fn in_each<A>(memory: FlowMemory<A>, change: impl Fn(FlowMemory<A>)) {
+    if let Some(old) = memory.old() {
+        change(old);
+    }
+    change(memory);
+}
+
 /// Defines a family's global functions, and [`FlowTable`] by them.
 macro_rules! functions {
-    ($A:ty, $touch:ident, $read:ident, $has_mapping:ident, $insert:ident, $set_state:ident, $set_expected:ident,
-     $remove:ident) => {
+    ($A:ty, $touch:ident, $read:ident, $has_mapping:ident, $set_state:ident,
+     $set_expected:ident, $remove:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $touch(
@@ -66,13 +66,11 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            u32::from(table::read_and_touch(
-                FlowMemory::<$A>::of_number(table),
-                tuple,
-                Ticks(now),
-                acknowledgment,
-                entry,
-            ))
+            let touch = |memory: FlowMemory<$A>, entry: &mut _| {
+                table::read_and_touch(memory, tuple, Ticks(now), acknowledgment, entry)
+            };
+            let memory = FlowMemory::<$A>::of_number(table);
+            u32::from(memory.old().is_some_and(|old| touch(old, entry)) || touch(memory, entry))
         }
 
         #[unsafe(no_mangle)]
@@ -87,7 +85,11 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            u32::from(table::read(FlowMemory::<$A>::of_number(table), tuple, Ticks(now), entry))
+            let read = |memory: FlowMemory<$A>, entry: &mut _| {
+                table::read(memory, tuple, Ticks(now), entry)
+            };
+            let memory = FlowMemory::<$A>::of_number(table);
+            u32::from(memory.old().is_some_and(|old| read(old, entry)) || read(memory, entry))
         }
 
         #[unsafe(no_mangle)]
@@ -101,28 +103,9 @@ macro_rules! functions {
             let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else {
                 return 0;
             };
-            u32::from(table::has_mapping(FlowMemory::<$A>::of_number(table), tuple, other))
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $insert(
-            table: u32,
-            tuple: *const Tuple<$A>,
-            entry: *const ConntrackEntry<$A>,
-            nanoseconds: u64,
-        ) -> u32 {
-            // SAFETY: as above.
-            let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_ref()) }) else {
-                return EXISTS;
-            };
-            let stamp = Stamp::from_nanoseconds(nanoseconds);
+            let has_mapping = |memory| table::has_mapping(memory, tuple, other);
             let memory = FlowMemory::<$A>::of_number(table);
-            match table::insert(memory, tuple, entry, stamp, memory.when_full()) {
-                Ok(()) => INSERTED,
-                Err(NotInserted::Exists) => EXISTS,
-                Err(NotInserted::Full) => EXISTS + 1,
-            }
+            u32::from(memory.old().is_some_and(has_mapping) || has_mapping(memory))
         }
 
         #[unsafe(no_mangle)]
@@ -136,7 +119,8 @@ macro_rules! functions {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
             let [before, after] = [before, after].map(|marks| State(marks.to_le_bytes()));
-            table::set_state(FlowMemory::<$A>::of_number(table), tuple, before, after);
+            let change = |memory| table::set_state(memory, tuple, before, after);
+            in_each(FlowMemory::<$A>::of_number(table), change);
             0
         }
 
@@ -145,7 +129,8 @@ macro_rules! functions {
         extern "C" fn $set_expected(table: u32, tuple: *const Tuple<$A>, expected: u32) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            table::set_expected(FlowMemory::<$A>::of_number(table), tuple, expected);
+            let change = |memory| table::set_expected(memory, tuple, expected);
+            in_each(FlowMemory::<$A>::of_number(table), change);
             0
         }
 
@@ -154,7 +139,7 @@ macro_rules! functions {
         extern "C" fn $remove(table: u32, tuple: *const Tuple<$A>) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            table::remove(FlowMemory::<$A>::of_number(table), tuple);
+            in_each(FlowMemory::<$A>::of_number(table), |memory| table::remove(memory, tuple));
             0
         }
 
@@ -187,20 +172,6 @@ macro_rules! functions {
             }
 
             #[inline(always)]
-            fn insert(
-                table: Table,
-                tuple: &Tuple<Self>,
-                entry: &ConntrackEntry<Self>,
-                nanoseconds: u64,
-            ) -> Result<(), InsertError> {
-                match $insert(FlowMemory::<$A>::new(table).number, tuple, entry, nanoseconds) {
-                    INSERTED => Ok(()),
-                    EXISTS => Err(InsertError::Exists),
-                    _ => Err(InsertError::Full),
-                }
-            }
-
-            #[inline(always)]
             fn set_state(table: Table, tuple: &Tuple<Self>, before: State, after: State) {
                 $set_state(FlowMemory::<$A>::new(table).number, tuple, before.bits(), after.bits());
             }
@@ -223,7 +194,6 @@ functions!(
     flow_touch_v4,
     flow_read_v4,
     flow_has_mapping_v4,
-    flow_insert_v4,
     flow_set_state_v4,
     flow_set_expected_v4,
     flow_remove_v4
@@ -233,7 +203,6 @@ functions!(
     flow_touch_v6,
     flow_read_v6,
     flow_has_mapping_v6,
-    flow_insert_v6,
     flow_set_state_v6,
     flow_set_expected_v6,
     flow_remove_v6

@@ -89,6 +89,13 @@ per_family! {
     #[map]
     HALF_OPEN<A>(HALF_OPEN_V4, HALF_OPEN_V6): Array<<A as Stored>::Bucket> =
         Array::with_max_entries(1, BPF_F_MMAPABLE);
+    // The tables of the size before, while the agent resizes them.
+    #[map]
+    OLD_CONNTRACK<A>(OLD_CONNTRACK_V4, OLD_CONNTRACK_V6): Array<<A as Stored>::Bucket> =
+        Array::with_max_entries(1, BPF_F_MMAPABLE);
+    #[map]
+    OLD_HALF_OPEN<A>(OLD_HALF_OPEN_V4, OLD_HALF_OPEN_V6): Array<<A as Stored>::Bucket> =
+        Array::with_max_entries(1, BPF_F_MMAPABLE);
     // Written by the agent alone and far smaller than it may get: its entries take memory only while
     // they exist.
     #[map]
@@ -140,6 +147,9 @@ pub static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::C
 #[map]
 pub static UDP_CONNECTED: LruHashMap<u64, UdpConnected> = LruHashMap::with_max_entries(32_768, 0);
 
+/// While the agent resizes the conntrack tables: whether new flows go to the new ones.
+#[map]
+pub static RESIZE: Array<u32> = Array::with_max_entries(1, 0);
 /// What a FIB lookup works with.
 #[map]
 pub static FIB_SCRATCH: PerCpuArray<FibScratch> = PerCpuArray::with_max_entries(1, 0);

@@ -4,6 +4,7 @@ mod conntrack;
 mod context;
 mod features;
 mod fib;
+mod flow_insertion;
 mod flow_memory;
 mod flow_steps;
 mod flow_table;

@@ -12,6 +12,8 @@ use super::socket_lb::SocketLb;
 use super::status::DeviceStatus;
 use crate::config::Config;
 use crate::datapath::attach::{AttachedDevice, Attachments, Tc};
+use crate::datapath::load_error::LoadError;
+use crate::datapath::loader::Old;
 use crate::host::devices::{Netlink, NetlinkError, Selection, classify};
 use crate::model::{NodeDevice, Sockets};
 use crate::pins::Pins;
@@ -30,20 +32,25 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Loads the programs onto the maps in `pins`. Nothing is attached yet.
+    /// Loads the programs onto the maps in `pins`, and `old` ones while these are resized. Nothing is attached yet.
     ///
     /// # Errors
     /// [`RunError`]; what was in the kernel before still is.
-    pub async fn load(config: &Config, pins: &Pins, tc: Tc) -> Result<Self, RunError> {
+    pub async fn load(
+        config: &Config,
+        pins: &Pins,
+        old: Option<&Old<'_>>,
+        tc: Tc,
+    ) -> Result<Self, RunError> {
         let netlink = Netlink::open()?;
         let selection =
             Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
         check_names(&netlink, &selection).await?;
         let datapath_log = config.datapath_log;
+        let (pins, capacities) = (pins.clone(), &config.capacities);
         let mut attachments =
-            Attachments::load(pins.clone(), &config.capacities, config.xdp, tc, datapath_log)?;
+            Attachments::load(pins, capacities, old, config.xdp, tc, datapath_log)?;
         attachments.start_log(datapath_log)?;
-        log::loaded(config, tc, attachments.without_xdp());
         Ok(Self {
             netlink,
             selection,
@@ -52,6 +59,11 @@ impl Devices {
             socket_lb: SocketLb::new(config),
             retry_at: None,
         })
+    }
+
+    /// Why no device has XDP, if the kernel refused that program alone.
+    pub const fn without_xdp(&self) -> Option<&LoadError> {
+        self.attachments.without_xdp()
     }
 
     /// What the plan must know of socket load balancing.

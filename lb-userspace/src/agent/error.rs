@@ -47,6 +47,9 @@ pub enum RunError {
     /// An address cannot be listened on, and must be.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Not every device took the programs.
+    #[error("{0}")]
+    NotAttached(String),
     /// A flag names a device that is not there.
     #[error("{flag} names {name}, and there is no such device: name one that `ip link` shows")]
     MissingDevice {

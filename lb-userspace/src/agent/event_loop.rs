@@ -4,6 +4,7 @@
 
 mod map_writer;
 mod plan_timer;
+mod settings;
 mod status_file;
 
 use std::collections::VecDeque;
@@ -16,26 +17,27 @@ use tracing::{debug, warn};
 
 use self::map_writer::MapWriter;
 use self::plan_timer::PlanTimer;
+use self::settings::settings;
 use self::status_file::StatusFile;
 use super::devices::Devices;
 use super::error::RunError;
 use super::gc::ConntrackGc;
 use super::http::{self, HealthCheckPorts};
 use super::log;
+use super::resize;
 use super::runtime_dir::RuntimeDir;
 use super::socket_lb::StaleUdpSockets;
 use super::state_machine::{Agent, Effect, Event};
 use super::status::Status;
-use crate::config::{Config, ExternalIps, Origin};
+use crate::config::{Config, Origin};
 use crate::datapath::attach::Tc;
 use crate::host::snat_ports::LocalPorts;
 use crate::maps::MapError;
 use crate::maps::conntrack_gc::GcRun;
 use crate::maps::kernel::KernelStore;
-use crate::model::{Change, Sockets, Warning};
+use crate::model::{Change, Warning};
 use crate::observe::{Health, Moment, Observer};
 use crate::pins::Pins;
-use crate::plan;
 use crate::source::{Reason, Reporter, SourceError, SourceEvent};
 
 /// How often flows that are over are removed; the shortest of their timeouts is as long.
@@ -64,11 +66,13 @@ impl EventLoop {
     ///
     /// # Errors
     /// [`RunError`]; what was in the kernel before still is.
-    pub async fn start(config: &Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
+    pub async fn start(config: Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let runtime_dir = RuntimeDir::lock(&config.pin_directory)?;
         let tc = Tc::of_this_kernel();
-        let mut devices = Devices::load(config, &pins, tc).await?;
+        let config = &Config { capacities: resize::in_place(&config, &pins, tc).await?, ..config };
+        let mut devices = Devices::load(config, &pins, None, tc).await?;
+        log::loaded(config, tc, devices.without_xdp());
         let maps = MapWriter::new(KernelStore::open(&pins)?);
         let stale_udp = StaleUdpSockets::open(&pins)?;
         let settings = settings(config, devices.sockets_for_plan());
@@ -279,16 +283,6 @@ impl EventLoop {
             devices: self.devices.status(),
             ..status
         });
-    }
-}
-
-fn settings(config: &Config, sockets: Sockets) -> plan::Settings {
-    plan::Settings {
-        nodeport_addresses: config.nodeport_addresses.clone(),
-        capacities: config.capacities,
-        honours_external_ips: config.external_ips == ExternalIps::Honour,
-        snat_tiers: LocalPorts::of_this_node().tiers([].into_iter()),
-        sockets,
     }
 }
 

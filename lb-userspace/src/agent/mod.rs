@@ -6,6 +6,7 @@ mod event_loop;
 mod gc;
 mod http;
 mod log;
+mod resize;
 pub mod run;
 pub mod runtime_dir;
 mod socket_lb;

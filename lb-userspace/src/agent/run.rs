@@ -21,7 +21,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     check_node(&config)?;
     let source = open(&config).await?;
-    let mut event_loop = EventLoop::start(&config, source.reporter()).await?;
+    let mut event_loop = EventLoop::start(config, source.reporter()).await?;
     let (sender, events) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));
     tokio::select! {

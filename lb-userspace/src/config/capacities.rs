@@ -35,6 +35,26 @@ pub struct TableSizes {
     pub affinity: Option<u32>,
 }
 
+impl TableSizes {
+    /// The sizes of maps that are `there`, but `wanted` where the operator says so.
+    #[must_use]
+    pub fn or_keep(self, there: Capacities, wanted: Capacities) -> Capacities {
+        let by = |is_said: bool| if is_said { wanted } else { there };
+        let frontends = by(self.frontends.is_some());
+        let conntrack = by(self.conntrack.is_some());
+        Capacities {
+            services: frontends.services,
+            frontends: frontends.frontends,
+            slots: by(self.slots.is_some()).slots,
+            backends: by(self.backends.is_some()).backends,
+            conntrack: conntrack.conntrack,
+            half_open: conntrack.half_open,
+            affinity: by(self.affinity.is_some()).affinity,
+            processors: wanted.processors,
+        }
+    }
+}
+
 /// The entries of each map on a node with `memory` bytes, for which the kernel keeps `cpus` copies of
 /// every counter, where `sizes` does not say otherwise.
 ///
@@ -120,5 +140,17 @@ mod tests {
                 processors: 4,
             }
         );
+    }
+
+    #[test]
+    fn without_a_flag_maps_keep_their_sizes_whatever_the_node_has_now() {
+        let there = capacities(TableSizes::default(), 64 * GIB, 64);
+        let sizes = TableSizes { conntrack: Some(200_000), ..TableSizes::default() };
+        let kept = sizes.or_keep(there, capacities(sizes, 8 * GIB, 2));
+        let expected =
+            Capacities { conntrack: 400_000, half_open: 100_000, processors: 2, ..there };
+        assert_eq!(kept, expected);
+        let none = TableSizes::default();
+        assert_eq!(none.or_keep(there, capacities(none, GIB, 64)), there);
     }
 }

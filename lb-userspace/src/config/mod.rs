@@ -46,7 +46,9 @@ pub struct Config {
     pub nodeport_addresses: NodePortAddresses,
     /// Whether externalIPs are served.
     pub external_ips: ExternalIps,
-    /// How many entries each map has.
+    /// The sizes that the operator says.
+    pub sizes: TableSizes,
+    /// How many entries each map has: what the operator says, else by the node's memory, or what they have already.
     pub capacities: Capacities,
     /// What is served over HTTP.
     pub servers: Servers,

@@ -26,18 +26,24 @@ pub struct Object {
 }
 
 impl Object {
-    /// Loads the object onto the maps in `pins`, which are made where they are missing.
+    /// Loads the object onto the maps in `pins`, which are made where they are missing. With `old` the programs work on
+    /// the conntrack tables there, too, as long as the tables are resized.
     ///
     /// # Errors
     /// Every [`LoadError`]; maps that were pinned before are as they were.
-    pub fn load(pins: &Pins, capacities: &Capacities, log: DatapathLog) -> Result<Self, LoadError> {
+    pub fn load(
+        pins: &Pins,
+        capacities: &Capacities,
+        old: Option<&Old<'_>>,
+        log: DatapathLog,
+    ) -> Result<Self, LoadError> {
         let bytes = bytes()?;
         let features = suitable(Features::of_this_kernel())?;
         pins.compare(capacities)?;
         pins.create()?;
         let missing = maps::pinned().map(|map| pins.map(map)).filter(|pin| !pin.exists());
         let made: Vec<PathBuf> = missing.collect();
-        let loaded = Self::load_onto(pins, capacities, &features, log, &bytes);
+        let loaded = Self::load_onto(pins, capacities, old, &features, log, &bytes);
         if loaded.is_err() {
             // Maps made halfway, perhaps too large for this node, must not bind the next try. What
             // cannot be removed is compared with by the next try as any other.
@@ -49,6 +55,7 @@ impl Object {
     fn load_onto(
         pins: &Pins,
         capacities: &Capacities,
+        old: Option<&Old<'_>>,
         features: &Features,
         log: DatapathLog,
         bytes: &[u8],
@@ -62,6 +69,14 @@ impl Object {
         for map in maps::pinned() {
             loader.map_pin_path(map.name, pins.map(map));
         }
+        let old_buckets = old.map(|old| Buckets::of(old.capacities));
+        if let (Some(old), Some(buckets)) = (old, &old_buckets) {
+            buckets.set_old_constants(&mut loader);
+            for (name, map) in OLD_TABLES {
+                loader.map_pin_path(name, old.pins.map(map));
+            }
+            loader.map_pin_path(maps::RESIZE.name, pins.map(&maps::RESIZE));
+        }
         let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error))?;
         let name = match log {
             DatapathLog::Off => Program::name,
@@ -74,6 +89,23 @@ impl Object {
         Ok(Self { ebpf, without_xdp })
     }
 }
+
+/// Conntrack tables of the size before.
+#[derive(Clone, Copy, Debug)]
+pub struct Old<'a> {
+    /// Where they are pinned.
+    pub pins: &'a Pins,
+    /// Their sizes.
+    pub capacities: &'a Capacities,
+}
+
+/// The maps by which programs know the old tables, and what is pinned of these.
+const OLD_TABLES: [(&str, &maps::Map); 4] = [
+    ("OLD_CONNTRACK_V4", &maps::CONNTRACK.v4),
+    ("OLD_CONNTRACK_V6", &maps::CONNTRACK.v6),
+    ("OLD_HALF_OPEN_V4", &maps::HALF_OPEN.v4),
+    ("OLD_HALF_OPEN_V6", &maps::HALF_OPEN.v6),
+];
 
 /// Sets how many entries each map has.
 pub fn size_maps(loader: &mut EbpfLoader<'_>, capacities: &Capacities) {
@@ -113,6 +145,12 @@ impl Buckets {
     pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader.override_global("CONNTRACK_BUCKETS", &self.conntrack, true);
         loader.override_global("HALF_OPEN_BUCKETS", &self.half_open, true);
+    }
+
+    /// Tells the programs that there are old tables, of these sizes.
+    fn set_old_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader.override_global("OLD_CONNTRACK_BUCKETS", &self.conntrack, true);
+        loader.override_global("OLD_HALF_OPEN_BUCKETS", &self.half_open, true);
     }
 }
 

@@ -209,9 +209,7 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// # Errors
     /// The kernel's error.
     pub fn sum(&self, index: u32) -> Result<[u64; WORDS], MapError> {
-        let values = self.array.get(&index, 0);
-        let values =
-            values.map_err(|error| MapError::new(self.map, "look up an entry of", cause(error)))?;
+        let values = self.of_each_cpu(index)?;
         let mut sums = [0u64; WORDS];
         for value in values.iter() {
             for (sum, number) in sums.iter_mut().zip(value) {
@@ -219,6 +217,20 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
             }
         }
         Ok(sums)
+    }
+
+    /// Copies the numbers of all CPUs at `index` to another map of this kind.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn copy(&self, index: u32, to: &mut Self) -> Result<(), MapError> {
+        let copied = to.array.set(index, self.of_each_cpu(index)?, 0);
+        copied.map_err(|error| MapError::new(self.map, "write an entry of", cause(error)))
+    }
+
+    fn of_each_cpu(&self, index: u32) -> Result<PerCpuValues<[u64; WORDS]>, MapError> {
+        let values = self.array.get(&index, 0);
+        values.map_err(|error| MapError::new(self.map, "look up an entry of", cause(error)))
     }
 
     /// Sets the numbers of all CPUs at `index` to zero.

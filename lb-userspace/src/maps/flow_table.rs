@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use aya::maps::MapData;
 use lb_common::address::Tuple;
 use lb_common::conntrack::table::{
-    self, NotInserted, Slices, Stamp, Stored, WAYS, WhenFull, words,
+    self, NotInserted, Removed, Slices, Stamp, Stored, WAYS, WhenFull, words,
 };
 use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::maps::Map;
@@ -85,10 +85,17 @@ impl<A: Stored> FlowTable<A> {
         table::read(self.memory(), tuple, now, &mut entry).then_some(entry)
     }
 
-    /// Removes the entry of `tuple` if it is still as `read` has it. Returns whether it is gone.
-    #[must_use]
-    pub fn remove(&self, tuple: &Tuple<A>, now: Ticks, read: &ConntrackEntry<A>) -> bool {
+    /// Removes the entry of `tuple` if it is still as `read` has it.
+    pub fn remove(&self, tuple: &Tuple<A>, now: Ticks, read: &ConntrackEntry<A>) -> Removed {
         table::remove_unchanged(self.memory(), tuple, now, read)
+    }
+
+    /// Changes what two readings of the entry of `tuple` differ in, if there is one.
+    pub fn change(&self, tuple: &Tuple<A>, before: &ConntrackEntry<A>, after: &ConntrackEntry<A>) {
+        table::set_state(self.memory(), tuple, before.state, after.state);
+        if before.expected != after.expected {
+            table::set_expected(self.memory(), tuple, after.expected);
+        }
     }
 
     /// Empties the table, while no program runs.
@@ -102,8 +109,13 @@ impl<A: Stored> FlowTable<A> {
     ///
     /// # Errors
     /// [`NotInserted`]
-    pub fn insert(&self, tuple: &Tuple<A>, entry: &ConntrackEntry<A>) -> Result<(), NotInserted> {
+    pub fn insert(
+        &self,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+        when_full: WhenFull,
+    ) -> Result<(), NotInserted> {
         let seen = Stamp::of_ticks(entry.last_seen);
-        table::insert(self.memory(), tuple, entry, seen, WhenFull::Refuse)
+        table::insert(self.memory(), tuple, entry, seen, when_full)
     }
 }

@@ -139,6 +139,16 @@ impl KernelStore {
         self.v6.traffic.sum(backend.0).map(traffic)
     }
 
+    /// Copies what is counted for each backend in `contents` to the maps of `to`.
+    ///
+    /// # Errors
+    /// A map could not be read or written.
+    pub fn copy_traffic(&self, contents: &Contents, to: &mut Self) -> Result<(), MapError> {
+        let (v4, v6) = (&contents.v4.backends, &contents.v6.backends);
+        v4.keys().try_for_each(|id| self.v4.traffic.copy(id.0, &mut to.v4.traffic))?;
+        v6.keys().try_for_each(|id| self.v6.traffic.copy(id.0, &mut to.v6.traffic))
+    }
+
     /// How full the maps are with `contents`.
     #[must_use]
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {

@@ -13,6 +13,7 @@ pub mod flow_table;
 pub mod in_memory;
 pub mod kernel;
 mod operation;
+pub mod resize;
 mod store;
 
 pub use contents::{BackendSet, Contents, FamilyContents, FilterBits, References};

@@ -1,5 +1,6 @@
 //! The directory of pins: `<bpffs>/weir/v<version>/maps/<NAME>`, `links/<interface index>-<attach
-//! point>` and `links/cgroup-<program>`. The version is the layout's; bpffs allows no dots in names.
+//! point>` and `links/cgroup-<program>`; and while maps are resized `resized/<NAME>`. The version is the layout's; bpffs
+//! allows no dots in names.
 
 use std::fs;
 use std::io;
@@ -10,7 +11,6 @@ use aya::maps::{MapData, MapInfo};
 use lb_common::maps::{self, Capacities};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::attach_point::AttachPoint;
 use super::error::PinError;
 use super::shape::Shape;
 use crate::host::syscall;
@@ -18,14 +18,22 @@ use crate::host::syscall;
 /// The directory of one layout version on one BPF file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pins {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
+    /// The folder of maps: [`MAPS`] or [`RESIZED`].
+    pub(super) folder: &'static str,
 }
+
+/// The folder of the maps in use.
+pub(super) const MAPS: &str = "maps";
+
+/// The folder of the maps that are to take their place.
+pub(super) const RESIZED: &str = "resized";
 
 impl Pins {
     /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), folder: MAPS }
     }
 
     /// Makes the directories, unless they exist.
@@ -122,46 +130,6 @@ impl Pins {
         self.maps().join(map.name)
     }
 
-    /// The pin of the link at `attach point` of the device with interface index `device`.
-    #[must_use]
-    pub fn link(&self, device: u32, point: AttachPoint) -> PathBuf {
-        self.links().join(format!("{device}-{point}"))
-    }
-
-    /// The pin of the link by which the program `name` is on a control group.
-    #[must_use]
-    pub fn socket_link(&self, name: &str) -> PathBuf {
-        self.links().join(format!("cgroup-{name}"))
-    }
-
-    /// Every link on a device that is pinned.
-    ///
-    /// # Errors
-    /// [`PinError::File`]
-    pub fn all_links(&self) -> Result<Vec<(u32, AttachPoint)>, PinError> {
-        Ok(entries(&self.links())?
-            .iter()
-            .filter_map(|path| {
-                let (device, point) = path.file_name()?.to_str()?.split_once('-')?;
-                Some((device.parse().ok()?, AttachPoint::from_name(point)?))
-            })
-            .collect())
-    }
-
-    /// Removes the pin of a link, if it is there.
-    ///
-    /// # Errors
-    /// [`PinError::File`]
-    pub fn remove_link(&self, device: u32, point: AttachPoint) -> Result<(), PinError> {
-        let pin = self.link(device, point);
-        match fs::remove_file(&pin) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(PinError::file(&pin, error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
     /// Removes every pin of every version, links first; returns what was removed.
     ///
     /// # Errors
@@ -169,7 +137,7 @@ impl Pins {
     pub fn remove_all(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut removed = Vec::new();
         for version in self.versions()? {
-            for folder in ["links", "maps"] {
+            for folder in ["links", MAPS, RESIZED] {
                 let folder = version.join(folder);
                 for pin in entries(&folder)? {
                     if is_link(&pin) {
@@ -210,11 +178,11 @@ impl Pins {
         self.directory.parent().unwrap_or(&self.directory)
     }
 
-    fn maps(&self) -> PathBuf {
-        self.directory.join("maps")
+    pub(super) fn maps(&self) -> PathBuf {
+        self.directory.join(self.folder)
     }
 
-    fn links(&self) -> PathBuf {
+    pub(super) fn links(&self) -> PathBuf {
         self.directory.join("links")
     }
 }
@@ -232,7 +200,7 @@ pub fn is_bpffs(path: &Path) -> bool {
 }
 
 /// What a directory holds, sorted; nothing if it does not exist.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinError> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinError> {
     let found = match fs::read_dir(directory) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -246,7 +214,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinError> {
     Ok(paths)
 }
 
-fn remove_directory(directory: &Path) -> Result<(), PinError> {
+pub(super) fn remove_directory(directory: &Path) -> Result<(), PinError> {
     match fs::remove_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(PinError::file(directory, error))

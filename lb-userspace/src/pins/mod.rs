@@ -3,6 +3,8 @@
 mod attach_point;
 mod directory;
 mod error;
+mod links;
+mod resized;
 mod shape;
 
 pub use attach_point::AttachPoint;

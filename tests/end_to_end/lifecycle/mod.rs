@@ -5,5 +5,6 @@ mod devices;
 mod draining;
 mod endpoint_changes;
 mod removed_services;
+mod resizing;
 mod restarts;
 mod rolling_update;

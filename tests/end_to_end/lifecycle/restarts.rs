@@ -55,14 +55,14 @@ fn check(signal: Signal, binary: impl FnOnce(&Lab) -> Result<PathBuf>) -> Result
     })
 }
 
-fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
+pub(super) fn joined<T>(thread: ScopedJoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-type Frontend = (std::net::IpAddr, u16);
+pub(super) type Frontend = (std::net::IpAddr, u16);
 
 /// A pod and the client outside, with the frontends they use.
-fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
+pub(super) fn clients(lab: &Lab) -> Vec<(&Namespace, Frontend)> {
     let offer = ServedBy::AllPods.offer(lab);
     let of_family = |family| {
         let cluster_ip = (offer.cluster_ips().of(family), Offer::PORT);
@@ -79,7 +79,7 @@ const BETWEEN_DATAGRAMS: Duration = Duration::from_millis(1).saturating_mul(SLOW
 
 /// Keeps [`CONNECTIONS`] busy and a datagram going every [`BETWEEN_DATAGRAMS`] until `over`; all must be
 /// served, each connection by the same pod throughout.
-fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<()> {
+pub(super) fn talk_until(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<()> {
     let done = || over.load(Ordering::Relaxed);
     let tally = thread::scope(|scope| {
         let ticking = scope.spawn(|| tick(client, frontend.into(), BETWEEN_DATAGRAMS, done));
@@ -113,7 +113,7 @@ fn keep_connections_busy(
 }
 
 /// Lets traffic flow for a second, in which new connections too must be served.
-fn go_on(lab: &Lab) -> Result<()> {
+pub(super) fn go_on(lab: &Lab) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(1);
     while Instant::now() < until {
         for (client, frontend) in clients(lab) {

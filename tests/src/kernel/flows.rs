@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, ensure};
 use lb_common::address::{Port, Protocol, Tuple};
 use lb_common::conntrack::ConntrackEntry;
-use lb_common::conntrack::table::{NotInserted, Stored};
+use lb_common::conntrack::table::{NotInserted, Stored, WhenFull};
 use lb_common::maps;
 use lb_ebpf::world::Table;
 use lb_userspace::maps::flow_table::FlowTable;
@@ -46,7 +46,7 @@ impl Programs {
         for port in 1..=u16::MAX {
             let tuple = Tuple { source_port: Port::new(port), ..Tuple::empty() };
             let tuple = Tuple { protocol: Protocol::TCP, ..tuple };
-            let inserted = flows.insert(&tuple, entry);
+            let inserted = flows.insert(&tuple, entry, WhenFull::Refuse);
             ensure!(inserted != Err(NotInserted::Exists), "port {port} is in the table twice");
         }
         Ok(())

@@ -55,17 +55,26 @@ pub fn insert<A: Address, M: Steps<A>>(
     if locate(memory, tuple, &key) != 0 {
         return Err(NotInserted::Exists);
     }
-    let (mut number, mut claimed, mut attempts) = (NONE, Header(0), 0);
-    while claimed.is_empty() {
-        let choice = choose::<A, M>(memory, &key, stamp, when_full);
-        if choice.number == NONE || attempts == ATTEMPTS {
-            return Err(NotInserted::Full);
+    let Key { buckets: [first, second], hash, pattern, way } = key;
+    // One number to keep in place of two, as the BPF stack is small.
+    let likely = first * WAYS + way;
+    let (mut number, mut claimed) = (NONE, Header(0));
+    for _ in 0..ATTEMPTS {
+        let likely = M::opaque(likely.into()) as u32;
+        let choice = choose::<A, M>(memory, likely, second, stamp, when_full);
+        if choice.number == NONE {
+            break;
         }
-        attempts += 1;
         number = choice.number;
-        claimed = claim(memory, &choice, key.hash, stamp);
+        claimed = claim(memory, &choice, hash, stamp);
+        if !claimed.is_empty() {
+            break;
+        }
     }
-    let Key { buckets: [first, second], hash, pattern, .. } = key;
+    if claimed.is_empty() {
+        return Err(NotInserted::Full);
+    }
+    let first = M::opaque(likely.into()) as u32 / WAYS;
     let full = NotInserted::Full;
     let at = Position::new(memory, number / WAYS, number % WAYS).ok_or(full)?;
     if memory.is_first(first, hash, number)
@@ -118,18 +127,19 @@ fn claim<M: Memory>(memory: M, choice: &Choice, hash: u32, now: Stamp) -> Header
     if may_claim && at.replace(memory, header, claimed) { claimed } else { failed }
 }
 
-/// A place for a new entry. Of the two buckets the first one, where look-ups begin, unless it has few places left and
+/// A place for a new entry, most likely this one. Of the two buckets the first one, where look-ups begin, unless it has few places left and
 /// the second has more.
 #[inline(always)]
 fn choose<A: Address, M: Steps<A>>(
     memory: M,
-    key: &Key,
+    likely: u32,
+    second: u32,
     stamp: Stamp,
     when_full: WhenFull,
 ) -> Choice {
-    let Key { buckets: [first, second], way, .. } = *key;
+    let (first, way) = (likely / WAYS, likely % WAYS);
     if when_full == WhenFull::Evict {
-        return choose_oldest::<A, M>(memory, key, stamp);
+        return choose_oldest::<A, M>(memory, likely, second, stamp);
     }
     let of_first = memory.free(first, way);
     let most = if of_first >> COUNT_SHIFT > FEW {
@@ -151,9 +161,13 @@ fn choose<A: Address, M: Steps<A>>(
 /// The place of an entry that has not been seen for the longest time, or one that is free: then there is no need to
 /// look further. There is none if entries are being written in all.
 #[inline(always)]
-fn choose_oldest<A: Address, M: Steps<A>>(memory: M, key: &Key, stamp: Stamp) -> Choice {
-    let Key { buckets: [first, second], way, .. } = *key;
-    let likely = first * WAYS + way;
+fn choose_oldest<A: Address, M: Steps<A>>(
+    memory: M,
+    likely: u32,
+    second: u32,
+    stamp: Stamp,
+) -> Choice {
+    let first = likely / WAYS;
     if is_free(memory, likely) {
         return Choice { number: likely, held: NOTHING };
     }

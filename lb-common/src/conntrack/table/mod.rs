@@ -109,6 +109,12 @@ pub fn read<A: Address, M: Steps<A>>(
     find(memory, tuple).is_some_and(|found| read_found(memory, &found, now, entry))
 }
 
+/// Whether `tuple` has an entry.
+#[inline(always)]
+pub fn exists<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>) -> bool {
+    find(memory, tuple).is_some()
+}
+
 /// Whether `tuple` has an entry that is the other one of the flow that has one under `other`.
 #[inline(always)]
 pub fn has_mapping<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>, other: &Tuple<A>) -> bool {
@@ -167,18 +173,29 @@ pub fn remove<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>) {
     change(memory, &found, Header::emptied);
 }
 
-/// Removes the entry of `tuple` if it is as `read` has it: neither seen since nor changed. Returns whether it is
-/// gone. For user space.
+/// Removes the entry of `tuple` if it is as `read` has it: neither seen since nor changed. For user space.
 pub fn remove_unchanged<A: Address, M: Steps<A>>(
     memory: M,
     tuple: &Tuple<A>,
     now: Ticks,
     read: &ConntrackEntry<A>,
-) -> bool {
-    let Some(found) = find(memory, tuple) else { return true };
-    found.header.seen().tick(now) == read.last_seen
+) -> Removed {
+    let Some(found) = find(memory, tuple) else { return Removed::Before };
+    let is_unchanged = found.header.seen().tick(now) == read.last_seen
         && found.header.state() == read.state
-        && found.at.replace(memory, found.header, found.header.emptied())
+        && found.at.replace(memory, found.header, found.header.emptied());
+    if is_unchanged { Removed::Now } else { Removed::Not }
+}
+
+/// What [`remove_unchanged`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// The entry as it was read; it is gone.
+    Now,
+    /// No entry.
+    Before,
+    /// An entry that has changed, which stays.
+    Not,
 }
 
 /// Changes the header of an entry, again if another CPU has changed it meanwhile, until it is another's.

@@ -106,8 +106,9 @@ fn comes_back<A: Stored>(tuple: Tuple<A>, other: Tuple<A>) {
     );
     assert_eq!((collected, all), (Ok(()), std::vec![tuple]));
 
-    assert!(!remove_unchanged(memory, &tuple, later, &wanted), "it was seen since");
-    assert!(remove_unchanged(memory, &tuple, later, &touched));
+    assert_eq!(remove_unchanged(memory, &tuple, later, &wanted), Removed::Not, "it was seen since");
+    assert_eq!(remove_unchanged(memory, &tuple, later, &touched), Removed::Now);
+    assert_eq!(remove_unchanged(memory, &tuple, later, &touched), Removed::Before);
     assert_eq!(look_up(&heap, &tuple), None);
     assert_eq!(insert(&tuple), Ok(()));
     remove(memory, &tuple);

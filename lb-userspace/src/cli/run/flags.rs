@@ -90,8 +90,8 @@ pub struct Args {
     pub sizes: Sizes,
 }
 
-/// Sizes of the maps. They are made once: a size that differs from that of the pinned maps takes effect
-/// after `weir detach`.
+/// Sizes of the maps. Those that are pinned get the sizes said here when the agent starts, while traffic goes on; where
+/// nothing is said they keep theirs, and new ones get the default.
 #[derive(clap::Args, Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sizes {
     /// Established flows per address family [default: 0.25 % of the memory,

@@ -4,7 +4,6 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -58,16 +57,7 @@ impl Args {
             ("--nodeport-addresses", self.nodeport_addresses),
             ("nodePortAddresses", file.nodeport_addresses),
         );
-        let sizes = TableSizes {
-            conntrack: config_file.or(
-                ("--conntrack-table-size", self.sizes.conntrack_table_size),
-                ("conntrack", file.conntrack),
-            ),
-            frontends: self.sizes.frontend_table_size,
-            backends: self.sizes.backend_table_size,
-            slots: self.sizes.slot_table_size,
-            affinity: self.sizes.affinity_table_size,
-        };
+        let sizes = self.sizes.tables(&config_file, file.conntrack);
         let processors = processors::count()
             .context("cannot read the number of possible processors: mount /sys of this kernel")?;
         Ok(Config {
@@ -81,6 +71,7 @@ impl Args {
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
             external_ips: self.external_ips,
+            sizes,
             capacities: capacities(sizes, memory()?, processors),
             servers,
             datapath_log: self.datapath_log,
@@ -117,10 +108,25 @@ impl Args {
     }
 }
 
+impl Sizes {
+    /// What these flags say, else kube-proxy's configuration file, which may say how many flows there are.
+    fn tables(self, config_file: &ConfigFile<'_>, flows: Option<u32>) -> TableSizes {
+        let flag = ("--conntrack-table-size", self.conntrack_table_size);
+        TableSizes {
+            conntrack: config_file.or(flag, ("conntrack", flows)),
+            frontends: self.frontend_table_size,
+            backends: self.backend_table_size,
+            slots: self.slot_table_size,
+            affinity: self.affinity_table_size,
+        }
+    }
+}
+
 /// Reads kube-proxy's configuration and warns of the fields that are ignored.
 fn read(path: &Path) -> anyhow::Result<KubeProxyFile> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let file = KubeProxyFile::read(path, u32::try_from(cores).unwrap_or(u32::MAX))?;
+    let cores =
+        processors::online().context("cannot read the number of processors: report this")?;
+    let file = KubeProxyFile::read(path, cores)?;
     if !file.ignored.is_empty() {
         let keys = file.ignored.join(", ");
         warn!("{}: these fields mean nothing to Weir and are ignored: {keys}", path.display());

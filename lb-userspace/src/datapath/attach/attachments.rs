@@ -15,7 +15,7 @@ use super::{clsact, xdp};
 use crate::config::{DatapathLog, XdpMode};
 use crate::datapath::error_chain::causes;
 use crate::datapath::load_error::LoadError;
-use crate::datapath::loader::Object;
+use crate::datapath::loader::{Object, Old};
 use crate::datapath::log::{self, LogError};
 use crate::datapath::netns_cookie;
 use crate::datapath::programs::Program;
@@ -59,19 +59,20 @@ impl AttachedDevice {
 }
 
 impl Attachments {
-    /// Loads the programs onto the maps in `pins`; attaches nothing yet.
+    /// Loads the programs onto the maps in `pins`, and `old` ones while these are resized; attaches nothing yet.
     ///
     /// # Errors
     /// Every [`LoadError`].
     pub fn load(
         pins: Pins,
         capacities: &Capacities,
+        old: Option<&Old<'_>>,
         xdp: XdpMode,
         tc: Tc,
         log: DatapathLog,
     ) -> Result<Self, LoadError> {
         Ok(Self {
-            object: Object::load(&pins, capacities, log)?,
+            object: Object::load(&pins, capacities, old, log)?,
             pins,
             xdp,
             tc,

@@ -11,7 +11,7 @@ use std::mem;
 
 use lb_common::address::{Address, Tuple, V4, V6};
 use lb_common::backend::BackendId;
-use lb_common::conntrack::table::Stored;
+use lb_common::conntrack::table::{Removed, Stored};
 use lb_common::conntrack::{ConntrackEntry, Ticks};
 use lb_common::maps;
 use lb_common::snat::{PortHints, Rows};
@@ -271,7 +271,7 @@ impl<A: Stored> FlowTables<A> for FamilyFlows<A> {
         tuple: &Tuple<A>,
         read: &ConntrackEntry<A>,
     ) -> Result<bool, MapError> {
-        Ok(self.table(table).remove(tuple, now(), read))
+        Ok(self.table(table).remove(tuple, now(), read) != Removed::Not)
     }
 }
 

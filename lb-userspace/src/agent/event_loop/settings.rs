@@ -1,0 +1,17 @@
+//! What the plan must know of the configuration.
+
+use crate::config::{Config, ExternalIps};
+use crate::host::snat_ports::LocalPorts;
+use crate::model::Sockets;
+use crate::plan;
+
+/// The plan's settings; source ports are those of this moment.
+pub fn settings(config: &Config, sockets: Sockets) -> plan::Settings {
+    plan::Settings {
+        nodeport_addresses: config.nodeport_addresses.clone(),
+        capacities: config.capacities,
+        honours_external_ips: config.external_ips == ExternalIps::Honour,
+        snat_tiers: LocalPorts::of_this_node().tiers([].into_iter()),
+        sockets,
+    }
+}

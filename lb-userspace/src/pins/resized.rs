@@ -1,0 +1,95 @@
+//! Maps of other sizes, pinned beside those in use until they take their place.
+
+use std::fs;
+
+use aya::maps::MapData;
+use lb_common::maps::{self, Capacities, Capacity};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::directory::{MAPS, Pins, RESIZED, entries, remove_directory};
+use super::error::PinError;
+use super::shape::Shape;
+
+impl Pins {
+    /// The pins of the maps that are to take the place of these. Links are the same.
+    #[must_use]
+    pub fn resized(&self) -> Self {
+        Self { folder: RESIZED, ..self.clone() }
+    }
+
+    /// The sizes of the maps that are pinned; `None` if one is missing, or of another layout. `processors` are those
+    /// of the node.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn capacities(&self, processors: u32) -> Result<Option<Capacities>, PinError> {
+        let mut there = Capacities { processors, ..Capacities::default() };
+        for map in maps::pinned() {
+            let Some(shape) = self.shape(map)? else { return Ok(None) };
+            let wanted = Shape::wanted(map, &there);
+            if (Shape { entries: wanted.entries, ..shape }) != wanted {
+                return Ok(None);
+            }
+            let usable = map.capacity.usable(shape.entries);
+            match map.capacity {
+                Capacity::Fixed(_) => {}
+                Capacity::Services => there.services = usable,
+                Capacity::Frontends => there.frontends = usable,
+                Capacity::Slots => there.slots = usable,
+                Capacity::Backends => there.backends = usable,
+                Capacity::ConntrackBuckets => there.conntrack = usable,
+                Capacity::HalfOpenBuckets => there.half_open = usable,
+                Capacity::Affinity => there.affinity = usable,
+            }
+        }
+        Ok(Some(there))
+    }
+
+    /// Pins `map` of `other` here, too.
+    ///
+    /// # Errors
+    /// [`PinError::Map`], [`PinError::File`]
+    pub fn share(&self, map: &maps::Map, other: &Self) -> Result<(), PinError> {
+        let path = other.map(map);
+        let data = MapData::from_pin(&path).map_err(|error| PinError::Map { path, error })?;
+        let pin = self.map(map);
+        data.pin(&pin).map_err(|error| PinError::file(&pin, std::io::Error::other(error)))
+    }
+
+    /// Puts the resized maps in the place of those in use, all at once.
+    ///
+    /// # Errors
+    /// [`PinError::File`]; nothing is changed.
+    pub fn exchange(&self) -> Result<(), PinError> {
+        let [in_use, resized] = [MAPS, RESIZED].map(|folder| self.directory.join(folder));
+        let exchange = RenameFlags::RENAME_EXCHANGE;
+        renameat2(AT_FDCWD, &in_use, AT_FDCWD, &resized, exchange)
+            .map_err(|error| PinError::file(&resized, error.into()))
+    }
+
+    /// Removes the pins of resized maps, if there are any. What is attached keeps the maps it works on.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn discard_resized(&self) -> Result<(), PinError> {
+        let folder = self.resized().maps();
+        for pin in entries(&folder)? {
+            fs::remove_file(&pin).map_err(|error| PinError::file(&pin, error))?;
+        }
+        remove_directory(&folder)
+    }
+
+    /// Removes the pin of a map, if it is there.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn remove_map(&self, map: &maps::Map) -> Result<(), PinError> {
+        let pin = self.map(map);
+        match fs::remove_file(&pin) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(PinError::file(&pin, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
