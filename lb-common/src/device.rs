@@ -10,7 +10,7 @@ pub struct Device {
     pub v4: crate::address::V4,
     /// IPv6 address of global scope, unspecified if the device has none.
     pub v6: crate::address::V6,
-    /// [`Device::XDP_SENDS`]
+    /// [`Device::XDP_SENDS`], [`Device::NO_LINK_HEADER`]
     pub flags: u16,
     /// The link address that frames for this node bear where they arrive by the device, in the order of
     /// the wire; all zero if it is not known, or if frames of any are to be balanced.
@@ -20,6 +20,16 @@ pub struct Device {
 impl Device {
     /// Frames that XDP redirects to this device are sent: its driver runs XDP natively.
     pub const XDP_SENDS: u16 = 1;
+
+    /// Its packets have no link header (`dev_is_mac_header_xmit`, include/linux/if_arp.h): the device of a tunnel.
+    pub const NO_LINK_HEADER: u16 = 2;
+
+    /// Whether packets leave by this device without a link header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_link_header(&self) -> bool {
+        self.flags & Self::NO_LINK_HEADER == 0
+    }
 
     /// Whether XDP may redirect frames to this device.
     #[inline(always)]

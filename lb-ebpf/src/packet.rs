@@ -67,6 +67,17 @@ impl From<WriteError> for Outcome {
 /// assert_eq!(frame.segment(), 0, "the kernel will not cut it");
 /// ```
 pub trait Packet {
+    /// Whether the link header is there. The packets of tunnels such as IPIP and WireGuard have none; then offsets count
+    /// as if there were one, and nothing is at those below [`LINK_HEADER`].
+    const HAS_LINK_HEADER: bool = true;
+
+    /// The EtherType; `None` where the packet ends first.
+    #[inline(always)]
+    fn ether_type(&mut self) -> Option<[u8; 2]> {
+        let [.., high, low] = *self.header::<LINK_HEADER>(0)?;
+        Some([high, low])
+    }
+
     /// The `N` bytes at `offset`, or `None` where the packet ends first. Ask for whole headers:
     /// each call costs a bounds check.
     fn header<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;

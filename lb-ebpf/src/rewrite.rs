@@ -49,12 +49,15 @@ fn sctp_ports<V: IpVersion, P: Packet + ?Sized>(
     sctp::update_checksum(packet, offset, length, (before ^ after).to_le())
 }
 
-/// Sets the link addresses of a frame to a next hop.
+/// Sets the link addresses of a frame to a next hop, if it has any.
 ///
 /// # Errors
 /// The header is not there.
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), WriteError> {
+    if !P::HAS_LINK_HEADER {
+        return Ok(());
+    }
     let addresses = packet.header::<12>(0).ok_or(WriteError)?;
     for (bytes, word) in addresses.as_chunks_mut().0.iter_mut().zip(link.0) {
         *bytes = word.to_ne_bytes();
@@ -62,12 +65,15 @@ pub fn link<P: Packet + ?Sized>(packet: &mut P, link: &Link) -> Result<(), Write
     Ok(())
 }
 
-/// Sends the frame back to where it came from.
+/// Sends the frame back to where it came from, if it says where that is.
 ///
 /// # Errors
 /// The header is not there.
 #[inline(always)]
 pub fn swap_link_addresses<P: Packet + ?Sized>(packet: &mut P) -> Result<(), WriteError> {
+    if !P::HAS_LINK_HEADER {
+        return Ok(());
+    }
     let addresses = packet.header::<12>(0).ok_or(WriteError)?;
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *addresses;
     *addresses = [g, h, i, j, k, l, a, b, c, d, e, f];

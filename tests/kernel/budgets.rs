@@ -10,7 +10,7 @@ use aya::util::KernelVersion;
 use lb_ebpf::cases::Program;
 use lb_userspace::config::{TableSizes, capacities};
 use lb_userspace::datapath::loader;
-use lb_userspace::datapath::programs::SOCKET_PROGRAMS;
+use lb_userspace::datapath::programs::{self as datapath, SOCKET_PROGRAMS};
 use lb_userspace::host::processors;
 use weir_tests::kernel::{Programs, in_own_namespace};
 
@@ -23,6 +23,12 @@ const BUDGETS: [(Program, u32, u32); 4] = [
     (Program::FromNetwork, 240_000, 114_000),
     (Program::ToDevice, 140_000, 92_000),
     (Program::NetworkXdp, 245_000, 87_000),
+];
+
+/// The same for devices without link headers.
+const L3_BUDGETS: [(datapath::Program, u32, u32); 2] = [
+    (datapath::Program::FromNetworkL3, 280_000, 116_000),
+    (datapath::Program::ToDeviceL3, 140_000, 92_000),
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.
@@ -47,6 +53,11 @@ fn programs_stay_within_their_budgets() -> Result<()> {
         for (program, instructions, bytes) in BUDGETS {
             let info = programs.load_with_log(program)?;
             check(&format!("{}_log", program.name()), &info, 2 * instructions, 2 * bytes)?;
+        }
+        for (program, instructions, bytes) in L3_BUDGETS {
+            for (name, more) in [(program.name(), 1), (program.name_with_log(), 2)] {
+                check(name, &programs.load_classifier(name)?, more * instructions, more * bytes)?;
+            }
         }
         for name in SOCKET_PROGRAMS {
             let (instructions, bytes) = SOCKET_BUDGET;
@@ -89,34 +100,21 @@ fn functions_stay_within_their_stack() -> Result<()> {
     Ok(())
 }
 
-/// The deepest chain of a packet's program is itself and one function of the walk, of which the one that
-/// begins flows calls another for the source port. Older kernels, 6.1 is one, count each frame in steps of
-/// 32 bytes, at least one (`check_max_stack_depth`, kernel/bpf/verifier.c), and allow 512 for the chain: so
-/// a program must not be a function that calls another one with all of it.
+/// Older kernels, 6.1 is one, allow 512 bytes for a chain of calls.
 #[test]
 fn the_deepest_chain_stays_within_what_older_kernels_allow() -> Result<()> {
-    let depths = stack::by_function(&loader::bytes()?)?;
-    let is_logging = |name: &str| name.contains("_log") || name.contains("datapath_log");
-    let rounded = |depth: &u32| depth.next_multiple_of(32);
-    for logs in [false, true] {
-        let of_set = || depths.iter().filter(move |(name, _)| is_logging(name) == logs);
-        let is_entry =
-            |name: &str| BUDGETS.iter().any(|(program, ..)| name.contains(program.name()));
-        let outlined = of_set().find(|(name, _)| name.starts_with("_R") && is_entry(name));
-        assert!(outlined.is_none(), "a program in a frame of its own: {outlined:?}");
-        let entry = of_set().filter(|(name, _)| is_entry(name)).map(|(_, depth)| rounded(depth));
-        let of_walk = || of_set().filter(|(name, _)| name.contains("lb_ebpf") && !is_entry(name));
-        let called = |name: &str| if name.contains("create") { "port_by_" } else { "-" };
-        let deepest = |part: &str| {
-            let parts = of_walk().filter(|(name, _)| name.contains(part));
-            parts.map(|(_, depth)| rounded(depth)).max().unwrap_or(0)
-        };
-        let walk = of_walk().map(|(name, depth)| rounded(depth) + deepest(called(name)));
-        let (entry, walk) = (entry.max().unwrap_or(0), walk.max().unwrap_or(0));
-        println!("{entry} + {walk}");
-        assert!(entry > 0 && walk > 0, "the object has programs: {depths:?}");
-        assert!(entry + walk <= 512, "{entry} and {walk} bytes of stack");
+    const ALLOWED: u32 = 512;
+    let chains = stack::deepest_chains(&loader::bytes()?)?;
+    let mut programs = 0;
+    for (name, (bytes, chain)) in &chains {
+        let is_program = BUDGETS.iter().any(|(program, ..)| name.starts_with(program.name()));
+        if is_program {
+            println!("{bytes:4} {}", chain.join(" > "));
+            programs += 1;
+            assert!(*bytes <= ALLOWED, "{bytes} bytes of stack: {}", chain.join(" > "));
+        }
     }
+    assert!(programs >= 2 * BUDGETS.len(), "the object has programs: {:?}", chains.keys());
     Ok(())
 }
 

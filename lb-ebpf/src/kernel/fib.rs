@@ -15,6 +15,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use lb_common::address::{Address, Family};
+use lb_common::device::Device;
 use lb_common::hash;
 use lb_ebpf::world::{FibResult, Link, NextHop, Use};
 
@@ -184,8 +185,10 @@ fn query<A: Address>(
     cached.mtu = u32::from(mtu);
     let device = DEVICES.get_ptr(lookup.ifindex);
     // SAFETY: the kernel keeps the element readable until the program ends.
-    cached.xdp_sends = u32::from(device.is_some_and(|row| unsafe { (*row).xdp_sends() }));
+    let device = device.map(|row| unsafe { &*row });
+    cached.xdp_sends = u32::from(device.is_some_and(Device::xdp_sends));
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
-    RESOLVED
+    // Without a link header there are no link addresses; such a route is looked up for each packet.
+    if device.is_none_or(Device::has_link_header) { RESOLVED } else { NO_NEIGHBOUR }
 }

@@ -20,7 +20,7 @@ const FULL: u32 = 2;
 const NEW: u32 = 0;
 /// To the one of the old size.
 const OLD: u32 = 1;
-/// The one that new entries do not go to has such an entry.
+/// There is such an entry in either.
 const TAKEN: u32 = 2;
 
 /// A family into whose tables a function inserts.
@@ -95,9 +95,17 @@ macro_rules! functions {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return TAKEN };
             let memory = FlowMemory::<$A>::of_number(table);
-            let Some(old) = memory.old() else { return NEW };
-            let (place, other) = if goes_to_new() { (NEW, old) } else { (OLD, memory) };
-            if table::exists(other, tuple) { TAKEN } else { place }
+            if !features::is_resizing() {
+                return NEW;
+            }
+            let is_taken = table::exists(memory, tuple);
+            if is_taken {
+                TAKEN
+            } else if goes_to_new() {
+                NEW
+            } else {
+                OLD
+            }
         }
 
         impl FlowInsertion for $A {

@@ -31,7 +31,7 @@ impl<A> FlowMemory<A> {
     const ESTABLISHED: u32 = 0;
     const HALF_OPEN: u32 = 1;
     /// Added to the number of a table: that of the old size, while the agent resizes them.
-    const OLD: u32 = 2;
+    pub const OLD: u32 = 2;
 
     /// That of `table`.
     #[inline(always)]
@@ -40,12 +40,6 @@ impl<A> FlowMemory<A> {
             Table::Established => Self::ESTABLISHED,
             Table::HalfOpen => Self::HALF_OPEN,
         })
-    }
-
-    /// The table of the old size, if the agent is resizing the tables.
-    #[inline(always)]
-    pub fn old(self) -> Option<Self> {
-        features::is_resizing().then(|| Self::of_number(self.number | Self::OLD))
     }
 
     /// That of the table with this number.
@@ -154,6 +148,11 @@ impl<A: FamilyMaps> Memory for FlowMemory<A> {
     fn replace_word(&self, bucket: *mut u64, way: u32, index: usize, current: u64, new: u64) {
         // SAFETY: as in `word`.
         unsafe { compare_exchange(word_of::<A>(bucket, way, index), current, new) };
+    }
+
+    #[inline(always)]
+    fn old(self) -> Option<Self> {
+        features::is_resizing().then(|| Self::of_number(self.number | Self::OLD))
     }
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 //! again at every call. It knows their arguments by the object's BTF: numbers, and pointers to values of known size
 //! (Linux 5.12, commit e5069b9c23b3), which may be null as far as it knows.
 //!
-//! While the agent resizes the tables, each looks into the one of the old size, then into the one of the new size: as the
-//! agent moves an entry, it is in the new one before it leaves the old one. The verifier leaves that out otherwise.
+//! While the agent resizes the tables, each finds an entry in the one of the old size or else in the one of the new size:
+//! as the agent moves it, it is in the new one before it leaves the old one. The verifier leaves that out otherwise.
 
 use lb_common::address::{Tuple, V4, V6};
 use lb_common::conntrack::table;
@@ -40,15 +40,6 @@ pub trait FlowTable: FlowInsertion {
     fn remove(table: Table, tuple: &Tuple<Self>);
 }
 
-/// Changes something in a table, and in the one of the old size if there is one.
-#[inline(always)]
-fn in_each<A>(memory: FlowMemory<A>, change: impl Fn(FlowMemory<A>)) {
-    if let Some(old) = memory.old() {
-        change(old);
-    }
-    change(memory);
-}
-
 /// Defines a family's global functions, and [`FlowTable`] by them.
 macro_rules! functions {
     ($A:ty, $touch:ident, $read:ident, $has_mapping:ident, $set_state:ident,
@@ -66,11 +57,8 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            let touch = |memory: FlowMemory<$A>, entry: &mut _| {
-                table::read_and_touch(memory, tuple, Ticks(now), acknowledgment, entry)
-            };
             let memory = FlowMemory::<$A>::of_number(table);
-            u32::from(memory.old().is_some_and(|old| touch(old, entry)) || touch(memory, entry))
+            u32::from(table::read_and_touch(memory, tuple, Ticks(now), acknowledgment, entry))
         }
 
         #[unsafe(no_mangle)]
@@ -85,11 +73,7 @@ macro_rules! functions {
             let (Some(tuple), Some(entry)) = (unsafe { (tuple.as_ref(), entry.as_mut()) }) else {
                 return 0;
             };
-            let read = |memory: FlowMemory<$A>, entry: &mut _| {
-                table::read(memory, tuple, Ticks(now), entry)
-            };
-            let memory = FlowMemory::<$A>::of_number(table);
-            u32::from(memory.old().is_some_and(|old| read(old, entry)) || read(memory, entry))
+            u32::from(table::read(FlowMemory::<$A>::of_number(table), tuple, Ticks(now), entry))
         }
 
         #[unsafe(no_mangle)]
@@ -103,9 +87,7 @@ macro_rules! functions {
             let (Some(tuple), Some(other)) = (unsafe { (tuple.as_ref(), other.as_ref()) }) else {
                 return 0;
             };
-            let has_mapping = |memory| table::has_mapping(memory, tuple, other);
-            let memory = FlowMemory::<$A>::of_number(table);
-            u32::from(memory.old().is_some_and(has_mapping) || has_mapping(memory))
+            u32::from(table::has_mapping(FlowMemory::<$A>::of_number(table), tuple, other))
         }
 
         #[unsafe(no_mangle)]
@@ -119,8 +101,7 @@ macro_rules! functions {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
             let [before, after] = [before, after].map(|marks| State(marks.to_le_bytes()));
-            let change = |memory| table::set_state(memory, tuple, before, after);
-            in_each(FlowMemory::<$A>::of_number(table), change);
+            table::set_state(FlowMemory::<$A>::of_number(table), tuple, before, after);
             0
         }
 
@@ -129,8 +110,7 @@ macro_rules! functions {
         extern "C" fn $set_expected(table: u32, tuple: *const Tuple<$A>, expected: u32) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            let change = |memory| table::set_expected(memory, tuple, expected);
-            in_each(FlowMemory::<$A>::of_number(table), change);
+            table::set_expected(FlowMemory::<$A>::of_number(table), tuple, expected);
             0
         }
 
@@ -139,7 +119,7 @@ macro_rules! functions {
         extern "C" fn $remove(table: u32, tuple: *const Tuple<$A>) -> u32 {
             // SAFETY: as above.
             let Some(tuple) = (unsafe { tuple.as_ref() }) else { return 0 };
-            in_each(FlowMemory::<$A>::of_number(table), |memory| table::remove(memory, tuple));
+            table::remove(FlowMemory::<$A>::of_number(table), tuple);
             0
         }
 

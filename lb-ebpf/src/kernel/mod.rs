@@ -15,6 +15,7 @@ mod maps;
 mod packet_access;
 mod port_hints;
 mod rate_limit;
+mod skb;
 mod socket_lookup;
 mod values;
 mod verifier;

@@ -23,7 +23,7 @@ pub(crate) use transport::{
     UDP_HEADER, checksum_offset, replace_ports, set_ports, tcp_header_length,
 };
 
-use crate::packet::{LINK_HEADER, Packet};
+use crate::packet::Packet;
 
 /// EtherType of IPv4, RFC 894.
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -33,8 +33,7 @@ const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 /// The family of a frame's packet, by its EtherType; `None` if it is neither.
 #[inline(always)]
 pub fn family<P: Packet + ?Sized>(packet: &mut P) -> Option<Family> {
-    let [.., high, low] = *packet.header::<LINK_HEADER>(0)?;
-    match [high, low] {
+    match packet.ether_type()? {
         ETHERTYPE_IPV4 => Some(Family::V4),
         ETHERTYPE_IPV6 => Some(Family::V6),
         _ => None,
@@ -44,8 +43,5 @@ pub fn family<P: Packet + ?Sized>(packet: &mut P) -> Option<Family> {
 /// Whether a frame bears a VLAN tag (IEEE 802.1Q, and 802.1ad's outer one).
 #[inline(always)]
 pub fn has_tag<P: Packet + ?Sized>(packet: &mut P) -> bool {
-    let Some([.., high, low]) = packet.header::<LINK_HEADER>(0) else {
-        return false;
-    };
-    matches!([*high, *low], [0x81, 0x00] | [0x88, 0xa8])
+    matches!(packet.ether_type(), Some([0x81, 0x00] | [0x88, 0xa8]))
 }

@@ -122,13 +122,7 @@ mod tests {
     use super::*;
 
     fn eth0() -> Link {
-        Link {
-            index: 2,
-            name: "eth0".into(),
-            is_ethernet: true,
-            has_default_route: true,
-            ..Link::default()
-        }
+        Link { index: 2, name: "eth0".into(), has_default_route: true, ..Link::default() }
     }
 
     #[test]

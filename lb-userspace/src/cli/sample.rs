@@ -131,6 +131,7 @@ fn here() -> LocalNode {
         role,
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         xdp_sends: false,
+        has_link_header: true,
         link: [0; 6],
     };
     let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);

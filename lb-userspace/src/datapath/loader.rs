@@ -23,6 +23,7 @@ pub struct Object {
     /// Why the XDP program is not among them, if the kernel refused that one alone; TC does
     /// everything without it.
     pub without_xdp: Option<LoadError>,
+    log: DatapathLog,
 }
 
 impl Object {
@@ -78,15 +79,22 @@ impl Object {
             loader.map_pin_path(maps::RESIZE.name, pins.map(&maps::RESIZE));
         }
         let mut ebpf = loader.load(bytes).map_err(|error| LoadError::maps(&error))?;
-        let name = match log {
-            DatapathLog::Off => Program::name,
-            DatapathLog::Debug | DatapathLog::Trace => Program::name_with_log,
-        };
         for program in Program::TC {
-            load(&mut ebpf, program, name(program))?;
+            load(&mut ebpf, program, program.name_for(log))?;
         }
-        let without_xdp = load(&mut ebpf, Program::NetworkXdp, name(Program::NetworkXdp)).err();
-        Ok(Self { ebpf, without_xdp })
+        let xdp = Program::NetworkXdp;
+        let without_xdp = load(&mut ebpf, xdp, xdp.name_for(log)).err();
+        Ok(Self { ebpf, without_xdp, log })
+    }
+
+    /// Loads a program that only some nodes need, unless it is.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`]
+    pub fn require(&mut self, program: Program) -> Result<(), LoadError> {
+        let name = program.name_for(self.log);
+        let is_loaded = self.ebpf.program(name).is_some_and(|program| program.fd().is_ok());
+        if is_loaded { Ok(()) } else { load(&mut self.ebpf, program, name) }
     }
 }
 
@@ -171,7 +179,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError>
         loader.map_max_entries(map.name, entries);
     }
     let mut ebpf = loader.load(&bytes).map_err(|error| LoadError::maps(&error))?;
-    let of_packets = Program::TC.into_iter().chain([Program::NetworkXdp]);
+    let of_packets = Program::TC.into_iter().chain(Program::L3).chain([Program::NetworkXdp]);
     let mut refused: Vec<_> =
         of_packets.filter_map(|program| load(&mut ebpf, program, program.name()).err()).collect();
     for name in SOCKET_PROGRAMS.into_iter().chain([NETNS_COOKIE_PROGRAM]) {
@@ -224,7 +232,11 @@ fn load(ebpf: &mut Ebpf, program: Program, name: &'static str) -> Result<(), Loa
     let refused = |error: ProgramError| LoadError::program(name, &error);
     let found = ebpf.program_mut(name).ok_or_else(|| LoadError::no_program(name))?;
     match program {
-        Program::FromPod | Program::FromNetwork | Program::ToDevice => {
+        Program::FromPod
+        | Program::FromNetwork
+        | Program::ToDevice
+        | Program::FromNetworkL3
+        | Program::ToDeviceL3 => {
             let program: &mut aya::programs::SchedClassifier = found.try_into().map_err(refused)?;
             program.load().map_err(refused)
         }

@@ -1,5 +1,7 @@
 //! The programs by their names in the object.
 
+use crate::config::DatapathLog;
+
 /// A program for packets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Program {
@@ -9,13 +11,20 @@ pub enum Program {
     FromNetwork,
     /// TC, egress of either.
     ToDevice,
+    /// TC, ingress of network-facing devices whose packets have no link header.
+    FromNetworkL3,
+    /// TC, egress of devices whose packets have no link header.
+    ToDeviceL3,
     /// XDP of network-facing devices.
     NetworkXdp,
 }
 
 impl Program {
-    /// Those every device needs.
+    /// Those that every node needs.
     pub const TC: [Self; 3] = [Self::FromPod, Self::FromNetwork, Self::ToDevice];
+
+    /// Those that are loaded where a device needs them.
+    pub const L3: [Self; 2] = [Self::FromNetworkL3, Self::ToDeviceL3];
 
     /// The name in the object.
     #[must_use]
@@ -24,12 +33,23 @@ impl Program {
             Self::FromPod => "from_pod",
             Self::FromNetwork => "from_network",
             Self::ToDevice => "to_device",
+            Self::FromNetworkL3 => "from_network_l3",
+            Self::ToDeviceL3 => "to_device_l3",
             Self::NetworkXdp => "network_xdp",
         }
     }
 }
 
 impl Program {
+    /// The name of the one to load.
+    #[must_use]
+    pub const fn name_for(self, log: DatapathLog) -> &'static str {
+        match log {
+            DatapathLog::Off => self.name(),
+            DatapathLog::Debug | DatapathLog::Trace => self.name_with_log(),
+        }
+    }
+
     /// The name of the one with the datapath log.
     #[must_use]
     pub const fn name_with_log(self) -> &'static str {
@@ -37,6 +57,8 @@ impl Program {
             Self::FromPod => "from_pod_log",
             Self::FromNetwork => "from_network_log",
             Self::ToDevice => "to_device_log",
+            Self::FromNetworkL3 => "from_network_l3_log",
+            Self::ToDeviceL3 => "to_device_l3_log",
             Self::NetworkXdp => "network_xdp_log",
         }
     }

@@ -171,9 +171,10 @@ fn addresses(device: &Device) -> String {
     let v4 = (!device.v4.is_unspecified()).then(|| format!(" {}", device.v4));
     let v6 = (!device.v6.is_unspecified()).then(|| format!(" {}", device.v6));
     let xdp = device.xdp_sends().then(|| " xdp-sends".to_owned());
+    let bare = (!device.has_link_header()).then(|| " no-link-header".to_owned());
     let link = (device.link != [0; 6]).then(|| {
         let bytes: Vec<String> = device.link.iter().map(|byte| format!("{byte:02x}")).collect();
         format!(" link {}", bytes.join(":"))
     });
-    [v4, v6, xdp, link].into_iter().flatten().collect()
+    [v4, v6, xdp, bare, link].into_iter().flatten().collect()
 }

@@ -34,6 +34,8 @@ pub struct NodeDevice {
     pub addresses: Vec<IpAddr>,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,
+    /// Its packets have an Ethernet header; else they begin with the IP header.
+    pub has_link_header: bool,
     /// The link address that frames for this node bear where they arrive by it; all zero if frames of any
     /// are to be balanced.
     pub link: [u8; 6],

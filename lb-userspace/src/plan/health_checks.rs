@@ -180,6 +180,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
             role: crate::model::DeviceRole::Network,
             addresses: addresses.into(),
             xdp_sends: false,
+            has_link_header: true,
             link: [0; 6],
         };
         LocalNode { name: "node-1".into(), devices: vec![device] }

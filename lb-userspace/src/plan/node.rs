@@ -39,12 +39,18 @@ pub(super) fn devices(
     let row = |device: &NodeDevice| Device {
         v4: first(device).or(v4).unwrap_or(V4([0; 4])),
         v6: first(device).or(v6).unwrap_or(V6([0; 16])),
-        flags: if device.xdp_sends { Device::XDP_SENDS } else { 0 },
+        flags: flags(device),
         link: device.link,
     };
     let (network, pods): (Vec<_>, Vec<_>) = local_node.devices.iter().partition(is_network);
     let devices = network.into_iter().chain(pods).take(capacity);
     devices.map(|device| (device.index, row(device))).collect()
+}
+
+fn flags(device: &NodeDevice) -> u16 {
+    let xdp_sends = if device.xdp_sends { Device::XDP_SENDS } else { 0 };
+    let link_header = if device.has_link_header { 0 } else { Device::NO_LINK_HEADER };
+    xdp_sends | link_header
 }
 
 /// The node's name and zone.

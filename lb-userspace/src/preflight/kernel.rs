@@ -12,6 +12,18 @@ const REPORT: &str = "this is a fault of Weir's, or a kernel that it cannot use:
                       those that it was seen to work on. Report it to Weir's developers, with these \
                       lines";
 
+/// Something to say only where the kernel refuses the programs of tunnels.
+fn judge_l3(refused: &[(&'static str, String)]) -> Option<Finding> {
+    let of_tunnels = |(name, _): &&(&str, String)| Program::L3.iter().any(|l3| l3.name() == *name);
+    let (name, cause) = refused.iter().find(of_tunnels)?;
+    let found = format!("{name} is refused: {cause}");
+    Some(Finding::warn(
+        "tunnels",
+        found,
+        format!("WireGuard's and IPIP's are not served; {REPORT}"),
+    ))
+}
+
 /// A kernel, as far as Weir depends on it.
 #[derive(Debug)]
 pub struct Kernel {
@@ -49,6 +61,7 @@ impl Kernel {
         if let Ok(refused) = &self.refused {
             findings.push(self.judge_xdp(refused));
             findings.push(self.judge_tc());
+            findings.extend(judge_l3(refused));
             findings.push(self.judge_socket_programs(refused));
         }
         findings.push(self.judge_sock_destroy());

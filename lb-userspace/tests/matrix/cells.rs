@@ -165,6 +165,7 @@ pub fn contents(device: u32) -> Contents {
         role: DeviceRole::Network,
         addresses: own.to_vec(),
         xdp_sends: true,
+        has_link_header: true,
         link: topology::NODE_LINK,
     };
     let local_node = LocalNode { name: "node-1".to_owned(), devices: vec![net0] };

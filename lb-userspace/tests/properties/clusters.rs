@@ -25,6 +25,7 @@ pub fn local_node() -> LocalNode {
         role,
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         xdp_sends: false,
+        has_link_header: true,
         link: [0; 6],
     };
     LocalNode {

@@ -5,3 +5,4 @@ pub mod host_processes;
 mod host_sockets;
 mod node_port;
 mod rejects;
+mod tunnel;

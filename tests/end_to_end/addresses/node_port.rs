@@ -33,6 +33,24 @@ fn node_ports_are_reached_through_an_overlay() -> Result<()> {
 }
 
 #[test]
+fn node_ports_are_reached_through_a_tunnel_without_ethernet_headers() -> Result<()> {
+    let shape = Shape { pod_routing: PodRouting::Tun, ..Shape::default() };
+    check(shape, &[])
+}
+
+#[test]
+fn node_ports_are_reached_with_native_xdp_through_a_tunnel_without_ethernet_headers() -> Result<()>
+{
+    let shape = Shape {
+        offloads: false,
+        delivers_xdp_tx: true,
+        pod_routing: PodRouting::Tun,
+        ..Shape::default()
+    };
+    check_with_xdp(shape, "native", "mtu 1500 xdp ")
+}
+
+#[test]
 fn node_ports_are_reached_without_xdp() -> Result<()> {
     check(Shape::default(), &["--xdp", "off"])
 }

@@ -30,6 +30,11 @@ fn datagrams_in_fragments_arrive_through_an_overlay() -> Result<()> {
 }
 
 #[test]
+fn datagrams_in_fragments_are_served_through_a_tunnel_without_ethernet_headers() -> Result<()> {
+    check(Shape { pod_routing: PodRouting::Tun, ..Shape::default() }, &[])
+}
+
+#[test]
 fn datagrams_in_fragments_arrive_at_native_xdp() -> Result<()> {
     let shape = Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() };
     check(shape, &["--xdp", "native"])
@@ -66,7 +71,10 @@ fn check(shape: Shape, arguments: &[&str]) -> Result<()> {
                     match shape.pod_routing {
                         PodRouting::Direct => flow.send(lab, length)?,
                         // Its links are narrower than the client's.
-                        PodRouting::Overlay => flow.send_patiently(lab, length)?,
+                        PodRouting::Overlay
+                        | PodRouting::Tun
+                        | PodRouting::Ipip
+                        | PodRouting::WireGuard => flow.send_patiently(lab, length)?,
                     };
                 }
             }

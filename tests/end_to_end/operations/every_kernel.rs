@@ -3,6 +3,8 @@
 //! is killed and comes back, and nothing is left after it. Each test does much, for in an emulated
 //! machine the fixture takes most of the time.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
@@ -12,6 +14,7 @@ use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Attachment, PodRouting, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{Flow, Origin, get};
+use weir_tests::wait::SLOWNESS;
 
 use crate::lifecycle::detach::pins;
 
@@ -67,6 +70,34 @@ fn every_kind_of_traffic_is_served_with_native_xdp() -> Result<()> {
         Shape { offloads: false, delivers_xdp_tx: true, ..Shape::default() },
         &["--xdp", "native"],
     )
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_through_a_tunnel_without_ethernet_headers() -> Result<()> {
+    check(Shape { pod_routing: PodRouting::Tun, ..Shape::default() }, &[])
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_through_ipip_tunnels() -> Result<()> {
+    if has_tunnel("ipip") {
+        check(Shape { pod_routing: PodRouting::Ipip, ..Shape::default() }, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_through_wireguard() -> Result<()> {
+    if has_tunnel("wireguard") && (IS_GUEST || Command::new("wg").output().is_ok()) {
+        check(Shape { pod_routing: PodRouting::WireGuard, ..Shape::default() }, &[])?;
+    }
+    Ok(())
+}
+
+const IS_GUEST: bool = SLOWNESS > 1;
+
+/// Whether this kernel has a kind of tunnel. Distributions' kernels, which guests boot, have all.
+fn has_tunnel(module: &str) -> bool {
+    IS_GUEST || Command::new("modprobe").arg(module).status().is_ok_and(|status| status.success())
 }
 
 /// All that is small, and from outside to the other node what fills many packets.

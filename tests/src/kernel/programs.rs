@@ -96,6 +96,15 @@ impl Programs {
             xdp.load().with_context(|| format!("{name} is refused"))?;
             return Ok(xdp.info()?);
         }
+        self.load_classifier(&name)
+    }
+
+    /// Loads a program that only some nodes need and returns the kernel's information about it.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load_classifier(&mut self, name: &str) -> Result<ProgramInfo> {
+        let loaded = self.ebpf.program_mut(name).context("no such program")?;
         let classifier: &mut SchedClassifier = loaded.try_into()?;
         classifier.load().with_context(|| format!("{name} is refused"))?;
         Ok(classifier.info()?)

@@ -8,11 +8,16 @@ use super::namespace::{Namespace, ip, veth_pair};
 use super::pods;
 use super::shape::{Attachment, PodRouting};
 use super::topology::{Lab, Node};
+use super::tun::{DEVICE, Tunnel};
 
 /// Makes the namespaces of `lab` and connects them.
-pub(super) fn create(lab: &Lab) -> Result<()> {
+pub(super) fn create(lab: &mut Lab) -> Result<()> {
     make_namespaces(lab)?;
     connect(lab)?;
+    if lab.shape.pod_routing == PodRouting::Tun {
+        lab.tunnel = Some(Tunnel::between([&lab.node1.namespace, &lab.node2.namespace])?);
+    }
+    let lab = &*lab;
     lab.client.ip(&client())?;
     lab.network.ip(&network(lab))?;
     for (node, other) in [(&lab.node1, &lab.node2), (&lab.node2, &lab.node1)] {
@@ -22,6 +27,9 @@ pub(super) fn create(lab: &Lab) -> Result<()> {
     if lab.shape.pod_routing == PodRouting::Overlay {
         forward_overlay(&lab.node1, &lab.node2)?;
         forward_overlay(&lab.node2, &lab.node1)?;
+    }
+    if lab.shape.pod_routing == PodRouting::WireGuard {
+        encrypt(lab)?;
     }
     if !lab.shape.offloads {
         lab.namespaces().try_for_each(disable_offloads)?;
@@ -123,6 +131,11 @@ fn node(lab: &Lab, node: &Node, other: &Node) -> String {
     lines += &match lab.shape.pod_routing {
         PodRouting::Direct => route_to_pods(other, other.addresses, ""),
         PodRouting::Overlay => overlay(node, other),
+        PodRouting::Tun => tunnel(DEVICE, node, other),
+        PodRouting::Ipip => ipip(node, other),
+        PodRouting::WireGuard => {
+            format!("link add {WIREGUARD} type wireguard\n") + &tunnel(WIREGUARD, node, other)
+        }
     };
     lines
 }
@@ -160,6 +173,66 @@ fn overlay(node: &Node, other: &Node) -> String {
         ",
         node.addresses.v4, own.v4, own.v6, theirs.v4, theirs.v6
     ) + &route_to_pods(other, theirs, "dev vxlan0 onlink")
+}
+
+/// MTU of the devices of tunnels without an Ethernet header: WireGuard's.
+const TUNNEL_MTU: u32 = 1420;
+
+/// The node's end of a tunnel without an Ethernet header.
+fn tunnel(device: &str, node: &Node, other: &Node) -> String {
+    let (own, range) = (addresses::overlay(node.number), addresses::pod(other.number, 0));
+    format!(
+        "link set {device} mtu {TUNNEL_MTU} up
+         addr add {}/32 dev {device}
+         addr add {}/128 dev {device}
+         route add {}/24 dev {device}
+         route add {}/64 dev {device}
+         route add {their_v4} dev {device}
+         route add {their_v6} dev {device}
+        ",
+        own.v4,
+        own.v6,
+        range.v4,
+        range.v6,
+        their_v4 = addresses::overlay(other.number).v4,
+        their_v6 = addresses::overlay(other.number).v6,
+    )
+}
+
+/// The device of the WireGuard tunnel.
+const WIREGUARD: &str = "wg0";
+
+/// Tells each end of the WireGuard tunnel about the other one.
+fn encrypt(lab: &Lab) -> Result<()> {
+    let nodes = [&lab.node1, &lab.node2];
+    let file = |node: &Node| lab.folder().join(format!("{}.key", node.name));
+    for node in nodes {
+        std::fs::write(file(node), node.namespace.output("wg", &["genkey"])?)?;
+    }
+    for (node, other) in [(nodes[0], nodes[1]), (nodes[1], nodes[0])] {
+        let line = format!(
+            "wg set {WIREGUARD} listen-port 51820 private-key {} peer $(wg pubkey < {}) \
+             endpoint {}:51820 allowed-ips 0.0.0.0/0,::/0",
+            file(node).display(),
+            file(other).display(),
+            other.addresses.v4
+        );
+        node.namespace.output("sh", &["-c", &line])?;
+    }
+    Ok(())
+}
+
+/// The device of IPIP tunnels to any node, as Calico has it: the route names the node.
+fn ipip(node: &Node, other: &Node) -> String {
+    let (own, range) = (addresses::overlay(node.number), addresses::pod(other.number, 0));
+    format!(
+        "link set tunl0 mtu {TUNNEL_MTU} up
+         addr add {}/32 dev tunl0
+         route add {}/24 via {} dev tunl0 onlink
+         route add {}/64 via {}
+        ",
+        own.v4, range.v4, other.addresses.v4, range.v6, other.addresses.v6
+    )
 }
 
 /// Adds the forwarding entry for the tunnel from `node` to `other`.

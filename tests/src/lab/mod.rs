@@ -19,6 +19,7 @@ mod path_mtu;
 mod pods;
 mod shape;
 mod topology;
+mod tun;
 mod xdp_peer;
 
 use std::path::Path;
@@ -49,8 +50,9 @@ impl Lab {
             node2: Node::new(&name, 2, shape.local_pods, shape.remote_pods),
             name,
             xdp_peers: Vec::new(),
+            tunnel: None,
         };
-        links::create(&lab).context("cannot make a lab of network namespaces")?;
+        links::create(&mut lab).context("cannot make a lab of network namespaces")?;
         if shape.delivers_xdp_tx {
             let deliver = |node: &Node| xdp_peer::attach_pass_all(&lab.network, node.name);
             lab.xdp_peers =

@@ -35,6 +35,12 @@ pub enum PodRouting {
     Direct,
     /// A vxlan device, with neighbours and forwarding entries written by hand as flannel does.
     Overlay,
+    /// A tunnel whose devices have no Ethernet header: see [`super::tun`].
+    Tun,
+    /// An IPIP tunnel for IPv4, as Calico makes it; a route through the node for IPv6. Its kernel module is needed.
+    Ipip,
+    /// A WireGuard tunnel. Its kernel module is needed, and `wg`.
+    WireGuard,
 }
 
 impl Default for Shape {

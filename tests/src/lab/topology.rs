@@ -10,6 +10,7 @@ use super::addresses::{self, Addresses};
 use super::cleanup;
 use super::namespace::Namespace;
 use super::shape::Shape;
+use super::tun::Tunnel;
 
 /// A running lab. Dropping it removes everything.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Lab {
     pub node2: Node,
     pub(super) name: cleanup::Name,
     pub(super) xdp_peers: Vec<OwnedFd>,
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 /// A node and its pods.

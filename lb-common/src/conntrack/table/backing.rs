@@ -24,6 +24,12 @@ pub trait Memory: Copy {
     fn set_word(&self, bucket: Self::Bucket, way: u32, index: usize, word: u64);
     /// Replaces a word of the contents of a place if it is `current`.
     fn replace_word(&self, bucket: Self::Bucket, way: u32, index: usize, current: u64, new: u64);
+    /// The memory of the same table in the old size, while it is resized: an entry is in either, and on its way from there
+    /// to here in both.
+    #[inline(always)]
+    fn old(self) -> Option<Self> {
+        None
+    }
     /// The same number, of which the compiler knows nothing: it makes no branch of arithmetic with it.
     #[inline(always)]
     fn opaque(number: u64) -> u64 {

@@ -60,9 +60,18 @@ pub(super) fn locate<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>, key: 
     }
 }
 
+/// The entry of `tuple`. While the table is resized, it is in the one of the old size or in the one of the new size.
 #[inline(always)]
 pub(super) fn find<A: Address, M: Steps<A>>(memory: M, tuple: &Tuple<A>) -> Option<Found<M>> {
-    let located = locate(memory, tuple, &Key::new(tuple, memory.buckets()));
+    let in_old = match memory.old() {
+        Some(old) => (locate(old, tuple, &Key::new(tuple, old.buckets())), old),
+        None => (0, memory),
+    };
+    let (located, memory) = if in_old.0 == 0 {
+        (locate(memory, tuple, &Key::new(tuple, memory.buckets())), memory)
+    } else {
+        in_old
+    };
     if located == 0 {
         return None;
     }

@@ -64,6 +64,7 @@ fn devices() -> Event {
         role: DeviceRole::Network,
         addresses: vec![IpAddr::from([192, 0, 2, 1])],
         xdp_sends: false,
+        has_link_header: true,
         link: [0; 6],
     }])
 }

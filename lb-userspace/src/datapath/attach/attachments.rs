@@ -20,7 +20,7 @@ use crate::datapath::log::{self, LogError};
 use crate::datapath::netns_cookie;
 use crate::datapath::programs::Program;
 use crate::datapath::socket_lb::{self, SocketLbError};
-use crate::host::devices::Device;
+use crate::host::devices::{Device, LinkLayer};
 use crate::model::{DeviceRole, NodeDevice};
 use crate::pins::{AttachPoint, PinError, Pins};
 
@@ -196,15 +196,16 @@ impl Attachments {
 
     /// The attach points of a device and the program for each, and why XDP is not among them.
     fn wanted(&self, device: &Device) -> (BTreeMap<AttachPoint, Program>, Option<String>) {
-        let ingress = match device.role {
-            None => return (BTreeMap::new(), None),
-            Some(DeviceRole::Pod) => Program::FromPod,
-            Some(DeviceRole::Network) => Program::FromNetwork,
+        let (ingress, egress) = match (device.role, device.link.link_layer) {
+            (None, _) => return (BTreeMap::new(), None),
+            (Some(DeviceRole::Network), LinkLayer::None) => {
+                (Program::FromNetworkL3, Program::ToDeviceL3)
+            }
+            (Some(DeviceRole::Pod), _) => (Program::FromPod, Program::ToDevice),
+            (Some(DeviceRole::Network), _) => (Program::FromNetwork, Program::ToDevice),
         };
-        let mut wanted = BTreeMap::from([
-            (AttachPoint::Ingress, ingress),
-            (AttachPoint::Egress, Program::ToDevice),
-        ]);
+        let mut wanted =
+            BTreeMap::from([(AttachPoint::Ingress, ingress), (AttachPoint::Egress, egress)]);
         let without_xdp = match xdp::attach_point(device, self.xdp) {
             Err(reason) => Some(reason.to_owned()),
             Ok(point) => {
@@ -248,6 +249,7 @@ impl Attachments {
         if is_there && self.attached.get(&key) == Some(&program) {
             return Ok(());
         }
+        self.object.require(program)?;
         let ebpf = &mut self.object.ebpf;
         if by_link {
             links::reconcile(ebpf, program, &device.link, point, &pin)?;

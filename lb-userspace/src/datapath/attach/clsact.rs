@@ -60,7 +60,7 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
     let mut removed = false;
     for at in [TcAttachType::Ingress, TcAttachType::Egress] {
         let names = |program: Program| [program.name(), program.name_with_log()];
-        for program in Program::TC.into_iter().flat_map(names) {
+        for program in Program::TC.into_iter().chain(Program::L3).flat_map(names) {
             match qdisc_detach_program(name, at, program) {
                 Ok(()) => removed = true,
                 Err(error) if is_none(&error) => {}

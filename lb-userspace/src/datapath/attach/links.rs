@@ -12,6 +12,7 @@ use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp}
 use aya::{Ebpf, pin};
 
 use super::clsact;
+use crate::datapath::load_error::LoadError;
 use crate::datapath::loader::loaded;
 use crate::datapath::programs::Program;
 use crate::host::devices::Link;
@@ -36,6 +37,9 @@ pub enum AttachError {
     /// A pin could not be removed.
     #[error(transparent)]
     File(#[from] io::Error),
+    /// It could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The object lacks the program.
     #[error("the object has no program {0}")]
     Missing(&'static str),
@@ -55,7 +59,9 @@ impl AttachError {
             ) => error.raw_os_error(),
             Self::Program(ProgramError::UnknownInterface { .. }) => Some(libc::ENODEV),
             Self::File(error) => error.raw_os_error(),
-            Self::Program(_) | Self::Link(_) | Self::Pin(_) | Self::Missing(_) => None,
+            Self::Program(_) | Self::Link(_) | Self::Pin(_) | Self::Load(_) | Self::Missing(_) => {
+                None
+            }
         }
     }
 

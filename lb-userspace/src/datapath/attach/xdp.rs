@@ -1,7 +1,7 @@
 //! Which XDP attach point a device gets: a decision on plain facts.
 
 use crate::config::XdpMode;
-use crate::host::devices::Device;
+use crate::host::devices::{Device, LinkLayer};
 use crate::model::DeviceRole;
 use crate::pins::AttachPoint;
 
@@ -12,6 +12,9 @@ use crate::pins::AttachPoint;
 pub fn attach_point(device: &Device, wanted: XdpMode) -> Result<AttachPoint, &'static str> {
     if device.role != Some(DeviceRole::Network) {
         return Err("only network-facing devices have XDP");
+    }
+    if device.link.link_layer != LinkLayer::Ethernet {
+        return Err("its packets have no Ethernet header: TC alone");
     }
     match wanted {
         XdpMode::Native => Ok(AttachPoint::XdpNative),

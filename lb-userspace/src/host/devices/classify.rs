@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::link::Link;
+use super::link::{Link, LinkLayer};
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
 
@@ -32,6 +32,7 @@ impl Device {
             role: self.role?,
             addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
             xdp_sends,
+            has_link_header: self.link.link_layer == LinkLayer::Ethernet,
             link: self.destination,
         })
     }
@@ -108,11 +109,20 @@ fn named(link: &Link, selection: &Selection) -> Option<Decision> {
     };
     Some(if link.is_loopback {
         (None, "the loopback device: its packets never leave the node")
-    } else if link.is_ethernet {
-        chosen
     } else {
-        (None, "named by a flag, but its packets have no Ethernet header: not yet balanced")
+        if_readable(link, chosen)
     })
+}
+
+/// What was decided about `link`, unless the programs cannot read its packets.
+fn if_readable(link: &Link, decided: Decision) -> Decision {
+    match (decided.0, link.link_layer) {
+        (Some(DeviceRole::Pod), LinkLayer::None) => {
+            (None, "its packets have no Ethernet header, which is not yet balanced for pods")
+        }
+        (Some(_), LinkLayer::Other) => (None, "its link header is not Ethernet's: not balanced"),
+        _ => decided,
+    }
 }
 
 /// What a device leads to by its kind; `ports` says of each port of a bridge whether it faces a pod.
@@ -135,12 +145,7 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
         _ if link.port_of.is_some() => (None, "a port of another device that is taken instead"),
         _ => (None, "it has neither an address nor the default route"),
     };
-    match role {
-        (Some(_), _) if !link.is_ethernet => {
-            (None, "its packets have no Ethernet header: not yet balanced")
-        }
-        decided => decided,
-    }
+    if_readable(link, role)
 }
 
 /// One end of a pair: it leads to a pod, unless this node is itself a container and the pair is its
@@ -173,107 +178,4 @@ fn bridge(link: &Link, ports: &[bool]) -> Decision {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(index: u32, name: &str, kind: &str) -> Link {
-        Link { index, name: name.into(), kind: kind.into(), is_ethernet: true, ..Link::default() }
-    }
-
-    fn with_address(mut link: Link, address: &str) -> Link {
-        link.addresses.push(address.parse().unwrap());
-        link
-    }
-
-    fn pod(index: u32, name: &str) -> Link {
-        Link { has_peer_in_other_netns: true, ..link(index, name, "veth") }
-    }
-
-    fn roles(links: &[Link], selection: &Selection) -> Vec<Option<DeviceRole>> {
-        classify(links, selection).iter().map(|d| d.role).collect()
-    }
-
-    fn network(names: &str) -> Selection {
-        Selection { network: Some(names.parse().unwrap()), pods: None }
-    }
-
-    #[test]
-    fn the_loopback_device_is_never_taken_not_even_by_name() {
-        let lo = Link { is_loopback: true, ..with_address(link(1, "lo", ""), "10.0.0.1/32") };
-        assert_eq!(roles(std::slice::from_ref(&lo), &Selection::default()), [None]);
-        assert_eq!(roles(&[lo], &network("*")), [None]);
-    }
-
-    #[test]
-    fn hardware_with_an_address_or_the_default_route_faces_the_network() {
-        let addressed = with_address(link(2, "eth0", ""), "192.0.2.1/24");
-        let routed = Link { has_default_route: true, ..link(3, "eth1", "") };
-        let idle = link(4, "eth2", "");
-        assert_eq!(
-            roles(&[addressed, routed, idle], &Selection::default()),
-            [Some(DeviceRole::Network), Some(DeviceRole::Network), None]
-        );
-    }
-
-    #[test]
-    fn a_pair_into_another_namespace_faces_a_pod_even_with_a_gateway_address() {
-        let gateway = with_address(pod(6, "veth1"), "10.244.0.1/32");
-        let gateway = with_address(gateway, "fd00:10::1/128");
-        assert_eq!(
-            roles(&[pod(5, "veth0"), gateway, link(7, "veth2", "veth")], &Selection::default()),
-            [Some(DeviceRole::Pod), Some(DeviceRole::Pod), None]
-        );
-    }
-
-    #[test]
-    fn the_way_out_of_a_node_that_is_a_container_faces_the_network() {
-        let subnet = with_address(pod(5, "eth0"), "172.18.0.2/16");
-        let routed = Link { has_default_route: true, ..pod(6, "eth1") };
-        assert_eq!(
-            roles(&[subnet, routed], &Selection::default()),
-            [Some(DeviceRole::Network), Some(DeviceRole::Network)]
-        );
-    }
-
-    #[test]
-    fn a_bridge_of_pods_is_left_alone_and_its_ports_face_pods() {
-        let cni0 = with_address(link(5, "cni0", "bridge"), "10.244.0.1/24");
-        let port = Link { port_of: Some(5), ..pod(6, "veth0") };
-        assert_eq!(
-            roles(&[cni0.clone(), port], &Selection::default()),
-            [None, Some(DeviceRole::Pod)]
-        );
-        assert_eq!(roles(&[cni0], &Selection::default()), [None]);
-    }
-
-    #[test]
-    fn a_bridge_over_hardware_faces_the_network() {
-        let br0 = with_address(link(5, "br0", "bridge"), "192.0.2.1/24");
-        let port = Link { port_of: Some(5), ..link(2, "eth0", "") };
-        assert_eq!(roles(&[br0, port], &Selection::default()), [Some(DeviceRole::Network), None]);
-    }
-
-    #[test]
-    fn tunnels_with_ethernet_frames_face_the_network() {
-        let wireguard = Link { is_ethernet: false, ..link(8, "wg0", "wireguard") };
-        assert_eq!(
-            roles(&[link(7, "flannel.1", "vxlan"), wireguard], &Selection::default()),
-            [Some(DeviceRole::Network), None]
-        );
-    }
-
-    #[test]
-    fn a_flag_replaces_what_would_have_been_found_for_its_role_alone() {
-        let links = [
-            with_address(link(2, "eth0", ""), "192.0.2.1/24"),
-            with_address(link(3, "eth1", ""), "198.51.100.1/24"),
-            pod(4, "veth0"),
-        ];
-        let selection = network("eth1,wan*");
-        assert_eq!(
-            roles(&links, &selection),
-            [None, Some(DeviceRole::Network), Some(DeviceRole::Pod)]
-        );
-        assert_eq!(selection.unmatched(&links), [("--network-devices", "wan*".into())]);
-    }
-}
+mod tests;

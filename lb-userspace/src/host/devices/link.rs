@@ -13,8 +13,8 @@ pub struct Link {
     pub kind: String,
     /// It is a loopback device.
     pub is_loopback: bool,
-    /// Its frames begin with an Ethernet header.
-    pub is_ethernet: bool,
+    /// What its packets begin with.
+    pub link_layer: LinkLayer,
     /// It is one end of a pair whose other end is in another network namespace.
     pub has_peer_in_other_netns: bool,
     /// Index of the bridge, bond or VRF it is a port of.
@@ -25,6 +25,18 @@ pub struct Link {
     pub address: [u8; 6],
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.
     pub addresses: Vec<IpNet>,
+}
+
+/// What the packets of a device begin with, by its type (`ARPHRD_*`, include/uapi/linux/if_arp.h).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    #[default]
+    Ethernet,
+    /// The IP header (`dev_is_mac_header_xmit`, include/linux/if_arp.h).
+    None,
+    /// Another link header.
+    Other,
 }
 
 impl Link {

@@ -2,8 +2,9 @@
 
 mod classify;
 mod link;
+mod messages;
 mod rtnetlink;
 
 pub use classify::{Device, Selection, classify};
-pub use link::{Link, name};
+pub use link::{Link, LinkLayer, name};
 pub use rtnetlink::{Netlink, NetlinkError, RouteTarget};

@@ -1,11 +1,6 @@
 //! The node's devices, addresses and default routes by rtnetlink, and notifications of their change.
 //! What they mean is decided in [`super::classify`].
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "of the kernel's messages and their attributes, which grow with it, a few matter"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,26 +9,20 @@ use std::time::Duration;
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
-};
-use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::link::Link;
+use super::messages::{global_address, is_default, leaves_by, link, matters};
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
-
-/// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
-const TEMPORARY: AddressFlags = AddressFlags::Secondary;
 
 /// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
@@ -212,87 +201,4 @@ fn is_unreachable(code: i32) -> bool {
 
 fn request_failed(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
     move |error| NetlinkError::Request { what, error }
-}
-
-/// On a router, routes come and go all the time; of them only default routes matter.
-fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-    match &message.payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => is_default(route),
-        _ => true,
-    }
-}
-
-fn is_default(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
-}
-
-fn leaves_by(route: &RouteMessage) -> Vec<u32> {
-    route
-        .attributes
-        .iter()
-        .flat_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => vec![*index],
-            RouteAttribute::MultiPath(hops) => hops.iter().map(|h| h.interface_index).collect(),
-            _ => Vec::new(),
-        })
-        .collect()
-}
-
-fn link(message: &LinkMessage) -> Link {
-    let header = &message.header;
-    let mut link = Link {
-        index: header.index,
-        is_loopback: header.flags.contains(LinkFlags::Loopback),
-        is_ethernet: header.link_layer_type == LinkLayerType::Ether,
-        ..Link::default()
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Address(bytes) => {
-                link.address = bytes.as_slice().try_into().unwrap_or_default();
-            }
-            LinkAttribute::Controller(index) => link.port_of = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => link.has_peer_in_other_netns = true,
-            LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos.iter().find_map(kind).unwrap_or_default()
-            }
-            _ => {}
-        }
-    }
-    link
-}
-
-fn kind(info: &LinkInfo) -> Option<String> {
-    match info {
-        LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
-        LinkInfo::Kind(kind) => Some(kind.to_string()),
-        _ => None,
-    }
-}
-
-/// The address and whether it is a primary one, if it is of global scope and usable.
-fn global_address(message: &AddressMessage) -> Option<(bool, IpNet)> {
-    if message.header.scope != AddressScope::Universe {
-        return None;
-    }
-    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
-    let (mut address, mut local) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Address(ip) => address = Some(*ip),
-            AddressAttribute::Local(ip) => local = Some(*ip),
-            AddressAttribute::Flags(all) => flags = *all,
-            _ => {}
-        }
-    }
-    // On a point-to-point device `Address` is the other end's.
-    let own: IpAddr = local.or(address)?;
-    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
-        return None;
-    }
-    let is_primary = !flags.intersects(TEMPORARY | AddressFlags::Deprecated);
-    Some((is_primary, IpNet::new(own, message.header.prefix_len).ok()?))
 }

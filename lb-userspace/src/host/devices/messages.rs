@@ -1,0 +1,122 @@
+//! What the kernel's messages about devices, addresses and routes say.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the kernel's messages and their attributes, which grow with it, a few matter"
+)]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+
+use super::link::{Link, LinkLayer};
+
+/// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
+const TEMPORARY: AddressFlags = AddressFlags::Secondary;
+
+/// On a router, routes come and go all the time; of them only default routes matter.
+pub fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => is_default(route),
+        _ => true,
+    }
+}
+
+pub fn is_default(route: &RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+}
+
+pub fn leaves_by(route: &RouteMessage) -> Vec<u32> {
+    route
+        .attributes
+        .iter()
+        .flat_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => vec![*index],
+            RouteAttribute::MultiPath(hops) => hops.iter().map(|h| h.interface_index).collect(),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+pub fn link(message: &LinkMessage) -> Link {
+    let header = &message.header;
+    let mut link = Link {
+        index: header.index,
+        is_loopback: header.flags.contains(LinkFlags::Loopback),
+        link_layer: link_layer(header.link_layer_type),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => {
+                link.address = bytes.as_slice().try_into().unwrap_or_default();
+            }
+            LinkAttribute::Controller(index) => link.port_of = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => link.has_peer_in_other_netns = true,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(kind).unwrap_or_default()
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+const fn link_layer(kind: LinkLayerType) -> LinkLayer {
+    match kind {
+        LinkLayerType::Ether | LinkLayerType::Loopback => LinkLayer::Ethernet,
+        LinkLayerType::None
+        | LinkLayerType::Tunnel
+        | LinkLayerType::Tunnel6
+        | LinkLayerType::Sit
+        | LinkLayerType::Ipgre
+        | LinkLayerType::Ip6gre
+        | LinkLayerType::Rawip
+        | LinkLayerType::Ppp => LinkLayer::None,
+        _ => LinkLayer::Other,
+    }
+}
+
+fn kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+/// The address and whether it is a primary one, if it is of global scope and usable.
+pub fn global_address(message: &AddressMessage) -> Option<(bool, IpNet)> {
+    if message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let (mut address, mut local) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    // On a point-to-point device `Address` is the other end's.
+    let own: IpAddr = local.or(address)?;
+    if flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed) {
+        return None;
+    }
+    let is_primary = !flags.intersects(TEMPORARY | AddressFlags::Deprecated);
+    Some((is_primary, IpNet::new(own, message.header.prefix_len).ok()?))
+}
