@@ -1,9 +1,10 @@
 //! `weir run`: checks the node, takes over what is in the kernel, and runs the event loop until a signal
 //! comes; programs and maps stay when it goes.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::error::RunError;
 use super::event_loop::EventLoop;
@@ -19,6 +20,7 @@ use crate::source::{Kubernetes, Manifests, Source, SourceError};
 pub async fn run(config: Config) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    raise_descriptor_limit();
     check_node(&config)?;
     let source = open(&config).await?;
     let mut event_loop = EventLoop::start(config, source.reporter()).await?;
@@ -30,6 +32,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             Ok(())
         }
         result = event_loop.run(events, source) => result,
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, as programs do that do not use select(2): a Service may have a
+/// server of its own for health checks, and each server takes connections.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("the limit of open files stays as it is: {error}");
     }
 }
 

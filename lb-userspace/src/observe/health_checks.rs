@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,24 +11,19 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::info;
 
 use super::health::{Health, Moment};
-use super::http_server::{Handler, Response, response, serve, text};
+use super::http_server::{Handler, Response, listen, response, serve, text};
 use super::metrics::Metrics;
 use crate::model::{HealthCheck, HealthChecks, Name, Warning};
 
 /// How long to wait before an address that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Connections that are not accepted yet.
-const BACKLOG: u32 = 128;
 
 /// The servers of a node.
 #[derive(Debug)]
@@ -144,7 +138,8 @@ impl HealthCheckServers {
 
 impl Open {
     fn new(check: &HealthCheck, count: usize, proxy: Proxy) -> io::Result<Self> {
-        let listener = listen(check.address)?;
+        // Each family has a server of its own at the same port.
+        let listener = listen(check.address, true)?;
         let local_endpoints = Arc::new(AtomicUsize::new(count));
         let subject = Subject {
             service: check.service.clone(),
@@ -166,21 +161,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.serving.abort();
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            // Each family has a server of its own at the same port.
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-            socket
-        }
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// What one server reports on.

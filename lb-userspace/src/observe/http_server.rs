@@ -2,10 +2,12 @@
 //! agent: connections at a time, and how long one may wait for a request. Dropped, it closes every
 //! connection: a client that kept one alive gets no more responses.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -16,8 +18,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6V6Only;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -27,8 +31,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How long a connection may take to send its next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections to one server at a time; more wait in the listener's backlog.
-const MOST_CONNECTIONS: usize = 256;
+/// Connections to one server at a time. Where one more comes, the oldest that has no request under way is closed: clients
+/// that do nothing cannot keep others out, nor take the agent's file descriptors.
+const MOST_CONNECTIONS: usize = 128;
 
 /// A response with its whole body.
 pub type Response = http::Response<Full<Bytes>>;
@@ -79,7 +84,7 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// With `must_bind`, [`BindError`] if the address cannot be listened on now.
     pub async fn start(self, must_bind: bool) -> Result<(), BindError> {
-        match self.bind().await {
+        match self.bind() {
             Ok(listener) => drop(tokio::spawn(self.serve(listener))),
             Err(error) if must_bind => return Err(error),
             Err(error) => {
@@ -90,8 +95,8 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    async fn bind(&self) -> Result<TcpListener, BindError> {
-        TcpListener::bind(self.address).await.map_err(|cause| BindError {
+    fn bind(&self) -> Result<TcpListener, BindError> {
+        listen(self.address, false).map_err(|cause| BindError {
             flag: self.flag,
             address: self.address,
             cause,
@@ -101,7 +106,7 @@ impl<H: Handler> Server<H> {
     async fn retry_bind(self) {
         loop {
             sleep(self.retry).await;
-            if let Ok(listener) = self.bind().await {
+            if let Ok(listener) = self.bind() {
                 return self.serve(listener).await;
             }
         }
@@ -113,28 +118,71 @@ impl<H: Handler> Server<H> {
     }
 }
 
+/// Listens, with room for a burst of connections: what finds none is tried again by its client after a second.
+/// With `one_family` a server of IPv6 leaves IPv4 at its port to another.
+pub(super) fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if one_family && address.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Takes connections until it is dropped, and their tasks with it.
 pub(super) async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
-    let mut connections = JoinSet::new();
+    let mut tasks = JoinSet::new();
+    let mut connections: VecDeque<Client> = VecDeque::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(converse(stream, Arc::clone(&handler)))),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if connections.len() == MOST_CONNECTIONS {
+                        close_one(&mut connections);
+                    }
+                    let responds = Arc::default();
+                    let conversation = converse(stream, Arc::clone(&handler), Arc::clone(&responds));
+                    connections.push_back(Client { task: tasks.spawn(conversation), responds });
+                }
                 Err(error) => {
                     // Out of file descriptors, say, of which none becomes free by trying on.
                     debug!("no connection accepted: {error}");
                     sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                connections.retain(|connection| connection.task.id() != id);
+            }
         }
     }
 }
 
-async fn converse<H: Handler>(stream: TcpStream, handler: Arc<H>) {
+/// A client that is connected.
+struct Client {
+    task: AbortHandle,
+    /// Whether a request is under way.
+    responds: Arc<AtomicBool>,
+}
+
+/// Closes the oldest connection that has no request under way, or the oldest one.
+fn close_one(connections: &mut VecDeque<Client>) {
+    let is_idle = |connection: &Client| !connection.responds.load(Ordering::Relaxed);
+    let index = connections.iter().position(is_idle).unwrap_or(0);
+    if let Some(connection) = connections.remove(index) {
+        connection.task.abort();
+    }
+}
+
+async fn converse<H: Handler>(stream: TcpStream, handler: Arc<H>, responds: Arc<AtomicBool>) {
     let respond = service_fn(async |request: hyper::Request<Incoming>| {
         let (request, _) = request.into_parts();
-        Ok::<_, Infallible>(handler.respond(&request).await)
+        responds.store(true, Ordering::Relaxed);
+        let response = handler.respond(&request).await;
+        responds.store(false, Ordering::Relaxed);
+        Ok::<_, Infallible>(response)
     });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);

@@ -173,3 +173,35 @@ async fn an_address_that_is_taken_is_served_once_it_is_free() {
     drop(taken);
     assert_eq!(get(address, "/livez").await.status, 200);
 }
+
+/// Clients that connect and do nothing, and clients that never end a request.
+#[tokio::test]
+async fn five_thousand_idle_and_slow_connections_keep_nobody_out() {
+    const CONNECTIONS: usize = 5000;
+    let observer = observer();
+    let address = serving(health_of(&observer, Moment::now)).await;
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    let held = spawn_blocking(move || {
+        let connect = |number| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            if number % 2 == 1 {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: no").unwrap();
+            }
+            stream
+        };
+        (0..CONNECTIONS).map(connect).collect::<Vec<_>>()
+    })
+    .await
+    .unwrap();
+    let started = Instant::now();
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "health takes {took:?}");
+    // All but as many as there may be are closed.
+    let is_open = |mut stream: &TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = held.iter().filter(|stream| is_open(stream)).count();
+    assert!(open <= 128, "{open} are open");
+}

@@ -1,7 +1,7 @@
 //! The servers over real sockets.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
