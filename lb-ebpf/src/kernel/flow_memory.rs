@@ -13,9 +13,16 @@ use super::maps::FamilyMaps;
 pub struct FlowMemory<A> {
     /// The table as an argument of functions.
     pub number: u32,
-    /// Whether the compiler knows that it is of the old size.
-    is_surely_old: bool,
+    size: Size,
     family: PhantomData<A>,
+}
+
+/// What the compiler knows of a table's size. At most of them it knows all, and the rest is not compiled.
+#[derive(Clone, Copy)]
+enum Size {
+    New,
+    Old,
+    ByNumber,
 }
 
 impl<A> Clone for FlowMemory<A> {
@@ -36,23 +43,24 @@ impl<A> FlowMemory<A> {
     /// That of `table`.
     #[inline(always)]
     pub const fn new(table: Table) -> Self {
-        Self::of_number(match table {
+        let number = match table {
             Table::Established => Self::ESTABLISHED,
             Table::HalfOpen => Self::HALF_OPEN,
-        })
+        };
+        Self { size: Size::New, ..Self::of_number(number) }
     }
 
     /// That of the table with this number.
     #[inline(always)]
     pub const fn of_number(number: u32) -> Self {
-        Self { number, is_surely_old: false, family: PhantomData }
+        Self { number, size: Size::ByNumber, family: PhantomData }
     }
 
     /// `table` in the old size.
     #[inline(always)]
     pub const fn new_old(table: Table) -> Self {
         let number = Self::new(table).number | Self::OLD;
-        Self { is_surely_old: true, ..Self::of_number(number) }
+        Self { size: Size::Old, ..Self::of_number(number) }
     }
 
     #[inline(always)]
@@ -62,7 +70,11 @@ impl<A> FlowMemory<A> {
 
     #[inline(always)]
     fn is_old(self) -> bool {
-        self.is_surely_old || features::is_resizing() && self.number & Self::OLD != 0
+        match self.size {
+            Size::New => false,
+            Size::Old => true,
+            Size::ByNumber => features::is_resizing() && self.number & Self::OLD != 0,
+        }
     }
 
     /// What is done where no place is free.
