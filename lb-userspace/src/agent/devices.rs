@@ -1,11 +1,14 @@
 //! Keeps the programs attached to the node's devices, and those for sockets to the control group.
 
+mod roles;
+
 use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use self::roles::Roles;
 use super::error::RunError;
 use super::log;
 use super::socket_lb::SocketLb;
@@ -14,9 +17,9 @@ use crate::config::Config;
 use crate::datapath::attach::{AttachedDevice, Attachments, Tc};
 use crate::datapath::load_error::LoadError;
 use crate::datapath::loader::Old;
-use crate::host::devices::{Netlink, NetlinkError, Selection, classify};
+use crate::host::devices::{Netlink, NetlinkError, Selection, classify, exists, name};
 use crate::model::{NodeDevice, Sockets};
-use crate::pins::Pins;
+use crate::pins::{AttachPoint, Pins};
 
 /// How soon a reconciliation that left errors is repeated.
 const RETRY_IN: Duration = Duration::from_secs(2);
@@ -28,6 +31,7 @@ pub struct Devices {
     attachments: Attachments,
     attached: Vec<AttachedDevice>,
     socket_lb: SocketLb,
+    roles: Roles,
     retry_at: Option<Instant>,
 }
 
@@ -57,6 +61,7 @@ impl Devices {
             attachments,
             attached: Vec::new(),
             socket_lb: SocketLb::new(config),
+            roles: Roles::default(),
             retry_at: None,
         })
     }
@@ -99,13 +104,23 @@ impl Devices {
     pub async fn reconcile(&mut self) -> Option<Vec<NodeDevice>> {
         self.retry_at = Some(Instant::now() + RETRY_IN);
         let links = self.netlink.links().await.inspect_err(|error| warn!("{error}")).ok()?;
-        let attached = self.attachments.reconcile(&classify(&links, &self.selection));
+        let is_listed = |index| links.iter().any(|link| link.index == index);
+        // The kernel may be interrupted while it lists devices.
+        if let Some(left_out) =
+            self.roles.indices().find(|index| !is_listed(*index) && exists(*index))
+        {
+            warn!("the kernel's list of devices lacks {}: it is read again", name(left_out));
+            return None;
+        }
+        let mut devices = classify(&links, &self.selection);
+        let settles_at = self.roles.settle(&mut devices, Instant::now());
+        let attached = self.attachments.reconcile(&devices);
         let attached = attached.inspect_err(|error| warn!("{error}")).ok()?;
         self.socket_lb.reconcile(&mut self.attachments);
         log::device_changes(&self.attached, &attached);
         self.attached = attached;
         if self.errors().next().is_none() {
-            self.retry_at = None;
+            self.retry_at = settles_at;
         }
         Some(self.attached.iter().filter_map(AttachedDevice::to_node_device).collect())
     }
@@ -115,6 +130,17 @@ impl Devices {
     pub fn invalidate(&mut self) {
         self.attachments.forget();
         self.socket_lb.invalidate();
+    }
+
+    /// Whether every device with a role has programs on both sides, and the control group has those for sockets, unless
+    /// these are switched off.
+    pub fn have_programs(&self) -> bool {
+        let has_both = |device: &AttachedDevice| {
+            [AttachPoint::Ingress, AttachPoint::Egress]
+                .iter()
+                .all(|point| device.device.role.is_none() || device.attach_points.contains(point))
+        };
+        self.attached.iter().all(has_both) && self.socket_lb.error().is_none()
     }
 
     /// What failed, and what to do.

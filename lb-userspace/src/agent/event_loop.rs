@@ -2,21 +2,26 @@
 //! the HTTP servers are tasks of their own and come in by channels; map writes take microseconds and are
 //! done on the spot; conntrack garbage collection runs on a thread of its own.
 
+mod intervals;
 mod map_writer;
 mod plan_timer;
+mod readiness;
 mod settings;
 mod status_file;
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::fs::File;
 
+use nix::fcntl::Flock;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::intervals::{GC_INTERVAL, REREAD_INTERVAL, every};
 use self::map_writer::MapWriter;
 use self::plan_timer::PlanTimer;
+use self::readiness::Readiness;
 use self::settings::settings;
 use self::status_file::StatusFile;
 use super::devices::Devices;
@@ -40,12 +45,6 @@ use crate::observe::{Health, Moment, Observer};
 use crate::pins::Pins;
 use crate::source::{Reason, Reporter, SourceError, SourceEvent};
 
-/// How often flows that are over are removed; the shortest of their timeouts is as long.
-const GC_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How often maps, devices and links are read again without an event, which mends what others changed.
-const REREAD_INTERVAL: Duration = Duration::from_secs(180);
-
 /// The agent and what it works on.
 pub struct EventLoop {
     agent: Agent,
@@ -59,6 +58,9 @@ pub struct EventLoop {
     reporter: Option<Reporter>,
     observer: Observer,
     health_checks: HealthCheckPorts,
+    readiness: Readiness,
+    /// Others see by it that an agent works on what is pinned.
+    _lock: Flock<File>,
 }
 
 impl EventLoop {
@@ -69,6 +71,8 @@ impl EventLoop {
     pub async fn start(config: Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let runtime_dir = RuntimeDir::lock(&config.pin_directory)?;
+        pins.create()?;
+        let lock = pins.lock()?;
         let tc = Tc::of_this_kernel();
         let config = &Config { capacities: resize::in_place(&config, &pins, tc).await?, ..config };
         let mut devices = Devices::load(config, &pins, None, tc).await?;
@@ -94,6 +98,8 @@ impl EventLoop {
             reporter,
             health_checks: HealthCheckPorts::start(&config.node_name, &observer),
             observer,
+            readiness: Readiness::default(),
+            _lock: lock,
         })
     }
 
@@ -190,7 +196,7 @@ impl EventLoop {
                 }
                 return Some(Event::Written { done, result });
             }
-            Effect::Ready => log::ready(),
+            Effect::Ready => debug!("the first complete plan is in the kernel"),
             Effect::Warn(warning) => self.warn(Reason::NotHonoured, &warning),
         }
         None
@@ -203,6 +209,7 @@ impl EventLoop {
 
     async fn reconcile_devices(&mut self) {
         if let Some(devices) = self.devices.reconcile().await {
+            self.observer.hooks(self.devices.have_programs(), Moment::now());
             self.dispatch(Event::Devices(devices));
         }
     }
@@ -275,8 +282,9 @@ impl EventLoop {
         let warnings = warnings.map(Into::into).collect::<Vec<_>>();
         let errors = self.devices.errors().chain(self.maps.error()).cloned().collect::<Vec<_>>();
         self.observer.counts(warnings.len(), errors.len());
+        let is_ready = self.readiness.update(&self.observer);
         self.status.publish(|status| Status {
-            ready: self.agent.is_ready(),
+            ready: is_ready,
             warnings,
             errors,
             cgroup: self.devices.socket_lb().cgroup().cloned(),
@@ -284,10 +292,4 @@ impl EventLoop {
             ..status
         });
     }
-}
-
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

@@ -11,7 +11,7 @@ use super::pins::Pins;
 use crate::agent::runtime_dir::RuntimeDir;
 use crate::datapath::attach;
 use crate::host::devices::Netlink;
-use crate::pins;
+use crate::pins::{self, is_link};
 
 /// Removes every program, link and pin of Weir from this node. Services stop working.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -57,9 +57,11 @@ impl fmt::Display for Removed {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = args.pins.directory();
     let runtime_dir = RuntimeDir::lock(&directory)?;
+    let pins = pins::Pins::at(&directory);
+    let _lock = if pins.exist() { Some(pins.lock()?) } else { None };
     let filters = remove_filters()?;
-    let pinned = pins::Pins::at(&directory).remove_all()?;
-    let links = pinned.iter().filter(|pin| pins::is_link(pin)).count();
+    let pinned = pins.remove_all()?;
+    let links = pinned.iter().filter(|pin| is_link(pin)).count();
     runtime_dir.remove()?;
     let removed = Removed { links, maps: pinned.len() - links, filters };
     print_line(removed)?;

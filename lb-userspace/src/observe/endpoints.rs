@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::exposition::exposition;
-use super::health::{Health, HealthResponse, Moment};
+use super::health::{Health, HealthResponse, Moment, NotReady};
 use super::http_server::{Handler, Response, is_read, not_found, read_only, response, text};
 use super::metrics::Metrics;
 
@@ -47,12 +47,15 @@ impl HealthEndpoints {
     }
 
     fn readyz(&self) -> Response {
-        if self.health.borrow().is_ready() {
-            text(StatusCode::OK, "ok")
-        } else {
-            let reason = "the first complete plan is not in the kernel yet\n";
-            text(StatusCode::SERVICE_UNAVAILABLE, reason)
-        }
+        let reason = match self.health.borrow().ready((self.now)()) {
+            Ok(()) => return text(StatusCode::OK, "ok"),
+            Err(NotReady::NoPlan) => "the first complete plan is not in the kernel yet\n",
+            Err(NotReady::NoHooks) => {
+                "programs are missing at a device or at the control group: the log says why, and `weir show \
+                 status`\n"
+            }
+        };
+        text(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 }
 

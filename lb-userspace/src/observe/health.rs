@@ -35,7 +35,32 @@ pub struct Health {
     /// When a plan last got into the kernel as a whole.
     applied: Option<SystemTime>,
     node: NodeState,
-    is_ready: bool,
+    is_planned: bool,
+    hooks: Hooks,
+}
+
+/// How long programs may be missing somewhere before an agent that was ready is not any more: devices come and go, and
+/// what fails is tried again.
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Whether the programs are attached wherever they should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hooks {
+    /// Never yet.
+    NotYet,
+    /// They are.
+    Attached,
+    /// Not any more, since then.
+    MissingSince(Instant),
+}
+
+/// Why an agent is not ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotReady {
+    /// The first complete plan is not in the kernel.
+    NoPlan,
+    /// Programs are missing.
+    NoHooks,
 }
 
 /// This node's own Node object.
@@ -99,7 +124,14 @@ impl Health {
     #[must_use]
     pub const fn new(timeout: Duration, needs_node: bool) -> Self {
         let node = if needs_node { NodeState::Absent } else { NodeState::Optional };
-        Self { timeout, behind_since: None, applied: None, node, is_ready: false }
+        Self {
+            timeout,
+            behind_since: None,
+            applied: None,
+            node,
+            is_planned: false,
+            hooks: Hooks::NotYet,
+        }
     }
 
     /// Something is known that is not in the kernel; the first such moment counts.
@@ -111,7 +143,7 @@ impl Health {
     pub const fn applied(&mut self, now: Moment) {
         self.behind_since = None;
         self.applied = Some(now.time);
-        self.is_ready = true;
+        self.is_planned = true;
     }
 
     /// This node's Node object is now so.
@@ -123,10 +155,27 @@ impl Health {
         };
     }
 
-    /// Whether the first complete plan is in the kernel.
-    #[must_use]
-    pub const fn is_ready(&self) -> bool {
-        self.is_ready
+    /// Whether every device with a role has its programs now, and the sockets' programs are where they should be.
+    pub const fn hooks(&mut self, are_attached: bool, now: Moment) {
+        self.hooks = match (are_attached, self.hooks) {
+            (true, _) => Hooks::Attached,
+            (false, Hooks::Attached) => Hooks::MissingSince(now.instant),
+            (false, hooks) => hooks,
+        };
+    }
+
+    /// Whether the first complete plan is in the kernel, and the programs are attached, or were less than [`GRACE`] ago.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready(&self, now: Moment) -> Result<(), NotReady> {
+        let in_grace = |since| now.instant.saturating_duration_since(since) < GRACE;
+        match self.hooks {
+            _ if !self.is_planned => Err(NotReady::NoPlan),
+            Hooks::Attached => Ok(()),
+            Hooks::MissingSince(since) if in_grace(since) => Ok(()),
+            Hooks::NotYet | Hooks::MissingSince(_) => Err(NotReady::NoHooks),
+        }
     }
 
     /// For load balancers: whether traffic from outside is to come in here.
@@ -178,118 +227,4 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(60);
-
-    struct Clock(Moment);
-
-    impl Clock {
-        fn new() -> Self {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800);
-            Self(Moment { instant: Instant::now(), time })
-        }
-
-        fn at(&self, seconds: u64) -> Moment {
-            let since = Duration::from_secs(seconds);
-            Moment { instant: self.0.instant + since, time: self.0.time + since }
-        }
-    }
-
-    fn node(leaving: bool) -> Node {
-        Node { name: "node-1".into(), addresses: Vec::new(), zone: None, leaving }
-    }
-
-    #[test]
-    fn it_is_healthy_before_the_first_plan_and_idle_for_ever() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, false);
-        assert!(health.healthz(clock.at(0)).is_ok && health.livez(clock.at(100_000)).is_ok);
-        assert!(!health.is_ready());
-        health.queued(clock.at(1));
-        health.applied(clock.at(2));
-        assert!(health.healthz(clock.at(100_000)).is_ok);
-        assert!(health.is_ready());
-    }
-
-    #[test]
-    fn a_change_that_waits_too_long_makes_it_unhealthy_until_it_is_in_the_kernel() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, false);
-        health.applied(clock.at(5));
-        health.queued(clock.at(10));
-        health.queued(clock.at(60));
-        assert!(health.livez(clock.at(69)).is_ok);
-        let response = health.livez(clock.at(70));
-        assert!(!response.is_ok && !response.report.healthy);
-        assert_eq!(response.report.last_updated, "2026-01-31T12:00:05Z");
-        assert_eq!(response.report.current_time, "2026-01-31T12:01:10Z");
-        assert!(response.report.status.values().all(|family| !family.healthy));
-        health.applied(clock.at(80));
-        assert!(health.livez(clock.at(81)).is_ok && health.is_ready());
-    }
-
-    #[test]
-    fn a_node_that_is_leaving_or_gone_gets_no_traffic_but_keeps_its_proxy() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, true);
-        let mut expect = |change: Option<Option<&Node>>, eligible: bool| {
-            if let Some(node) = change {
-                health.node(node);
-            }
-            let response = health.healthz(clock.at(1));
-            assert_eq!(response.is_ok, eligible);
-            assert_eq!(response.report.node_eligible, Some(eligible));
-            assert!(response.report.healthy, "the node says nothing about the agent");
-            assert!(health.livez(clock.at(1)).is_ok);
-        };
-        expect(None, false);
-        expect(Some(Some(&node(false))), true);
-        expect(Some(Some(&node(true))), false);
-        expect(Some(Some(&node(false))), true);
-        expect(Some(None), false);
-    }
-
-    #[test]
-    fn where_the_source_has_no_nodes_none_is_missed_until_one_was_there() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, false);
-        health.node(None);
-        assert!(health.healthz(clock.at(1)).is_ok);
-        health.node(Some(&node(false)));
-        health.node(None);
-        assert!(!health.healthz(clock.at(1)).is_ok);
-    }
-
-    #[test]
-    fn the_body_is_kube_proxys() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, false);
-        let body = |response: HealthResponse| serde_json::to_string(&response.report).unwrap();
-        assert_eq!(
-            body(health.livez(clock.at(0))),
-            r#"{"lastUpdated":"2026-01-31T12:00:00Z","currentTime":"2026-01-31T12:00:00Z","healthy":true,"status":{}}"#
-        );
-        health.applied(clock.at(1));
-        assert_eq!(
-            body(health.healthz(clock.at(2))),
-            concat!(
-                r#"{"lastUpdated":"2026-01-31T12:00:02Z","currentTime":"2026-01-31T12:00:02Z","#,
-                r#""nodeEligible":true,"healthy":true,"status":{"#,
-                r#""IPv4":{"lastUpdated":"2026-01-31T12:00:01Z","healthy":true},"#,
-                r#""IPv6":{"lastUpdated":"2026-01-31T12:00:01Z","healthy":true}}}"#
-            )
-        );
-    }
-
-    #[test]
-    fn what_was_never_in_the_kernel_has_kube_proxys_zero_time() {
-        let clock = Clock::new();
-        let mut health = Health::new(TIMEOUT, false);
-        health.queued(clock.at(0));
-        let response = health.livez(clock.at(60));
-        assert!(!response.is_ok);
-        assert_eq!(response.report.last_updated, NEVER);
-    }
-}
+mod tests;

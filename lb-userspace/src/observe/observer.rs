@@ -115,8 +115,20 @@ impl Observer {
             self.metrics.programming_duration.observe(took.as_secs_f64());
         }
         self.metrics.synced.set(metrics::seconds(now.time));
-        self.metrics.ready.set(1);
         self.health.send_modify(|health| health.applied(now));
+    }
+
+    /// Whether programs are attached wherever they should be.
+    pub fn hooks(&self, are_attached: bool, now: Moment) {
+        self.health.send_modify(|health| health.hooks(are_attached, now));
+    }
+
+    /// Whether the agent is ready; the metric follows.
+    #[must_use]
+    pub fn is_ready(&self, now: Moment) -> bool {
+        let is_ready = self.health.borrow().ready(now).is_ok();
+        self.metrics.ready.set(i64::from(is_ready));
+        is_ready
     }
 
     /// A write failed.

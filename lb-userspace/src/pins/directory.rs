@@ -2,13 +2,15 @@
 //! point>` and `links/cgroup-<program>`; and while maps are resized `resized/<NAME>`. The version is the layout's; bpffs
 //! allows no dots in names.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapInfo};
 use lb_common::maps::{self, Capacities};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::error::PinError;
@@ -49,6 +51,29 @@ impl Pins {
             fs::create_dir_all(&directory).map_err(|error| PinError::file(&directory, error))?;
         }
         Ok(())
+    }
+
+    /// Locks what is pinned, by the directory `<bpffs>/weir`, which must exist: whoever sees these pins sees the lock, from
+    /// whatever container.
+    ///
+    /// # Errors
+    /// [`PinError::Locked`], [`PinError::File`]
+    pub fn lock(&self) -> Result<Flock<File>, PinError> {
+        let home = self.home();
+        let directory = File::open(home).map_err(|error| PinError::file(home, error))?;
+        Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+            if error == Errno::EWOULDBLOCK {
+                PinError::Locked(home.into())
+            } else {
+                PinError::file(home, error.into())
+            }
+        })
+    }
+
+    /// Whether anything was ever pinned here.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.home().exists()
     }
 
     /// The directory.

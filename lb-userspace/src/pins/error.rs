@@ -16,6 +16,12 @@ pub enum PinError {
          (mount -t bpf bpf /sys/fs/bpf) or name one with --bpffs"
     )]
     NotBpffs(PathBuf),
+    /// Another process works on what is pinned.
+    #[error(
+        "an agent works on what is pinned at {0}, perhaps one in a container: stop it first (delete its pod, or end \
+         `weir run`)"
+    )]
+    Locked(PathBuf),
     /// A map with another layout or size is pinned.
     #[error(
         "the map {name} at {path} is {there}, but this weir, as configured, wants {wanted}; {next}"

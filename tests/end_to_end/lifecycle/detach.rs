@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
 use nix::sys::signal::Signal;
-use weir_tests::agent::weir;
+use weir_tests::agent::{binary, weir};
 use weir_tests::attached;
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Node, Shape};
@@ -33,6 +33,27 @@ fn detach_leaves_no_pin_no_program_and_no_translation() -> Result<()> {
     ensure!(get(client, frontend).is_err(), "the service is still translated");
     weir(&lab.node1, &["detach"]).context("a second detach has nothing to do, and says so")?;
     Ok(())
+}
+
+/// As from a debug pod, which has the node's bpffs and a `/run/weir` of its own.
+#[test]
+fn detach_from_another_container_leaves_a_running_agent_alone() -> Result<()> {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
+        return Ok(());
+    };
+    let node = &fixture.lab.node1;
+    let (weir, bpffs) = (binary()?, &node.bpffs);
+    let detach = format!(
+        "mount -t tmpfs tmpfs /run/weir && exec {} detach --bpffs {}",
+        weir.display(),
+        bpffs.display()
+    );
+    let output = node.namespace.command("unshare")?.args(["-m", "sh", "-c", &detach]).output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "it was detached");
+    ensure!(complaint.contains("an agent works on what is pinned"), "{complaint}");
+    fixture.agent.as_mut().context("the agent has been taken out")?.check_running()?;
+    fixture.check_traffic()
 }
 
 /// What is in the node's bpffs, but for the two files that the kernel itself puts into each.

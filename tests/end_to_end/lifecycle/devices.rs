@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use lb_common::address::{Family, Protocol};
+use lb_userspace::datapath::attach::Tc;
 use weir_tests::fixture::{Fixture, ServedBy};
-use weir_tests::lab::Shape;
+use weir_tests::lab::{Node, Shape, addresses};
 use weir_tests::manifests::Offer;
-use weir_tests::traffic::{Flow, Origin, Servers};
+use weir_tests::traffic::{Client, Flow, Origin, Servers};
 
 #[test]
 fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
@@ -33,6 +35,66 @@ fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
         fixture.lab.stop_pod()?;
     }
     Ok(())
+}
+
+/// As a DHCP client does that renews a lease, or an administrator who replaces an address.
+#[test]
+fn a_device_that_loses_its_addresses_for_a_moment_keeps_its_programs_and_connections() -> Result<()>
+{
+    let Some(fixture) = Fixture::start(Shape::default())? else {
+        return Ok(());
+    };
+    let (lab, node) = (&fixture.lab, &fixture.lab.node1);
+    let offer = ServedBy::AllPods.offer(lab);
+    let mut connections = Vec::new();
+    for family in Family::ALL {
+        let frontend = (node.addresses.of(family), offer.node_port()).into();
+        for _ in 0..10 {
+            let mut connection = Client::connect(&lab.client, frontend)?;
+            let pod = connection.exchange(1)?.pod;
+            connections.push((connection, pod));
+        }
+    }
+    let before = programs(node)?;
+    let (own, gateway) = (node.addresses, addresses::NODE_GATEWAY);
+    let (other, pods) = (lab.node2.addresses, addresses::pod(2, 0));
+    let again = format!(
+        "addr add {}/24 dev eth0
+         addr add {}/64 dev eth0
+         route replace default via {}
+         route replace default via {}
+         route replace {}/24 via {}
+         route replace {}/64 via {}
+        ",
+        own.v4, own.v6, gateway.v4, gateway.v6, pods.v4, other.v4, pods.v6, other.v6
+    );
+    for _ in 0..3 {
+        node.namespace.ip("addr flush dev eth0 scope global\n")?;
+        // For longer than the agent gathers notifications.
+        std::thread::sleep(Duration::from_millis(300));
+        node.namespace.ip(&again)?;
+    }
+    ensure!(programs(node)? == before, "programs were attached anew");
+    let log = fixture.agent.as_ref().context("no agent")?.log();
+    ensure!(!log.contains("eth0 is left alone"), "{log}");
+    for (connection, pod) in &mut connections {
+        let response = connection.exchange(100_000).context("a connection was broken")?;
+        ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
+    }
+    fixture.check_traffic()
+}
+
+/// The ids of the programs on eth0, and how often something was attached there; nothing where kernels cannot be asked.
+fn programs(node: &Node) -> Result<Vec<(u64, Vec<u32>)>> {
+    node.namespace.run(|| {
+        let hooks = [TcAttachType::Ingress, TcAttachType::Egress];
+        let links = hooks.into_iter().filter(|_| Tc::of_this_kernel() == Tc::Tcx);
+        let query = |hook| {
+            let (revision, programs) = SchedClassifier::query_tcx("eth0", hook)?;
+            Ok((revision, programs.iter().map(ProgramInfo::id).collect()))
+        };
+        links.map(query).collect()
+    })
 }
 
 fn until_served_by(pod: &str, fixture: &Fixture, flow: &Flow) -> Result<()> {

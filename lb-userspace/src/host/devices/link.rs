@@ -55,6 +55,12 @@ impl Link {
     }
 }
 
+/// Whether there is a device with this interface index now.
+#[must_use]
+pub fn exists(index: u32) -> bool {
+    nix::net::if_::if_indextoname(index).is_ok()
+}
+
 /// The name of the device with this interface index; `device 7` if there is none.
 #[must_use]
 pub fn name(index: u32) -> String {

@@ -6,5 +6,5 @@ mod messages;
 mod rtnetlink;
 
 pub use classify::{Device, Selection, classify};
-pub use link::{Link, LinkLayer, name};
+pub use link::{Link, LinkLayer, exists, name};
 pub use rtnetlink::{Netlink, NetlinkError, RouteTarget};

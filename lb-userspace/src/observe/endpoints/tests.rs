@@ -84,6 +84,9 @@ async fn health_is_reported_as_kube_proxy_does() {
     assert_eq!(received.json()["nodeEligible"], json!(true));
 
     observer.applied(Moment::now());
+    let received = get(address, "/readyz").await;
+    assert_eq!((received.status, received.body.contains("programs are missing")), (503, true));
+    observer.hooks(true, Moment::now());
     assert_eq!(get(address, "/readyz").await.status, 200);
 
     let mut node = Node { name: "n".into(), addresses: Vec::new(), zone: None, leaving: true };

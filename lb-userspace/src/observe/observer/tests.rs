@@ -85,6 +85,8 @@ fn changes_are_pending_until_a_plan_is_in_the_kernel() {
         ],
     );
     observer.applied(now);
+    observer.hooks(true, now);
+    assert!(observer.is_ready(now));
     expect_lines(
         &scraped(&observer, reading()),
         &[
