@@ -22,7 +22,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     check_node(&config)?;
-    let source = open(&config).await?;
+    let source = tokio::select! {
+        signal = one_of(&mut interrupt, &mut terminate) => {
+            info!("{signal} while the source of objects was opened");
+            return Ok(());
+        }
+        source = open(&config) => source?,
+    };
     let mut event_loop = EventLoop::start(config, source.reporter()).await?;
     let (sender, events) = mpsc::channel(64);
     let source = tokio::spawn(source.run(sender));

@@ -77,6 +77,12 @@ impl Proxy {
                 ensure!(lab.node1.owns(seen.ip()), "{pod} saw {seen} instead of node1");
                 Ok(())
             }
+            // Netfilter gives a flow another source port where its own one is taken towards that pod.
+            (Self::KubeProxy, Origin::Pod(client)) if client.name != response.pod => {
+                let Response { pod, client, own } = response;
+                ensure!(client.ip() == own.ip(), "{pod} saw {client} instead of {own}");
+                Ok(())
+            }
             (Self::Weir | Self::KubeProxy, _) => flow.check_client(lab, response),
         }
     }

@@ -16,13 +16,16 @@ use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::Link;
 use super::messages::{global_address, is_default, leaves_by, link, matters};
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// How long the kernel may take to list everything.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a request to the kernel failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,9 @@ pub enum NetlinkError {
         /// The cause.
         error: rtnetlink::Error,
     },
+    /// The kernel does not answer.
+    #[error("the kernel did not list its devices within {} s; it is asked again", ANSWER.as_secs())]
+    Late,
     /// The socket is closed.
     #[error("the netlink socket has closed: restart weir")]
     Closed,
@@ -107,6 +113,10 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::Request`]
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        timeout(ANSWER, self.list()).await.map_err(|_elapsed| NetlinkError::Late)?
+    }
+
+    async fn list(&self) -> Result<Vec<Link>, NetlinkError> {
         let messages: Vec<LinkMessage> = self
             .handle
             .link()

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::time::timeout;
 use tracing::debug;
 
 /// Where Kubernetes mounts a pod's identity.
@@ -17,6 +18,9 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long a connection may take to come about: an address that swallows packets is as good as
 /// one that refuses them.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long credentials may take to be read: a kubeconfig may name a program that asks another server for them.
+const READING: Duration = Duration::from_secs(60);
 
 /// How to reach an API server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,6 +153,13 @@ pub enum AccessError {
          the kubeconfig names, or those of the service account"
     )]
     Client(kube::Error),
+    /// They do not come.
+    #[error(
+        "the credentials for the API server did not come within {} s: run the command that the kubeconfig names \
+         under `exec` by hand, and see what it waits for",
+        READING.as_secs()
+    )]
+    Late,
     /// The task that reads them was ended by a panic.
     #[error("the reading of credentials ended unexpectedly ({0}): restart weir and report this")]
     Reading(tokio::task::JoinError),
@@ -230,42 +241,9 @@ async fn connect(access: &Access) -> Result<(String, Client, Files), AccessError
             Ok((server.trim_end_matches('/').to_owned(), client, files))
         })
     });
-    reading.await.map_err(AccessError::Reading)?
+    let read = timeout(READING, reading).await.map_err(|_elapsed| AccessError::Late)?;
+    read.map_err(AccessError::Reading)?
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_needs_a_scheme_and_a_host() {
-        assert!(parse_server("https://10.0.0.1:6443").is_ok());
-        assert!(parse_server("http://[fd00::1]:8080").is_ok());
-        for wrong in ["10.0.0.1:6443", "10.0.0.1", "ftp://a", "", "https://"] {
-            let error = parse_server(wrong).unwrap_err().to_string();
-            assert!(error.contains("--master https://HOST:PORT"), "{wrong}: {error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_kubeconfig_that_is_not_there_is_refused_by_its_name() {
-        let access = Access { kubeconfig: Some("/none/config".into()), server: None };
-        let error = ApiClient::open(access).await.unwrap_err().to_string();
-        assert!(error.contains("/none/config") && error.contains("--kubeconfig"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn the_given_address_takes_precedence_over_the_kubeconfig_s() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let text = "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
-contexts: [{name: c, context: {cluster: c, user: u}}]
-users: [{name: u, user: {}}]
-current-context: c
-";
-        fs::write(file.path(), text).unwrap();
-        let mut access = Access { kubeconfig: Some(file.path().into()), server: None };
-        assert_eq!(ApiClient::open(access.clone()).await.unwrap().server, "http://127.0.0.1:1");
-        access.server = Some("http://192.0.2.1:6443".into());
-        assert_eq!(ApiClient::open(access).await.unwrap().server, "http://192.0.2.1:6443");
-    }
-}
+mod tests;
