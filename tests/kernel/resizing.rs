@@ -29,7 +29,7 @@ fn on_both_sizes(test: impl FnOnce(&Pins, &Pins, &mut Object) -> Result<()>) -> 
     let pins = pins(&lab.node1);
     drop(Object::load(&pins, &SMALL, None, DatapathLog::Off)?);
     let resized = pins.resized();
-    resized.create()?;
+    pins.create_resized()?;
     for map in maps::pinned().filter(|map| SMALL.entries(map) == LARGE.entries(map)) {
         resized.share(map, &pins)?;
     }

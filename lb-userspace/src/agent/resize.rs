@@ -95,7 +95,7 @@ impl Resizing<'_> {
         for (flag, there, wanted) in sizes(&self.there, &self.wanted) {
             info!("{flag}: {there} becomes {wanted}");
         }
-        self.resized.create()?;
+        self.pins.create_resized()?;
         for map in maps::pinned().filter(|map| !self.changes(map)) {
             self.resized.share(map, self.pins)?;
         }

@@ -31,6 +31,9 @@ pub(super) const MAPS: &str = "maps";
 /// The folder of the maps that are to take their place.
 pub(super) const RESIZED: &str = "resized";
 
+/// An empty folder, for the moment in which it is tried whether folders can be exchanged.
+pub(super) const TRIAL: &str = "trial";
+
 impl Pins {
     /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
@@ -162,7 +165,7 @@ impl Pins {
     pub fn remove_all(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut removed = Vec::new();
         for version in self.versions()? {
-            for folder in ["links", MAPS, RESIZED] {
+            for folder in ["links", MAPS, RESIZED, TRIAL] {
                 let folder = version.join(folder);
                 for pin in entries(&folder)? {
                     if is_link(&pin) {

@@ -1,12 +1,13 @@
 //! Maps of other sizes, pinned beside those in use until they take their place.
 
 use std::fs;
+use std::path::Path;
 
 use aya::maps::MapData;
 use lb_common::maps::{self, Capacities, Capacity};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::directory::{MAPS, Pins, RESIZED, entries, remove_directory};
+use super::directory::{MAPS, Pins, RESIZED, TRIAL, entries, remove_directory};
 use super::error::PinError;
 use super::shape::Shape;
 
@@ -56,15 +57,27 @@ impl Pins {
         data.pin(&pin).map_err(|error| PinError::file(&pin, std::io::Error::other(error)))
     }
 
+    /// Makes the folder of resized maps, and tries whether it can take the place of another (Linux 5.17 on a BPF file
+    /// system, <https://git.kernel.org/torvalds/c/3871cb8cf741>): that must be known before programs use what is in it.
+    ///
+    /// # Errors
+    /// [`PinError::File`]
+    pub fn create_resized(&self) -> Result<(), PinError> {
+        let [resized, trial] = [RESIZED, TRIAL].map(|folder| self.directory.join(folder));
+        self.resized().create()?;
+        fs::create_dir_all(&trial).map_err(|error| PinError::file(&trial, error))?;
+        let tried = exchange(&trial, &resized);
+        remove_directory(&trial)?;
+        tried
+    }
+
     /// Puts the resized maps in the place of those in use, all at once.
     ///
     /// # Errors
     /// [`PinError::File`]; nothing is changed.
     pub fn exchange(&self) -> Result<(), PinError> {
         let [in_use, resized] = [MAPS, RESIZED].map(|folder| self.directory.join(folder));
-        let exchange = RenameFlags::RENAME_EXCHANGE;
-        renameat2(AT_FDCWD, &in_use, AT_FDCWD, &resized, exchange)
-            .map_err(|error| PinError::file(&resized, error.into()))
+        exchange(&in_use, &resized)
     }
 
     /// Removes the pins of resized maps, if there are any. What is attached keeps the maps it works on.
@@ -92,4 +105,10 @@ impl Pins {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Puts one folder in the place of the other, and that one in its place, in one step.
+fn exchange(one: &Path, other: &Path) -> Result<(), PinError> {
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+        .map_err(|error| PinError::file(other, error.into()))
 }

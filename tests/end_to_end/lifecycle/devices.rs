@@ -10,6 +10,7 @@ use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Node, Shape, addresses};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{Client, Flow, Origin, Servers};
+use weir_tests::wait::until;
 
 #[test]
 fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
@@ -68,14 +69,25 @@ fn a_device_that_loses_its_addresses_for_a_moment_keeps_its_programs_and_connect
         ",
         own.v4, own.v6, gateway.v4, gateway.v6, pods.v4, other.v4, pods.v6, other.v6
     );
-    for _ in 0..3 {
-        node.namespace.ip("addr flush dev eth0 scope global\n")?;
-        // For longer than the agent gathers notifications.
-        std::thread::sleep(Duration::from_millis(300));
+    // The default route of IPv4 goes with the addresses; that of IPv6 alone would give the device its role.
+    let away = format!("addr flush dev eth0 scope global\nroute del default via {}\n", gateway.v6);
+    let agent = fixture.agent.as_ref().context("no agent")?;
+    for time in 1..=3 {
+        node.namespace.ip(&away)?;
+        until("the agent notices", Duration::from_secs(10), || {
+            let noticed = agent.lines("eth0 would lose its role").len();
+            ensure!(noticed == time, "{noticed} times of {time}:\n{}", agent.log());
+            Ok(())
+        })?;
         node.namespace.ip(&again)?;
+        until("the agent notices that it is back", Duration::from_secs(10), || {
+            let back = agent.lines("eth0 has its role again").len();
+            ensure!(back == time, "{back} times of {time}:\n{}", agent.log());
+            Ok(())
+        })?;
     }
     ensure!(programs(node)? == before, "programs were attached anew");
-    let log = fixture.agent.as_ref().context("no agent")?.log();
+    let log = agent.log();
     ensure!(!log.contains("eth0 is left alone"), "{log}");
     for (connection, pod) in &mut connections {
         let response = connection.exchange(100_000).context("a connection was broken")?;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::host::devices::Device;
 use crate::model::DeviceRole;
@@ -38,6 +39,9 @@ impl Roles {
             let index = device.link.index;
             let known = before.remove(&index);
             if let Some(mut kept) = known.filter(|known| Some(known.role) != device.role) {
+                if kept.differs_since.is_none() {
+                    info!("{} would lose its role: it keeps it for {SETTLING:?}", device.link.name);
+                }
                 let since = *kept.differs_since.get_or_insert(now);
                 let until = since + SETTLING;
                 if now < until {
@@ -46,6 +50,11 @@ impl Roles {
                     again = Some(again.map_or(until, |again: Instant| again.min(until)));
                     continue;
                 }
+            }
+            if known
+                .is_some_and(|kept| kept.differs_since.is_some() && Some(kept.role) == device.role)
+            {
+                info!("{} has its role again", device.link.name);
             }
             if let Some(role) = device.role {
                 let reason = device.reason;
