@@ -13,21 +13,34 @@ static SETS_ERRORS: u32 = 1;
 #[unsafe(no_mangle)]
 static CHECKSUM_FLAGS: u64 = 0;
 
-/// Buckets of `CONNTRACK_*`.
-#[unsafe(no_mangle)]
-static CONNTRACK_BUCKETS: u32 = 1;
+/// Declares numbers of buckets, which the agent sets, and how the programs read them.
+macro_rules! buckets {
+    ($($(#[$doc:meta])* $NAME:ident = $before:literal, $read:ident;)+) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            static $NAME: u32 = $before;
 
-/// Buckets of `HALF_OPEN_*`.
-#[unsafe(no_mangle)]
-static HALF_OPEN_BUCKETS: u32 = 1;
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $read() -> u32 {
+                // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+                unsafe { read_volatile(&raw const $NAME) }
+            }
+        )+
+    };
+}
 
-/// Buckets of `OLD_CONNTRACK_*`, while the tables are resized: see [`is_resizing`]. 0 otherwise.
-#[unsafe(no_mangle)]
-static OLD_CONNTRACK_BUCKETS: u32 = 0;
-
-/// Buckets of `OLD_HALF_OPEN_*`, while the tables are resized.
-#[unsafe(no_mangle)]
-static OLD_HALF_OPEN_BUCKETS: u32 = 0;
+buckets! {
+    /// Buckets of `CONNTRACK_*`.
+    CONNTRACK_BUCKETS = 1, conntrack_buckets;
+    /// Buckets of `HALF_OPEN_*`.
+    HALF_OPEN_BUCKETS = 1, half_open_buckets;
+    /// Buckets of `OLD_CONNTRACK_*`, while the tables are resized; 0 otherwise.
+    OLD_CONNTRACK_BUCKETS = 0, old_conntrack_buckets;
+    /// Buckets of `OLD_HALF_OPEN_*`, while the tables are resized; 0 otherwise.
+    OLD_HALF_OPEN_BUCKETS = 0, old_half_open_buckets;
+}
 
 /// Whether these programs work on two sets of conntrack tables, those of the old size and those of the new one.
 #[inline(always)]
@@ -35,38 +48,10 @@ pub fn is_resizing() -> bool {
     old_conntrack_buckets() != 0
 }
 
-/// See [`OLD_CONNTRACK_BUCKETS`].
-#[inline(always)]
-pub fn old_conntrack_buckets() -> u32 {
-    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
-    unsafe { read_volatile(&raw const OLD_CONNTRACK_BUCKETS) }
-}
-
-/// See [`OLD_HALF_OPEN_BUCKETS`].
-#[inline(always)]
-pub fn old_half_open_buckets() -> u32 {
-    // SAFETY: as above.
-    unsafe { read_volatile(&raw const OLD_HALF_OPEN_BUCKETS) }
-}
-
-/// See [`CONNTRACK_BUCKETS`].
-#[inline(always)]
-pub fn conntrack_buckets() -> u32 {
-    // SAFETY: as above.
-    unsafe { read_volatile(&raw const CONNTRACK_BUCKETS) }
-}
-
-/// See [`HALF_OPEN_BUCKETS`].
-#[inline(always)]
-pub fn half_open_buckets() -> u32 {
-    // SAFETY: as above.
-    unsafe { read_volatile(&raw const HALF_OPEN_BUCKETS) }
-}
-
 /// See [`SETS_ERRORS`].
 #[inline(always)]
 pub fn sets_errors() -> bool {
-    // SAFETY: as above.
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     unsafe { read_volatile(&raw const SETS_ERRORS) != 0 }
 }
 

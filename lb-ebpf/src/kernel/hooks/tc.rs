@@ -71,14 +71,14 @@ pub fn to_device_log(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn from_network_l3(context: TcContext) -> i32 {
-    if push_link_header(context.skb.skb) { run::<Off>(&context, FROM_NETWORK) } else { TC_ACT_SHOT }
+    if push_link_header(context.skb.skb) { run::<Off>(&context, FROM_NETWORK) } else { no_room() }
 }
 
 /// [`from_network_l3`] with the datapath log.
 #[classifier]
 #[inline(always)]
 pub fn from_network_l3_log(context: TcContext) -> i32 {
-    if push_link_header(context.skb.skb) { run::<On>(&context, FROM_NETWORK) } else { TC_ACT_SHOT }
+    if push_link_header(context.skb.skb) { run::<On>(&context, FROM_NETWORK) } else { no_room() }
 }
 
 /// TC egress of a device whose packets have no link header.
@@ -136,7 +136,7 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
             // Without a link header there are no link addresses to have been set.
             Verdict::Redirect(_) | Verdict::RedirectNeigh(_) if LINK == 0 => {
                 if !push_link_header(skb) {
-                    return TC_ACT_SHOT;
+                    return no_room();
                 }
                 bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0)
             }
@@ -145,6 +145,13 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
         }
     };
     action as i32
+}
+
+/// Drops a packet that no link header could be put in front of, and counts that.
+#[inline(always)]
+fn no_room() -> i32 {
+    count(Outcome::DroppedWriteError as u32);
+    TC_ACT_SHOT
 }
 
 /// Sends the packet out of `device` once the kernel has resolved the neighbour. A global function, which the verifier
