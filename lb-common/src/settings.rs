@@ -23,7 +23,7 @@ pub struct Settings {
     pub own_v4: V4,
     /// The same for IPv6.
     pub own_v6: V6,
-    /// [`Settings::PODS_SOCKETS`]
+    /// [`Settings::PODS_SOCKETS`], [`Settings::ROUTES_BY_SOURCE`]
     pub flags: u32,
 }
 
@@ -31,10 +31,20 @@ impl Settings {
     /// Socket load balancing for pods too, not only for the node's own processes.
     pub const PODS_SOCKETS: u32 = 1;
 
+    /// Which way a packet goes may depend on its source address (`ip rule from`).
+    pub const ROUTES_BY_SOURCE: u32 = 1 << 1;
+
     /// The settings before the agent has written any.
     #[must_use]
     pub fn nothing() -> Self {
         bytemuck::Zeroable::zeroed()
+    }
+
+    /// Whether which way a packet goes may depend on its source address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn routes_by_source(&self) -> bool {
+        self.flags & Self::ROUTES_BY_SOURCE != 0
     }
 
     /// Whether sockets of pods are load balanced.

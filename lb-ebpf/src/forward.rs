@@ -1,13 +1,15 @@
 //! Sends a packet on as its conntrack entry says.
 
 use lb_common::address::{Address, Protocol};
+use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 
+use crate::hook::Hook;
 use crate::packet::{LINK_HEADER, Packet};
 use crate::packet_state::PacketState;
 use crate::rewrite;
 use crate::wire::{Headers, IpVersion, UDP_HEADER, tcp_header_length};
-use crate::world::{Use, World};
+use crate::world::{FibResult, Use, World};
 
 /// Rewrites the packet and counts it.
 ///
@@ -18,6 +20,7 @@ pub(crate) fn forward<V, P, W>(
     state: &mut PacketState<V::Address>,
     packet: &mut P,
     world: &W,
+    hook: Hook,
 ) -> Result<(), Outcome>
 where
     V: IpVersion,
@@ -31,12 +34,32 @@ where
         rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
         if state.entry.is_hairpin() {
             rewrite::swap_link_addresses(packet)?;
+        } else if matches!(hook.point, HookPoint::Egress) && world.routes_by_source() {
+            reroute(state, world);
+            if state.is_rerouted {
+                set_link_addresses(state, packet)?;
+            }
         }
     }
     if !state.entry.is_direct() {
         world.count_packet(state.entry.backend, state.entry.is_reply(), u64::from(length));
     }
     Ok(())
+}
+
+/// Sends a reply that the stack has routed by the backend's address where one from the frontend's address belongs:
+/// rules for that address (`ip rule from`) may name another device. A function of its own in the kernel, for few nodes
+/// have such rules.
+#[inline(never)]
+fn reroute<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) {
+    let (source, destination) = (state.entry.rewritten.source, state.entry.rewritten.destination);
+    // Without a route it goes where the stack has sent it.
+    if let FibResult::Found(next_hop) = world.fib_lookup(&source, &destination, Use::Send)
+        && !world.is_at(next_hop.device)
+    {
+        state.is_rerouted = true;
+        state.set_next_hop(&next_hop);
+    }
 }
 
 /// The same for packets that leave at once, as a router would forward them.
@@ -93,18 +116,19 @@ pub(crate) fn lookup_next_hop<A: Address, W: World<A>>(
     world: &W,
 ) -> Result<(), Outcome> {
     let purpose = if state.headers.flags.is_handshake() { Use::SendAlone } else { Use::Send };
-    let (source, destination) = (&state.headers.tuple.source, &state.entry.rewritten.destination);
-    let next_hop = world.fib_lookup(source, destination, purpose).next_hop()?;
+    // Before the client's address is translated, as the kernel does; after that of a reply is, so that rules for the
+    // address that the client knows (`ip rule from`) send it the way that the request came.
+    let source = if state.entry.is_reply() {
+        state.entry.rewritten.source
+    } else {
+        state.headers.tuple.source
+    };
+    let destination = &state.entry.rewritten.destination;
+    let next_hop = world.fib_lookup(&source, destination, purpose).next_hop()?;
     if state.headers.hops <= 1 {
         return Err(Outcome::RejectedTtlExpired);
     }
-    state.mtu = next_hop.mtu;
-    state.device = next_hop.device;
-    state.has_link = false;
-    if let Some(link) = next_hop.link {
-        state.link = link;
-        state.has_link = true;
-    }
+    state.set_next_hop(&next_hop);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::checksum::Difference;
 use crate::hook::{Verdict, WalkResult};
 use crate::packet::COPIED;
 use crate::wire::{Extent, Headers};
-use crate::world::{AcceptedLink, Link};
+use crate::world::{AcceptedLink, Link, NextHop};
 
 /// Scratch space for a walk of either family. In the kernel it is a map's value: the BPF stack is 512
 /// bytes, of which an IPv6 entry would be an eighth, and allows no access that is not aligned.
@@ -113,6 +113,8 @@ pub(crate) struct PacketState<A: Address> {
     pub to_service: bool,
     /// Where `entry` was found.
     pub found_in: FoundIn,
+    /// A reply leaves at once by another device than the stack has routed it to.
+    pub is_rerouted: bool,
     /// The conntrack table had no room for the flow.
     pub conntrack_full: bool,
 }
@@ -150,6 +152,7 @@ impl<A: Address> PacketState<A> {
             has_link: false,
             found_in: FoundIn::Neither,
             to_service: false,
+            is_rerouted: false,
             conntrack_full: false,
         }
     }
@@ -182,10 +185,22 @@ impl<A: Address> PacketState<A> {
         }
     }
 
+    /// Takes down where the packet goes.
+    #[inline(always)]
+    pub(crate) fn set_next_hop(&mut self, next_hop: &NextHop) {
+        self.mtu = next_hop.mtu;
+        self.device = next_hop.device;
+        self.has_link = false;
+        if let Some(link) = next_hop.link {
+            self.link = link;
+            self.has_link = true;
+        }
+    }
+
     /// What the hook does with a translated packet.
     #[inline(always)]
     const fn verdict(&self) -> Verdict {
-        match (self.entry.is_snat(), self.entry.is_hairpin()) {
+        match (self.entry.is_snat() || self.is_rerouted, self.entry.is_hairpin()) {
             (true, _) if self.has_link => Verdict::Redirect(self.device),
             (true, _) => Verdict::RedirectNeigh(self.device),
             (false, true) => Verdict::Tx,

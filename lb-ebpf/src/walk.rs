@@ -70,7 +70,7 @@ where
     if hook.is_from_network() && !world.is_for_this_node(packet, &mut state.accepted) {
         return Outcome::PassedNotThisNode;
     }
-    state.conntrack_full = false;
+    (state.conntrack_full, state.is_rerouted) = (false, false);
     let parsed = match V::parse(packet, &mut state.headers) {
         Err(outcome) if slow_path::takes(outcome) => {
             if !hook.can_pass_to_stack {
@@ -84,7 +84,7 @@ where
         return outcome;
     }
     let forwarded = match lookup_or_begin(state, world, hook) {
-        Ok(()) => forward::<V, P, W>(state, packet, world),
+        Ok(()) => forward::<V, P, W>(state, packet, world, hook),
         Err(outcome) => Err(outcome),
     };
     match forwarded {

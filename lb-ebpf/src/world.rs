@@ -57,6 +57,10 @@ pub trait Tables<A: Address> {
     {
         A::own(&self.settings())
     }
+    /// Whether which way a packet goes may depend on its source address.
+    fn routes_by_source(&self) -> bool {
+        self.settings().routes_by_source()
+    }
     /// The tier of source ports for SNAT with this number; empty if there is none.
     fn snat_tier(&self, index: usize) -> Rows {
         self.settings().snat_tiers.get(index).copied().unwrap_or_default()
@@ -247,8 +251,11 @@ pub trait Host<A: Address> {
     fn now(&self) -> Ticks;
     /// The route of a packet that came by this device, from `source` to `destination`.
     fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult;
-    /// The source address of `device`; unspecified if it has none of this family.
-    fn device_address(&self, device: u32) -> A;
+    /// Sets `own` to the address of this node that packets from `source` to `destination` get as their source where they
+    /// leave by `device`, to which [`Use::Source`] has just found the route; unspecified if there is none.
+    fn source_address(&self, source: &A, destination: &A, device: u32, own: &mut A);
+    /// Whether the packet is at `device`.
+    fn is_at(&self, device: u32) -> bool;
     /// The source address of the device that the packet is at; unspecified if it has none.
     fn own_address(&self) -> A;
     /// Whether `limit` allows one time more; it is then counted.

@@ -41,12 +41,15 @@ fn fill<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<(), Outcome> {
-    let (tuple, id, backend) = (&state.headers.tuple, state.entry.backend, &state.backend);
-    let (source, flags) = if id == BackendId::NONE {
-        (tuple.source, ConntrackEntry::<A>::DIRECT)
+    let id = state.entry.backend;
+    let flags = if id == BackendId::NONE {
+        state.entry.rewritten.source = state.headers.tuple.source;
+        ConntrackEntry::<A>::DIRECT
     } else {
-        nat::source(world, hook, tuple, backend)?
+        nat::set_source(state, world, hook)?
     };
+    let (source, tuple, backend) =
+        (state.entry.rewritten.source, &state.headers.tuple, &state.backend);
     let from_pod = match hook.class {
         SourceClass::Pod => ConntrackEntry::<A>::FROM_POD,
         SourceClass::Network | SourceClass::Host => 0,

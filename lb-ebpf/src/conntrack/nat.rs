@@ -1,8 +1,7 @@
 //! NAT of a new flow: whether its source is kept, becomes this node's address (SNAT) or the
 //! frontend's (hairpin), and the source port that tells its replies from all others.
 
-use lb_common::address::{Address, Port, Tuple};
-use lb_common::backend::Backend;
+use lb_common::address::{Address, Port};
 use lb_common::conntrack::ConntrackEntry;
 use lb_common::hash;
 use lb_common::outcome::Outcome;
@@ -14,26 +13,27 @@ use crate::ip_policy;
 use crate::packet_state::{PacketState, PortSearch};
 use crate::world::{Table, Use, World};
 
-/// The source address of a flow's packets to `backend`, and the entry's flags.
+/// Sets the source address of a flow's packets to its backend; returns the entry's flags.
 ///
 /// # Errors
 /// The outcome of a packet that cannot be sent to the backend from here.
 #[inline(always)]
-pub(super) fn source<A: Address, W: World<A>>(
+pub(super) fn set_source<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
     world: &W,
     hook: Hook,
-    tuple: &Tuple<A>,
-    backend: &Backend<A>,
-) -> Result<(A, u8), Outcome> {
+) -> Result<u8, Outcome> {
+    let (tuple, backend) = (&state.headers.tuple, &state.backend);
+    let source = &mut state.entry.rewritten.source;
     if matches!(hook.class, SourceClass::Network) && !backend.is_local() {
         // The replies of a remote backend must return through this node.
         let device = world.fib_lookup(&tuple.source, &backend.address, Use::Source);
         let device = device.next_hop()?.device;
-        let own = world.device_address(device);
-        return if own.is_unspecified() {
+        world.source_address(&tuple.source, &backend.address, device, source);
+        return if source.is_unspecified() {
             Err(Outcome::DroppedNoSnatAddress)
         } else {
-            Ok((own, ConntrackEntry::<A>::SNAT))
+            Ok(ConntrackEntry::<A>::SNAT)
         };
     }
     if !hook.can_pass_to_stack {
@@ -42,9 +42,11 @@ pub(super) fn source<A: Address, W: World<A>>(
     if backend.address == tuple.source {
         // To itself, the pod is the frontend's address: it is the Service's, it routes back here, and
         // no socket has it as the source of a connection to this pod.
-        return Ok((tuple.destination, ConntrackEntry::<A>::HAIRPIN));
+        *source = tuple.destination;
+        return Ok(ConntrackEntry::<A>::HAIRPIN);
     }
-    Ok((tuple.source, 0))
+    *source = tuple.source;
+    Ok(0)
 }
 
 /// Whether a flow gets a source port other than its own from the start: its source becomes an address of

@@ -24,6 +24,12 @@ pub trait Backing<A: Address> {
         None
     }
 
+    /// The address that the node's own packets to `destination` have as their source; `None` takes that of the device they
+    /// leave by.
+    fn source_address(&self, _destination: &A) -> Option<A> {
+        None
+    }
+
     /// The source address of `device`; `None` leaves it to the memory's own.
     fn device_address(&self, _device: u32) -> Option<A> {
         None

@@ -178,13 +178,17 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         }
     }
 
-    fn device_address(&self, device: u32) -> A {
-        let known = || A::of(self).device_addresses.get(&device).copied();
-        self.backing.device_address(device).or_else(known).unwrap_or(A::zeroed())
+    fn source_address(&self, _: &A, destination: &A, device: u32, own: &mut A) {
+        let to_there = self.backing.source_address(destination);
+        *own = to_there.unwrap_or_else(|| device_address(self, device));
+    }
+
+    fn is_at(&self, device: u32) -> bool {
+        self.device.get() == device
     }
 
     fn own_address(&self) -> A {
-        self.device_address(self.device.get())
+        device_address(self, self.device.get())
     }
 
     fn allow(&self, limit: RateLimit) -> bool {
@@ -198,4 +202,10 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
     fn socket_exists(&self, tuple: &Tuple<A>) -> bool {
         A::of(self).sockets.contains(tuple)
     }
+}
+
+/// The address of a device; unspecified if it has none of this family.
+fn device_address<A: InMemory, T, B: Backing<A>>(world: &World<T, B>, device: u32) -> A {
+    let known = || A::of(world).device_addresses.get(&device).copied();
+    world.backing.device_address(device).or_else(known).unwrap_or(A::zeroed())
 }

@@ -13,6 +13,11 @@ static SETS_ERRORS: u32 = 1;
 #[unsafe(no_mangle)]
 static CHECKSUM_FLAGS: u64 = 0;
 
+/// Flags by which `bpf_fib_lookup` says the source address for packets that take a route: `BPF_FIB_LOOKUP_SRC` where the
+/// kernel knows it (Linux 6.7 and later), else none.
+#[unsafe(no_mangle)]
+static FIB_SOURCE_FLAGS: u32 = 0;
+
 /// Declares numbers of buckets, which the agent sets, and how the programs read them.
 macro_rules! buckets {
     ($($(#[$doc:meta])* $NAME:ident = $before:literal, $read:ident;)+) => {
@@ -53,6 +58,13 @@ pub fn is_resizing() -> bool {
 pub fn sets_errors() -> bool {
     // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     unsafe { read_volatile(&raw const SETS_ERRORS) != 0 }
+}
+
+/// See [`FIB_SOURCE_FLAGS`].
+#[inline(always)]
+pub fn fib_source_flags() -> u32 {
+    // SAFETY: as above.
+    unsafe { read_volatile(&raw const FIB_SOURCE_FLAGS) }
 }
 
 /// See [`CHECKSUM_FLAGS`].

@@ -11,7 +11,8 @@
 use core::mem;
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST, bpf_fib_lookup as Parameters,
+    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NO_SRC_ADDR, BPF_FIB_LKUP_RET_SUCCESS, BPF_NOEXIST,
+    bpf_fib_lookup as Parameters,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use lb_common::address::{Address, Family};
@@ -20,7 +21,8 @@ use lb_common::hash;
 use lb_ebpf::world::{FibResult, Link, NextHop, Use};
 
 use super::context::Context;
-use super::maps::{DEVICES, FIB_SCRATCH, NEIGHBOURS};
+use super::features;
+use super::maps::{DEVICES, FIB_SCRATCH, FamilyMaps, NEIGHBOURS};
 use super::values::{CachedHop, FIB_CACHE_ENTRIES, FibScratch, Neighbour, Seen};
 
 /// How long a route is cached, in nanoseconds. A test that must not depend on the time sets it
@@ -43,6 +45,9 @@ const RESOLVED: u32 = BPF_FIB_LKUP_RET_SUCCESS;
 /// There is a route, and its neighbour is not resolved.
 const NO_NEIGHBOUR: u32 = BPF_FIB_LKUP_RET_NO_NEIGH;
 
+/// There is a route, and no source address for its packets.
+const NO_SOURCE: u32 = BPF_FIB_LKUP_RET_NO_SRC_ADDR;
+
 /// Index of the cache entry for packets from `source` to `destination`.
 #[inline(always)]
 pub fn position<A: Address>(source: &A, destination: &A) -> u32 {
@@ -53,7 +58,7 @@ pub fn position<A: Address>(source: &A, destination: &A) -> u32 {
 /// The route of packets from `source` to `destination`, cached or looked up. Where it has no link address,
 /// [`FibScratch::next_hop`] of this CPU is its next hop.
 #[inline(always)]
-pub fn lookup<A: Address>(
+pub fn lookup<A: FamilyMaps>(
     context: &Context,
     (source, destination): (&A, &A),
     purpose: Use,
@@ -65,12 +70,13 @@ pub fn lookup<A: Address>(
     let is_cached = cached.until > now
         && cached.destination == *destination
         && cached.source == *source
-        && (!sends || cached.checked >= needed);
+        && if sends { cached.checked >= needed } else { !cached.own.is_unspecified() };
     let unusable = if context.resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
     if !is_cached {
         let Some(scratch) = FIB_SCRATCH.get_ptr_mut(0) else { return unusable };
         // SAFETY: this CPU's own value, as in `context::count`; no other reference to it exists.
-        let result = query(context, (source, destination), cached, unsafe { &mut *scratch }, now);
+        let scratch = unsafe { &mut *scratch };
+        let result = query(context, (source, destination), sends, cached, scratch, now);
         if result != RESOLVED && result != NO_NEIGHBOUR {
             return unusable;
         }
@@ -135,11 +141,15 @@ const LINK_END: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
 
 /// Looks up the kernel's FIB as the stack does for a packet that it forwards: by both addresses and the
 /// device that it came by, through the rules of policy routing. A mark that another program has set is not
-/// looked at: at XDP there is none, and TC must come to the same next hop. Caches the route if there is one.
+/// looked at: at XDP there is none, and TC must come to the same next hop. Caches the route if there is one, and unless
+/// `sends` the address of this node that the kernel chooses for packets that take it: the route's own, else one of the
+/// device's in the next hop's subnet (`fib_result_prefsrc`, net/ipv4/fib_semantics.c), or by the rules of RFC 6724.
+/// Before Linux 6.7 it does not say; a packet then gets the device's first one.
 #[inline(always)]
-fn query<A: Address>(
+fn query<A: FamilyMaps>(
     context: &Context,
     (source, destination): (&A, &A),
+    sends: bool,
     cached: &mut CachedHop<A>,
     scratch: &mut FibScratch,
     now: u64,
@@ -147,7 +157,53 @@ fn query<A: Address>(
     (cached.source, cached.destination) = (*source, *destination);
     cached.until = 0;
     cached.mtu = 0;
+    cached.own = A::zeroed();
     let lookup = &mut scratch.lookup;
+    let flags = if sends { 0 } else { features::fib_source_flags() };
+    let result = look_up(context, (source, destination), lookup, flags);
+    if flags != 0 && result != NO_SOURCE {
+        cached.own = chosen(lookup);
+    }
+    cached.device = lookup.ifindex;
+    if !sends && cached.own.is_unspecified() {
+        cached.own = device(lookup.ifindex).map_or(A::zeroed(), A::of_device);
+    }
+    // The gateway, or the destination itself where there is none; a route of IPv4 may have one of IPv6.
+    scratch.next_hop.nh_family = u32::from(lookup.family);
+    // SAFETY: all variants of both unions are integers, and the longest one is read and written whole.
+    unsafe {
+        scratch.next_hop.__bindgen_anon_1.ipv6_nh = lookup.__bindgen_anon_4.ipv6_dst;
+    }
+    if result != RESOLVED {
+        return if result == NO_SOURCE { NO_NEIGHBOUR } else { result };
+    }
+    // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
+    let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
+    cached.link = Link::new(lookup.dmac, lookup.smac);
+    cached.mtu = u32::from(mtu);
+    let device = device(lookup.ifindex);
+    cached.xdp_sends = u32::from(device.is_some_and(Device::xdp_sends));
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
+    cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
+    // Without a link header there are no link addresses; such a route is looked up for each packet.
+    if device.is_none_or(Device::has_link_header) { RESOLVED } else { NO_NEIGHBOUR }
+}
+
+/// A device's row.
+#[inline(always)]
+fn device<'a>(index: u32) -> Option<&'a Device> {
+    // SAFETY: the kernel keeps the element readable until the program ends.
+    DEVICES.get_ptr(&index).map(|row| unsafe { &*row })
+}
+
+/// Asks the kernel's FIB; returns `BPF_FIB_LKUP_RET_*` or an errno.
+#[inline(always)]
+fn look_up<A: Address>(
+    context: &Context,
+    (source, destination): (&A, &A),
+    lookup: &mut Parameters,
+    flags: u32,
+) -> u32 {
     // SAFETY: every field is an integer or a union of integers, for which zero is a value.
     *lookup = unsafe { mem::zeroed() };
     lookup.ifindex = context.device;
@@ -168,27 +224,18 @@ fn query<A: Address>(
     }
     let size = size_of::<Parameters>() as i32;
     // SAFETY: the context is this program's own, and the parameters are as long as stated.
-    let result = unsafe { bpf_fib_lookup(context.context, &raw mut *lookup, size, 0) } as u32;
-    cached.device = lookup.ifindex;
-    // The gateway, or the destination itself where there is none; a route of IPv4 may have one of IPv6.
-    scratch.next_hop.nh_family = u32::from(lookup.family);
-    // SAFETY: all variants of both unions are integers, and the longest one is read and written whole.
-    unsafe {
-        scratch.next_hop.__bindgen_anon_1.ipv6_nh = lookup.__bindgen_anon_4.ipv6_dst;
-    }
-    if result != BPF_FIB_LKUP_RET_SUCCESS {
-        return result;
-    }
-    // SAFETY: on success the kernel has written the MTU; either way these are two bytes.
-    let mtu = unsafe { lookup.__bindgen_anon_1.mtu_result };
-    cached.link = Link::new(lookup.dmac, lookup.smac);
-    cached.mtu = u32::from(mtu);
-    let device = DEVICES.get_ptr(lookup.ifindex);
-    // SAFETY: the kernel keeps the element readable until the program ends.
-    let device = device.map(|row| unsafe { &*row });
-    cached.xdp_sends = u32::from(device.is_some_and(Device::xdp_sends));
-    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
-    cached.until = now + unsafe { core::ptr::read_volatile(&raw const ROUTE_LIFETIME) };
-    // Without a link header there are no link addresses; such a route is looked up for each packet.
-    if device.is_none_or(Device::has_link_header) { RESOLVED } else { NO_NEIGHBOUR }
+    unsafe { bpf_fib_lookup(context.context, &raw mut *lookup, size, flags) as u32 }
+}
+
+/// The source address that the kernel has chosen.
+#[inline(always)]
+fn chosen<A: Address>(lookup: &Parameters) -> A {
+    // SAFETY: all variants of the union are integers.
+    let words = unsafe {
+        match A::FAMILY {
+            Family::V4 => [lookup.__bindgen_anon_3.ipv4_src, 0, 0, 0],
+            Family::V6 => lookup.__bindgen_anon_3.ipv6_src,
+        }
+    };
+    A::from_words(words)
 }

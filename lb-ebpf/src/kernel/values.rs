@@ -6,7 +6,7 @@ use lb_ebpf::packet::MAX_QUEUED_FRAME;
 use lb_ebpf::trace::Summary;
 use lb_ebpf::world::Link;
 
-/// Routes cached per CPU and family; a power of two. They take 192 KiB of IPv4 and 288 KiB of IPv6 per CPU.
+/// Routes cached per CPU and family; a power of two. They take 192 KiB of IPv4 and 352 KiB of IPv6 per CPU.
 pub const FIB_CACHE_ENTRIES: u32 = 4096;
 
 /// A cached FIB lookup; the value of `FIB_CACHE_*`.
@@ -18,6 +18,9 @@ pub struct CachedHop<A> {
     pub source: A,
     /// The destination looked up.
     pub destination: A,
+    /// The address of this node that a new flow's packets get as their source, where one was asked for; else
+    /// unspecified.
+    pub own: A,
     /// Interface index of the egress device.
     pub device: u32,
     /// MTU of the route, in bytes; 0 if not known.

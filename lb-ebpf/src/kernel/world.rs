@@ -79,6 +79,11 @@ impl<A: FamilyMaps> Tables<A> for Context {
     }
 
     #[inline(always)]
+    fn routes_by_source(&self) -> bool {
+        SETTINGS.get(0).is_some_and(Settings::routes_by_source)
+    }
+
+    #[inline(always)]
     fn snat_tier(&self, index: usize) -> Rows {
         let tier = SETTINGS.get(0).and_then(|settings| settings.snat_tiers.get(index));
         tier.copied().unwrap_or_default()
@@ -165,14 +170,22 @@ impl<A: FamilyMaps> Host<A> for Context {
     }
 
     #[inline(always)]
-    fn device_address(&self, device: u32) -> A {
-        // SAFETY: the kernel keeps the element readable until the program ends.
-        DEVICES.get_ptr(&device).map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
+    fn source_address(&self, source: &A, destination: &A, _: u32, own: &mut A) {
+        if let Some(cached) = A::FIB_CACHE.get_ptr(fib::position(source, destination)) {
+            // SAFETY: this CPU's own value, as in `count`; no other reference to it exists.
+            *own = unsafe { (*cached).own };
+        }
+    }
+
+    #[inline(always)]
+    fn is_at(&self, device: u32) -> bool {
+        self.device == device
     }
 
     #[inline(always)]
     fn own_address(&self) -> A {
-        self.device_address(self.device)
+        // SAFETY: the kernel keeps the element readable until the program ends.
+        DEVICES.get_ptr(&self.device).map_or(A::zeroed(), |row| unsafe { A::of_device(&*row) })
     }
 
     #[inline(always)]

@@ -51,8 +51,8 @@ pub enum Step<'a, A: Address> {
     Fragment(&'a Fragmented<A>, bool),
     /// Looked up a route.
     Fib(&'a A, FibResult),
-    /// Read the source address of a device.
-    DeviceAddress(u32, &'a A),
+    /// Took the source address of packets that leave by a device.
+    SourceAddress(u32, &'a A),
     /// Asked a rate limit.
     RateLimit(RateLimit, bool),
     /// Looked for a local socket.

@@ -48,7 +48,7 @@ step_kinds! {
     SetAffinity, "affinity set";
     Fragment, "fragment lookup";
     Fib, "FIB lookup";
-    DeviceAddress, "source address";
+    SourceAddress, "source address";
     RateLimit, "rate limit";
     LocalSocket, "local socket";
 }
@@ -106,7 +106,7 @@ impl<A: Address> Step<'_, A> {
             }
             Self::Fragment(_, found) => (StepKind::Fragment, *found, 0),
             Self::Fib(_, result) => (StepKind::Fib, matches!(result, FibResult::Found(_)), 0),
-            Self::DeviceAddress(device, _) => (StepKind::DeviceAddress, true, *device),
+            Self::SourceAddress(device, _) => (StepKind::SourceAddress, true, *device),
             Self::RateLimit(limit, allowed) => (StepKind::RateLimit, *allowed, *limit as u32),
             Self::SocketExists(_, exists) => (StepKind::LocalSocket, *exists, 0),
         };

@@ -194,10 +194,14 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
     }
 
     #[inline(always)]
-    fn device_address(&self, device: u32) -> A {
-        let address = self.world.device_address(device);
-        self.tracer.step(Step::DeviceAddress(device, &address));
-        address
+    fn source_address(&self, source: &A, destination: &A, device: u32, own: &mut A) {
+        self.world.source_address(source, destination, device, own);
+        self.tracer.step(Step::SourceAddress(device, own));
+    }
+
+    #[inline(always)]
+    fn is_at(&self, device: u32) -> bool {
+        self.world.is_at(device)
     }
 
     #[inline(always)]

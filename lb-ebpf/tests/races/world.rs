@@ -224,8 +224,12 @@ impl<A: InMemory> Host<A> for Shared {
         self.step().fib_lookup(source, destination, purpose)
     }
 
-    fn device_address(&self, device: u32) -> A {
-        self.step().device_address(device)
+    fn source_address(&self, source: &A, destination: &A, device: u32, own: &mut A) {
+        self.step().source_address(source, destination, device, own);
+    }
+
+    fn is_at(&self, device: u32) -> bool {
+        Host::<A>::is_at(&*self.step(), device)
     }
 
     fn own_address(&self) -> A {

@@ -32,6 +32,7 @@ pub struct Devices {
     attached: Vec<AttachedDevice>,
     socket_lb: SocketLb,
     roles: Roles,
+    routes_by_source: bool,
     retry_at: Option<Instant>,
 }
 
@@ -62,6 +63,7 @@ impl Devices {
             attached: Vec::new(),
             socket_lb: SocketLb::new(config),
             roles: Roles::default(),
+            routes_by_source: false,
             retry_at: None,
         })
     }
@@ -112,6 +114,8 @@ impl Devices {
             warn!("the kernel's list of devices lacks {}: it is read again", name(left_out));
             return None;
         }
+        let rules = self.netlink.has_rules_for_sources().await;
+        self.routes_by_source = rules.inspect_err(|error| warn!("{error}")).ok()?;
         let mut devices = classify(&links, &self.selection);
         let settles_at = self.roles.settle(&mut devices, Instant::now());
         let attached = self.attachments.reconcile(&devices);
@@ -122,7 +126,12 @@ impl Devices {
         if self.errors().next().is_none() {
             self.retry_at = settles_at;
         }
-        Some(self.attached.iter().filter_map(AttachedDevice::to_node_device).collect())
+        Some(self.attached.iter().map(AttachedDevice::to_node_device).collect())
+    }
+
+    /// Whether which way a packet goes may depend on its source address, as of the last reconciliation.
+    pub const fn routes_by_source(&self) -> bool {
+        self.routes_by_source
     }
 
     /// Forgets what is known to be attached: the next [`Devices::reconcile`] attaches everything again,

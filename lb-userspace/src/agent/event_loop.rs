@@ -210,6 +210,7 @@ impl EventLoop {
     async fn reconcile_devices(&mut self) {
         if let Some(devices) = self.devices.reconcile().await {
             self.observer.hooks(self.devices.have_programs(), Moment::now());
+            self.dispatch(Event::RoutesBySource(self.devices.routes_by_source()));
             self.dispatch(Event::Devices(devices));
         }
     }

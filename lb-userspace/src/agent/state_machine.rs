@@ -68,7 +68,7 @@ impl Agent {
     pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
         Self {
             cluster: Cluster::default(),
-            node: LocalNode { name: name.into(), devices: Vec::new() },
+            node: LocalNode { name: name.into(), ..LocalNode::default() },
             knows_devices: false,
             settings,
             contents,
@@ -96,6 +96,11 @@ impl Agent {
                 self.is_behind |= !self.knows_devices || self.node.devices != devices;
                 self.knows_devices = true;
                 self.node.devices = devices;
+                self.wake()
+            }
+            Event::RoutesBySource(routes_by_source) => {
+                self.is_behind |= self.node.routes_by_source != routes_by_source;
+                self.node.routes_by_source = routes_by_source;
                 self.wake()
             }
             Event::SnatPorts(tiers) => {

@@ -128,14 +128,15 @@ fn here() -> LocalNode {
     let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
         index,
         name: name.into(),
-        role,
+        role: Some(role),
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         xdp_sends: false,
         has_link_header: true,
         link: [0; 6],
     };
     let eth0 = device(2, "eth0", DeviceRole::Network, &["192.0.2.1"]);
-    LocalNode { name: "here".into(), devices: vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])] }
+    let devices = vec![eth0, device(5, "veth1", DeviceRole::Pod, &[])];
+    LocalNode { name: "here".into(), devices, routes_by_source: false }
 }
 
 fn settings() -> Settings {

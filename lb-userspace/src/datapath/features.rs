@@ -11,6 +11,9 @@ use crate::host::syscall;
 /// IPv6 address, for which no header checksum makes up in the sum over the frame, as IPv4's does.
 const BPF_F_IPV6: u64 = 1 << 7;
 
+/// `BPF_FIB_LOOKUP_SRC` of `include/uapi/linux/bpf.h`.
+const BPF_FIB_LOOKUP_SRC: u32 = 1 << 4;
+
 /// What this kernel can do. Of a kernel that does not let us probe it, for want of capabilities, what all
 /// but the oldest can do is assumed: it will not take the programs either.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +24,8 @@ pub struct Features {
     /// Whether programs may replace a word if it still is what they have read (an atomic
     /// compare-and-swap, Linux 5.12). The tables of flows need it.
     pub compares_and_swaps: bool,
+    /// Flags by which `bpf_fib_lookup` says the source address for packets that take a route (Linux 6.7).
+    pub fib_source_flags: u32,
     /// 1 if programs for sockets may set the errno of a call (`bpf_set_retval`, Linux 6.1),
     /// else 0.
     sets_errors: u32,
@@ -33,6 +38,7 @@ impl Features {
         let has = |kind, helper| u32::from(is_helper_supported(kind, helper).unwrap_or(true));
         Self {
             checksum_flags: checksum_flags(),
+            fib_source_flags: fib_source_flags(),
             compares_and_swaps: compares_and_swaps(),
             sets_errors: has(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval),
         }
@@ -41,7 +47,12 @@ impl Features {
     /// Those of a kernel that can do everything.
     #[cfg(test)]
     pub const fn all() -> Self {
-        Self { checksum_flags: BPF_F_IPV6, compares_and_swaps: true, sets_errors: 1 }
+        Self {
+            checksum_flags: BPF_F_IPV6,
+            compares_and_swaps: true,
+            fib_source_flags: BPF_FIB_LOOKUP_SRC,
+            sets_errors: 1,
+        }
     }
 
     /// Whether a rejected call fails with `ECONNREFUSED`, not always with `EPERM`.
@@ -53,6 +64,7 @@ impl Features {
     /// Sets the constants of the programs.
     pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
+        loader.override_global("FIB_SOURCE_FLAGS", &self.fib_source_flags, true);
         loader.override_global("SETS_ERRORS", &self.sets_errors, true);
     }
 }
@@ -79,6 +91,30 @@ fn compares_and_swaps() -> bool {
     ];
     let result = syscall::run_at_tc(&instructions, &[0; 64]);
     !result.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// The helper, asked for a route of no family, refuses with `EINVAL` only a flag that it does not know.
+fn fib_source_flags() -> u32 {
+    const FIB_LOOKUP: u64 = 69;
+    const FRAME: u64 = 10;
+    // `struct bpf_fib_lookup`
+    const PARAMETERS: i16 = 64;
+    let zero = |offset| instruction(0x7a, (FRAME, 0), offset, 0);
+    let mut instructions: Vec<u64> = (1..=PARAMETERS / 8).map(|word| zero(-8 * word)).collect();
+    instructions.extend([
+        // r2 = r10 - 64; r3 = 64; r4 = flags. Register 1 holds the packet from the start.
+        instruction(0xbf, (2, FRAME), 0, 0),
+        instruction(0x07, (2, 0), 0, u64::from((-i32::from(PARAMETERS)).cast_unsigned())),
+        instruction(0xb7, (3, 0), 0, PARAMETERS.cast_unsigned().into()),
+        instruction(0xb7, (4, 0), 0, BPF_FIB_LOOKUP_SRC.into()),
+        0x85 | FIB_LOOKUP << 32,
+        0x95,
+    ]);
+    let refused = (-libc::EINVAL).cast_unsigned();
+    match syscall::run_at_tc(&instructions, &[0; 64]) {
+        Ok(result) if result != refused => BPF_FIB_LOOKUP_SRC,
+        Ok(_) | Err(_) => 0,
+    }
 }
 
 /// The helper, given nothing to change in a packet of zeroes, returns 0 where it knows the flag; where it

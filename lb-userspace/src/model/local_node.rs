@@ -8,8 +8,10 @@ use std::net::IpAddr;
 pub struct LocalNode {
     /// The name under which the cluster knows it: endpoints that bear it are local.
     pub name: String,
-    /// Its devices with a role, ordered by interface index.
+    /// Its devices, ordered by interface index.
     pub devices: Vec<NodeDevice>,
+    /// Which way a packet goes may depend on its source address: there are rules for some (`ip rule from`).
+    pub routes_by_source: bool,
 }
 
 /// Whose sockets are balanced.
@@ -28,9 +30,10 @@ pub struct NodeDevice {
     pub index: u32,
     /// Interface name.
     pub name: String,
-    /// What is behind it.
-    pub role: DeviceRole,
-    /// Its addresses of global scope, the primary one of each family before the others.
+    /// What is behind it; `None` where Weir leaves its packets alone.
+    pub role: Option<DeviceRole>,
+    /// Its addresses of global scope, the primary one of each family before the others. An address is the node's
+    /// whatever the device's role is: anycast addresses are on the loopback device, virtual ones on dummies.
     pub addresses: Vec<IpAddr>,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,

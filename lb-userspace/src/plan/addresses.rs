@@ -77,6 +77,7 @@ pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSet
         snat_tiers: from.snat_tiers,
         services_v4: of_services::<V4>(cluster),
         services_v6: of_services::<V6>(cluster),
+        flags: if local_node.routes_by_source { Settings::ROUTES_BY_SOURCE } else { 0 },
         ..Settings::nothing()
     };
     if sockets.namespace == 0 {
@@ -86,7 +87,7 @@ pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSet
         namespace: sockets.namespace,
         own_v4: node::primary(cluster, local_node).unwrap_or(V4([0; 4])),
         own_v6: node::primary(cluster, local_node).unwrap_or(V6([0; 16])),
-        flags: if sockets.of_pods { Settings::PODS_SOCKETS } else { 0 },
+        flags: settings.flags | if sockets.of_pods { Settings::PODS_SOCKETS } else { 0 },
         ..settings
     }
 }

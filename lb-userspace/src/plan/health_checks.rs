@@ -177,13 +177,13 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
         let device = crate::model::NodeDevice {
             index: 1,
             name: "eth0".into(),
-            role: crate::model::DeviceRole::Network,
+            role: Some(crate::model::DeviceRole::Network),
             addresses: addresses.into(),
             xdp_sends: false,
             has_link_header: true,
             link: [0; 6],
         };
-        LocalNode { name: "node-1".into(), devices: vec![device] }
+        LocalNode { name: "node-1".into(), devices: vec![device], routes_by_source: false }
     }
 
     #[track_caller]

@@ -102,7 +102,7 @@ pub struct Plan {
 /// cluster.services.insert(name.clone(), service);
 /// cluster.slices.insert(name, slice);
 ///
-/// let node = LocalNode { name: "node-1".into(), devices: Vec::new() };
+/// let node = LocalNode { name: "node-1".into(), ..LocalNode::default() };
 /// let settings = Settings {
 ///     nodeport_addresses: NodePortAddresses::Primary,
 ///     capacities: capacities(TableSizes::default(), 4 << 30, 2),

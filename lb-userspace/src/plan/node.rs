@@ -28,7 +28,7 @@ pub(super) fn nodeport_addresses<A: Address>(
     addresses
 }
 
-/// The rows of the node's devices, `capacity` at most, network devices before pods'. A device without
+/// The rows of the node's devices with a role, `capacity` at most, network devices before pods'. A device without
 /// an address of its own sends from the node's primary address, as the kernel does.
 pub(super) fn devices(
     cluster: &Cluster,
@@ -42,7 +42,7 @@ pub(super) fn devices(
         flags: flags(device),
         link: device.link,
     };
-    let (network, pods): (Vec<_>, Vec<_>) = local_node.devices.iter().partition(is_network);
+    let (network, pods): (Vec<_>, Vec<_>) = with_role(local_node).partition(is_network);
     let devices = network.into_iter().chain(pods).take(capacity);
     devices.map(|device| (device.index, row(device))).collect()
 }
@@ -67,7 +67,12 @@ pub(super) fn primary<A: Address>(cluster: &Cluster, local_node: &LocalNode) -> 
 }
 
 fn is_network(device: &&NodeDevice) -> bool {
-    device.role == DeviceRole::Network
+    device.role == Some(DeviceRole::Network)
+}
+
+/// The devices that have programs.
+fn with_role(local_node: &LocalNode) -> impl Iterator<Item = &NodeDevice> {
+    local_node.devices.iter().filter(|device| device.role.is_some())
 }
 
 fn first<A: Address>(device: &NodeDevice) -> Option<A> {
@@ -90,8 +95,9 @@ pub(super) fn device_rows(
 ) -> BTreeMap<u32, Device> {
     let capacity = context.settings.capacities.entries(&maps::DEVICES);
     let devices = devices(context.cluster, context.local_node, capacity as usize);
-    if devices.len() < context.local_node.devices.len() {
-        omissions.add_full_map(context, &maps::DEVICES, context.local_node.devices.len() as u64);
+    let wanted = with_role(context.local_node).count();
+    if devices.len() < wanted {
+        omissions.add_full_map(context, &maps::DEVICES, wanted as u64);
     }
     devices
 }

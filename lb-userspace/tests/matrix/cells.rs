@@ -162,13 +162,14 @@ pub fn contents(device: u32) -> Contents {
     let net0 = NodeDevice {
         index: device,
         name: "net0".to_owned(),
-        role: DeviceRole::Network,
+        role: Some(DeviceRole::Network),
         addresses: own.to_vec(),
         xdp_sends: true,
         has_link_header: true,
         link: topology::NODE_LINK,
     };
-    let local_node = LocalNode { name: "node-1".to_owned(), devices: vec![net0] };
+    let local_node =
+        LocalNode { name: "node-1".to_owned(), devices: vec![net0], routes_by_source: false };
     plan(&cluster, &local_node, &settings(), &Contents::default(), &References::default()).contents
 }
 

@@ -22,7 +22,7 @@ pub fn local_node() -> LocalNode {
     let device = |index, name: &str, role, addresses: &[&str]| NodeDevice {
         index,
         name: name.to_owned(),
-        role,
+        role: Some(role),
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         xdp_sends: false,
         has_link_header: true,
@@ -30,6 +30,7 @@ pub fn local_node() -> LocalNode {
     };
     LocalNode {
         name: NODE.to_owned(),
+        routes_by_source: false,
         devices: vec![
             device(1, "eth0", DeviceRole::Network, &["192.0.2.1", "2001:db8::1"]),
             device(7, "veth7", DeviceRole::Pod, &[]),

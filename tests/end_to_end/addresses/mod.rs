@@ -5,4 +5,6 @@ pub mod host_processes;
 mod host_sockets;
 mod node_port;
 mod rejects;
+mod source_address;
 mod tunnel;
+mod uplink;

@@ -169,7 +169,7 @@ impl Programs {
     /// If a map is not there.
     pub fn clear_fib_cache(&mut self) -> Result<()> {
         self.zero::<48>("FIB_CACHE_V4")?;
-        self.zero::<72>("FIB_CACHE_V6")
+        self.zero::<88>("FIB_CACHE_V6")
     }
 
     /// Fills an array per CPU with zeroes.

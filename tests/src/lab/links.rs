@@ -1,14 +1,17 @@
 //! A lab's links: devices, addresses and routes, as batches of `ip` commands, one per namespace.
 
+pub(super) mod tun;
+pub(super) mod uplink;
+
 use anyhow::Result;
 
+use self::tun::{DEVICE, Tunnel};
 use super::addresses::Addresses;
 use super::addresses::{self, CLIENT, CLIENT_GATEWAY, NODE_GATEWAY};
 use super::namespace::{Namespace, ip, veth_pair};
 use super::pods;
 use super::shape::{Attachment, PodRouting};
 use super::topology::{Lab, Node};
-use super::tun::{DEVICE, Tunnel};
 
 /// Makes the namespaces of `lab` and connects them.
 pub(super) fn create(lab: &mut Lab) -> Result<()> {
@@ -44,6 +47,8 @@ fn make_namespaces(lab: &Lab) -> Result<()> {
         router.set(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
         // Forwarding sets these anew.
         router.set(&PLAIN)?;
+        // A card answers for no address that a device upon it has.
+        router.set(&[("net/ipv4/conf/all/arp_ignore", "1")])?;
     }
     Ok(())
 }
@@ -96,13 +101,13 @@ fn network(lab: &Lab) -> String {
          addr add {}/64 dev client
          link add nodes type bridge
          link set nodes up
-         link set node1 master nodes up
-         link set node2 master nodes up
          addr add {}/24 dev nodes
          addr add {}/64 dev nodes
         ",
         CLIENT_GATEWAY.v4, CLIENT_GATEWAY.v6, NODE_GATEWAY.v4, NODE_GATEWAY.v6
     );
+    lines += &lab.shape.uplink.of_network(lab.node1.name);
+    lines += &lab.shape.uplink.of_network(lab.node2.name);
     lines += &route_to_services(&lab.node1);
     if lab.shape.pod_routing == PodRouting::Direct {
         for node in [&lab.node1, &lab.node2] {
@@ -114,7 +119,8 @@ fn network(lab: &Lab) -> String {
 
 fn node(lab: &Lab, node: &Node, other: &Node) -> String {
     let Addresses { v4, v6 } = node.addresses;
-    let mut lines = format!(
+    let mut lines = lab.shape.uplink.of_node();
+    lines += &format!(
         "link set lo up
          link set eth0 up
          addr add {v4}/24 dev eth0

@@ -19,7 +19,6 @@ mod path_mtu;
 mod pods;
 mod shape;
 mod topology;
-mod tun;
 mod xdp_peer;
 
 use std::path::Path;
@@ -29,6 +28,7 @@ use nix::mount::{MsFlags, mount};
 
 pub use addresses::Addresses;
 pub use cleanup::is_ending;
+pub use links::uplink::Uplink;
 pub use namespace::Namespace;
 pub use path_mtu::NarrowLink;
 pub use shape::{Attachment, PodRouting, Shape};

@@ -1,5 +1,7 @@
 //! What varies between labs.
 
+use super::links::uplink::Uplink;
+
 /// What varies between labs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shape {
@@ -9,6 +11,8 @@ pub struct Shape {
     pub remote_pods: u8,
     /// How pods are attached to their node.
     pub attachment: Attachment,
+    /// How the nodes are attached to their network.
+    pub uplink: Uplink,
     /// How the nodes reach each other's pods.
     pub pod_routing: PodRouting,
     /// Whether devices leave checksums and segmentation to the receiver, as veth pairs do by
@@ -35,7 +39,7 @@ pub enum PodRouting {
     Direct,
     /// A vxlan device, with neighbours and forwarding entries written by hand as flannel does.
     Overlay,
-    /// A tunnel whose devices have no Ethernet header: see [`super::tun`].
+    /// A tunnel whose devices have no Ethernet header: see [`super::links::tun`].
     Tun,
     /// An IPIP tunnel for IPv4, as Calico makes it; a route through the node for IPv6. Its kernel module is needed.
     Ipip,
@@ -49,6 +53,7 @@ impl Default for Shape {
             local_pods: 3,
             remote_pods: 2,
             attachment: Attachment::Routed,
+            uplink: Uplink::Card,
             pod_routing: PodRouting::Direct,
             offloads: true,
             delivers_xdp_tx: false,

@@ -8,9 +8,9 @@ use lb_common::address::Family;
 
 use super::addresses::{self, Addresses};
 use super::cleanup;
+use super::links::tun::Tunnel;
 use super::namespace::Namespace;
 use super::shape::Shape;
-use super::tun::Tunnel;
 
 /// A running lab. Dropping it removes everything.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ mod tests {
 
     fn device(index: u32, role: Option<DeviceRole>) -> Device {
         let link = Link { index, ..Link::default() };
-        Device { link, role, reason: "it has an address", destination: [0; 6] }
+        Device { link, role, reason: "it has an address", destination: [0; 6], is_over_veth: false }
     }
 
     fn settled(roles: &mut Roles, role: Option<DeviceRole>, at: Instant) -> Option<DeviceRole> {

@@ -17,6 +17,8 @@ pub enum Event {
     Source(Vec<Warning>),
     /// This node's devices are now these.
     Devices(Vec<NodeDevice>),
+    /// Whether which way a packet goes may depend on its source address.
+    RoutesBySource(bool),
     /// The source ports for SNAT are now these.
     SnatPorts([Rows; TIERS]),
     /// The time of the latest [`Effect::WakeIn`] has come.

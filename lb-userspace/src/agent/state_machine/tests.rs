@@ -61,7 +61,7 @@ fn devices() -> Event {
     Event::Devices(vec![NodeDevice {
         index: 1,
         name: "eth0".into(),
-        role: DeviceRole::Network,
+        role: Some(DeviceRole::Network),
         addresses: vec![IpAddr::from([192, 0, 2, 1])],
         xdp_sends: false,
         has_link_header: true,

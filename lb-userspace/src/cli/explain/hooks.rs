@@ -55,7 +55,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         match self.node.route(to.ip()) {
             RouteTarget::Local => format!("delivered to a local process at {to}, if one listens"),
             RouteTarget::Unreachable => format!("dropped by the kernel, no route to {}", to.ip()),
-            RouteTarget::Device(device) => {
+            RouteTarget::Device { index: device, .. } => {
                 let name = self.node.device(device);
                 let (point, class) = (HookPoint::Egress, SourceClass::Host);
                 let hook = Hook { point, class, can_pass_to_stack: true };

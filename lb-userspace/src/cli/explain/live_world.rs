@@ -133,9 +133,18 @@ impl<A: InKernel, N: NodeView> Backing<A> for KernelState<'_, N> {
     /// Like the datapath's, this finds no route to the node itself.
     fn fib_lookup(&self, destination: &A) -> Option<FibResult> {
         Some(match self.node.route(destination.to_ip()) {
-            RouteTarget::Device(device) => FibResult::Found(NextHop { device, mtu: 0, link: None }),
+            RouteTarget::Device { index, .. } => {
+                FibResult::Found(NextHop { device: index, mtu: 0, link: None })
+            }
             RouteTarget::Local | RouteTarget::Unreachable => FibResult::Unreachable,
         })
+    }
+
+    fn source_address(&self, destination: &A) -> Option<A> {
+        match self.node.route(destination.to_ip()) {
+            RouteTarget::Device { source, .. } => source.and_then(A::from_ip),
+            RouteTarget::Local | RouteTarget::Unreachable => None,
+        }
     }
 
     fn device_address(&self, device: u32) -> Option<A> {

@@ -87,11 +87,11 @@ impl ThisNode {
     pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
         Ok(match self.runtime.block_on(self.netlink.route(sender))? {
             RouteTarget::Local => (SourceClass::Host, "an address of this node".into()),
-            RouteTarget::Device(device) if faces_pod(&self.links, &self.pods, device) => {
-                (SourceClass::Pod, format!("behind {}", self.device(device)))
+            RouteTarget::Device { index, .. } if faces_pod(&self.links, &self.pods, index) => {
+                (SourceClass::Pod, format!("behind {}", self.device(index)))
             }
-            RouteTarget::Device(device) => {
-                (SourceClass::Network, format!("routed to {}", self.device(device)))
+            RouteTarget::Device { index, .. } => {
+                (SourceClass::Network, format!("routed to {}", self.device(index)))
             }
             RouteTarget::Unreachable => (SourceClass::Network, "no route to it".into()),
         })

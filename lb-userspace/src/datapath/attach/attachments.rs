@@ -53,7 +53,7 @@ pub struct AttachedDevice {
 impl AttachedDevice {
     /// The device as the plan sees it.
     #[must_use]
-    pub fn to_node_device(&self) -> Option<NodeDevice> {
+    pub fn to_node_device(&self) -> NodeDevice {
         self.device.to_node_device(self.attach_points.contains(&AttachPoint::XdpNative))
     }
 }

@@ -21,6 +21,9 @@ pub fn attach_point(device: &Device, wanted: XdpMode) -> Result<AttachPoint, &'s
         XdpMode::Generic => Ok(AttachPoint::XdpGeneric),
         XdpMode::Off => Err("--xdp off"),
         XdpMode::Auto => match device.link.kind.as_str() {
+            "bond" if device.is_over_veth => {
+                Err("what XDP sends back into a veth is lost: TC alone")
+            }
             "" | "bond" => Ok(AttachPoint::XdpNative),
             // Without an XDP program on its peer a veth drops every frame that XDP sends back, and
             // frames of local senders carry half a checksum that XDP cannot see.
@@ -41,6 +44,7 @@ mod tests {
             role: Some(role),
             reason: "",
             destination: [0; 6],
+            is_over_veth: false,
         }
     }
 
@@ -50,6 +54,10 @@ mod tests {
             attach_point(&device("", DeviceRole::Network), XdpMode::Auto),
             Ok(AttachPoint::XdpNative)
         );
+        let bond = device("bond", DeviceRole::Network);
+        assert_eq!(attach_point(&bond, XdpMode::Auto), Ok(AttachPoint::XdpNative));
+        let over_veth = Device { is_over_veth: true, ..bond };
+        assert!(attach_point(&over_veth, XdpMode::Auto).is_err());
         for kind in ["veth", "vxlan", "bridge", "vlan"] {
             assert!(attach_point(&device(kind, DeviceRole::Network), XdpMode::Auto).is_err());
         }

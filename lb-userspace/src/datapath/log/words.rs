@@ -123,7 +123,7 @@ fn step(kind: u32, found: bool, value: u32) -> Option<String> {
             | StepKind::Affinity
             | StepKind::Fragment
             | StepKind::Fib
-            | StepKind::DeviceAddress
+            | StepKind::SourceAddress
             | StepKind::Mapping
             | StepKind::LocalSocket,
             true,
@@ -134,7 +134,7 @@ fn step(kind: u32, found: bool, value: u32) -> Option<String> {
             | StepKind::Affinity
             | StepKind::Fragment
             | StepKind::Fib
-            | StepKind::DeviceAddress
+            | StepKind::SourceAddress
             | StepKind::Mapping
             | StepKind::LocalSocket,
             false,

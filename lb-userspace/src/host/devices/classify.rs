@@ -1,13 +1,15 @@
 //! Which devices face pods, which face the network, and why: a decision on plain facts, so that it
 //! can be tested without a device.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
 use super::link::{Link, LinkLayer};
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
+
+/// The device on which kube-proxy's mode `ipvs` has the addresses of all Services, and leaves them when it goes: they
+/// are not the node's.
+pub const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// A device, what it was found to lead to, and the reason in words for `weir check`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,21 +22,25 @@ pub struct Device {
     pub reason: &'static str,
     /// The link address of frames for this node, as in [`NodeDevice::link`].
     pub destination: [u8; 6],
+    /// A port of it is a veth.
+    pub is_over_veth: bool,
 }
 
 impl Device {
-    /// The device as the plan sees it; `None` for one that Weir leaves alone.
+    /// The device as the plan sees it.
     #[must_use]
-    pub fn to_node_device(&self, xdp_sends: bool) -> Option<NodeDevice> {
-        Some(NodeDevice {
+    pub fn to_node_device(&self, xdp_sends: bool) -> NodeDevice {
+        let is_ipvs = self.link.name == IPVS_DEVICE;
+        let addresses = self.link.addresses.iter().filter(|_| !is_ipvs);
+        NodeDevice {
             index: self.link.index,
             name: self.link.name.clone(),
-            role: self.role?,
-            addresses: self.link.addresses.iter().map(IpNet::addr).collect(),
+            role: self.role,
+            addresses: addresses.map(IpNet::addr).collect(),
             xdp_sends,
             has_link_header: self.link.link_layer == LinkLayer::Ethernet,
             link: self.destination,
-        })
+        }
     }
 }
 
@@ -65,38 +71,59 @@ impl Selection {
 /// Decides about every device.
 #[must_use]
 pub fn classify(links: &[Link], selection: &Selection) -> Vec<Device> {
-    let pods: BTreeSet<u32> = links
-        .iter()
-        .filter(|link| {
-            named(link, selection).unwrap_or_else(|| found(link, &[])).0 == Some(DeviceRole::Pod)
-        })
-        .map(|link| link.index)
-        .collect();
+    let all = Links(links);
     links
         .iter()
         .map(|link| {
-            let ports: Vec<bool> = links
-                .iter()
-                .filter(|port| port.port_of == Some(link.index))
-                .map(|port| pods.contains(&port.index))
-                .collect();
-            let (role, reason) = named(link, selection).unwrap_or_else(|| found(link, &ports));
-            Device { link: link.clone(), role, reason, destination: link.destination(links) }
+            let decided = named(link, all, selection);
+            let (role, reason) = decided.unwrap_or_else(|| found(link, all, selection));
+            let destination = link.destination(links);
+            let is_over_veth = all.ports(link).any(|port| port.kind == "veth");
+            Device { link: link.clone(), role, reason, destination, is_over_veth }
         })
         .collect()
+}
+
+/// All devices, to look around from one of them.
+#[derive(Clone, Copy)]
+struct Links<'a>(&'a [Link]);
+
+impl<'a> Links<'a> {
+    /// The ports of a bridge or bond.
+    fn ports(self, link: &Link) -> impl Iterator<Item = &'a Link> + use<'a> {
+        let index = link.index;
+        self.0.iter().filter(move |port| port.port_of == Some(index))
+    }
+
+    /// What it is a port of.
+    fn upper(self, link: &Link) -> Option<&'a Link> {
+        self.0.iter().find(|upper| Some(upper.index) == link.port_of)
+    }
+
+    /// Whether packets of the node's own reach it through another device, which is taken instead: through a bond, a VLAN, or
+    /// the bridge that the default route leaves by, where it is that bridge's one port.
+    fn carries_another(self, link: &Link) -> bool {
+        let is_upon = self.0.iter().any(|upper| upper.upon == Some(link.index));
+        let is_port = self.upper(link).is_some_and(|upper| match upper.kind.as_str() {
+            "bond" | "team" => true,
+            "bridge" => upper.has_default_route && self.ports(upper).count() == 1,
+            _ => false,
+        });
+        is_upon || is_port
+    }
 }
 
 type Decision = (Option<DeviceRole>, &'static str);
 
 /// What the flags decide, if they decide about `link`.
-fn named(link: &Link, selection: &Selection) -> Option<Decision> {
+fn named(link: &Link, all: Links<'_>, selection: &Selection) -> Option<Decision> {
     let fits = |names: &Option<DeviceNames>| names.as_ref().is_some_and(|n| n.contains(&link.name));
     let chosen = if fits(&selection.network) {
         (Some(DeviceRole::Network), "named by --network-devices")
     } else if fits(&selection.pods) {
         (Some(DeviceRole::Pod), "named by --pod-devices")
     } else {
-        let (role, _) = found(link, &[]);
+        let (role, _) = found(link, all, selection);
         return match role {
             Some(DeviceRole::Network) if selection.network.is_some() => {
                 Some((None, "not among --network-devices"))
@@ -125,14 +152,14 @@ fn if_readable(link: &Link, decided: Decision) -> Decision {
     }
 }
 
-/// What a device leads to by its kind; `ports` says of each port of a bridge whether it faces a pod.
-fn found(link: &Link, ports: &[bool]) -> Decision {
+/// What a device leads to by its kind and what is around it.
+fn found(link: &Link, all: Links<'_>, selection: &Selection) -> Decision {
     if link.is_loopback {
         return (None, "the loopback device: its packets never leave the node");
     }
     let role = match link.kind.as_str() {
-        "veth" | "netkit" => pair(link),
-        "bridge" => bridge(link, ports),
+        "veth" | "netkit" => pair(link, all),
+        "bridge" => bridge(link, all, selection),
         "vxlan" | "geneve" | "gretap" | "ip6gretap" | "ipip" | "sit" | "ip6tnl" | "gre"
         | "ip6gre" | "wireguard" => (Some(DeviceRole::Network), "a tunnel to other nodes"),
         "dummy" | "ifb" | "nlmon" | "vrf" => (None, "nothing arrives by such a device"),
@@ -151,12 +178,14 @@ fn found(link: &Link, ports: &[bool]) -> Decision {
 /// One end of a pair: it leads to a pod, unless this node is itself a container and the pair is its
 /// way out. Plugins that give the host's end of a pod's pair an address give it a single one
 /// (`/32`, `/128`); the way out has a subnet.
-fn pair(link: &Link) -> Decision {
+fn pair(link: &Link, all: Links<'_>) -> Decision {
     let has_subnet = link.addresses.iter().any(|a| a.prefix_len() < a.max_prefix_len());
     if link.has_default_route {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if has_subnet {
         (Some(DeviceRole::Network), "it has a subnet of the node")
+    } else if all.carries_another(link) {
+        (None, "another device is upon it, which is taken instead")
     } else if link.has_peer_in_other_netns {
         (Some(DeviceRole::Pod), "its peer is in another network namespace")
     } else {
@@ -166,8 +195,12 @@ fn pair(link: &Link) -> Decision {
 
 /// A bridge: that of a container network has the pods' gateway address, which does not make it a
 /// way out of the node; its ports are where pods' packets are seen.
-fn bridge(link: &Link, ports: &[bool]) -> Decision {
-    let leads_out = ports.iter().any(|is_pod| !is_pod);
+fn bridge(link: &Link, all: Links<'_>, selection: &Selection) -> Decision {
+    let faces_pod = |port| {
+        let decided = named(port, all, selection);
+        decided.unwrap_or_else(|| found(port, all, selection)).0 == Some(DeviceRole::Pod)
+    };
+    let leads_out = all.ports(link).any(|port| !faces_pod(port));
     if link.has_default_route {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if leads_out && !link.addresses.is_empty() {

@@ -19,6 +19,8 @@ pub struct Link {
     pub has_peer_in_other_netns: bool,
     /// Index of the bridge, bond or VRF it is a port of.
     pub port_of: Option<u32>,
+    /// Index of the device in this network namespace that it is upon, as a VLAN's is.
+    pub upon: Option<u32>,
     /// A default route leaves by it.
     pub has_default_route: bool,
     /// Its link address; all zero if it has none of six bytes.

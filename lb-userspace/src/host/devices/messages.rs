@@ -16,7 +16,7 @@ use rtnetlink::packet_route::address::{
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 use super::link::{Link, LinkLayer};
 
@@ -49,6 +49,15 @@ pub fn leaves_by(route: &RouteMessage) -> Vec<u32> {
         .collect()
 }
 
+/// The source address of the node's own packets that take a route.
+pub fn source_of(route: &RouteMessage) -> Option<IpAddr> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(address)) => Some((*address).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })
+}
+
 pub fn link(message: &LinkMessage) -> Link {
     let header = &message.header;
     let mut link = Link {
@@ -63,6 +72,7 @@ pub fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Address(bytes) => {
                 link.address = bytes.as_slice().try_into().unwrap_or_default();
             }
+            LinkAttribute::Link(index) => link.upon = Some(*index),
             LinkAttribute::Controller(index) => link.port_of = Some(*index),
             LinkAttribute::LinkNetNsId(_) => link.has_peer_in_other_netns = true,
             LinkAttribute::LinkInfo(infos) => {
@@ -71,7 +81,15 @@ pub fn link(message: &LinkMessage) -> Link {
             _ => {}
         }
     }
+    if link.has_peer_in_other_netns || !is_upon_another(&link.kind) {
+        link.upon = None;
+    }
     link
+}
+
+/// Whether a device of this kind is upon another one, which `IFLA_LINK` then names; of a pair it names the other end.
+fn is_upon_another(kind: &str) -> bool {
+    ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"].contains(&kind)
 }
 
 const fn link_layer(kind: LinkLayerType) -> LinkLayer {

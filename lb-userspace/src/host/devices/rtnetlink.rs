@@ -10,16 +10,17 @@ use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkMessage;
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteType;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::packet_route::rule::RuleMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::Link;
-use super::messages::{global_address, is_default, leaves_by, link, matters};
+use super::messages::{global_address, is_default, leaves_by, link, matters, source_of};
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -63,8 +64,13 @@ pub struct Netlink {
 pub enum RouteTarget {
     /// To this node itself.
     Local,
-    /// Out of the device with this interface index.
-    Device(u32),
+    /// Out of a device.
+    Device {
+        /// Its interface index.
+        index: u32,
+        /// The source address of the node's own packets that take this route.
+        source: Option<IpAddr>,
+    },
     /// Nowhere.
     Unreachable,
 }
@@ -83,6 +89,8 @@ impl Netlink {
             MulticastGroup::Ipv6Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Rule,
         ])
         .map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
@@ -151,9 +159,11 @@ impl Netlink {
         };
         let mut replies = Box::pin(self.handle.route().get(request).execute());
         match replies.try_next().await {
-            Ok(Some(route)) if route.header.kind == RouteType::Unicast => Ok(leaves_by(&route)
-                .first()
-                .map_or(RouteTarget::Unreachable, |device| RouteTarget::Device(*device))),
+            Ok(Some(route)) if route.header.kind == RouteType::Unicast => {
+                Ok(leaves_by(&route).first().map_or(RouteTarget::Unreachable, |index| {
+                    RouteTarget::Device { index: *index, source: source_of(&route) }
+                }))
+            }
             Ok(Some(_)) => Ok(RouteTarget::Local),
             Ok(None) => Ok(RouteTarget::Unreachable),
             Err(rtnetlink::Error::NetlinkError(refusal)) if is_unreachable(refusal.raw_code()) => {
@@ -161,6 +171,30 @@ impl Netlink {
             }
             Err(error) => Err(request_failed("routes")(error)),
         }
+    }
+
+    /// Whether which way a packet goes may depend on its source address: there are rules of policy routing for some.
+    ///
+    /// # Errors
+    /// [`NetlinkError`]
+    pub async fn has_rules_for_sources(&self) -> Result<bool, NetlinkError> {
+        timeout(ANSWER, self.find_rule_for_source()).await.map_err(|_elapsed| NetlinkError::Late)?
+    }
+
+    async fn find_rule_for_source(&self) -> Result<bool, NetlinkError> {
+        for version in [IpVersion::V4, IpVersion::V6] {
+            let rules: Result<Vec<RuleMessage>, _> =
+                self.handle.rule().get(version).execute().try_collect().await;
+            match rules {
+                Ok(rules) if rules.iter().any(|rule| rule.header.src_len > 0) => return Ok(true),
+                Ok(_) => {}
+                // A kernel without policy routing, or without the family.
+                Err(rtnetlink::Error::NetlinkError(refusal))
+                    if [libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&-refusal.raw_code()) => {}
+                Err(error) => return Err(request_failed("rules")(error)),
+            }
+        }
+        Ok(false)
     }
 
     async fn addresses(&self) -> Result<BTreeMap<u32, Vec<IpNet>>, NetlinkError> {
@@ -173,7 +207,7 @@ impl Netlink {
             .await
             .map_err(request_failed("addresses"))?;
         let mut found: BTreeMap<u32, Vec<(bool, IpNet)>> = BTreeMap::new();
-        for message in &messages {
+        for message in oldest_first(&messages) {
             if let Some(address) = global_address(message) {
                 found.entry(message.header.index).or_default().push(address);
             }
@@ -202,6 +236,13 @@ impl Netlink {
         }
         Ok(devices)
     }
+}
+
+/// The kernel lists the addresses of IPv6 newest first; one that is added must not become the device's first.
+fn oldest_first(messages: &[AddressMessage]) -> impl Iterator<Item = &AddressMessage> {
+    let is_v6 = |message: &&AddressMessage| message.header.family == AddressFamily::Inet6;
+    let v4 = messages.iter().filter(move |message| !is_v6(message));
+    v4.chain(messages.iter().rev().filter(is_v6))
 }
 
 /// Whether this errno means that no route, or one that forbids, leads to an address.

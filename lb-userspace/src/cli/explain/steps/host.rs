@@ -18,10 +18,10 @@ impl<N: NodeView> Steps<'_, N> {
         Step::new(format!("FIB lookup {destination}"), result, detail)
     }
 
-    pub(super) fn device_address<A: Address>(&self, device: u32, address: &A) -> Step {
+    pub(super) fn source_address<A: Address>(&self, device: u32, address: &A) -> Step {
         let name = self.node.device(device);
         let result = if address.is_unspecified() { "none".into() } else { address.to_string() };
-        let detail = format!("the source address of {name} is {result}");
+        let detail = format!("what leaves by {name} gets the source address {result}");
         Step::new(format!("source address of {name}"), result, detail)
     }
 }

@@ -39,7 +39,7 @@ impl<N: NodeView> Steps<'_, N> {
             }
             Traced::Fragment(packet, found) => host::fragment(packet, found),
             Traced::Fib(destination, result) => self.fib(destination, result),
-            Traced::DeviceAddress(device, address) => self.device_address(device, address),
+            Traced::SourceAddress(device, address) => self.source_address(device, address),
             Traced::RateLimit(limit, allowed) => host::rate_limit(limit, allowed),
             Traced::SocketExists(tuple, exists) => host::socket_exists(tuple, exists),
         }

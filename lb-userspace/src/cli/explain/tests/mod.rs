@@ -30,8 +30,8 @@ impl NodeView for SampleNode {
         match destination.to_string().as_str() {
             "192.0.2.1" => RouteTarget::Local,
             "203.0.113.1" => RouteTarget::Unreachable,
-            text if text.starts_with("10.244.1.") => RouteTarget::Device(5),
-            _ => RouteTarget::Device(2),
+            text if text.starts_with("10.244.1.") => RouteTarget::Device { index: 5, source: None },
+            _ => RouteTarget::Device { index: 2, source: None },
         }
     }
 

@@ -86,7 +86,7 @@ fn tunnels_face_the_network_with_ethernet_frames_and_without() {
     ];
     let devices = classify(&links, &Selection::default());
     assert!(devices.iter().all(|device| device.role == network), "{devices:?}");
-    let has_header = |device: &Device| device.to_node_device(false).unwrap().has_link_header;
+    let has_header = |device: &Device| device.to_node_device(false).has_link_header;
     assert_eq!(devices.iter().map(has_header).collect::<Vec<_>>(), [true, false, false, false]);
 }
 
@@ -110,4 +110,54 @@ fn a_flag_replaces_what_would_have_been_found_for_its_role_alone() {
     let selection = network("eth1,wan*");
     assert_eq!(roles(&links, &selection), [None, Some(DeviceRole::Network), Some(DeviceRole::Pod)]);
     assert_eq!(selection.unmatched(&links), [("--network-devices", "wan*".into())]);
+}
+
+#[test]
+fn what_carries_the_device_with_the_address_is_left_alone_whatever_it_looks_like() {
+    let address = "192.0.2.1/24";
+    let (none, network) = (None, Some(DeviceRole::Network));
+    for kind in ["vlan", "macvlan", "ipvlan"] {
+        let upper = Link { upon: Some(5), ..with_address(link(6, "eth0", kind), address) };
+        assert_eq!(
+            roles(&[pod(5, "nic0"), upper], &Selection::default()),
+            [none, network],
+            "{kind}"
+        );
+    }
+    for kind in ["bond", "team"] {
+        let upper = with_address(link(6, "bond0", kind), address);
+        let port = |index, name| Link { port_of: Some(6), ..pod(index, name) };
+        let links = [port(4, "nic0"), port(5, "nic1"), upper];
+        assert_eq!(roles(&links, &Selection::default()), [none, none, network], "{kind}");
+        assert!(classify(&links, &Selection::default())[2].is_over_veth);
+    }
+}
+
+#[test]
+fn the_one_port_of_the_bridge_that_the_default_route_leaves_by_leads_out() {
+    let port = |index, name| Link { port_of: Some(9), ..pod(index, name) };
+    let br0 =
+        Link { has_default_route: true, ..with_address(link(9, "br0", "bridge"), "192.0.2.1/24") };
+    let (none, network) = (None, Some(DeviceRole::Network));
+    assert_eq!(roles(&[port(5, "nic0"), br0.clone()], &Selection::default()), [none, network]);
+    // Which of several leads out cannot be seen.
+    let several = [port(5, "nic0"), port(6, "veth0"), br0];
+    let pods = Some(DeviceRole::Pod);
+    assert_eq!(roles(&several, &Selection::default()), [pods, pods, network]);
+    assert_eq!(roles(&several, &network_and_pods("br0", "veth*")), [none, pods, network]);
+}
+
+fn network_and_pods(network: &str, pods: &str) -> Selection {
+    Selection { network: Some(network.parse().unwrap()), pods: Some(pods.parse().unwrap()) }
+}
+
+#[test]
+fn addresses_are_the_nodes_on_whatever_device_but_those_that_kube_proxy_has_left() {
+    let dummy = with_address(link(5, "kube-vip", "dummy"), "203.0.113.1/32");
+    let ipvs = with_address(link(6, IPVS_DEVICE, "dummy"), "10.96.0.1/32");
+    let devices = classify(&[dummy, ipvs], &Selection::default());
+    let node_devices: Vec<_> = devices.iter().map(|device| device.to_node_device(false)).collect();
+    assert!(node_devices.iter().all(|device| device.role.is_none()));
+    assert_eq!(node_devices[0].addresses, ["203.0.113.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(node_devices[1].addresses, [] as [std::net::IpAddr; 0]);
 }

@@ -12,10 +12,10 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::namespace::Namespace;
+use crate::lab::namespace::Namespace;
 
 /// The name of the device on each node.
-pub(super) const DEVICE: &str = "tun0";
+pub(crate) const DEVICE: &str = "tun0";
 
 /// The longest packet, larger than any device's MTU here.
 const LONGEST: usize = 1 << 16;
@@ -29,7 +29,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Makes the device in both namespaces; they have no address and are down.
-    pub(super) fn between(nodes: [&Namespace; 2]) -> Result<Self> {
+    pub(crate) fn between(nodes: [&Namespace; 2]) -> Result<Self> {
         let [first, second] = nodes;
         let ends = [first.run(|| open(DEVICE))?, second.run(|| open(DEVICE))?];
         let is_over = Arc::new(AtomicBool::new(false));
