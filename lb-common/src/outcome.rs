@@ -112,6 +112,8 @@ outcomes! {
         "to this node's own address, of no flow and none that begins one: the node's own";
     PassedOwnFlow, Passed, "passed-own-flow",
         "a reply to the node or to a masqueraded pod, whose local port is a frontend's";
+    PassedLocalSocket, Passed, "passed-local-socket",
+        "to a cluster IP that a device of this node has, where a socket listens: left to it";
     PassedLeftToTc, Passed, "passed-left-to-tc",
         "left to the full program at TC";
     PassedFragment, Passed, "passed-fragment",

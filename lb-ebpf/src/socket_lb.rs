@@ -120,6 +120,12 @@ where
     let source = if is_host { world.node_address() } else { A::zeroed() };
     let Frontend { address, port, protocol, .. } = *frontend;
     *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);
+    if row.serves_sockets_first() && world.socket_exists(tuple) {
+        if is_connected {
+            socket.forget(frontend);
+        }
+        return Err(Outcome::PassedLocalSocket);
+    }
     let (id, backend) = backend_select::backend(world, selection, tuple, &row, class)?;
     world.count_connection(id);
     Ok(socket.remember(frontend, id, &backend))

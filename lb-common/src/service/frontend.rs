@@ -115,7 +115,7 @@ pub struct FrontendRow {
     /// How long, in [`Ticks`](crate::conntrack::Ticks), a client keeps its backend after it began
     /// a flow; 0 without session affinity.
     pub affinity: u32,
-    /// [`FrontendRow::RESTRICTED`], and [`FrontendRow::LOCAL`] for each source class.
+    /// [`FrontendRow::RESTRICTED`], [`FrontendRow::SOCKETS_FIRST`], and [`FrontendRow::LOCAL`] for each source class.
     pub flags: u32,
 }
 
@@ -124,12 +124,22 @@ impl FrontendRow {
     pub const RESTRICTED: u32 = 1;
     /// Shifted by the number of a [`SourceClass`]: its pool follows the traffic policy Local.
     pub const LOCAL: u32 = 1 << 1;
+    /// It is a cluster IP that a device of this node has: a socket of the node that listens there is served before the
+    /// Service's backends, as NodeLocal DNSCache wants it.
+    pub const SOCKETS_FIRST: u32 = 1 << 4;
 
     /// Whether only clients within the source ranges are served.
     #[inline(always)]
     #[must_use]
     pub const fn is_restricted(&self) -> bool {
         self.flags & Self::RESTRICTED != 0
+    }
+
+    /// Whether a socket of the node that listens at the frontend comes first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn serves_sockets_first(&self) -> bool {
+        self.flags & Self::SOCKETS_FIRST != 0
     }
 
     /// Whether the pool for packets of `class` follows the traffic policy Local.

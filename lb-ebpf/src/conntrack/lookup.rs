@@ -232,6 +232,9 @@ fn begin<A: Address, W: World<A>>(
     let Some(row) = world.frontend(&state.frontend) else {
         return direct::begin(state, world, hook);
     };
+    if row.serves_sockets_first() && is_for_socket(state, world) {
+        return Err(Outcome::PassedLocalSocket);
+    }
     check_begins(state, world)?;
     (state.entry.backend, state.backend) = backend_select::backend(
         world,
@@ -241,6 +244,12 @@ fn begin<A: Address, W: World<A>>(
         hook.class,
     )?;
     Ok(())
+}
+
+/// Whether a socket of this node has the packet, or listens for it. A function of its own in the kernel: few frontends ask.
+#[inline(never)]
+fn is_for_socket<A: Address, W: World<A>>(state: &PacketState<A>, world: &W) -> bool {
+    world.socket_exists(&state.headers.tuple)
 }
 
 /// Whether a packet to a frontend begins a flow. What cannot be the first packet of a connection does not

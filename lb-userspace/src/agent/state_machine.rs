@@ -88,7 +88,8 @@ impl Agent {
     /// Takes an event in; returns what is to be done, in this order.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         match event {
-            Event::Cluster(change) => {
+            Event::Cluster(mut change) => {
+                self.settings.skip.mark(&mut change);
                 self.is_behind |= self.cluster.apply(change);
                 self.wake()
             }

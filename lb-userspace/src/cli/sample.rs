@@ -14,7 +14,7 @@ use crate::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
     NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
 };
-use crate::plan::{NodePortAddresses, Settings, plan};
+use crate::plan::{NodePortAddresses, Settings, Skip, plan};
 
 /// The contents of that node's maps.
 pub fn contents() -> Contents {
@@ -142,6 +142,7 @@ fn here() -> LocalNode {
 fn settings() -> Settings {
     Settings {
         nodeport_addresses: NodePortAddresses::Primary,
+        skip: Skip::default(),
         capacities: Capacities {
             services: 1000,
             frontends: 1000,

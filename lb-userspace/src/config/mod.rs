@@ -6,6 +6,7 @@ mod devices;
 mod kube_proxy;
 mod listen;
 mod node_ports;
+mod skip;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use clap::ValueEnum;
 use lb_common::maps::Capacities;
 use serde_json::{Value, json};
 
-use crate::plan::NodePortAddresses;
+use crate::plan::{NodePortAddresses, Skip};
 use crate::source::Access;
 
 pub use capacities::{TableSizes, capacities};
@@ -22,6 +23,7 @@ pub use devices::DeviceNames;
 pub use kube_proxy::{KubeProxyError, KubeProxyFile};
 pub use listen::{Listen, ListenError, Servers};
 pub use node_ports::NodePortAddressesError;
+pub use skip::SkipError;
 
 /// The settings of `weir run`: flags and files, else defaults.
 #[derive(Clone, PartialEq, Debug)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub pin_directory: PathBuf,
     /// Addresses of this node that serve node ports.
     pub nodeport_addresses: NodePortAddresses,
+    /// What is left to others.
+    pub skip: Skip,
     /// Whether externalIPs are served.
     pub external_ips: ExternalIps,
     /// The sizes that the operator says.
@@ -73,6 +77,7 @@ impl Config {
             "cgroup": self.cgroup,
             "pins": self.pin_directory,
             "nodeport-addresses": self.nodeport_addresses.to_string(),
+            "skip": self.skip.to_string(),
             "external-ips": self.external_ips.to_possible_value().map(|value| value.get_name().to_owned()),
             "conntrack-table-size": self.capacities.conntrack / 2,
             "frontend-table-size": self.capacities.frontends,

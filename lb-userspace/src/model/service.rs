@@ -21,7 +21,7 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// `spec.clusterIP: None`
     pub headless: bool,
-    /// Label `service.kubernetes.io/service-proxy-name` is set: another proxy serves it.
+    /// Another proxy serves it: label `service.kubernetes.io/service-proxy-name` is set, or `--skip` names it.
     pub other_proxy: bool,
     /// `spec.ports`
     pub ports: Vec<ServicePort>,

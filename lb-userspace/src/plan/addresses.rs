@@ -10,16 +10,14 @@ use lb_common::settings::{Prefix, Settings};
 
 use super::frontends::{Claims, FrontendKind};
 use super::node;
+use super::omissions::Context;
 use super::settings::Settings as PlanSettings;
 use crate::model::{Cluster, LocalNode, Service, ServiceType};
 
-/// The IP policy of each address of family `A`. An address that a device of this node has gets no
-/// flags: the node's own stack handles its other packets.
-pub(super) fn rows<A: Address>(
-    cluster: &Cluster,
-    local_node: &LocalNode,
-    claims: &Claims<A>,
-) -> BTreeMap<A, IpPolicy> {
+/// The IP policy of each address of family `A`. An address that a device of this node has, or that is left to others,
+/// gets no flags: the node's own stack handles its other packets.
+pub(super) fn rows<A: Address>(context: &Context<'_>, claims: &Claims<A>) -> BTreeMap<A, IpPolicy> {
+    let Context { cluster, local_node, settings, .. } = *context;
     let of_services = cluster.services.values().flat_map(|service| {
         let flags = flags_of_cluster_ip(service);
         cluster_ips(service).map(move |ip| (ip, flags))
@@ -36,8 +34,10 @@ pub(super) fn rows<A: Address>(
     for (address, flags) in of_services.chain(of_frontends) {
         rows.entry(address).or_insert(IpPolicy { flags: 0 }).flags |= flags;
     }
-    for address in local_node.devices.iter().flat_map(|device| &device.addresses) {
-        if let Some(row) = A::from_ip(*address).and_then(|address| rows.get_mut(&address)) {
+    let own = node::own_addresses(local_node);
+    for (address, row) in &mut rows {
+        let ip = address.to_ip();
+        if own.contains(&ip) || settings.skip.has(ip) {
             row.flags = 0;
         }
     }

@@ -34,7 +34,7 @@ use crate::maps::{BackendSet, Contents, FamilyContents, FilterBits, References};
 use crate::model::{Cluster, LocalNode, Warning};
 
 pub use self::health_checks::health_checks;
-pub use self::settings::{NodePortAddresses, Settings};
+pub use self::settings::{NodePortAddresses, Settings, Skip};
 
 /// What the maps should hold, and what is left out.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +60,7 @@ pub struct Plan {
 ///     Affinity, Cluster, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Service,
 ///     ServicePort, ServiceType, Sockets, TrafficPolicy,
 /// };
-/// use lb_userspace::plan::{NodePortAddresses, Settings, plan};
+/// use lb_userspace::plan::{NodePortAddresses, Settings, Skip, plan};
 ///
 /// let (name, protocol) = (Name::new("default", "web"), Protocol::TCP);
 /// let port = ServicePort { name: "http".into(), protocol, port: 80, node_port: None };
@@ -105,6 +105,7 @@ pub struct Plan {
 /// let node = LocalNode { name: "node-1".into(), ..LocalNode::default() };
 /// let settings = Settings {
 ///     nodeport_addresses: NodePortAddresses::Primary,
+///     skip: Skip::default(),
 ///     capacities: capacities(TableSizes::default(), 4 << 30, 2),
 ///     honours_external_ips: false,
 ///     snat_tiers: [Rows::of_spans(60, 63); TIERS],
@@ -139,6 +140,7 @@ pub fn plan(
         ids: service_ids(&context, &ports, &[ports_of(&v4), ports_of(&v6)], &mut omissions),
         ports,
         endpoints: Endpoints::of(cluster),
+        own: node::own_addresses(local_node),
         topology: node::topology(cluster, local_node),
     };
     let mut pools = Pools::of(before, settings.capacities.slots);
@@ -173,7 +175,7 @@ fn claims<A: InContents>(
     omissions: &mut Omissions,
 ) -> Claims<A> {
     let which = &context.settings.nodeport_addresses;
-    let nodes = node::nodeport_addresses(context.cluster, context.local_node, which);
+    let nodes = node::nodeport_addresses::<A>(context.cluster, context.local_node, which);
     if nodes.is_empty() && ports.iter().any(|port| port.has_node_port::<A>()) {
         omissions.warnings.push(Warning {
             about: format!("Node {}", context.local_node.name),
@@ -185,7 +187,8 @@ fn claims<A: InContents>(
         });
     }
     let honours = context.settings.honours_external_ips;
-    let mut claims = frontends::claimed(ports, &nodes, honours, &mut omissions.warnings);
+    let mut claims: Claims<A> = frontends::claimed(ports, &nodes, honours, &mut omissions.warnings);
+    claims.retain(|frontend, _| !context.settings.skip.has(frontend.address.to_ip()));
     let (needed, before) = (claims.len() as u64, &A::rows(context.before).frontends);
     if frontends::fit(&mut claims, before, context.settings.capacities.frontends) {
         omissions.add_full_map(context, maps::FRONTENDS.of(A::FAMILY), needed);
@@ -238,7 +241,7 @@ fn rows<A: InContents>(
         omissions.add_full_map(context, maps::BACKENDS.of(A::FAMILY), needed);
     }
     let mut rows = family.into_rows(A::ids(free));
-    rows.ip_policies = addresses::rows(context.cluster, context.local_node, claims);
+    rows.ip_policies = addresses::rows(context, claims);
     let cidrs = source_ranges::of_cluster::<A>(context.cluster).into_iter();
     rows.source_ranges.extend(cidrs.map(|range| (range, LISTED)));
     fit_policies_and_ranges(context, &mut rows, omissions);

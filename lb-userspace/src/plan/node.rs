@@ -1,6 +1,7 @@
 //! This node: the addresses that serve node ports, its zone, the rows of its devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lb_common::address::{Address, Family, V4, V6};
@@ -77,6 +78,11 @@ fn with_role(local_node: &LocalNode) -> impl Iterator<Item = &NodeDevice> {
 
 fn first<A: Address>(device: &NodeDevice) -> Option<A> {
     device.addresses.iter().find_map(|ip| A::from_ip(*ip))
+}
+
+/// Every address of this node, whatever device has it.
+pub(super) fn own_addresses(local_node: &LocalNode) -> BTreeSet<IpAddr> {
+    local_node.devices.iter().flat_map(|device| &device.addresses).copied().collect()
 }
 
 fn within<A: Address>(local_node: &LocalNode, ranges: &[IpNet]) -> Vec<A> {

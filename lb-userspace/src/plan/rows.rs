@@ -27,6 +27,8 @@ pub(super) struct PlanInput<'a> {
     pub(super) ids: Vec<Option<ServiceId>>,
     pub(super) endpoints: Endpoints<'a>,
     pub(super) topology: NodeTopology<'a>,
+    /// This node's addresses.
+    pub(super) own: BTreeSet<IpAddr>,
 }
 
 /// Builds the rows of one family.
@@ -108,7 +110,10 @@ impl<'a, A: Address> RowsBuilder<'a, A> {
             if let Some(pools) = or_as_before(wanted, before, pools) {
                 let restriction =
                     restriction.as_ref().filter(|_| *kind == FrontendKind::LoadBalancer);
-                let flags = flags(policies, restriction.is_some());
+                let is_own = *kind == FrontendKind::ClusterIp
+                    && self.input.own.contains(&frontend.address.to_ip());
+                let sockets_first = if is_own { FrontendRow::SOCKETS_FIRST } else { 0 };
+                let flags = flags(policies, restriction.is_some()) | sockets_first;
                 let affinity = affinity(port.service);
                 let row = FrontendRow { service: id, pools, affinity, flags };
                 self.frontends.insert(*frontend, row);

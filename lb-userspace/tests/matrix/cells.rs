@@ -14,7 +14,7 @@ use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name,
     NodeDevice, Service, ServicePort, ServiceType, Sockets, TrafficPolicy,
 };
-use lb_userspace::plan::{NodePortAddresses, Settings, plan};
+use lb_userspace::plan::{NodePortAddresses, Settings, Skip, plan};
 
 /// The endpoints of a Service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,6 +229,7 @@ fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice 
 fn settings() -> Settings {
     Settings {
         nodeport_addresses: NodePortAddresses::Primary,
+        skip: Skip::default(),
         capacities: Capacities {
             services: 1000,
             frontends: 1000,

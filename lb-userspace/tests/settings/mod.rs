@@ -3,12 +3,13 @@
 use lb_common::maps::Capacities;
 use lb_common::snat::{Rows, TIERS};
 use lb_userspace::model::Sockets;
-use lb_userspace::plan::{NodePortAddresses, Settings};
+use lb_userspace::plan::{NodePortAddresses, Settings, Skip};
 
 /// Settings with large maps.
 pub fn settings() -> Settings {
     Settings {
         nodeport_addresses: NodePortAddresses::Primary,
+        skip: Skip::default(),
         capacities: Capacities {
             services: 1000,
             frontends: 1000,

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::attached;
 use weir_tests::fixture::{Fixture, ServedBy};
-use weir_tests::lab::{Attachment, PodRouting, Shape};
+use weir_tests::lab::{Attachment, PodRouting, Shape, Uplink};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{Flow, Origin, get};
 use weir_tests::wait::SLOWNESS;
@@ -79,7 +79,7 @@ fn every_kind_of_traffic_is_served_through_a_tunnel_without_ethernet_headers() -
 
 #[test]
 fn every_kind_of_traffic_is_served_through_ipip_tunnels() -> Result<()> {
-    if has_tunnel("ipip") {
+    if has_module("ipip") {
         check(Shape { pod_routing: PodRouting::Ipip, ..Shape::default() }, &[])?;
     }
     Ok(())
@@ -87,16 +87,32 @@ fn every_kind_of_traffic_is_served_through_ipip_tunnels() -> Result<()> {
 
 #[test]
 fn every_kind_of_traffic_is_served_through_wireguard() -> Result<()> {
-    if has_tunnel("wireguard") && (IS_GUEST || Command::new("wg").output().is_ok()) {
+    if has_module("wireguard") && (IS_GUEST || Command::new("wg").output().is_ok()) {
         check(Shape { pod_routing: PodRouting::WireGuard, ..Shape::default() }, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_at_a_bond() -> Result<()> {
+    if has_module("bonding") {
+        check(Shape { uplink: Uplink::Bond, ..Shape::default() }, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_kind_of_traffic_is_served_at_a_vlan() -> Result<()> {
+    if has_module("8021q") {
+        check(Shape { uplink: Uplink::Vlan, ..Shape::default() }, &[])?;
     }
     Ok(())
 }
 
 const IS_GUEST: bool = SLOWNESS > 1;
 
-/// Whether this kernel has a kind of tunnel. Distributions' kernels, which guests boot, have all.
-fn has_tunnel(module: &str) -> bool {
+/// Whether this kernel has a kind of device. Distributions' kernels, which guests boot, have all.
+fn has_module(module: &str) -> bool {
     IS_GUEST || Command::new("modprobe").arg(module).status().is_ok_and(|status| status.success())
 }
 

@@ -31,7 +31,15 @@ impl TcpServer {
     /// # Errors
     /// If the port is taken.
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
-        let listener = namespace.run(|| Ok(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+        Self::start_at(namespace, name, (Ipv6Addr::UNSPECIFIED, port).into())
+    }
+
+    /// The same at one address.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn start_at(namespace: &Namespace, name: &str, at: SocketAddr) -> Result<Self> {
+        let listener = namespace.run(|| Ok(TcpListener::bind(at)?))?;
         let connections = Arc::new(Mutex::new(Vec::new()));
         let acceptor = {
             let (listener, connections) = (listener.try_clone()?, Arc::clone(&connections));

@@ -35,7 +35,15 @@ impl UdpServer {
     /// # Errors
     /// If the port is taken.
     pub fn start(namespace: &Namespace, name: &str, port: u16) -> Result<Self> {
-        let socket = namespace.run(|| Ok(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?))?;
+        Self::start_at(namespace, name, (Ipv6Addr::UNSPECIFIED, port).into())
+    }
+
+    /// The same at one address.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn start_at(namespace: &Namespace, name: &str, at: SocketAddr) -> Result<Self> {
+        let socket = namespace.run(|| Ok(UdpSocket::bind(at)?))?;
         enlarge_buffer(&socket)?;
         socket.set_read_timeout(Some(POLL_INTERVAL))?;
         let ending = Arc::new(AtomicBool::new(false));

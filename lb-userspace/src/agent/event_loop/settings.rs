@@ -9,6 +9,7 @@ use crate::plan;
 pub fn settings(config: &Config, sockets: Sockets) -> plan::Settings {
     plan::Settings {
         nodeport_addresses: config.nodeport_addresses.clone(),
+        skip: config.skip.clone(),
         capacities: config.capacities,
         honours_external_ips: config.external_ips == ExternalIps::Honour,
         snat_tiers: LocalPorts::of_this_node().tiers([].into_iter()),

@@ -9,7 +9,7 @@ use crate::model::{
     Change, DeviceRole, Name, Node, NodeDevice, Service, ServicePort, ServiceType, Sockets,
     TrafficPolicy,
 };
-use crate::plan::NodePortAddresses;
+use crate::plan::{NodePortAddresses, Skip};
 
 fn agent() -> Agent {
     let room = 1000;
@@ -25,6 +25,7 @@ fn agent() -> Agent {
     };
     let settings = Settings {
         nodeport_addresses: NodePortAddresses::Primary,
+        skip: Skip::default(),
         capacities,
         honours_external_ips: true,
         snat_tiers: [Rows::default(); TIERS],

@@ -6,7 +6,7 @@ use lb_common::backend::BackendId;
 
 use crate::cli::pins::Pins;
 use crate::config::{DatapathLog, DeviceNames, ExternalIps, Listen, SocketBalancing, XdpMode};
-use crate::plan::NodePortAddresses;
+use crate::plan::{NodePortAddresses, Skip};
 
 /// Runs the agent: load-balances this node's Services until stopped. Programs and maps stay, and traffic
 /// goes on.
@@ -68,6 +68,10 @@ pub struct Args {
     /// restricted [default: primary]
     #[arg(long, value_name = "primary|CIDR,..")]
     pub nodeport_addresses: Option<NodePortAddresses>,
+    /// What to leave to others: Services as NAMESPACE/NAME, addresses or ranges of frontends. What listens at a cluster
+    /// IP that a device of this node has, such as NodeLocal DNSCache, is left alone without it
+    #[arg(long, value_name = "SERVICE|ADDRESS,..")]
+    pub skip: Option<Skip>,
     /// Whether to serve externalIPs. Anyone who can edit Services can hijack traffic with them
     #[arg(long, value_enum, default_value_t, value_name = "honour|ignore")]
     pub external_ips: ExternalIps,

@@ -70,6 +70,7 @@ impl Args {
             cgroup: self.cgroup,
             pin_directory: self.pins.directory(),
             nodeport_addresses: nodeport_addresses.unwrap_or_default(),
+            skip: self.skip.unwrap_or_default(),
             external_ips: self.external_ips,
             sizes,
             capacities: capacities(sizes, memory()?, processors),
