@@ -23,7 +23,7 @@ pub(super) struct Aggregator {
     /// The watches that noticed it.
     cut_off: BTreeSet<Kind>,
     /// Since when, and why, one watch alone fails.
-    failing: BTreeMap<Kind, (Timestamp, String)>,
+    failing: BTreeMap<Kind, (Timestamp, Why)>,
     /// The warnings sent last.
     sent: Vec<SourceWarning>,
     is_stale: bool,
@@ -35,7 +35,14 @@ pub(super) struct Aggregator {
 struct Outage {
     since: Timestamp,
     noticed_by: Kind,
+    why: Why,
+}
+
+/// Why the server does not respond, and what to do where that does not say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Why {
     reason: String,
+    advice: Option<&'static str>,
 }
 
 impl Aggregator {
@@ -65,13 +72,13 @@ impl Aggregator {
         }
         let mut changes = update.changes;
         match update.state {
-            Some(WatchState::Failed { reason, concerns_all: true }) => {
+            Some(WatchState::Failed { reason, advice, concerns_all: true }) => {
                 self.failing.remove(&update.kind);
-                self.cut_off(update.kind, now, reason);
+                self.cut_off(update.kind, now, Why { reason, advice });
             }
-            Some(WatchState::Failed { reason, concerns_all: false }) => {
+            Some(WatchState::Failed { reason, advice, concerns_all: false }) => {
                 self.reconnected(update.kind);
-                self.failed(update.kind, now, reason);
+                self.failed(update.kind, now, Why { reason, advice });
                 if update.kind.is_optional() {
                     changes.extend(self.listed(update.kind));
                 }
@@ -105,15 +112,15 @@ impl Aggregator {
         (is_new && self.listed.len() == Kind::ALL.len()).then_some(Change::Synced)
     }
 
-    fn cut_off(&mut self, kind: Kind, now: Timestamp, reason: String) {
+    fn cut_off(&mut self, kind: Kind, now: Timestamp, why: Why) {
         self.cut_off.insert(kind);
-        let outage = self.outage.get_or_insert_with(|| Outage {
-            since: now,
-            noticed_by: kind,
-            reason: String::new(),
-        });
-        if outage.noticed_by == kind && outage.reason != reason {
-            outage.reason = reason;
+        let Some(outage) = &mut self.outage else {
+            self.outage = Some(Outage { since: now, noticed_by: kind, why });
+            self.is_stale = true;
+            return;
+        };
+        if outage.noticed_by == kind && outage.why != why {
+            outage.why = why;
             self.is_stale = true;
         }
     }
@@ -128,10 +135,15 @@ impl Aggregator {
         was_cut_off
     }
 
-    fn failed(&mut self, kind: Kind, now: Timestamp, reason: String) {
-        let entry = self.failing.entry(kind).or_insert_with(|| (now, String::new()));
-        self.is_stale |= entry.1 != reason;
-        entry.1 = reason;
+    fn failed(&mut self, kind: Kind, now: Timestamp, why: Why) {
+        let (_, before) = self.failing.entry(kind).or_insert_with(|| {
+            self.is_stale = true;
+            (now, why.clone())
+        });
+        if *before != why {
+            *before = why;
+            self.is_stale = true;
+        }
     }
 
     fn reached(&mut self, kind: Kind) {
@@ -144,28 +156,25 @@ impl Aggregator {
     }
 
     fn of_server(&self) -> Vec<SourceWarning> {
-        let outage = self.outage.iter().map(|outage| {
-            let advice = "check that this address is that of an API server and is reachable from \
-                          this node without any Service (--master)";
-            self.warning("", outage.since, &outage.reason, advice)
-        });
-        let alone = self.failing.iter().map(|(kind, (since, reason))| {
-            let advice = "check the server's load and Weir's rights";
-            self.warning(&format!(" about {kind}"), *since, reason, advice)
-        });
+        let outage = self.outage.iter().map(|outage| self.warning("", outage.since, &outage.why));
+        let alone = self
+            .failing
+            .iter()
+            .map(|(kind, (since, why))| self.warning(&format!(" about {kind}"), *since, why));
         outage.chain(alone).collect()
     }
 
-    fn warning(&self, about: &str, since: Timestamp, reason: &str, advice: &str) -> SourceWarning {
+    fn warning(&self, about: &str, since: Timestamp, why: &Why) -> SourceWarning {
         let effect = if self.listed.len() == Kind::ALL.len() {
             "what is in the kernel stays, and changes are not seen"
         } else {
             "nothing is changed in the kernel before it responds"
         };
         let since = since.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let reason = &why.reason;
+        let advice = why.advice.map_or_else(String::new, |advice| format!(": {advice}"));
         let reason = format!(
-            "no response{about} since {since}: {reason}; {effect}. Weir tries again by itself: \
-             {advice}"
+            "no response{about} since {since}: {reason}; {effect}. Weir tries again by itself{advice}"
         );
         SourceWarning::Server { server: self.server.clone(), reason }
     }
@@ -180,7 +189,8 @@ mod tests {
     }
 
     fn failure(kind: Kind, reason: &str, concerns_all: bool) -> WatchUpdate {
-        WatchUpdate::state(kind, WatchState::Failed { reason: reason.into(), concerns_all })
+        let (reason, advice) = (reason.into(), Some("look there"));
+        WatchUpdate::state(kind, WatchState::Failed { reason, advice, concerns_all })
     }
 
     fn warnings(aggregator: &mut Aggregator) -> Option<Vec<String>> {
@@ -232,6 +242,7 @@ mod tests {
         let start = "API server https://10.0.0.1: no response since 1970-01-01 00:00:00 \
                      UTC: refused; nothing is changed";
         assert!(found[0].starts_with(start), "{}", found[0]);
+        assert!(found[0].ends_with(". Weir tries again by itself: look there"), "{}", found[0]);
         aggregator.changes(failure(Kind::Service, "late", true), at(9));
         aggregator.changes(WatchUpdate::state(Kind::Slice, WatchState::Reached), at(10));
         aggregator.changes(WatchUpdate::state(Kind::Node, WatchState::Reached), at(10));

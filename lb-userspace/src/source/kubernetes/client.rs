@@ -1,6 +1,9 @@
 //! One request to the API server and its response: a page of a list, or a watch as a stream of
 //! lines. Every error is a [`Failure`].
 
+mod certificate;
+mod failure;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -12,93 +15,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
+pub(super) use self::failure::Failure;
+use self::failure::unreachable;
 use super::backoff::Timeouts;
 
 type Request = http::Request<Vec<u8>>;
-
-/// Why a request failed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// 410: that version, or that page, is no longer there.
-    #[error("the history requested is gone")]
-    Expired,
-    /// 401: the token or certificate no longer counts.
-    #[error(
-        "it does not accept the credentials ({0}): renew the token or certificate; the files are \
-         read again by themselves"
-    )]
-    Unauthorized(String),
-    /// 403: they count, but not for this.
-    #[error("it refuses ({0}): grant what Weir's ClusterRole grants")]
-    Forbidden(String),
-    /// Another status that is no success.
-    #[error("it responds {status} ({message})")]
-    Status {
-        /// HTTP status.
-        status: u16,
-        /// What the server says of it.
-        message: String,
-        /// How long it wants to have no request.
-        retry_after: Option<Duration>,
-    },
-    /// No connection, or one that broke before the response was complete.
-    #[error("{0}")]
-    Unreachable(String),
-    /// It did not respond in time.
-    #[error("it did not respond within {} s", .0.as_secs_f32())]
-    Late(Duration),
-    /// The response is not one of Kubernetes.
-    #[error("its response cannot be read ({0}): is it an API server?")]
-    Unreadable(String),
-    /// The credentials cannot be read.
-    #[error("{0}")]
-    Credentials(String),
-}
-
-impl Failure {
-    /// How long the server wants to have no request.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
-    }
-
-    /// Whether other credentials could help: TLS fails without a status.
-    pub(super) fn may_be_credentials(&self) -> bool {
-        matches!(self, Self::Unauthorized(_) | Self::Unreachable(_))
-    }
-
-    /// Whether the server does not know what was requested.
-    pub(super) fn is_unknown(&self) -> bool {
-        matches!(self, Self::Status { status: 404, .. })
-    }
-
-    /// Whether every request would fail alike.
-    pub(super) fn concerns_all(&self) -> bool {
-        match self {
-            Self::Unauthorized(_) | Self::Unreachable(_) | Self::Late(_) | Self::Credentials(_) => {
-                true
-            }
-            Self::Expired | Self::Forbidden(_) | Self::Status { .. } | Self::Unreadable(_) => false,
-        }
-    }
-
-    pub(super) fn of_status(status: &Status, header: Option<Duration>) -> Self {
-        let message = if status.message.is_empty() { &status.reason } else { &status.message };
-        let message = first_line(message);
-        let requested = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-        let requested = (requested > 0).then(|| Duration::from_secs(requested.into()));
-        match status.code {
-            401 => Self::Unauthorized(message),
-            403 => Self::Forbidden(message),
-            410 => Self::Expired,
-            status => Self::Status { status, message, retry_after: header.or(requested) },
-        }
-    }
-}
-
-/// Pages of proxies in between are long.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(200).collect()
-}
 
 /// An object as it was read, or what is known of one that could not be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -191,15 +112,6 @@ async fn send(client: &Client, request: Request) -> Result<Body, Failure> {
         .unwrap_or_else(|_| Status::failure(&String::from_utf8_lossy(&bytes), status.as_str()));
     failure.code = status.as_u16();
     Err(Failure::of_status(&failure, seconds.map(Duration::from_secs)))
-}
-
-/// The innermost cause says most: "connection refused", "certificate expired".
-fn unreachable(error: &dyn std::error::Error) -> Failure {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    Failure::Unreachable(cause.to_string())
 }
 
 /// A watch's stream, line by line.

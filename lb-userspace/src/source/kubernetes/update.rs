@@ -1,5 +1,6 @@
 //! What a watch reports.
 
+use super::client::Failure;
 use super::kind::Kind;
 use crate::model::{Change, Name, Warning};
 
@@ -24,6 +25,8 @@ pub(super) enum WatchState {
     Failed {
         /// Why.
         reason: String,
+        /// What to do, if `reason` does not say.
+        advice: Option<&'static str>,
         /// Whether all watches fail alike.
         concerns_all: bool,
     },
@@ -36,6 +39,12 @@ impl WatchUpdate {
 
     pub(super) fn state(kind: Kind, state: WatchState) -> Self {
         Self { state: Some(state), ..Self::of(kind) }
+    }
+
+    pub(super) fn failed(kind: Kind, failure: &Failure) -> Self {
+        let reason = failure.to_string();
+        let (advice, concerns_all) = (failure.advice(), failure.concerns_all());
+        Self::state(kind, WatchState::Failed { reason, advice, concerns_all })
     }
 
     /// There is no warning about this object any more.

@@ -223,9 +223,7 @@ impl<'a, K: Watched> Watch<'a, K> {
         }
         let wait = self.backoff.after_failure(failure.retry_after());
         debug!(?wait, "no response about {}: {failure}", K::KIND);
-        let concerns_all = failure.concerns_all();
-        let state = WatchState::Failed { reason: failure.to_string(), concerns_all };
-        self.send(WatchUpdate::state(K::KIND, state)).await;
+        self.send(WatchUpdate::failed(K::KIND, &failure)).await;
         sleep(wait).await;
         version.map_or(Step::List, Step::Check)
     }
