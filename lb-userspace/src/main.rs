@@ -4,10 +4,8 @@ use std::env;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use clap::Parser;
-use lb_userspace::cli::{self, Cli, LogFormat};
-use tracing_subscriber::EnvFilter;
+use lb_userspace::cli::{self, Cli, LogFormat, log_filter};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -30,15 +28,7 @@ fn main() -> ExitCode {
 
 /// Logs at `info`, unless `WEIR_LOG` says otherwise.
 fn log_to_stderr(format: LogFormat) -> anyhow::Result<()> {
-    let filter = match env::var("WEIR_LOG") {
-        Ok(directives) => directives.parse::<EnvFilter>().map_err(|error| {
-            anyhow!(
-                "WEIR_LOG={directives} is no log filter ({error}): write info, debug or \
-                 module=level,.."
-            )
-        })?,
-        Err(_) => EnvFilter::new("info"),
-    };
+    let filter = log_filter::by(env::var("WEIR_LOG").ok().as_deref())?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod detach;
 pub mod explain;
+pub mod log_filter;
 mod output;
 pub mod pins;
 pub mod run;
@@ -23,7 +24,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
     propagate_version = true,
     arg_required_else_help = true,
     after_help = "Logs go to stderr; WEIR_LOG sets how much (error, warn, info, debug, trace, or \
-                  module=level,..), info if unset.\n\
+                  module=level,..), info if unset. Each request that the API server fails is logged with \
+                  info,kube_client=error.\n\
                   Exit status: 0 done, 1 failed, 2 wrong usage."
 )]
 pub struct Cli {

@@ -1,5 +1,6 @@
 //! What operators run, read and depend on.
 
+mod api_server;
 mod bad_input;
 mod capabilities;
 mod datapath_log;
