@@ -113,3 +113,38 @@ fn an_api_server_that_is_away_is_a_line_of_the_log_and_not_one_a_request() -> Re
     ensure!(!run.lines("failed with")?.is_empty(), "who asks for it gets it");
     run.end()
 }
+
+/// The command that the kubeconfig names for credentials worked at the start, and is asked again.
+#[test]
+fn a_signal_ends_weir_and_a_command_that_hangs_as_it_renews_credentials() -> Result<()> {
+    let Some(lab) = requires::lab(Shape::default())? else {
+        return Ok(());
+    };
+    let (server, _) = closing_server(&lab)?;
+    let (script, hangs) = (lab.folder().join("get-token"), lab.folder().join("hangs"));
+    let token =
+        "{\"status\": {\"token\": \"t\", \"expirationTimestamp\": \"2020-01-01T00:00:00Z\"}}";
+    let hangs = hangs.display();
+    fs::write(
+        &script,
+        format!(
+            "test -e {hangs} && {{ echo $$ > {hangs}; sleep 1000; }}; touch {hangs}; echo '{token}'"
+        ),
+    )?;
+    let exec = format!(
+        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, args: ['{}'], interactiveMode: Never}}}}",
+        script.display()
+    );
+    let run = Run::start(&lab, &kubeconfig(&server, &exec), &[])?;
+    let process = until("the command is run again", Duration::from_secs(60), || {
+        let id: u32 = fs::read_to_string(lab.folder().join("hangs"))?.trim().parse()?;
+        Ok(format!("/proc/{id}/stat"))
+    })?;
+    run.end()?;
+    until("the command has ended, too", Duration::from_secs(5), || {
+        // It may be that nobody has noticed its end yet.
+        let stat = fs::read_to_string(&process).unwrap_or_default();
+        ensure!(stat.is_empty() || stat.contains(") Z "), "it runs: {stat}");
+        Ok(())
+    })
+}

@@ -51,7 +51,7 @@ impl Kubernetes {
     /// Sends everything, then every change, until the receiver is dropped.
     pub(crate) async fn run(self, events: Sender<SourceEvent>) {
         let (sender, updates) = mpsc::channel(16);
-        let (api, node, timeouts) = (&*self.api, self.node.as_str(), self.timeouts);
+        let (api, node, timeouts) = (&self.api, self.node.as_str(), self.timeouts);
         let services = Watch::<Service>::new(api, node, timeouts, sender.clone());
         let slices = Watch::<EndpointSlice>::new(api, node, timeouts, sender.clone());
         let nodes = Watch::<Node>::new(api, node, timeouts, sender.clone());

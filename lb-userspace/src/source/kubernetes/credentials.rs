@@ -2,15 +2,24 @@
 //! mounts into every pod. Both are read anew when they have changed, and whenever the server no
 //! longer accepts what they held: tokens expire and certificates are renewed under a running agent.
 
+mod error;
+mod plugin;
+mod renewal;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::timeout;
 use tracing::debug;
+
+pub use self::error::AccessError;
+use self::error::READING;
+use self::renewal::Renewal;
 
 /// Where Kubernetes mounts a pod's identity.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -19,8 +28,8 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// one that refuses them.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long credentials may take to be read: a kubeconfig may name a program that asks another server for them.
-const READING: Duration = Duration::from_secs(60);
+/// So long before they expire, credentials are renewed.
+const BEFORE_EXPIRY: SignedDuration = SignedDuration::from_secs(60);
 
 /// How to reach an API server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,47 +133,6 @@ fn parse_server(text: &str) -> Result<http::Uri, AccessError> {
     uri.filter(has_scheme).ok_or_else(|| AccessError::Server(text.into()))
 }
 
-/// Why the API server cannot be reached at all.
-#[derive(thiserror::Error, Debug)]
-pub enum AccessError {
-    /// The kubeconfig is not there, or is none.
-    #[error(
-        "the kubeconfig {} cannot be used ({cause}): give --kubeconfig a file that kubectl accepts",
-        path.display()
-    )]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: kube::config::KubeconfigError,
-    },
-    /// No address is known.
-    #[error(
-        "no address of the API server is known: give one with --master https://HOST:PORT, or run in \
-         a pod, where KUBERNETES_SERVICE_HOST names it"
-    )]
-    NoServer,
-    /// The address is none.
-    #[error("{0} is no address of an API server: write --master https://HOST:PORT")]
-    Server(String),
-    /// Certificates or tokens that cannot be used.
-    #[error(
-        "the certificates or the token for the API server cannot be used ({0}): check the files that \
-         the kubeconfig names, or those of the service account"
-    )]
-    Client(kube::Error),
-    /// They do not come.
-    #[error(
-        "the credentials for the API server did not come within {} s: run the command that the kubeconfig names \
-         under `exec` by hand, and see what it waits for",
-        READING.as_secs()
-    )]
-    Late,
-    /// The task that reads them was ended by a panic.
-    #[error("the reading of credentials ended unexpectedly ({0}): restart weir and report this")]
-    Reading(tokio::task::JoinError),
-}
-
 /// The client of the API server, and how it is made anew.
 #[derive(Debug)]
 pub(super) struct ApiClient {
@@ -172,6 +140,10 @@ pub(super) struct ApiClient {
     /// The server's address, for log lines.
     pub(super) server: String,
     current: Mutex<CredentialVersion>,
+    /// Held while credentials are read anew.
+    renewal: tokio::sync::Mutex<Renewal>,
+    /// How long a plugin may take.
+    plugin_limit: Duration,
 }
 
 /// A client with the credentials of one moment, and how many there were before it.
@@ -179,8 +151,15 @@ pub(super) struct ApiClient {
 pub(super) struct CredentialVersion {
     number: u64,
     pub(super) client: Client,
-    /// Where its credentials are from.
-    files: Arc<Files>,
+    source: Arc<CredentialSource>,
+}
+
+/// Where credentials are from.
+#[derive(Debug)]
+struct CredentialSource {
+    files: Files,
+    /// When the plugin says that they expire.
+    expires: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for CredentialVersion {
@@ -189,22 +168,39 @@ impl std::fmt::Debug for CredentialVersion {
     }
 }
 
+impl CredentialVersion {
+    /// Whether they will have expired after this time.
+    fn expires_within(&self, time: SignedDuration) -> bool {
+        self.source.expires.is_some_and(|expires| expires.duration_since(Timestamp::now()) <= time)
+    }
+}
+
 impl ApiClient {
     /// Reads the credentials; no request is made yet.
     pub(super) async fn open(access: Access) -> Result<Self, AccessError> {
-        let (server, client, files) = connect(&access).await?;
-        let version = CredentialVersion { number: 0, client, files: Arc::new(files) };
-        Ok(Self { access, server, current: Mutex::new(version) })
+        Self::open_within(access, READING).await
+    }
+
+    /// The same, with this time for a plugin, now and later.
+    async fn open_within(access: Access, plugin_limit: Duration) -> Result<Self, AccessError> {
+        let (server, client, source) = connect(&access, plugin_limit).await?;
+        let version = CredentialVersion { number: 0, client, source: Arc::new(source) };
+        let (current, renewal) = (Mutex::new(version), tokio::sync::Mutex::default());
+        Ok(Self { access, server, current, renewal, plugin_limit })
     }
 
     /// The current client, after a check of the files: renewed credentials are used before the old ones
-    /// are refused.
-    pub(super) async fn newest(&self) -> CredentialVersion {
+    /// are refused. Those that are about to expire are renewed meanwhile.
+    pub(super) async fn newest(self: &Arc<Self>) -> CredentialVersion {
         let version = self.current();
-        if version.files.have_changed()
-            && let Err(error) = self.renew(&version).await
-        {
-            debug!("credentials have changed and cannot be read yet: {error}");
+        if version.source.files.have_changed() || version.expires_within(SignedDuration::ZERO) {
+            if let Err(error) = self.renew(&version).await {
+                debug!("credentials have changed and cannot be read yet: {error}");
+            }
+        } else if version.expires_within(BEFORE_EXPIRY) {
+            let api = Arc::clone(self);
+            // Its failure is a warning, and the old ones count still.
+            tokio::spawn(async move { api.renew(&version).await });
         }
         self.current()
     }
@@ -214,35 +210,55 @@ impl ApiClient {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the credentials anew, for those of `old` are refused. What cannot be read changes
-    /// nothing; it may be half written.
-    pub(super) async fn renew(&self, old: &CredentialVersion) -> Result<(), AccessError> {
+    /// Reads the credentials anew, for those of `old` are refused or expire. What cannot be read changes
+    /// nothing; it may be half written. One reads at a time, for all who wait; after a failure nobody does for
+    /// a while.
+    pub(super) async fn renew(&self, old: &CredentialVersion) -> Result<(), Arc<AccessError>> {
+        let mut renewal = self.renewal.lock().await;
         if self.current().number != old.number {
             return Ok(());
         }
-        let (_, client, files) = connect(&self.access).await?;
+        renewal.may_begin()?;
+        let read = connect(&self.access, self.plugin_limit).await;
+        let (_, client, source) = read.map_err(|error| renewal.failed(error))?;
+        renewal.succeeded();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.number == old.number {
-            *current = CredentialVersion { number: old.number + 1, client, files: Arc::new(files) };
-        }
+        let source = Arc::new(source);
+        *current = CredentialVersion { number: old.number + 1, client, source };
         Ok(())
     }
 }
 
-/// On a thread of its own: files are read, and a kubeconfig may name a program to run.
-async fn connect(access: &Access) -> Result<(String, Client, Files), AccessError> {
+/// Reads the files, runs the plugin, and makes a client of what they give.
+async fn connect(
+    access: &Access,
+    plugin_limit: Duration,
+) -> Result<(String, Client, CredentialSource), AccessError> {
     let access = access.clone();
     let runtime = tokio::runtime::Handle::current();
-    let reading = tokio::task::spawn_blocking(move || {
-        runtime.block_on(async {
-            let (config, files) = access.config().await?;
-            let server = config.cluster_url.to_string();
-            let client = Client::try_from(config).map_err(AccessError::Client)?;
-            Ok((server.trim_end_matches('/').to_owned(), client, files))
-        })
+    let (mut config, files) = on_a_thread(move || runtime.block_on(access.config())).await?;
+    let mut expires = None;
+    if let Some(exec) = plugin::of(&config.auth_info).cloned() {
+        let written = plugin::run(&exec, &mut config.auth_info, plugin_limit).await;
+        let command = plugin::name(&exec).to_owned();
+        expires = written.map_err(|cause| AccessError::Plugin { command, cause })?;
+    }
+    let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let runtime = tokio::runtime::Handle::current();
+    let client = on_a_thread(move || {
+        // The client starts a task of its own.
+        let _context = runtime.enter();
+        Client::try_from(config).map_err(AccessError::Client)
     });
-    let read = timeout(READING, reading).await.map_err(|_elapsed| AccessError::Late)?;
-    read.map_err(AccessError::Reading)?
+    Ok((server, client.await?, CredentialSource { files, expires }))
+}
+
+/// Files may be on a server that does not respond.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AccessError> + Send + 'static,
+) -> Result<T, AccessError> {
+    let reading = timeout(READING, tokio::task::spawn_blocking(work));
+    reading.await.map_err(|_elapsed| AccessError::Late)?.map_err(AccessError::Reading)?
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ impl Writer {
     }
 
     async fn write(&self, report: &Report) -> Result<(), Failure> {
-        let client = self.api.current().client;
+        let client = self.api.newest().await.client;
         let service = &report.service;
         // `kubectl describe` finds Events by the object's uid.
         let Some(uid) = self.uid(service).await? else {
@@ -206,7 +206,7 @@ impl Writer {
         let params = ListParams::default().fields(&format!("metadata.name={}", service.name));
         let request = Request::new(Service::url_path(&(), Some(&service.namespace))).list(&params);
         let request = request.map_err(|error| Failure::Unreadable(error.to_string()))?;
-        let client = self.api.current().client;
+        let client = self.api.newest().await.client;
         let page = client::page::<Service>(&client, request, self.timeouts).await?;
         Ok(page.items.into_iter().find_map(|read| match read {
             Read::Object(service) => service.metadata.uid,

@@ -5,6 +5,7 @@
 //! version for ever, and it does not notice a server whose history went back.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{ListParams, WatchParams};
@@ -38,7 +39,7 @@ enum Step {
 
 /// The watch of one kind.
 pub(super) struct Watch<'a, K> {
-    api: &'a ApiClient,
+    api: &'a Arc<ApiClient>,
     node: &'a str,
     timeouts: Timeouts,
     updates: Sender<WatchUpdate>,
@@ -49,7 +50,7 @@ pub(super) struct Watch<'a, K> {
 
 impl<'a, K: Watched> Watch<'a, K> {
     pub(super) fn new(
-        api: &'a ApiClient,
+        api: &'a Arc<ApiClient>,
         node: &'a str,
         timeouts: Timeouts,
         updates: Sender<WatchUpdate>,
