@@ -1,11 +1,16 @@
 //! The API server goes away and comes back, and its store is put back to an older state: traffic goes
 //! on all the while, and the server's last state is served.
 
-use anyhow::Result;
-use weir_tests::control_plane::fixture::Fixture;
-use weir_tests::control_plane::proxy::Proxy;
+use anyhow::{Result, bail, ensure};
+use weir_tests::agent::weir;
+use weir_tests::control_plane::ControlPlane;
+use weir_tests::control_plane::fixture::{Fixture, TIMEOUT};
+use weir_tests::control_plane::proxy::{Proxy, Running};
 use weir_tests::fixture::ServedBy;
+use weir_tests::lab::Shape;
 use weir_tests::manifests::Offer;
+use weir_tests::requires;
+use weir_tests::wait::until;
 
 #[test]
 fn traffic_goes_on_while_the_api_server_is_gone_and_changes_count_when_it_is_back() -> Result<()> {
@@ -43,4 +48,26 @@ fn a_store_put_back_to_an_older_state_is_believed() -> Result<()> {
     fixture.until_offered(&before)?;
     let fresh = Offer { name: "fresh", number: 20, pods: before.pods };
     fixture.flows(&fresh).iter().try_for_each(|flow| fixture.until_unserved(flow))
+}
+
+/// The kubelet is known by another name: traffic goes on, and the log says what to give.
+#[test]
+fn a_node_name_that_no_node_has_is_named() -> Result<()> {
+    let Some((lab, programs)) = requires::control_plane(Proxy::Weir, Shape::default())? else {
+        return Ok(());
+    };
+    let control_plane = ControlPlane::start(&lab, programs)?;
+    control_plane.api.join(&lab.node2)?;
+    let Running::Weir(mut agent) = Proxy::Weir.start(&lab.node1, &control_plane)? else {
+        bail!("it is Weir");
+    };
+    agent.wait_for("Node node1: none of the cluster's Nodes has this name (there are 1: node2)")?;
+    let status = weir(&lab.node1, &["show", "status"])?;
+    ensure!(status.contains("warning: Node node1: none of"), "{status}");
+    control_plane.api.join(&lab.node1)?;
+    until("the warning is over", TIMEOUT, || {
+        let status = weir(&lab.node1, &["show", "status"])?;
+        ensure!(!status.contains("none of the cluster's Nodes"), "{status}");
+        Ok(())
+    })
 }

@@ -31,7 +31,7 @@ use self::rows::{PlanInput, RowsBuilder};
 use self::service_ports::{BalancedPort, Endpoints};
 use crate::maps::contents::InContents;
 use crate::maps::{BackendSet, Contents, FamilyContents, FilterBits, References};
-use crate::model::{Cluster, LocalNode, Warning};
+use crate::model::{Cluster, LocalNode, Warning, missing_node};
 
 pub use self::health_checks::health_checks;
 pub use self::settings::{NodePortAddresses, Settings, Skip};
@@ -164,6 +164,7 @@ pub fn plan(
         settings: addresses::settings(cluster, local_node, settings),
     };
     let Omissions { mut warnings, is_map_full } = omissions;
+    warnings.extend(missing_node(&local_node.name, cluster.nodes.keys().map(String::as_str)));
     warnings.sort_unstable();
     warnings.dedup();
     Plan { contents, warnings, is_map_full }

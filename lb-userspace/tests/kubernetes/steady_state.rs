@@ -53,6 +53,37 @@ async fn services_of_another_proxy_headless_slices_and_other_nodes_are_ignored()
 }
 
 #[tokio::test]
+async fn a_node_name_that_no_node_has_is_a_warning_until_one_has_it() {
+    let api = Api::start();
+    api.change(|state| {
+        state.store.delete(NODES, "node-1");
+        state.store.put(NODES, node("node-1.example.org", "192.0.2.1"));
+        state.store.put(NODES, node("other", "192.0.2.2"));
+    });
+    let mut recorder = Recorder::start(&api).await;
+    recorder.until("it is a warning", |recorder| !recorder.warnings.is_empty()).await;
+    assert!(recorder.cluster.synced, "nothing waits for it");
+    let warning = recorder.warnings[0].to_string();
+    let expected = "Node node-1: none of the cluster's Nodes has this name (there are 2: node-1.example.org, ..)";
+    assert!(warning.starts_with(expected), "{warning}");
+    api.change(|state| state.store.put(NODES, node("node-1", "192.0.2.1")));
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.all_warnings.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_without_nodes_is_no_warning_before_another_joins() {
+    let api = Api::start();
+    api.change(|state| state.store.delete(NODES, "node-1"));
+    let timeouts = Timeouts { watch: Duration::from_secs(1), ..short_timeouts() };
+    let mut recorder = Recorder::with_timeouts(&api, timeouts).await;
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.all_warnings, [""; 0]);
+    api.change(|state| state.store.put(NODES, node("other", "192.0.2.2")));
+    recorder.until("it is a warning", |recorder| !recorder.warnings.is_empty()).await;
+}
+
+#[tokio::test]
 async fn every_change_is_seen_in_any_order_of_kinds() {
     let api = Api::start();
     let mut recorder = Recorder::start(&api).await;

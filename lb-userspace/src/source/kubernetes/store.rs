@@ -17,6 +17,11 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// A list begins.
     pub(super) fn begin_list(&mut self) {
         self.listed.clear();

@@ -4,23 +4,27 @@
 //! kube-runtime's watcher is not used: where the start of a watch fails with 410 it requests the same
 //! version for ever, and it does not notice a server whose history went back.
 
+mod node_names;
+mod requests;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kube::api::{ListParams, WatchParams};
-use kube::core::Request;
+use kube::api::ListParams;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use self::node_names::node_names;
+use self::requests::{list_request, watch_request};
 use super::backoff::{Backoff, Timeouts};
 use super::client::{self, End, Failure, Line, Lines};
 use super::credentials::{ApiClient, CredentialVersion};
-use super::kind::Watched;
+use super::kind::{Kind, Watched};
 use super::store::Store;
 use super::update::{WatchState, WatchUpdate};
 use super::version::Version;
+use crate::model::{Name, missing_node};
 
 /// Objects on a page of a list.
 const PAGE: u32 = 500;
@@ -135,6 +139,9 @@ impl<'a, K: Watched> Watch<'a, K> {
     }
 
     async fn watch(&mut self, credentials: &CredentialVersion, mut version: Version) -> Step {
+        if K::KIND == Kind::Node && self.store.is_empty() {
+            self.look_for_names(credentials).await;
+        }
         let begun = Instant::now();
         let opened = match watch_request::<K>(self.node, self.timeouts, &version) {
             Ok(request) => client::watch(&credentials.client, request, self.timeouts).await,
@@ -155,6 +162,19 @@ impl<'a, K: Watched> Watch<'a, K> {
             }
             Err(Failure::Expired) => self.expired().await,
             Err(failure) => self.fail(credentials, failure, Some(version)).await,
+        }
+    }
+
+    /// Warns if there are Nodes, and none has this node's name. It holds until there is one that has.
+    async fn look_for_names(&self, credentials: &CredentialVersion) {
+        match node_names(&credentials.client, self.timeouts).await {
+            Ok(names) => {
+                let warning = missing_node(self.node, names.iter().map(String::as_str));
+                let mut update = WatchUpdate::of(K::KIND);
+                update.warnings.push((Name::new("", self.node), warning.into_iter().collect()));
+                self.send(update).await;
+            }
+            Err(failure) => debug!("no response about the names of Nodes: {failure}"),
         }
     }
 
@@ -257,26 +277,4 @@ impl<'a, K: Watched> Watch<'a, K> {
             let _: Result<_, _> = self.updates.send(update).await;
         }
     }
-}
-
-fn list_request<K: Watched>(params: &ListParams) -> Result<http::Request<Vec<u8>>, Failure> {
-    let request = Request::new(K::url_path(&(), None)).list(params);
-    request.map_err(|error| Failure::Unreadable(error.to_string()))
-}
-
-fn watch_request<K: Watched>(
-    node: &str,
-    timeouts: Timeouts,
-    version: &Version,
-) -> Result<http::Request<Vec<u8>>, Failure> {
-    let selection = K::selection(node);
-    let params = WatchParams {
-        label_selector: selection.labels,
-        field_selector: selection.fields,
-        timeout: u32::try_from(timeouts.watch.max(Duration::from_secs(1)).as_secs()).ok(),
-        bookmarks: true,
-        send_initial_events: false,
-    };
-    let request = Request::new(K::url_path(&(), None)).watch(&params, version.as_str());
-    request.map_err(|error| Failure::Unreadable(error.to_string()))
 }
