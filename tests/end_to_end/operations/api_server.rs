@@ -1,7 +1,7 @@
 //! What the agent says and does while something is wrong with its API server.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -74,8 +74,13 @@ current-context: c
 
 /// A server in node1's namespace that closes every connection, and how many there were.
 fn closing_server(lab: &Lab) -> Result<(String, Arc<AtomicUsize>)> {
-    let listener = lab.node1.namespace.run(|| Ok(TcpListener::bind("127.0.0.1:0")?))?;
-    let server = format!("http://{}", listener.local_addr()?);
+    let (address, count) = closing_server_at(lab, "127.0.0.1:0")?;
+    Ok((format!("http://{address}"), count))
+}
+
+fn closing_server_at(lab: &Lab, address: &str) -> Result<(SocketAddr, Arc<AtomicUsize>)> {
+    let listener = lab.node1.namespace.run(|| Ok(TcpListener::bind(address)?))?;
+    let address = listener.local_addr()?;
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     thread::spawn(move || {
@@ -84,7 +89,7 @@ fn closing_server(lab: &Lab) -> Result<(String, Arc<AtomicUsize>)> {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     });
-    Ok((server, count))
+    Ok((address, count))
 }
 
 #[test]
@@ -147,4 +152,31 @@ fn a_signal_ends_weir_and_a_command_that_hangs_as_it_renews_credentials() -> Res
         ensure!(stat.is_empty() || stat.contains(") Z "), "it runs: {stat}");
         Ok(())
     })
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used_unless_no_proxy_has_the_server() -> Result<()> {
+    let Some(lab) = requires::lab(Shape::default())? else {
+        return Ok(());
+    };
+    let (server, at_server) = closing_server_at(&lab, "127.0.0.2:0")?;
+    let (proxy, at_proxy) = closing_server_at(&lab, "127.0.0.1:0")?;
+    let (kubeconfig, proxy) =
+        (kubeconfig(&format!("https://{server}"), "{}"), format!("http://{proxy}"));
+    let connected = |count: &AtomicUsize| {
+        until("the watches connect", Duration::from_secs(60), || {
+            ensure!(count.load(Ordering::Relaxed) > 0, "not yet");
+            Ok(())
+        })
+    };
+    let run = Run::start(&lab, &kubeconfig, &[("HTTPS_PROXY", &proxy), ("NO_PROXY", "192.0.2.1")])?;
+    connected(&at_proxy)?;
+    run.end()?;
+    ensure!(at_server.load(Ordering::Relaxed) == 0, "the proxy is asked alone");
+    let before = at_proxy.load(Ordering::Relaxed);
+    let run = Run::start(&lab, &kubeconfig, &[("HTTPS_PROXY", &proxy), ("NO_PROXY", "127.0.0.2")])?;
+    connected(&at_server)?;
+    run.end()?;
+    ensure!(at_proxy.load(Ordering::Relaxed) == before, "the server is called itself");
+    Ok(())
 }

@@ -30,7 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE|DIR")]
     pub manifests: Vec<PathBuf>,
     /// Kubeconfig of the API server to watch, by its current context; read again when it or a file it
-    /// names changes [default: the service account, in a pod that has one]
+    /// names changes. Its proxy-url, else HTTPS_PROXY and NO_PROXY, say whether the server is called through a
+    /// proxy [default: the service account, in a pod that has one]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
     /// Address of the API server, in place of the kubeconfig's or the environment's, as in

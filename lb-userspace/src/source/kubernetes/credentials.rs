@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -51,11 +52,15 @@ impl Access {
 
     async fn config(&self) -> Result<(Config, Files), AccessError> {
         let server = self.server.as_deref().map(parse_server).transpose()?;
-        let (mut config, files) = match &self.kubeconfig {
+        let (mut config, files, has_own_proxy) = match &self.kubeconfig {
             Some(path) => from_kubeconfig(path).await?,
             None => from_service_account(server.clone())?,
         };
         config.cluster_url = server.unwrap_or(config.cluster_url);
+        // kube compares NO_PROXY with the proxy's address, not with the server's.
+        if !has_own_proxy && !goes_by_proxy(&config.cluster_url, &Matcher::from_env()) {
+            config.proxy_url = None;
+        }
         config.connect_timeout = Some(CONNECT);
         // Every request is retried by the watch that made it, which also says so.
         config.default_retry = false;
@@ -63,7 +68,13 @@ impl Access {
     }
 }
 
-async fn from_kubeconfig(path: &Path) -> Result<(Config, Files), AccessError> {
+/// Whether the variables `HTTPS_PROXY` and `NO_PROXY` send those who call `server` to a proxy.
+fn goes_by_proxy(server: &http::Uri, variables: &Matcher) -> bool {
+    variables.intercept(server).is_some()
+}
+
+/// What a kubeconfig says, the files it is in, and whether it names a proxy itself.
+async fn from_kubeconfig(path: &Path) -> Result<(Config, Files, bool), AccessError> {
     let wrong =
         |cause: kube::config::KubeconfigError| AccessError::Kubeconfig { path: path.into(), cause };
     let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
@@ -75,12 +86,27 @@ async fn from_kubeconfig(path: &Path) -> Result<(Config, Files), AccessError> {
     let of_clusters = clusters.map(|cluster| &cluster.certificate_authority);
     let named = of_users.chain(of_clusters).flatten().map(PathBuf::from);
     let files = Files::now([path.into()].into_iter().chain(named));
+    let has_own_proxy = names_proxy(&kubeconfig);
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(wrong)?;
-    Ok((config, files))
+    Ok((config, files, has_own_proxy))
 }
 
-fn from_service_account(server: Option<http::Uri>) -> Result<(Config, Files), AccessError> {
+/// Whether the cluster of the current context has a proxy.
+fn names_proxy(kubeconfig: &Kubeconfig) -> bool {
+    let context = kubeconfig
+        .contexts
+        .iter()
+        .find(|context| Some(&context.name) == kubeconfig.current_context.as_ref())
+        .and_then(|named| named.context.as_ref());
+    let cluster = context.and_then(|context| {
+        kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
+    });
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+fn from_service_account(server: Option<http::Uri>) -> Result<(Config, Files, bool), AccessError> {
     let server = match server {
         Some(server) => server,
         None => server_of_environment()?,
@@ -90,7 +116,7 @@ fn from_service_account(server: Option<http::Uri>) -> Result<(Config, Files), Ac
     config.root_cert_file = Some(file("ca.crt"));
     config.auth_info =
         AuthInfo { token_file: Some(file("token").display().to_string()), ..AuthInfo::default() };
-    Ok((config, Files::now([file("ca.crt"), file("token")].into_iter())))
+    Ok((config, Files::now([file("ca.crt"), file("token")].into_iter()), false))
 }
 
 /// The files that credentials were read from, as they were then.

@@ -44,6 +44,22 @@ current-context: c
     assert_eq!(&proxy.await.unwrap(), b"CONNECT 192.0.2.1:6443 HTTP");
 }
 
+#[test]
+fn no_proxy_is_about_the_server_and_not_about_the_proxy() {
+    let proxy = "http://10.0.0.9:3128";
+    let variables = Matcher::builder().https(proxy).no("10.0.0.0/24,.example.org").build();
+    for (server, expected) in [
+        ("https://10.0.0.1:6443", false),
+        ("https://10.0.1.1:6443", true),
+        ("https://api.example.org", false),
+        ("https://api.example.net", true),
+        ("http://10.0.1.1:8080", false),
+    ] {
+        assert_eq!(goes_by_proxy(&server.parse().unwrap(), &variables), expected, "{server}");
+    }
+    assert!(!goes_by_proxy(&"https://10.0.1.1".parse().unwrap(), &Matcher::builder().build()));
+}
+
 #[tokio::test]
 async fn the_given_address_takes_precedence_over_the_kubeconfig_s() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -199,7 +215,7 @@ async fn a_certificate_of_a_plugin_is_presented() {
     }});
     let plugin = Plugin::new("cat $FOLDER/status");
     fs::write(plugin.0.path().join("status"), status.to_string()).unwrap();
-    let (mut config, _) = plugin.access().config().await.unwrap();
+    let (mut config, ..) = plugin.access().config().await.unwrap();
     let exec = plugin::of(&config.auth_info).unwrap().clone();
     let expires = plugin::run(&exec, &mut config.auth_info, READING).await.unwrap();
     assert_eq!((expires, config.auth_info.exec.is_none()), (None, true));
