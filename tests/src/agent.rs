@@ -79,7 +79,27 @@ impl Agent {
         Self::spawn(weir, node, &[&["--manifests", folder], arguments].concat())
     }
 
-    fn spawn(mut weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
+    /// The same, but does not wait until it is ready.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn begin_command(
+        weir: Command,
+        node: &Node,
+        manifests: &Manifests,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
+        Self::begin(weir, node, &[&["--manifests", folder], arguments].concat())
+    }
+
+    fn spawn(weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
+        let mut agent = Self::begin(weir, node, arguments)?;
+        agent.wait_for("ready")?;
+        Ok(agent)
+    }
+
+    fn begin(mut weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
         let mut process = weir
             .arg("run")
             .args(["--node-name", node.name])
@@ -98,9 +118,7 @@ impl Agent {
             let log = Arc::clone(&log);
             thread::spawn(move || log.fill(BufReader::new(stderr)));
         }
-        let mut agent = Self { process, log, ended: false };
-        agent.wait_for("ready")?;
-        Ok(agent)
+        Ok(Self { process, log, ended: false })
     }
 
     /// Waits until the agent has logged a line with `words` in it, counted from its start.

@@ -12,6 +12,7 @@ pub mod lab;
 pub mod machine;
 pub mod manifests;
 pub mod processor;
+pub mod refusals;
 pub mod requires;
 pub mod traffic;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! What changes while traffic goes on: pods, devices, the agent itself.
 
+mod chaos;
 pub mod detach;
 mod devices;
 mod draining;

@@ -1,0 +1,89 @@
+//! Everything at once: while flows of every kind go on, the agent is killed again and again, its source of objects is away,
+//! devices and addresses come, go and change, other Services too, and one write in ten to the maps is refused. No flow is
+//! broken, no datagram lost, and in the end the maps mean what those of a fresh agent do.
+//!
+//! `cargo xtask chaos` does the same for minutes, and again with the seed of an earlier run.
+
+mod devices;
+mod events;
+mod fixture;
+mod objects;
+mod tables;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use weir_tests::agent::Agent;
+
+use self::events::{EVENTS, Event};
+use self::fixture::{Chaos, offers};
+use self::traffic::{Talk, Traffic};
+
+#[test]
+fn nothing_is_lost_whatever_happens_at_once() -> Result<()> {
+    let minutes: Option<u64> = variable("WEIR_CHAOS_MINUTES")?;
+    let time = minutes.map_or(Duration::from_secs(20), |minutes| Duration::from_secs(60 * minutes));
+    let seed = variable("WEIR_CHAOS_SEED")?.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("seed {seed}");
+    let is_control = env::var_os("WEIR_CHAOS_CONTROL").is_some();
+    let Some(mut chaos) = Chaos::start(seed, is_control)? else {
+        return Ok(());
+    };
+    let outcome = run(&mut chaos, time);
+    let log = chaos.agent.as_ref().map_or_else(String::new, Agent::log);
+    outcome.with_context(|| format!("seed {seed}; the agent's log:\n{log}"))
+}
+
+fn variable<T: std::str::FromStr>(name: &str) -> Result<Option<T>>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let value = env::var(name).ok();
+    value.map(|text| text.parse().with_context(|| format!("{name} is `{text}`"))).transpose()
+}
+
+/// Lets everything happen for some `time`, each event once at least, and checks what has become of it.
+fn run(chaos: &mut Chaos, time: Duration) -> Result<()> {
+    let talks = if chaos.is_control {
+        Talk::to_pods(&chaos.lab)
+    } else {
+        Talk::all(&chaos.lab, offers(&chaos.lab, chaos.has_spares))
+    };
+    let mut traffic = Traffic::start(talks);
+    let started = Instant::now();
+    let mut happened = BTreeMap::<&str, u32>::new();
+    loop {
+        let mut round: Vec<Event> = EVENTS.to_vec();
+        chaos.rng.shuffle(&mut round);
+        for (name, event) in round {
+            println!("{:.3} {name}", started.elapsed().as_secs_f64());
+            event(chaos).context(name)?;
+            *happened.entry(name).or_default() += 1;
+            chaos.look_after_agent()?;
+            traffic.check_going_on()?;
+            thread::sleep(Duration::from_millis(chaos.rng.u64(10..400)));
+        }
+        if started.elapsed() > time {
+            break;
+        }
+    }
+    if !chaos.is_control {
+        chaos.settle()?;
+    }
+    let reports = traffic.end()?;
+    println!("{happened:#?}");
+    let (refused, writes) = chaos.refusals.counts();
+    println!("{refused} of {writes} writes refused; {} agents were killed", chaos.logs.len());
+    for (talk, report) in reports {
+        report.check().with_context(|| talk.to_string())?;
+    }
+    if chaos.is_control {
+        return Ok(());
+    }
+    ensure!(refused > 0, "of {writes} writes none was refused");
+    chaos.check_tables()
+}
