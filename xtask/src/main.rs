@@ -3,6 +3,7 @@
 
 mod build;
 mod cargo;
+mod chaos;
 mod check;
 mod command;
 mod control_plane;
@@ -72,6 +73,12 @@ enum Verb {
         /// Run tests whose name contains this.
         filter: Option<String>,
     },
+    /// Let everything happen at once for some minutes while flows go on, of which none may break. Needs root.
+    Chaos {
+        /// How long, and what of it.
+        #[command(flatten)]
+        choice: chaos::Choice,
+    },
     /// Check format, lints and the rules of the source tree: imports, names, sizes, documented paths.
     Check,
     /// Measure what a packet costs, what a node forwards and withstands, or what a large cluster costs the agent.
@@ -121,6 +128,7 @@ fn run(verb: Verb) -> Result<()> {
             let choice = Choice { kernels: kernel, depth, alone, fault, filter: filter.clone() };
             test::run(&only, &choice, filter.as_deref())
         }
+        Verb::Chaos { choice } => chaos::run_for(&choice),
         Verb::Check => check::everything(),
         Verb::Bench { benchmark, arguments } => build::measure(benchmark, &arguments),
     }

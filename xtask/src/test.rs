@@ -214,7 +214,7 @@ fn tests_in(folder: &str) -> Result<Vec<String>> {
 
 /// Builds the agent with the features that tests are built with. Cargo does so for a package's own
 /// integration tests, and for nothing else.
-fn build_agent_for_tests() -> Result<()> {
+pub fn build_agent_for_tests() -> Result<()> {
     run_command(
         cargo_for_tests()?.args(["test", "--workspace", "--no-run", "--test", "scenarios"]),
         "Fix what the compiler names above.",

@@ -13,10 +13,13 @@ use super::fixture::{Chaos, offers};
 /// An event: what the log calls it, and what is done.
 pub type Event = (&'static str, fn(&mut Chaos) -> Result<()>);
 
+/// What an event is called that some rounds are without.
+pub const KILL: &str = "the agent is killed";
+
 /// All of them; those that are there twice happen twice as often.
 pub const EVENTS: &[Event] = &[
-    ("the agent is killed", kill_agent),
-    ("the agent is killed", kill_agent),
+    (KILL, kill_agent),
+    (KILL, kill_agent),
     ("a file holds garbage, or is mended", spoil_or_mend),
     ("a file holds garbage, or is mended", spoil_or_mend),
     ("the folder of objects goes or comes", take_or_return_folder),
@@ -39,12 +42,14 @@ pub const EVENTS: &[Event] = &[
 ];
 
 fn kill_agent(chaos: &mut Chaos) -> Result<()> {
-    if let Some(agent) = chaos.agent.take() {
-        chaos.logs.push(agent.log());
-        agent.end(Signal::SIGKILL)?;
-        chaos.returns_in = chaos.rng.u32(0..4);
-    }
-    Ok(())
+    // Drawn in any case, so that all that follows is the same whenever an agent ends by itself.
+    let returns_in = chaos.rng.u32(0..4);
+    let Some(agent) = chaos.agent.take() else {
+        return Ok(());
+    };
+    chaos.returns_in = returns_in;
+    chaos.logs.push(agent.log());
+    agent.end(Signal::SIGKILL).map(drop)
 }
 
 fn spoil_or_mend(chaos: &mut Chaos) -> Result<()> {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use weir_tests::agent::Agent;
 
-use self::events::{EVENTS, Event};
+use self::events::{EVENTS, Event, KILL};
 use self::fixture::{Chaos, offers};
 use self::traffic::{Talk, Traffic};
 
@@ -58,6 +58,10 @@ fn run(chaos: &mut Chaos, time: Duration) -> Result<()> {
     let mut happened = BTreeMap::<&str, u32>::new();
     loop {
         let mut round: Vec<Event> = EVENTS.to_vec();
+        // Some agents live long enough to collect garbage and to try again what has failed.
+        if !happened.is_empty() && chaos.rng.bool() {
+            round.retain(|(name, _)| *name != KILL);
+        }
         chaos.rng.shuffle(&mut round);
         for (name, event) in round {
             println!("{:.3} {name}", started.elapsed().as_secs_f64());
@@ -65,6 +69,7 @@ fn run(chaos: &mut Chaos, time: Duration) -> Result<()> {
             *happened.entry(name).or_default() += 1;
             chaos.look_after_agent()?;
             traffic.check_going_on()?;
+            // No wait for anything: events come at their own pace.
             thread::sleep(Duration::from_millis(chaos.rng.u64(10..400)));
         }
         if started.elapsed() > time {
