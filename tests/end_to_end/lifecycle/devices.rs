@@ -38,6 +38,27 @@ fn a_pod_that_starts_later_reaches_services_and_serves_them() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_device_that_is_removed_is_noticed_and_so_is_the_next_one() -> Result<()> {
+    let Some(mut fixture) = Fixture::start(Shape::default())? else {
+        return Ok(());
+    };
+    let agent = fixture.agent.take().context("no agent")?;
+    let until_logged = |words: &str, times: usize| {
+        until(words, Duration::from_secs(10), || {
+            ensure!(agent.lines(words).len() == times, "its log:\n{}", agent.log());
+            Ok(())
+        })
+    };
+    for time in 1..=3 {
+        fixture.lab.start_pod()?;
+        until_logged("pod4 faces a pod", time)?;
+        fixture.lab.stop_pod()?;
+        until_logged("pod4 is gone", time)?;
+    }
+    Ok(())
+}
+
 /// As a DHCP client does that renews a lease, or an administrator who replaces an address.
 #[test]
 fn a_device_that_loses_its_addresses_for_a_moment_keeps_its_programs_and_connections() -> Result<()>

@@ -60,21 +60,33 @@ impl Link {
 /// Whether there is a device with this interface index now.
 #[must_use]
 pub fn exists(index: u32) -> bool {
-    nix::net::if_::if_indextoname(index).is_ok()
+    find_name(index).is_some()
 }
 
 /// The name of the device with this interface index; `device 7` if there is none.
 #[must_use]
 pub fn name(index: u32) -> String {
-    match nix::net::if_::if_indextoname(index) {
-        Ok(name) => name.to_string_lossy().into_owned(),
-        Err(_) => format!("device {index}"),
-    }
+    find_name(index).unwrap_or_else(|| format!("device {index}"))
+}
+
+/// nix does not take the null pointer of if_indextoname(3) for a failure: the name is empty then
+/// (<https://github.com/nix-rust/nix/blob/v0.31.3/src/net/if_.rs>).
+fn find_name(index: u32) -> Option<String> {
+    let name = nix::net::if_::if_indextoname(index).ok()?;
+    Some(name.to_string_lossy().into_owned()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_is_gone_is_known_to_be() {
+        const NONE: u32 = u32::MAX >> 1;
+        assert!(exists(1), "the loopback device is the first one everywhere");
+        assert!(!exists(NONE));
+        assert_eq!(name(NONE), format!("device {NONE}"));
+    }
 
     #[test]
     fn frames_for_this_node_bear_the_address_of_the_device_or_of_its_bridge() {
