@@ -1,17 +1,18 @@
 //! A lab in which all may change, its agent, and the agent's source of objects.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::{Agent, binary, weir};
-use weir_tests::lab::{Lab, Shape, addresses};
+use weir_tests::lab::{Attachment, Lab, Shape, addresses};
 use weir_tests::manifests::{Manifests, Offer, Rules};
 use weir_tests::refusals::Refusals;
 use weir_tests::requires;
 use weir_tests::traffic::{Servers, get, serve};
 use weir_tests::wait::until;
-
-use std::time::Duration;
 
 use super::devices::{SpareDevice, renames_live_devices};
 use super::objects::Objects;
@@ -70,7 +71,18 @@ pub fn offers(lab: &Lab, has_spares: [bool; 3]) -> [Offer<'_>; 3] {
 impl Chaos {
     pub fn start(seed: u64, is_control: bool) -> Result<Option<Self>> {
         let pods = SERVING + 1;
-        let shape = Shape { local_pods: pods, remote_pods: pods, ..Shape::default() };
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Without offloads XDP may send, and does.
+        let has_xdp = rng.bool();
+        let shape = Shape {
+            local_pods: pods,
+            remote_pods: pods,
+            attachment: if rng.bool() { Attachment::Routed } else { Attachment::Bridged },
+            offloads: !has_xdp,
+            delivers_xdp_tx: has_xdp,
+            ..Shape::default()
+        };
+        println!("{shape:?}");
         let Some(lab) = requires::lab(shape)? else {
             return Ok(None);
         };
@@ -79,6 +91,11 @@ impl Chaos {
         let addresses::Addresses { v4, v6 } = addresses::node(77);
         node.set(&[("net/ipv4/conf/all/promote_secondaries", "1")])?;
         node.ip(&format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0\n"))?;
+        if shape.attachment == Attachment::Bridged {
+            // A bridge takes the address of one of its ports, unless it was given one; pods know it by that.
+            let own = node.link_address("cni0")?.map(|byte| format!("{byte:02x}")).join(":");
+            node.ip(&format!("link set cni0 address {own}"))?;
+        }
         let renames_live_devices = renames_live_devices(node)?;
         let manifests = Manifests::nodes(&lab)?;
         for offer in offers(&lab, [false; 3]) {
@@ -91,7 +108,7 @@ impl Chaos {
             returns_in: 0,
             was_away: false,
             logs: Vec::new(),
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             refusals: Refusals::default(),
             objects,
             has_spares: [false; 3],
@@ -113,13 +130,29 @@ impl Chaos {
         Ok(Some(chaos))
     }
 
+    /// What agents have logged as errors, each once.
+    pub fn errors(&self) -> BTreeSet<String> {
+        let logs = self.logs.iter().cloned().chain(self.agent.as_ref().map(Agent::log));
+        let mut errors = BTreeSet::new();
+        for log in logs {
+            let lines = log.lines().filter_map(|line| line.split_once(" ERROR "));
+            errors.extend(lines.map(|(_, error)| error.to_owned()));
+        }
+        errors
+    }
+
+    fn arguments(&self) -> &'static [&'static str] {
+        if self.lab.shape.delivers_xdp_tx { &["--xdp", "native"] } else { &[] }
+    }
+
     fn start_agent(&mut self) -> Result<()> {
         let mut command = self.lab.node1.namespace.command(binary()?)?;
         self.refusals.over(&mut command)?;
         self.refusals.switch(false);
         self.was_away = self.objects.is_away();
         let manifests = self.objects.manifests();
-        self.agent = Some(Agent::begin_command(command, &self.lab.node1, manifests, &[])?);
+        let agent = Agent::begin_command(command, &self.lab.node1, manifests, self.arguments())?;
+        self.agent = Some(agent);
         Ok(())
     }
 
@@ -174,14 +207,15 @@ impl Chaos {
 
     pub fn check_tables(&mut self) -> Result<()> {
         let node = &self.lab.node1;
-        self.agent.take().context("no agent")?.end(Signal::SIGTERM)?;
+        let agent = self.agent.take().context("no agent")?;
+        let log = agent.log();
+        agent.end(Signal::SIGTERM)?;
         let found = meaning(node)?;
         weir(node, &["detach"])?;
-        let agent = Agent::start(node, self.objects.manifests(), &[])?;
+        let agent = Agent::start(node, self.objects.manifests(), self.arguments())?;
         let wanted = meaning(node)?;
         println!("the maps mean {} lines", found.len());
-        let compared = compare(&found, &wanted);
         self.agent = Some(agent);
-        compared
+        compare(&found, &wanted).with_context(|| format!("the log of the one before:\n{log}"))
     }
 }

@@ -83,6 +83,7 @@ fn run(chaos: &mut Chaos, time: Duration) -> Result<()> {
     println!("{happened:#?}");
     let (refused, writes) = chaos.refusals.counts();
     println!("{refused} of {writes} writes refused; {} agents were killed", chaos.logs.len());
+    println!("errors of agents: {:#?}", chaos.errors());
     for (talk, report) in reports {
         report.check().with_context(|| talk.to_string())?;
     }
