@@ -19,6 +19,9 @@ use crate::lab::Namespace;
 /// How often a server checks whether it is to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How far a sender catches up that a busy machine has kept waiting: the kernel's queues would overflow with more.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
 /// The largest payload of a UDP datagram, in bytes.
 const LARGEST: usize = 65_507;
 
@@ -232,7 +235,7 @@ fn send_ticks(socket: &UdpSocket, interval: Duration, done: &impl Fn() -> bool) 
             Err(error) => return Err(error.into()),
         }
         sent += 1;
-        next += interval;
+        next = (next + interval).max(Instant::now() - CATCH_UP);
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     Ok(sent)

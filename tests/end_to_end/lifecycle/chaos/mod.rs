@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use weir_tests::agent::Agent;
+use weir_tests::agent::{Agent, weir};
 
 use self::events::{EVENTS, Event, KILL};
 use self::fixture::{Chaos, offers};
@@ -34,8 +34,12 @@ fn nothing_is_lost_whatever_happens_at_once() -> Result<()> {
         return Ok(());
     };
     let outcome = run(&mut chaos, time);
-    let log = chaos.agent.as_ref().map_or_else(String::new, Agent::log);
-    outcome.with_context(|| format!("seed {seed}; the agent's log:\n{log}"))
+    outcome.with_context(|| {
+        let log = chaos.agent.as_ref().map_or_else(String::new, Agent::log);
+        let status = weir(&chaos.lab.node1, &["show", "status"]);
+        let status = status.unwrap_or_else(|error| format!("{error:#}"));
+        format!("seed {seed}; the agent's log:\n{log}\n{status}")
+    })
 }
 
 fn variable<T: std::str::FromStr>(name: &str) -> Result<Option<T>>
