@@ -12,7 +12,7 @@ use crate::tools;
 #[derive(Args)]
 pub struct Choice {
     /// For how long things happen.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// The seed that an earlier run has printed: the same happens in the same order.
     #[arg(long)]

@@ -76,7 +76,9 @@ fn run(chaos: &mut Chaos, time: Duration) -> Result<()> {
             // No wait for anything: events come at their own pace.
             thread::sleep(Duration::from_millis(chaos.rng.u64(10..400)));
         }
-        if started.elapsed() > time {
+        let (refused, _) = chaos.refusals.counts();
+        let is_complete = refused > 0 || chaos.is_control || started.elapsed() > 3 * time;
+        if started.elapsed() > time && is_complete {
             break;
         }
     }
