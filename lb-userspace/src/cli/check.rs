@@ -44,14 +44,20 @@ pub struct Args {
 ///
 /// The findings could not be printed.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let node = Node::local(&args.pins.bpffs);
-    let mut findings = Kernel::try_out().judge(node.is_capable());
-    findings.extend(node.judge());
-    findings.extend(Traces::local().judge());
+    let mut node = Node::local(&args.pins.bpffs);
+    let kernel = Kernel::try_out();
     let selection =
         Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };
-    findings.extend(match links() {
-        Ok(links) => of_devices(&links, &selection),
+    let links = links();
+    if let Ok(links) = &links {
+        let routed = routed(links, &selection);
+        node.strict_devices.retain(|name| routed.contains(&name.as_str()));
+    }
+    let mut findings = kernel.judge(node.is_capable());
+    findings.extend(node.judge());
+    findings.extend(Traces::local().judge());
+    findings.extend(match &links {
+        Ok(links) => of_devices(links, &selection),
         Err(error) => vec![Finding::fail("devices", format!("{error:#}"), "see above")],
     });
     let fails = findings.iter().any(|finding| finding.level == Level::Fail);
@@ -63,6 +69,18 @@ fn links() -> anyhow::Result<Vec<Link>> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime that reads devices: report this")?;
     Ok(runtime.block_on(async { Netlink::open()?.links().await })?)
+}
+
+/// The names of devices whose packets meet the node's routes: those with a role, and the bridges, bonds
+/// and VRFs that they are ports of, which the packets seem to come in by.
+fn routed<'a>(links: &'a [Link], selection: &Selection) -> Vec<&'a str> {
+    let devices = classify(links, selection).into_iter().filter(|device| device.role.is_some());
+    let indexes: Vec<u32> = devices
+        .flat_map(|device| [Some(device.link.index), device.link.port_of])
+        .flatten()
+        .collect();
+    let is_routed = |link: &&Link| indexes.contains(&link.index);
+    links.iter().filter(is_routed).map(|link| link.name.as_str()).collect()
 }
 
 /// The devices with a role, and names in flags that match none.
@@ -135,6 +153,20 @@ mod tests {
         assert!(finding.found.contains("the default route leaves by it"));
         let [none] = of_devices(&[], &Selection::default()).try_into().unwrap();
         assert_eq!(none.level, Level::Warn);
+    }
+
+    #[test]
+    fn a_strict_filter_matters_at_devices_with_a_role_and_at_the_bridges_they_are_ports_of() {
+        let link = |index, name: &str, kind: &str| Link {
+            index,
+            name: name.into(),
+            kind: kind.into(),
+            ..Link::default()
+        };
+        let port =
+            Link { port_of: Some(3), has_peer_in_other_netns: true, ..link(4, "veth1", "veth") };
+        let links = [eth0(), link(3, "cni0", "bridge"), port, link(5, "dummy0", "dummy")];
+        assert_eq!(routed(&links, &Selection::default()), ["eth0", "cni0", "veth1"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use lb_common::address::Family;
+
 use super::finding::Finding;
 use crate::host::cgroup::Hierarchy;
 
@@ -29,6 +31,8 @@ pub struct Node {
     pub forwarding_v4: Option<u32>,
     /// `net/ipv6/conf/all/forwarding`
     pub forwarding_v6: Option<u32>,
+    /// The families that the node has addresses of.
+    pub families: Vec<Family>,
     /// Devices whose `rp_filter` is strict.
     pub strict_devices: Vec<String>,
     /// The cgroup v2 hierarchy that is mounted.
@@ -45,8 +49,8 @@ impl Node {
             self.judge_capabilities(),
             self.judge_bpffs(),
             self.judge_jit(),
-            forwarding("IPv4 forwarding", "net.ipv4.ip_forward", self.forwarding_v4),
-            forwarding("IPv6 forwarding", "net.ipv6.conf.all.forwarding", self.forwarding_v6),
+            self.judge_forwarding(Family::V4),
+            self.judge_forwarding(Family::V6),
         ];
         findings.push(if self.strict_devices.is_empty() {
             Finding::ok("reverse path filter", "not strict")
@@ -116,6 +120,26 @@ impl Node {
         }
     }
 
+    /// A node of one family forwards nothing of the other.
+    fn judge_forwarding(&self, family: Family) -> Finding {
+        let (about, name, value) = match family {
+            Family::V4 => ("IPv4 forwarding", "net.ipv4.ip_forward", self.forwarding_v4),
+            Family::V6 => ("IPv6 forwarding", "net.ipv6.conf.all.forwarding", self.forwarding_v6),
+        };
+        match value {
+            Some(0) if !self.families.contains(&family) => {
+                Finding::ok(about, "off; no device has an address of the family")
+            }
+            Some(0) => Finding::warn(
+                about,
+                "off",
+                format!("packets for pods are not forwarded: sysctl -w {name}=1"),
+            ),
+            Some(_) => Finding::ok(about, "on"),
+            None => Finding::ok(about, "this kernel does not have the family"),
+        }
+    }
+
     /// There are always ports; those beyond sockets' save SNAT and the node's sockets from each other.
     fn judge_snat_ports(&self) -> Finding {
         let about = "SNAT ports";
@@ -158,18 +182,6 @@ impl Node {
     }
 }
 
-fn forwarding(about: &str, name: &str, value: Option<u32>) -> Finding {
-    match value {
-        Some(0) => Finding::warn(
-            about,
-            "off",
-            format!("packets for pods are not forwarded: sysctl -w {name}=1"),
-        ),
-        Some(_) => Finding::ok(about, "on"),
-        None => Finding::ok(about, "this kernel does not have the family"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +195,7 @@ mod tests {
             jit: Some(1),
             forwarding_v4: Some(1),
             forwarding_v6: Some(1),
+            families: Family::ALL.into(),
             strict_devices: Vec::new(),
             control_groups: Some(whole()),
             snat_ports: [61_440, 32_768],
@@ -229,6 +242,15 @@ mod tests {
         check(|node| node.control_groups = None, "mount -t cgroup2");
         check(|node| node.jit = Some(0), "bpf_jit_enable=1");
         check(|node| node.snat_ports = [61_440, 0], "ip_local_port_range='32768 60999'");
+    }
+
+    #[test]
+    fn a_node_of_one_family_need_not_forward_the_other() {
+        let only = |node: &mut Node, family| node.families = vec![family];
+        let v4_alone = |node: &mut Node| (only(node, Family::V4), node.forwarding_v6 = Some(0)).1;
+        check(v4_alone, Level::Ok, "");
+        let v6_alone = |node: &mut Node| (only(node, Family::V6), node.forwarding_v4 = Some(0)).1;
+        check(v6_alone, Level::Ok, "");
     }
 
     #[test]
