@@ -9,10 +9,17 @@ use anyhow::{Result, bail};
 
 use crate::command::run;
 
-/// Makes sure that what the lab calls is there: `ip`, `ethtool`, `nsenter` and `curl`.
+/// Makes sure that what the lab calls is there, and what its tests put into a node's way.
 pub fn for_the_lab() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 4] =
-        [("ip", "iproute2"), ("ethtool", "ethtool"), ("nsenter", "util-linux"), ("curl", "curl")];
+    const PROGRAMS: [(&str, &str); 7] = [
+        ("ip", "iproute2"),
+        ("ethtool", "ethtool"),
+        ("nsenter", "util-linux"),
+        ("curl", "curl"),
+        ("sysctl", "procps"),
+        ("nft", "nftables"),
+        ("iptables", "iptables"),
+    ];
     install_missing(&PROGRAMS)
 }
 

@@ -69,8 +69,7 @@ fn read_datagram(mut datagram: &[u8], read: &mut impl FnMut(&[u8])) -> io::Resul
     Ok(Part::MoreToCome)
 }
 
-/// An attribute, as the kernel writes it: filled up to a multiple of four bytes.
-#[cfg(test)]
+/// An attribute, as the kernel reads and writes it: filled up to a multiple of four bytes.
 pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = (4 + value.len()) as u16;
     let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();

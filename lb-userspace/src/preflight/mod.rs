@@ -1,8 +1,9 @@
-//! The check before a start: what Weir needs of a node and of its kernel, what is left of kube-proxy, and
-//! what to change. `weir check` prints it, `weir run` refuses to start where it fails.
+//! The check before a start: what Weir needs of a node and of its kernel, who else has a hand in its
+//! packets, and what to change. `weir check` prints it, `weir run` refuses to start where it fails.
 
 mod facts;
 mod finding;
+mod firewall;
 mod kernel;
 mod kube_proxy;
 mod netfilter;
@@ -10,6 +11,7 @@ mod node;
 mod trial;
 
 pub use finding::{Finding, Level};
+pub use firewall::Firewall;
 pub use kernel::Kernel;
 pub use kube_proxy::Traces;
 pub use node::Node;

@@ -1,6 +1,6 @@
 //! Which chains and tables the kernel's packet filters hold, by name: those of nftables, where
 //! `iptables-nft` writes too, and those of the older iptables. The kernel is queried as `nft` and
-//! `iptables` query it, so neither has to be there. What rules they hold does not matter.
+//! `iptables` query it, so neither has to be there. What rules they hold matters to `firewall` alone.
 
 use std::fmt;
 use std::fs;
@@ -11,13 +11,13 @@ use lb_common::address::Family;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use crate::host::netlink;
-use crate::host::syscall;
+use crate::host::syscall::{self, IptablesTable};
 
 /// `NFNL_SUBSYS_NFTABLES`, the high byte of a message's type.
 const NFTABLES: u16 = 10 << 8;
 
 /// Bytes of `struct nfgenmsg`, before the attributes (`include/uapi/linux/netfilter/nfnetlink.h`).
-const GENERAL: usize = 4;
+pub const GENERAL: usize = 4;
 
 /// What nftables can list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,14 +58,21 @@ impl fmt::Display for Found {
 /// which is no error.
 pub fn nftables(kind: Kind) -> io::Result<Vec<Found>> {
     // `NFT_MSG_GETTABLE` or `NFT_MSG_GETCHAIN`, of all families.
-    let message = NFTABLES | if kind == Kind::Table { 1 } else { 4 };
+    let message = if kind == Kind::Table { 1 } else { 4 };
     let mut found = Vec::new();
-    let read = |payload: &[u8]| found.extend(one(kind, payload));
-    match netlink::request(NETLINK_NETFILTER, message, libc::NLM_F_DUMP, &[0; GENERAL], read) {
+    list(message, &[0; GENERAL], |payload| found.extend(one(kind, payload)))?;
+    Ok(found)
+}
+
+/// Lists what nftables has of a kind: hands each `message`, behind its header, to `read`.
+///
+/// # Errors
+/// The kernel's. A kernel without nftables has nothing to list, which is no error.
+pub fn list(message: u16, request: &[u8], read: impl FnMut(&[u8])) -> io::Result<()> {
+    match netlink::request(NETLINK_NETFILTER, NFTABLES | message, libc::NLM_F_DUMP, request, read) {
         // Nobody has registered for the messages.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
-        Err(error) => Err(error),
-        Ok(()) => Ok(found),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result,
     }
 }
 
@@ -78,12 +85,18 @@ fn one(kind: Kind, payload: &[u8]) -> Option<Found> {
     Some(Found { filter: "nftables", family, table: attribute(1)?, chain })
 }
 
-fn text(value: &[u8]) -> String {
+/// A name, without the zero bytes that end it.
+pub fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
 }
 
+/// A number, most significant byte first.
+pub fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
 /// `NFPROTO_*` of `include/uapi/linux/netfilter.h`.
-fn family(number: u8) -> &'static str {
+pub fn family(number: u8) -> &'static str {
     match number {
         1 => "inet",
         2 => "ip",
@@ -101,24 +114,36 @@ fn family(number: u8) -> &'static str {
 /// The kernel's, such as `EPERM` for who lacks `CAP_NET_ADMIN`. A kernel without iptables, or one
 /// that no process used it in, has none, which is no error.
 pub fn iptables(name: &str) -> io::Result<Vec<Found>> {
+    let tables = iptables_tables()?;
+    let has = tables.into_iter().filter(|(_, _, held)| has_chain(&held.rules, name));
+    let found = has.map(|(family, table, _)| Found {
+        filter: "iptables",
+        family: if family == Family::V4 { "ip" } else { "ip6" },
+        table,
+        chain: Some(name.to_owned()),
+    });
+    Ok(found.collect())
+}
+
+/// The tables of the older iptables, with their families and names.
+///
+/// # Errors
+/// Those of [`iptables`].
+pub fn iptables_tables() -> io::Result<Vec<(Family, String, IptablesTable)>> {
     let mut found = Vec::new();
-    for (family, tables, word) in [
-        (Family::V4, "/proc/net/ip_tables_names", "ip"),
-        (Family::V6, "/proc/net/ip6_tables_names", "ip6"),
-    ] {
-        let tables = match fs::read_to_string(tables) {
+    for (family, names) in
+        [(Family::V4, "/proc/net/ip_tables_names"), (Family::V6, "/proc/net/ip6_tables_names")]
+    {
+        let names = match fs::read_to_string(names) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            tables => tables?,
+            names => names?,
         };
         let any = match family {
             Family::V4 => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?,
             Family::V6 => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?,
         };
-        for table in tables.lines() {
-            if has_chain(&syscall::iptables_rules(&any, family, table)?, name) {
-                let (table, chain) = (table.to_owned(), Some(name.to_owned()));
-                found.push(Found { filter: "iptables", family: word, table, chain });
-            }
+        for name in names.lines() {
+            found.push((family, name.to_owned(), syscall::iptables_table(&any, family, name)?));
         }
     }
     Ok(found)

@@ -3,6 +3,7 @@
 mod api_server;
 mod bad_input;
 mod capabilities;
+mod check;
 mod datapath_log;
 mod every_kernel;
 mod explain;

@@ -20,8 +20,8 @@ const PROGRAMS: [&str; 9] =
     ["coreutils", "curl", "dash", "ethtool", "findutils", "grep", "iproute2", "kmod", "mount"];
 
 /// More of them, see above.
-const MORE_PROGRAMS: [&str; 6] =
-    ["nftables", "procps", "sed", "util-linux", "gcc-12-base", "wireguard-tools"];
+const MORE_PROGRAMS: [&str; 7] =
+    ["iptables", "nftables", "procps", "sed", "util-linux", "gcc-12-base", "wireguard-tools"];
 
 /// What packages are said to need, and a machine that lives for minutes does not.
 const NEEDLESS: [&str; 12] = [

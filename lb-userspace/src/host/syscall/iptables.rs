@@ -7,18 +7,32 @@ use lb_common::address::Family;
 
 use super::socket_option::get;
 
-/// The rules of one of iptables' tables as the kernel holds them: chains and rules one after the
-/// other, in bytes (`struct ipt_entry` of `include/uapi/linux/netfilter_ipv4/ip_tables.h`). `socket`
-/// is any of the family.
+/// One of iptables' tables as the kernel holds it.
+pub struct IptablesTable {
+    /// Chains and rules one after the other, in bytes (`struct ipt_entry` of
+    /// `include/uapi/linux/netfilter_ipv4/ip_tables.h`).
+    pub rules: Vec<u8>,
+    /// Where the first rule for what is forwarded is in them, and the one that is the policy; `None` if
+    /// the table does not see such packets.
+    pub forward: Option<[usize; 2]>,
+}
+
+/// Reads a table of iptables. `socket` is any of the family.
 ///
 /// # Errors
 /// Those of getsockopt(2): `EPERM` without `CAP_NET_ADMIN`, `EAGAIN` if the table is replaced
 /// meanwhile.
-pub fn iptables_rules(socket: &UdpSocket, family: Family, table: &str) -> io::Result<Vec<u8>> {
+pub fn iptables_table(
+    socket: &UdpSocket,
+    family: Family,
+    table: &str,
+) -> io::Result<IptablesTable> {
     // `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES`; the name in front, `size` last and before the rules.
     const INFO: (libc::c_int, usize) = (64, 84);
     const ENTRIES: (libc::c_int, usize) = (65, 40);
     const NAME: usize = 32;
+    // `NF_INET_FORWARD`
+    const HOOK_FORWARD: usize = 2;
     let level = match family {
         Family::V4 => libc::SOL_IP,
         Family::V6 => libc::SOL_IPV6,
@@ -31,10 +45,14 @@ pub fn iptables_rules(socket: &UdpSocket, family: Family, table: &str) -> io::Re
     };
     let mut info = named(INFO.1);
     get(socket, level, INFO.0, &mut info)?;
-    let size = info[INFO.1 - 4..].first_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+    let number = |at: usize| info[at..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+    let size = number(INFO.1 - 4);
+    // `valid_hooks`, and of five hooks `hook_entry` and `underflow`.
+    let sees_forwarded = number(NAME) >> HOOK_FORWARD & 1 == 1;
+    let [first, policy] = [0, 5].map(|hook| number(NAME + 4 + 4 * (hook + HOOK_FORWARD)) as usize);
     let mut rules = named(ENTRIES.1 + size as usize);
     rules[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
     get(socket, level, ENTRIES.0, &mut rules)?;
     rules.drain(..ENTRIES.1);
-    Ok(rules)
+    Ok(IptablesTable { rules, forward: sees_forwarded.then_some([first, policy]) })
 }

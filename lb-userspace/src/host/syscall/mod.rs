@@ -14,7 +14,7 @@ mod rcu;
 mod socket_option;
 
 pub use cookies::{namespace_cookie, socket_cookie};
-pub use iptables::iptables_rules;
+pub use iptables::{IptablesTable, iptables_table};
 pub use links::{cgroup_of_pinned_link, detach_pinned_link, update_pinned_link};
 pub use map_entries::{delete_batch, lookup, lookup_batch, replace, update_batch};
 pub use mapped::Mapped;
