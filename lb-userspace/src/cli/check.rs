@@ -13,7 +13,7 @@ use crate::config::{DeviceNames, XdpMode};
 use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
-use crate::preflight::{Finding, Firewall, Kernel, Level, Node, Traces};
+use crate::preflight::{Finding, Firewall, Kernel, KernelConntrack, Level, Node, Traces};
 
 /// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = kernel.judge(node.is_capable());
     findings.extend(node.judge());
     findings.extend(Firewall::local().judge(&node.families));
+    findings.push(KernelConntrack::local().judge());
     findings.extend(Traces::local().judge());
     findings.extend(match &links {
         Ok(links) => of_devices(links, &selection),

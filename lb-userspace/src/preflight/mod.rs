@@ -1,6 +1,7 @@
 //! The check before a start: what Weir needs of a node and of its kernel, who else has a hand in its
 //! packets, and what to change. `weir check` prints it, `weir run` refuses to start where it fails.
 
+mod conntrack;
 mod facts;
 mod finding;
 mod firewall;
@@ -10,6 +11,7 @@ mod netfilter;
 mod node;
 mod trial;
 
+pub use conntrack::KernelConntrack;
 pub use finding::{Finding, Level};
 pub use firewall::Firewall;
 pub use kernel::Kernel;
