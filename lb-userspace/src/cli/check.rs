@@ -13,7 +13,9 @@ use crate::config::{DeviceNames, XdpMode};
 use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
-use crate::preflight::{Finding, Firewall, Kernel, KernelConntrack, Level, Node, Traces};
+use crate::preflight::{
+    Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Node, Traces,
+};
 
 /// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
 #[derive(clap::Args, Clone, PartialEq, Eq, Debug)]
@@ -46,6 +48,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut node = Node::local(&args.pins.bpffs);
     let kernel = Kernel::try_out();
+    let takes_programs = kernel.refused.as_ref().is_ok_and(Vec::is_empty);
     let selection =
         Selection { network: args.network_devices.clone(), pods: args.pod_devices.clone() };
     let links = links();
@@ -54,6 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         node.strict_devices.retain(|name| routed.contains(&name.as_str()));
     }
     let mut findings = kernel.judge(node.is_capable());
+    findings.extend(Hardening::local().judge(takes_programs));
     findings.extend(node.judge());
     findings.extend(Firewall::local().judge(&node.families));
     findings.push(KernelConntrack::local().judge());
