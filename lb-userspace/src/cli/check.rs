@@ -14,7 +14,7 @@ use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
 use crate::preflight::{
-    Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Node, Traces,
+    Cilium, Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Node, Traces,
 };
 
 /// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
@@ -62,6 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     findings.extend(Firewall::local().judge(&node.families));
     findings.push(KernelConntrack::local().judge());
     findings.extend(Traces::local().judge());
+    findings.extend(links.as_deref().ok().and_then(|links| Cilium::local(links).judge()));
     findings.extend(match &links {
         Ok(links) => of_devices(links, &selection),
         Err(error) => vec![Finding::fail("devices", format!("{error:#}"), "see above")],

@@ -26,6 +26,8 @@ pub struct Traces {
     pub sees_all_processes: bool,
     /// Whether the device of its mode `ipvs` is there.
     pub has_ipvs_device: bool,
+    /// How many virtual services its mode `ipvs`, or another program, has given to IPVS.
+    pub virtual_services: usize,
     /// Its tables and chains in this network namespace.
     pub rules: io::Result<Vec<Found>>,
 }
@@ -39,14 +41,16 @@ impl Traces {
             process: process(),
             sees_all_processes: processes.is_ok_and(|own| own == Path::new(ALL_PROCESSES)),
             has_ipvs_device: Path::new("/proc/sys/net/ipv4/conf/kube-ipvs0").exists(),
+            virtual_services: virtual_services(),
             rules: rules(),
         }
     }
 
     /// What to make of them.
     #[must_use]
-    pub fn judge(&self) -> [Finding; 2] {
-        [self.judge_process(), self.judge_rules()]
+    pub fn judge(&self) -> Vec<Finding> {
+        let all = [Some(self.judge_process()), Some(self.judge_rules()), self.judge_ipvs()];
+        all.into_iter().flatten().collect()
     }
 
     fn judge_process(&self) -> Finding {
@@ -66,6 +70,26 @@ impl Traces {
         }
     }
 
+    /// Something to say only where its mode `ipvs` has left something.
+    fn judge_ipvs(&self) -> Option<Finding> {
+        let device = self.has_ipvs_device.then(|| "the device kube-ipvs0".to_owned());
+        let services = match self.virtual_services {
+            0 => None,
+            1 => Some("1 virtual service".to_owned()),
+            count => Some(format!("{count} virtual services")),
+        };
+        let found: Vec<String> = device.into_iter().chain(services).collect();
+        (!found.is_empty()).then(|| {
+            Finding::warn(
+                "IPVS",
+                found.join(", "),
+                "the node takes Services' addresses for its own, and IPVS translates what the node's own \
+                 processes send to them; once kube-proxy is gone: ipvsadm --clear; ip link delete \
+                 kube-ipvs0",
+            )
+        })
+    }
+
     fn judge_rules(&self) -> Finding {
         let about = "kube-proxy's rules";
         let found = match &self.rules {
@@ -79,8 +103,7 @@ impl Traces {
                 );
             }
         };
-        let device = self.has_ipvs_device.then(|| "the device kube-ipvs0".to_owned());
-        let traces: Vec<String> = found.iter().map(Found::to_string).chain(device).collect();
+        let traces: Vec<String> = found.iter().map(Found::to_string).collect();
         if traces.is_empty() {
             return Finding::ok(about, "no trace of them");
         }
@@ -92,6 +115,20 @@ impl Traces {
              the drained node",
         )
     }
+}
+
+/// The virtual services that IPVS has in this network namespace; none if the kernel does not have it.
+fn virtual_services() -> usize {
+    fs::read_to_string("/proc/net/ip_vs").as_deref().map_or(0, count)
+}
+
+/// Behind the head each virtual service has a line that begins with its protocol, each server one that
+/// begins with an arrow.
+fn count(table: &str) -> usize {
+    let is_one = |line: &&str| {
+        ["TCP", "UDP", "SCTP", "FWM"].contains(&line.split(' ').next().unwrap_or(line))
+    };
+    table.lines().filter(is_one).count()
 }
 
 fn process() -> Option<u32> {
@@ -123,6 +160,7 @@ mod tests {
             process: None,
             sees_all_processes: true,
             has_ipvs_device: false,
+            virtual_services: 0,
             rules: Ok(Vec::new()),
         }
     }
@@ -147,14 +185,17 @@ mod tests {
     #[test]
     fn a_container_that_sees_no_kube_proxy_does_not_say_that_there_is_none() {
         let traces = Traces { sees_all_processes: false, ..none() };
-        let [process, _] = traces.judge();
+        let process = traces.judge_process();
         assert!(process.found.contains("this container"), "{process:?}");
     }
 
     #[test]
     fn kube_proxy_and_what_it_leaves_are_warned_of_with_what_to_do() {
         warned(&Traces { process: Some(42), ..none() }, "process 42", "keep it off this node");
-        warned(&Traces { has_ipvs_device: true, ..none() }, "kube-ipvs0", "--cleanup");
+        let traces = Traces { has_ipvs_device: true, ..none() };
+        warned(&traces, "kube-ipvs0", "ip link delete kube-ipvs0");
+        let traces = Traces { virtual_services: 2, ..none() };
+        warned(&traces, "2 virtual services", "ipvsadm --clear");
         let chain = Found {
             filter: "iptables",
             family: "ip",
@@ -163,6 +204,17 @@ mod tests {
         };
         let traces = Traces { rules: Ok(vec![chain]), ..none() };
         warned(&traces, "chain KUBE-SERVICES in iptables table ip nat", "--cleanup");
+    }
+
+    #[test]
+    fn virtual_services_are_counted_and_their_servers_are_not() {
+        let head = "IP Virtual Server version 1.2.1 (size=4096)\n\
+                    Prot LocalAddress:Port Scheduler Flags\n  \
+                    -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n";
+        assert_eq!(count(head), 0);
+        let services = "TCP  0A600001:01BB rr\n  -> AC1E000B:192B      Masq    1      0          0\n\
+                        UDP  [fd96:0000:0000:0000:0000:0000:0000:000a]:0035 rr\nFWM  00000001 rr\n";
+        assert_eq!(count(&format!("{head}{services}")), 3);
     }
 
     #[test]

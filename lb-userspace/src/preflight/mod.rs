@@ -1,6 +1,7 @@
 //! The check before a start: what Weir needs of a node and of its kernel, who else has a hand in its
 //! packets, and what to change. `weir check` prints it, `weir run` refuses to start where it fails.
 
+mod cilium;
 mod conntrack;
 mod facts;
 mod finding;
@@ -12,6 +13,7 @@ mod netfilter;
 mod node;
 mod trial;
 
+pub use cilium::Cilium;
 pub use conntrack::KernelConntrack;
 pub use finding::{Finding, Level};
 pub use firewall::Firewall;

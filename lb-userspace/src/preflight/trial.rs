@@ -7,6 +7,7 @@ use std::io;
 use std::thread;
 
 use aya::Ebpf;
+use aya::programs::loaded_programs as all_loaded_programs;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::utsname::uname;
 
@@ -45,6 +46,18 @@ impl Kernel {
             has_netns_cookie: syscall::namespace_cookie().is_ok(),
         }
     }
+}
+
+/// The names of programs that the kernel has loaded and that begin with `prefix`; none where this process
+/// is not shown them, for which it needs `CAP_SYS_ADMIN`.
+pub fn loaded_programs(prefix: &str) -> Vec<String> {
+    let names = all_loaded_programs().map_while(Result::ok);
+    let mut names: Vec<String> =
+        names.filter_map(|program| Some(program.name_as_str()?.to_owned())).collect();
+    names.retain(|name| name.starts_with(prefix));
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn name_and_cause(error: &LoadError) -> Option<(&'static str, String)> {

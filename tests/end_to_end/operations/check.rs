@@ -96,6 +96,28 @@ fn a_node_of_one_family_without_a_default_route_passes() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn others_that_translate_packets_and_a_strict_filter_are_found() -> Result<()> {
+    let Some(lab) = requires::lab(Shape::default())? else {
+        return Ok(());
+    };
+    let node = &lab.node1;
+    for name in ["cilium_host", "kube-ipvs0", "unused"] {
+        node.namespace.output("ip", &["link", "add", name, "type", "bridge"])?;
+    }
+    for setting in ["all.rp_filter=0", "eth0.rp_filter=0", "pod1.rp_filter=1", "unused.rp_filter=1"]
+    {
+        let setting = format!("net.ipv4.conf.{setting}");
+        node.namespace.output("sysctl", &["-q", "-w", &setting])?;
+    }
+    expect(&finding(node, "Cilium")?, "warn", "device cilium_host")?;
+    expect(&finding(node, "IPVS")?, "warn", "the device kube-ipvs0")?;
+    let strict = finding(node, "reverse path filter")?;
+    ensure!(strict["found"] == "strict on pod1", "{strict}");
+    node.namespace.output("sysctl", &["-q", "-w", "net.ipv4.conf.all.rp_filter=2"])?;
+    expect(&finding(node, "reverse path filter")?, "ok", "not strict")
+}
+
 /// The policy of each family's tool, and what the advice says on it.
 fn policy_drop(tools: [&str; 2], filter: &str) -> Result<()> {
     let Some(fixture) = Fixture::start(Shape::default())? else {
