@@ -2,6 +2,7 @@
 //! has its own way back. Bonds and VLANs need modules that not every kernel has: `every_kernel` tries them.
 
 use anyhow::{Context, Result, ensure};
+use lb_common::address::Family;
 use weir_tests::agent::{Agent, weir};
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Lab, Namespace, Shape, Uplink};
@@ -29,6 +30,71 @@ fn check(uplink: Uplink) -> Result<()> {
     Ok(())
 }
 
+/// A fixture whose lab is changed before the agent starts.
+fn start(
+    shape: Shape,
+    arguments: &[&str],
+    change: fn(&Lab) -> Result<()>,
+) -> Result<Option<Fixture>> {
+    let Some(lab) = requires::lab(shape)? else {
+        return Ok(None);
+    };
+    change(&lab)?;
+    let servers = traffic::serve(&lab)?;
+    let manifests = Manifests::nodes(&lab)?;
+    for served in ServedBy::ALL {
+        manifests.offer(&served.offer(&lab))?;
+    }
+    let agent = Agent::start(&lab.node1, &manifests, arguments)?;
+    Ok(Some(Fixture { agent: Some(agent), servers, manifests, lab }))
+}
+
+/// The size of a jumbo frame's packet: more than a driver's buffer for XDP holds.
+const JUMBO: u32 = 9000;
+
+#[test]
+fn jumbo_frames_are_served_at_tc_where_the_driver_refuses_xdp_and_says_so_once() -> Result<()> {
+    let shape = Shape { offloads: false, delivers_xdp_tx: false, ..Shape::default() };
+    let Some(fixture) = start(shape, &["--xdp", "native"], enlarge)? else {
+        return Ok(());
+    };
+    let lab = &fixture.lab;
+    fixture.check_traffic()?;
+    for served in ServedBy::ALL {
+        let node_port = served.offer(lab).node_port();
+        for family in Family::ALL {
+            let frontend = (lab.node1.addresses.of(family), node_port).into();
+            Client::connect(&lab.client, frontend)?.exchange(1 << 20)?;
+            // In one frame, with room for the response's first line.
+            ask(&lab.client, frontend, JUMBO as usize - 200)?;
+        }
+    }
+    let shown = weir(&lab.node1, &["show", "devices", "-o", "wide"])?;
+    ensure!(shown.contains(REFUSED), "{shown}");
+    let agent = fixture.agent.as_ref().context("the agent")?;
+    // Whatever happens to devices, it is not tried again.
+    lab.node1.namespace.ip("link add again type bridge\nlink set again up\n")?;
+    fixture.check_traffic()?;
+    let errors = agent.lines(REFUSED).into_iter().filter(|line| line.contains(" ERROR "));
+    let errors: Vec<String> = errors.collect();
+    ensure!(errors.len() == 1, "{errors:?}");
+    Ok(())
+}
+
+const REFUSED: &str = "the MTU of eth0 is larger than its driver's buffers for XDP: TC alone";
+
+/// Gives every device of the lab the MTU of jumbo frames.
+fn enlarge(lab: &Lab) -> Result<()> {
+    for namespace in lab.namespaces() {
+        let devices = namespace.output("ip", &["-brief", "link", "show"])?;
+        let names = devices.lines().filter_map(|line| line.split(['@', ' ']).next());
+        let lines = names.filter(|name| *name != "lo");
+        let lines: String = lines.map(|name| format!("link set {name} mtu {JUMBO}\n")).collect();
+        namespace.ip(&lines)?;
+    }
+    Ok(())
+}
+
 /// The node's second address, in a subnet of its own, and the router's there.
 const SECOND: [&str; 2] = ["172.31.0.11", "fd31::11"];
 const ROUTER: [&str; 2] = ["172.31.0.1", "fd31::1"];
@@ -37,19 +103,14 @@ const ROUTER: [&str; 2] = ["172.31.0.1", "fd31::1"];
 fn answers_leave_by_the_card_that_has_the_address_the_client_knows() -> Result<()> {
     for (attachment, xdp) in [("tc", "off"), ("xdp", "generic")] {
         let offloads = xdp == "off";
-        let Some(lab) = requires::lab(Shape { offloads, ..Shape::default() })? else {
+        let shape = Shape { offloads, ..Shape::default() };
+        let arguments = ["--xdp", xdp, "--nodeport-addresses", "0.0.0.0/0,::/0"];
+        let Some(fixture) = start(shape, &arguments, add_second_card)? else {
             return Ok(());
         };
-        let servers = traffic::serve(&lab)?;
-        let manifests = Manifests::nodes(&lab)?;
+        let lab = &fixture.lab;
         for served in ServedBy::ALL {
-            manifests.offer(&served.offer(&lab))?;
-        }
-        add_second_card(&lab)?;
-        let arguments = ["--xdp", xdp, "--nodeport-addresses", "0.0.0.0/0,::/0"];
-        let _agent = Agent::start(&lab.node1, &manifests, &arguments)?;
-        for served in ServedBy::ALL {
-            let node_port = served.offer(&lab).node_port();
+            let node_port = served.offer(lab).node_port();
             for address in SECOND {
                 let frontend = (address.parse::<std::net::IpAddr>()?, node_port).into();
                 let reached = Client::connect(&lab.client, frontend)
@@ -58,7 +119,6 @@ fn answers_leave_by_the_card_that_has_the_address_the_client_knows() -> Result<(
                 reached.with_context(|| format!("{served:?} at {frontend}, by {attachment}"))?;
             }
         }
-        drop(servers);
     }
     Ok(())
 }

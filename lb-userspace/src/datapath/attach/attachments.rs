@@ -227,6 +227,9 @@ impl Attachments {
             Some(libc::EBUSY | libc::EEXIST) => {
                 format!("another XDP program is on {name} (`ip link show {name}`): TC alone")
             }
+            Some(libc::ERANGE) => {
+                format!("the MTU of {name} is larger than its driver's buffers for XDP: TC alone")
+            }
             Some(_) | None => format!("{name} did not take XDP: {}; TC alone", causes(error)),
         };
         if self.xdp != XdpMode::Auto {
