@@ -13,8 +13,9 @@ use lb_ebpf::world::World;
 
 use super::node::NodeView;
 use super::packet;
+use super::programs::Unseen;
 use super::service_rule::{Packet, rule};
-use super::steps::Steps;
+use super::steps::{Step, Steps};
 use super::walker::{Walk, Walker};
 use crate::host::devices::RouteTarget;
 
@@ -43,7 +44,13 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             SourceClass::Network => "ingress, network device",
             SourceClass::Host => "ingress",
         };
-        let result = self.walk(frame, hook, at.into(), walks);
+        let unseen = self.device.and_then(|device| self.node.unseen(device, point));
+        if let (Some(device), Some(unseen)) = (self.device, unseen) {
+            walks.push(not_seen(format!("ingress, {}", self.node.device(device)), unseen));
+            return self.leave(frame, walks);
+        }
+        let by = self.device.map(|device| format!(" {}", self.node.seen_at(device)));
+        let result = self.walk(frame, hook, format!("{at}{}", by.unwrap_or_default()), walks);
         if result.verdict == Verdict::Pass { self.leave(frame, walks) } else { self.end(result) }
     }
 
@@ -55,21 +62,34 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         match self.node.route(to.ip()) {
             RouteTarget::Local => format!("delivered to a local process at {to}, if one listens"),
             RouteTarget::Unreachable => format!("dropped by the kernel, no route to {}", to.ip()),
-            RouteTarget::Device { index: device, .. } => {
-                let name = self.node.device(device);
-                let (point, class) = (HookPoint::Egress, SourceClass::Host);
-                let hook = Hook { point, class, can_pass_to_stack: true };
-                let result = self.walk(frame, hook, format!("egress, {name}"), walks);
-                if result.verdict == Verdict::Pass {
-                    let ends = packet::ends(frame);
-                    let ends =
-                        ends.map_or_else(String::new, |(from, to)| format!(" as {from} > {to}"));
-                    format!("sent out of {name}{ends}")
-                } else {
-                    self.end(result)
-                }
+            RouteTarget::Device { index: device, .. } => self.leave_by(device, frame, walks),
+        }
+    }
+
+    /// A packet leaves by `device`, if its program does not keep it; returns where it goes.
+    fn leave_by(&self, device: u32, frame: &mut Vec<u8>, walks: &mut Vec<Walk>) -> String {
+        let name = self.node.device(device);
+        let (point, class) = (HookPoint::Egress, SourceClass::Host);
+        let at = format!("egress, {name}");
+        let mut untranslated = self.replies_by(device);
+        if let Some(unseen) = self.node.unseen(device, point) {
+            let what = if untranslated.is_empty() {
+                "it is not"
+            } else {
+                "neither it nor its replies are"
+            };
+            untranslated = format!("; {what} translated there: {}", unseen.because);
+            walks.push(not_seen(at, unseen));
+        } else {
+            let hook = Hook { point, class, can_pass_to_stack: true };
+            let result = self.walk(frame, hook, at, walks);
+            if result.verdict != Verdict::Pass {
+                return self.end(result);
             }
         }
+        let ends = packet::ends(frame);
+        let ends = ends.map_or_else(String::new, |(from, to)| format!(" as {from} > {to}"));
+        format!("sent out of {name}{ends}{untranslated}")
     }
 
     fn walk(
@@ -104,6 +124,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             sentence: outcome.sentence(),
             decided_by,
             leaves: self.leaves(frame, outcome),
+            unseen: None,
         });
         result
     }
@@ -132,12 +153,35 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             Verdict::Drop => "dropped".into(),
             Verdict::Tx => "sent back out of the device it arrived on".into(),
             Verdict::Redirect(device) => {
-                format!("redirected to {}, past the stack", self.node.device(device))
+                let name = self.node.device(device);
+                format!("redirected to {name}, past the stack{}", self.replies_by(device))
             }
             Verdict::RedirectNeigh(device) => format!(
-                "redirected to {}, past the stack; the kernel resolves the neighbour",
-                self.node.device(device)
+                "redirected to {}, past the stack; the kernel resolves the neighbour{}",
+                self.node.device(device),
+                self.replies_by(device)
             ),
         }
+    }
+
+    /// That replies which come in by `device` are not translated, if no program sees them.
+    fn replies_by(&self, device: u32) -> String {
+        let unseen = self.node.unseen(device, HookPoint::Ingress);
+        unseen.map_or_else(String::new, |unseen| {
+            format!("; its replies are not translated: {}", unseen.because)
+        })
+    }
+}
+
+/// What is recorded of a hook where no program sees the packet.
+fn not_seen(hook: String, unseen: Unseen) -> Walk {
+    Walk {
+        hook,
+        steps: vec![Step::new("programs", "none", unseen.because.clone())],
+        outcome: "not-seen",
+        sentence: "no program of Weir sees the packet",
+        decided_by: None,
+        leaves: "unchanged".into(),
+        unseen: Some(unseen),
     }
 }

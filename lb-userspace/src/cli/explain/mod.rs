@@ -6,6 +6,7 @@ mod hooks;
 mod live_world;
 mod node;
 mod packet;
+mod programs;
 mod service_rule;
 mod socket;
 mod steps;
@@ -98,13 +99,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     pins.require()?;
     let contents = KernelStore::open(&pins)?.read()?;
     let (flows, clients) = (KernelFlows::open(&pins)?, KernelClients::open(&pins)?);
-    let node = ThisNode::ask(runtime_dir::status(pins.directory())?)?;
-    let (class, because) = match args.from {
-        Some(class) => (class, "given by --from".into()),
+    let node = ThisNode::ask(runtime_dir::status(pins.directory())?, pins.all_links()?)?;
+    let (class, because, device) = match args.from {
+        Some(class) => (class, "given by --from".into(), None),
         None => node.class_of(args.sender.address)?,
     };
     let world = live_world(contents.clone(), (&flows, &clients), &node);
-    let question = Question { sender: args.sender, destination: args.destination, class, because };
+    let Args { sender, destination, .. } = args;
+    let question = Question { sender, destination, class, because, device };
     let trace = Trace::of(&world, &node, &contents, &question);
     world.backing.failure()?;
     node.failure()?;

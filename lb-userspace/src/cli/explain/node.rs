@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use lb_common::conntrack::HookPoint;
 use lb_common::service::SourceClass;
 use tokio::runtime::{Builder, Runtime};
 
+use super::programs::{Programs, Unseen};
 use crate::agent::status::Status;
 use crate::host::devices::{Link, Netlink, NetlinkError, RouteTarget, Selection, classify};
 use crate::model::DeviceRole;
+use crate::pins::AttachPoint;
 
 /// What `weir explain` needs of the node beside the maps.
 pub trait NodeView {
@@ -19,6 +22,10 @@ pub trait NodeView {
     fn route(&self, destination: IpAddr) -> RouteTarget;
     /// The name of a device.
     fn device(&self, index: u32) -> String;
+    /// Why no program sees packets at this side of a device; `None` if one does, or nothing is known.
+    fn unseen(&self, device: u32, point: HookPoint) -> Option<Unseen>;
+    /// Where a device's packets are seen: on itself, or on its ports.
+    fn seen_at(&self, device: u32) -> String;
     /// The cgroup that the programs for socket load balancing are attached to.
     fn control_group(&self) -> ControlGroup;
 }
@@ -50,6 +57,7 @@ pub struct ThisNode {
     runtime: Runtime,
     netlink: Netlink,
     links: Vec<Link>,
+    programs: Programs,
     /// The devices that face pods.
     pods: BTreeSet<u32>,
     group: ControlGroup,
@@ -58,17 +66,19 @@ pub struct ThisNode {
 }
 
 impl ThisNode {
-    /// Reads the kernel's devices; their roles are in the agent's `status`, and are guessed without it.
+    /// Reads the kernel's devices; their roles are in the agent's `status`, and are guessed without it. Their
+    /// programs are in the status or `pinned`.
     ///
     /// # Errors
     ///
     /// The kernel did not respond.
-    pub fn ask(status: Option<Status>) -> anyhow::Result<Self> {
+    pub fn ask(status: Option<Status>, pinned: Vec<(u32, AttachPoint)>) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime that reads routes: report this")?;
         let netlink = runtime.block_on(async { Netlink::open() })?;
         let links = runtime.block_on(netlink.links())?;
         let group = ControlGroup::of(status.as_ref());
+        let programs = Programs::of(links.clone(), status.as_ref(), pinned);
         let pods = match status {
             Some(status) => {
                 let pods = status.devices.iter().filter(|device| device.role == "pod");
@@ -76,24 +86,24 @@ impl ThisNode {
             }
             None => guess_pods(&links),
         };
-        Ok(Self { runtime, netlink, links, pods, group, failure: RefCell::default() })
+        Ok(Self { runtime, netlink, links, programs, pods, group, failure: RefCell::default() })
     }
 
-    /// The source class of packets from `sender`, and why.
+    /// The source class of packets from `sender`, why, and the device that they come in by.
     ///
     /// # Errors
     ///
     /// The kernel did not respond.
-    pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String)> {
+    pub fn class_of(&self, sender: IpAddr) -> anyhow::Result<(SourceClass, String, Option<u32>)> {
         Ok(match self.runtime.block_on(self.netlink.route(sender))? {
-            RouteTarget::Local => (SourceClass::Host, "an address of this node".into()),
+            RouteTarget::Local => (SourceClass::Host, "an address of this node".into(), None),
             RouteTarget::Device { index, .. } if faces_pod(&self.links, &self.pods, index) => {
-                (SourceClass::Pod, format!("behind {}", self.device(index)))
+                (SourceClass::Pod, format!("behind {}", self.device(index)), Some(index))
             }
             RouteTarget::Device { index, .. } => {
-                (SourceClass::Network, format!("routed to {}", self.device(index)))
+                (SourceClass::Network, format!("routed to {}", self.device(index)), Some(index))
             }
-            RouteTarget::Unreachable => (SourceClass::Network, "no route to it".into()),
+            RouteTarget::Unreachable => (SourceClass::Network, "no route to it".into(), None),
         })
     }
 
@@ -119,8 +129,15 @@ impl NodeView for ThisNode {
     }
 
     fn device(&self, index: u32) -> String {
-        let link = self.links.iter().find(|link| link.index == index);
-        link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
+        self.programs.name(index)
+    }
+
+    fn unseen(&self, device: u32, point: HookPoint) -> Option<Unseen> {
+        self.programs.unseen(device, point)
+    }
+
+    fn seen_at(&self, device: u32) -> String {
+        self.programs.seen_at(device)
     }
 
     fn control_group(&self) -> ControlGroup {

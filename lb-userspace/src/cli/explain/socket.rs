@@ -94,6 +94,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             sentence: outcome.sentence(),
             decided_by: self.rule_of_call((from, to), outcome),
             leaves,
+            unseen: None,
         });
         match fails {
             Some(error) => Err(format!("the call fails with {error}, nothing is sent")),

@@ -30,6 +30,8 @@ pub struct Question {
     pub class: SourceClass,
     /// How the class is known.
     pub because: String,
+    /// The device that the packet comes in by, where the route to its source tells the class.
+    pub device: Option<u32>,
 }
 
 /// The trace of a packet.
@@ -39,7 +41,7 @@ pub struct Trace {
     packet: String,
     /// `pod`, `network` or `host`
     from: String,
-    /// The decisive outcome, and where the packet goes.
+    /// The decisive outcome, or that Weir does not see the packet, and where it goes.
     verdict: String,
     /// What decided: a rule of a Service, or the packet's conntrack entry; `None` if no Service has a part.
     decided_by: Option<String>,
@@ -58,7 +60,7 @@ impl Trace {
         W: World<V4> + World<V6>,
         N: NodeView,
     {
-        let Question { sender, destination, class, .. } = question;
+        let Question { sender, destination, class, device, .. } = question;
         let to = endpoint(destination.address, destination.port);
         let protocol = destination.protocol;
         let port = sender.port.unwrap_or_else(|| free_port(world, *sender, *destination));
@@ -69,15 +71,14 @@ impl Trace {
             let unseen = socket::unseen(&contents.settings, &node.control_group(), protocol);
             assumed.extend(unseen.map(str::to_owned));
         }
-        let walker = Walker { world, node, contents, class: *class, protocol, is_new };
+        let walker =
+            Walker { world, node, contents, class: *class, device: *device, protocol, is_new };
         let mut walks = Vec::new();
         let end = walker.send(from, to, &mut walks);
-        let passed = |walk: &&Walk| walk.outcome.starts_with("passed-");
-        let decisive = walks.iter().find(|walk| !passed(walk)).or(walks.last());
         Self {
             packet: format!("{from} > {to}/{protocol}"),
             from: class.to_string(),
-            verdict: decisive.map_or_else(String::new, |walk| format!("{}: {end}", walk.outcome)),
+            verdict: verdict(&walks, &end),
             decided_by: walks.iter().find_map(|walk| walk.decided_by.clone()),
             assumed,
             walks,
@@ -91,8 +92,23 @@ impl Trace {
     }
 }
 
+/// The first walk that does more than let the packet pass decides, or else the first one, if no program sees
+/// the packet there.
+fn verdict(walks: &[Walk], end: &str) -> String {
+    let is_seen = |walk: &&Walk| walk.unseen.is_none();
+    let acts = |walk: &&Walk| is_seen(walk) && !walk.outcome.starts_with("passed-");
+    let unseen = walks.first().and_then(|walk| walk.unseen.as_ref());
+    match (walks.iter().find(acts), unseen) {
+        (None, Some(unseen)) => format!("not seen by Weir: {}: {end}", unseen.because),
+        (acts, _) => {
+            let decisive = acts.or_else(|| walks.iter().rfind(is_seen));
+            decisive.map_or_else(String::new, |walk| format!("{}: {end}", walk.outcome))
+        }
+    }
+}
+
 fn assumptions(question: &Question, port: Port, is_new: bool) -> Vec<String> {
-    let Question { sender, destination, class, because } = question;
+    let Question { sender, destination, class, because, .. } = question;
     let mut assumed = vec![format!("source class {class}: {because}")];
     if sender.port.is_none() {
         assumed.push(format!("source port {port}, which no flow uses"));
@@ -167,7 +183,10 @@ impl Trace {
         for assumed in &self.assumed {
             writeln!(f, "assumed: {assumed}")?;
         }
-        Ok(())
+        let mut unseen: Vec<_> =
+            self.walks.iter().filter_map(|walk| walk.unseen.as_ref()).collect();
+        unseen.dedup_by_key(|unseen| &unseen.advice);
+        unseen.iter().try_for_each(|unseen| writeln!(f, "what to change: {}", unseen.advice))
     }
 }
 

@@ -7,6 +7,7 @@ use lb_common::filter::{self, Position};
 use lb_common::service::SourceClass;
 use serde::Serialize;
 
+use super::programs::Unseen;
 use super::steps::Step;
 use crate::maps::Contents;
 
@@ -25,6 +26,8 @@ pub struct Walk {
     pub decided_by: Option<String>,
     /// The packet after the hook.
     pub leaves: String,
+    /// Why no program sees the packet there; `None` if one does.
+    pub unseen: Option<Unseen>,
 }
 
 /// Walks a packet from hook to hook, through the methods of `hooks` and `socket`.
@@ -37,6 +40,8 @@ pub struct Walker<'a, W, N> {
     pub contents: &'a Contents,
     /// The class of the sender.
     pub class: SourceClass,
+    /// The device that the packet comes in by, if it is known.
+    pub device: Option<u32>,
     /// The packet's protocol.
     pub protocol: Protocol,
     /// Whether the packet's tuple has no conntrack entry.

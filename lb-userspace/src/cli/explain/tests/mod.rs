@@ -2,6 +2,7 @@
 
 mod calls;
 mod packets;
+mod unseen;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,12 +18,14 @@ use lb_ebpf::world::{NextHop, Table};
 use super::args::{Destination, Sender};
 use super::node::{ControlGroup, NodeView};
 use super::packet;
+use super::programs::Unseen;
 use super::trace::{Question, Trace};
 use crate::cli::sample;
 use crate::host::devices::RouteTarget;
 use crate::maps::Contents;
 
-/// The node around the maps: pods behind veth1, the rest behind eth0.
+/// The node around the maps: pods behind veth1, 198.18.0.0/15 behind eth1, which has no programs, the rest behind
+/// eth0.
 struct SampleNode;
 
 impl NodeView for SampleNode {
@@ -31,12 +34,26 @@ impl NodeView for SampleNode {
             "192.0.2.1" => RouteTarget::Local,
             "203.0.113.1" => RouteTarget::Unreachable,
             text if text.starts_with("10.244.1.") => RouteTarget::Device { index: 5, source: None },
+            text if text.starts_with("198.18.") => RouteTarget::Device { index: 3, source: None },
             _ => RouteTarget::Device { index: 2, source: None },
         }
     }
 
     fn device(&self, index: u32) -> String {
-        if index == 2 { "eth0".into() } else { "veth1".into() }
+        match index {
+            2 => "eth0".into(),
+            3 => "eth1".into(),
+            _ => "veth1".into(),
+        }
+    }
+
+    fn unseen(&self, device: u32, _: HookPoint) -> Option<Unseen> {
+        let because = "eth1 has no programs (not among --network-devices)".into();
+        (device == 3).then(|| Unseen { because, advice: "name it".into() })
+    }
+
+    fn seen_at(&self, device: u32) -> String {
+        self.device(device)
     }
 
     fn control_group(&self) -> ControlGroup {
@@ -59,6 +76,7 @@ fn question(sender: &str, destination: &str, class: SourceClass) -> Question {
         destination: destination.parse::<Destination>().unwrap(),
         class,
         because: "given by --from".into(),
+        device: None,
     }
 }
 
