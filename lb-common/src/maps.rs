@@ -1,8 +1,10 @@
 //! The catalogue of maps: name, key, value, kind and capacity of each.
 
 mod capacity;
+mod footprint;
 
 pub use self::capacity::{Capacities, Capacity};
+pub use self::footprint::Memory;
 use crate::address::{Family, V4, V6};
 use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
@@ -54,11 +56,11 @@ pub const QUEUED_FRAGMENTS: u32 = 256;
 /// Neighbours of which it is known when they were confirmed.
 pub const NEIGHBOURS: u32 = 8192;
 
-/// LRU maps that the programs alone use, and how many entries each is to hold.
-pub const PROGRAMS_LRU: [(&str, u32); 3] = [
-    ("NEIGHBOURS", NEIGHBOURS),
-    ("FRAG_QUEUE_V4", QUEUED_FRAGMENTS),
-    ("FRAG_QUEUE_V6", QUEUED_FRAGMENTS),
+/// LRU maps that the programs alone use, how many entries each is to hold, and the bytes of key and value.
+pub const PROGRAMS_LRU: [(&str, u32, u32); 3] = [
+    ("NEIGHBOURS", NEIGHBOURS, 32),
+    ("FRAG_QUEUE_V4", QUEUED_FRAGMENTS, 2072),
+    ("FRAG_QUEUE_V6", QUEUED_FRAGMENTS, 2096),
 ];
 
 /// One map.

@@ -136,6 +136,40 @@ fn maps_stay_within_their_memory() -> Result<()> {
     })
 }
 
+#[test]
+fn the_memory_that_maps_take_is_known_before_they_are_made() -> Result<()> {
+    const UNPINNED: [&str; 7] = [
+        "FIB_CACHE_V4",
+        "FIB_CACHE_V6",
+        "FIB_SCRATCH",
+        "FRAG_SCRATCH",
+        "LOG_SCRATCH",
+        "RATE_LIMIT",
+        "WALK_SCRATCH",
+    ];
+    in_own_namespace(|| {
+        let sizes = capacities(TableSizes::default(), NODE_MEMORY, processors::count()?);
+        let programs = Programs::load_sized(&sizes)?;
+        let pinned = lb_common::maps::ALL.iter().chain([&lb_common::maps::UDP_CONNECTED]);
+        let lru = lb_common::maps::PROGRAMS_LRU.iter().map(|(name, ..)| *name);
+        let mut counted = 0;
+        for name in pinned.map(|map| map.name).chain(lru).chain(UNPINNED) {
+            let bytes = memory(programs.map_fd(name)?.as_fd())?;
+            println!("{bytes:>12} bytes: {name}");
+            counted += bytes;
+        }
+        let expected = sizes.memory().total;
+        println!("{counted:>12} bytes, {expected} expected");
+        // Linux before 6.4 counts neither buckets nor what is beside keys and values.
+        let is_exact = KernelVersion::current()? >= KernelVersion::new(6, 4, 0);
+        ensure!(
+            !is_exact || counted.abs_diff(expected) <= expected / 100,
+            "{counted}, not {expected}"
+        );
+        Ok(())
+    })
+}
+
 /// The memory of a map, as the kernel counts it: `memlock` in its `fdinfo`.
 fn memory(map: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;

@@ -122,7 +122,7 @@ mod tests {
             let least = 2 * 128 * processors;
             assert_eq!(few.entries(&AFFINITY.v4), least.max(1024));
             assert_eq!(few.entries(&FRONTENDS.v4), 1024);
-            for (name, entries) in PROGRAMS_LRU {
+            for (name, entries, _) in PROGRAMS_LRU {
                 assert_eq!(few.lru_entries(entries), least.max(entries), "{name}");
             }
         }

@@ -1,5 +1,6 @@
 //! `weir check`: preflight checks of this kernel and this node, without an agent.
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -9,12 +10,13 @@ use tokio::runtime::Builder;
 
 use super::output::{Output, Report, print, table};
 use super::pins::Pins;
-use crate::config::{DeviceNames, XdpMode};
+use crate::config::{DeviceNames, TableSizes, XdpMode, capacities};
 use crate::datapath::attach::xdp;
 use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
+use crate::host::{meminfo, processors};
 use crate::preflight::{
-    Cilium, Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Node, Traces,
+    Cilium, Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Memory, Node, Traces,
 };
 
 /// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
@@ -59,6 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = kernel.judge(node.is_capable());
     findings.extend(Hardening::local().judge(takes_programs));
     findings.extend(node.judge());
+    findings.push(of_memory());
     findings.extend(Firewall::local().judge(&node.families));
     findings.push(KernelConntrack::local().judge());
     findings.extend(Traces::local().judge());
@@ -70,6 +73,18 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let fails = findings.iter().any(|finding| finding.level == Level::Fail);
     print(&Findings(findings), args.output)?;
     Ok(ExitCode::from(u8::from(fails)))
+}
+
+/// What memory the maps take with their default sizes.
+fn of_memory() -> Finding {
+    let read = || -> io::Result<Memory> {
+        let (node, processors) = (meminfo::total()?, processors::count()?);
+        Ok(Memory { node, maps: capacities(TableSizes::default(), node, processors) })
+    };
+    read().map_or_else(
+        |error| Finding::fail("memory", format!("unknown: {error}"), "mount /proc and /sys"),
+        |memory| memory.judge(),
+    )
 }
 
 fn links() -> anyhow::Result<Vec<Link>> {

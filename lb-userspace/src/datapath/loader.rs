@@ -120,7 +120,7 @@ pub fn size_maps(loader: &mut EbpfLoader<'_>, capacities: &Capacities) {
     for map in maps::pinned() {
         loader.map_max_entries(map.name, capacities.entries(map));
     }
-    for (name, entries) in maps::PROGRAMS_LRU {
+    for (name, entries, _) in maps::PROGRAMS_LRU {
         loader.map_max_entries(name, capacities.lru_entries(entries));
     }
 }

@@ -1,8 +1,8 @@
 //! The kernel's own conntrack, whose size and timeouts kube-proxy sets and Weir does not: what Weir
 //! translates does not need it, but firewalls, network policies and masquerading of network plugins do.
 
-use super::facts::setting;
 use super::finding::Finding;
+use super::node::facts::setting;
 use crate::host::processors;
 
 /// What kube-proxy sets by default (`conntrack` of KubeProxyConfiguration): flows per CPU and at least,

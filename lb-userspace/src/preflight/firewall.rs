@@ -13,8 +13,8 @@ use std::io;
 use lb_common::address::Family;
 
 use self::ruleset::{Chain, Dropped, fate};
-use super::facts::setting;
 use super::finding::{Finding, Level};
+use super::node::facts::setting;
 
 /// What the findings are about.
 const ABOUT: &str = "firewall";

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::facts::setting;
 use super::finding::Finding;
+use super::node::facts::setting;
 
 /// How far a kernel is hardened against BPF programs and its users.
 #[derive(Clone, PartialEq, Eq, Debug)]

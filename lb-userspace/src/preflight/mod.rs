@@ -3,12 +3,12 @@
 
 mod cilium;
 mod conntrack;
-mod facts;
 mod finding;
 mod firewall;
 mod hardening;
 mod kernel;
 mod kube_proxy;
+mod map_memory;
 mod netfilter;
 mod node;
 mod trial;
@@ -20,4 +20,5 @@ pub use firewall::Firewall;
 pub use hardening::Hardening;
 pub use kernel::Kernel;
 pub use kube_proxy::Traces;
+pub use map_memory::Memory;
 pub use node::Node;

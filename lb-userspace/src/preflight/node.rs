@@ -1,6 +1,8 @@
 //! What Weir needs of a node, and what it had better have, judged on facts, so that every judgement can
 //! be tested.
 
+pub(super) mod facts;
+
 use std::path::PathBuf;
 
 use lb_common::address::Family;

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 pub use self::flags::{Args, Sizes};
 use crate::agent;
 use crate::config::{Config, KubeProxyFile, Origin, Servers, TableSizes, capacities};
-use crate::host::processors;
+use crate::host::{meminfo, processors};
 use crate::source::Access;
 
 impl Args {
@@ -60,6 +60,8 @@ impl Args {
         let sizes = self.sizes.tables(&config_file, file.conntrack);
         let processors = processors::count()
             .context("cannot read the number of possible processors: mount /sys of this kernel")?;
+        let memory = meminfo::total()
+            .context("cannot read the node's memory: mount /proc of this kernel")?;
         Ok(Config {
             origin,
             node_name,
@@ -73,7 +75,7 @@ impl Args {
             skip: self.skip.unwrap_or_default(),
             external_ips: self.external_ips,
             sizes,
-            capacities: capacities(sizes, memory()?, processors),
+            capacities: capacities(sizes, memory, processors),
             servers,
             datapath_log: self.datapath_log,
         })
@@ -176,19 +178,4 @@ fn host_name() -> anyhow::Result<String> {
     let name = std::fs::read_to_string(FILE)
         .with_context(|| format!("cannot read {FILE}: give this node's name with --node-name"))?;
     Ok(name.trim().to_lowercase())
-}
-
-/// This machine's memory in bytes.
-fn memory() -> anyhow::Result<u64> {
-    const FILE: &str = "/proc/meminfo";
-    let text = std::fs::read_to_string(FILE)
-        .with_context(|| format!("cannot read {FILE}: mount /proc"))?;
-    memory_of(&text)
-        .with_context(|| format!("{FILE} has no line MemTotal: mount /proc of this kernel"))
-}
-
-fn memory_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }

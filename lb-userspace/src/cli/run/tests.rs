@@ -117,9 +117,3 @@ fn wrong_values_are_refused_with_what_to_write() {
         assert!(error.contains(hint), "{error}");
     }
 }
-
-#[test]
-fn memory_is_read_in_kibibytes() {
-    assert_eq!(memory_of("MemTotal:       24 kB\nMemFree: 1 kB\n"), Some(24 * 1024));
-    assert_eq!(memory_of("MemFree: 1 kB\n"), None);
-}

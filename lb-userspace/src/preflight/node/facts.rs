@@ -8,7 +8,7 @@ use lb_common::address::Family;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
-use super::node::Node;
+use super::Node;
 use crate::host::cgroup;
 use crate::host::snat_ports::LocalPorts;
 use crate::pins;
