@@ -110,7 +110,10 @@ fn serve(listener: TcpListener, shared: Arc<Shared>) -> Running {
 struct Query {
     selector: Selector,
     is_watch: bool,
+    /// What a watch begins after; a list is to be no older.
     revision: u64,
+    /// Whether a list says so.
+    is_not_older_than: bool,
     seconds: u64,
     limit: usize,
     from: usize,
@@ -128,6 +131,7 @@ impl Query {
                 }
                 "watch" => query.is_watch = value == "true",
                 "resourceVersion" => query.revision = value.parse().unwrap(),
+                "resourceVersionMatch" => query.is_not_older_than = value == "NotOlderThan",
                 "timeoutSeconds" => query.seconds = value.parse().unwrap(),
                 "limit" => query.limit = value.parse().unwrap(),
                 "continue" => query.from = value.parse().unwrap(),
@@ -226,9 +230,16 @@ impl State {
             self.faults.lost_pages -= 1;
             return refuse(410, "the provided continue parameter is too old", None);
         }
-        let objects = self.store.objects(resource, &query.selector);
-        let end = objects.len().min(query.from.saturating_add(query.limit));
-        let mut metadata = json!({"resourceVersion": self.store.revision.to_string()});
+        let may_be_cached =
+            query.is_not_older_than && (query.revision == 0 || query.limit == usize::MAX);
+        let cache = self.faults.watch_cache.held(&self.store).filter(|_| may_be_cached);
+        let (store, limit) = cache.map_or((&self.store, query.limit), |held| (held, usize::MAX));
+        if query.revision > store.revision {
+            return too_large();
+        }
+        let objects = store.objects(resource, &query.selector);
+        let end = objects.len().min(query.from.saturating_add(limit));
+        let mut metadata = json!({"resourceVersion": store.revision.to_string()});
         if end < objects.len() {
             metadata["continue"] = json!(end.to_string());
         }
@@ -243,7 +254,7 @@ impl State {
             "kind": "List", "apiVersion": "v1", "metadata": metadata,
             "items": items.collect::<Vec<_>>(),
         });
-        Response::new(Body::from(list.to_string()))
+        Response::new(self.faults.list_body(list.to_string()))
     }
 }
 
@@ -264,9 +275,22 @@ fn refuse(status: u16, message: &str, retry_after: Option<u32>) -> Response<Body
         response = response.header("retry-after", seconds);
         return response.body(Body::from(message.to_owned())).unwrap();
     }
-    let recorder = json!({
+    let refusal = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": "", "code": status,
     });
-    response.body(Body::from(recorder.to_string())).unwrap()
+    response.body(Body::from(refusal.to_string())).unwrap()
+}
+
+/// The response to a list that is to be newer than what there is.
+fn too_large() -> Response<Body> {
+    let cause = json!({
+        "reason": "ResourceVersionTooLarge", "message": "Too large resource version",
+    });
+    let refusal = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "Timeout: Too large resource version", "reason": "Timeout", "code": 504,
+        "details": {"causes": [cause], "retryAfterSeconds": 1},
+    });
+    Response::builder().status(504).body(Body::from(refusal.to_string())).unwrap()
 }

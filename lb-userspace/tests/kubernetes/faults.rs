@@ -1,5 +1,16 @@
 //! The faults of the API server.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::{StreamExt, stream};
+use tokio::time::sleep;
+
+use crate::store::Store;
+
+/// The time between two pieces of a list that is sent slowly.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The kind of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
@@ -35,6 +46,29 @@ pub enum Delivery {
     Never,
 }
 
+/// What the server's watch cache holds. Lists that name a version are served from it.
+#[derive(Clone, Debug, Default)]
+pub enum WatchCache {
+    /// What the store holds.
+    #[default]
+    Fresh,
+    /// What the store held once.
+    Stale(Box<Store>),
+    /// Nothing: every list is served from the store, in pages.
+    Off,
+}
+
+impl WatchCache {
+    /// What it holds of this store, if anything.
+    pub fn held<'a>(&'a self, store: &'a Store) -> Option<&'a Store> {
+        match self {
+            Self::Fresh => Some(store),
+            Self::Stale(held) => Some(held),
+            Self::Off => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     pub refusals: Vec<Refusal>,
@@ -43,6 +77,9 @@ pub struct Faults {
     pub gone_at_start: bool,
     /// So many pages after the first are refused with 410.
     pub lost_pages: u32,
+    pub watch_cache: WatchCache,
+    /// Lists are sent in so many pieces, [`PAUSE`] apart; at once if 0.
+    pub list_pieces: usize,
     /// The token that is accepted; any if `None`.
     pub token: Option<String>,
 }
@@ -56,5 +93,19 @@ impl Faults {
         let refusal = self.refusals.iter_mut().find(applies)?;
         refusal.times -= 1;
         Some(refusal.clone())
+    }
+
+    /// The body of a list.
+    pub fn list_body(&self, list: String) -> Body {
+        if self.list_pieces == 0 {
+            return Body::from(list);
+        }
+        let size = list.len().div_ceil(self.list_pieces);
+        let pieces: Vec<_> = list.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
+        let slowly = stream::iter(pieces).then(|piece| async {
+            sleep(PAUSE).await;
+            Ok::<_, std::io::Error>(piece)
+        });
+        Body::from_stream(slowly)
     }
 }

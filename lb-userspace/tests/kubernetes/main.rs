@@ -11,5 +11,6 @@ mod reports;
 mod state;
 mod steady_state;
 mod store;
+mod watch_cache;
 mod watch_faults;
 mod watch_stream;

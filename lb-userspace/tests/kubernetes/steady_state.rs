@@ -6,14 +6,15 @@ use lb_userspace::model::Change;
 use lb_userspace::source::Timeouts;
 
 use crate::api::Api;
-use crate::faults::{Refusal, Verb};
+use crate::faults::{Refusal, Verb, WatchCache};
 use crate::recorder::{Recorder, short_timeouts};
 use crate::store::{NODES, RANGES, SERVICES, SLICES, labelled, node, range, service, slice};
 
 #[tokio::test]
-async fn objects_are_listed_in_pages_and_synced_comes_last() {
+async fn without_a_watch_cache_objects_are_listed_in_pages_and_synced_comes_last() {
     let api = Api::start();
     api.change(|state| {
+        state.faults.watch_cache = WatchCache::Off;
         for number in 0..1203 {
             let (name, host) =
                 (format!("web-{number}"), format!("{}.{}", number / 250, number % 250));

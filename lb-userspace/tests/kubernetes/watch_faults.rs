@@ -6,7 +6,7 @@ use lb_userspace::source::Timeouts;
 use serde_json::json;
 
 use crate::api::Api;
-use crate::faults::{Delivery, Refusal, Verb};
+use crate::faults::{Delivery, Refusal, Verb, WatchCache};
 use crate::recorder::{Recorder, eventually, short_timeouts};
 use crate::store::{SERVICES, service};
 
@@ -177,6 +177,7 @@ async fn a_list_whose_pages_expire_is_requested_as_a_whole() {
             let address = format!("10.96.{}.{}", number / 250, number % 250);
             state.store.put(SERVICES, service(&format!("web-{number}"), &address));
         }
+        state.faults.watch_cache = WatchCache::Off;
         state.faults.lost_pages = u32::MAX;
     });
     let mut recorder = Recorder::start(&api).await;

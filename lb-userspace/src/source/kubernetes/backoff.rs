@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The times that a watch keeps. The defaults suit a cluster; tests make them short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// A response, or one page of a list, takes no longer than this.
+    /// A response begins within this time, and that of a list does not pause for longer.
     pub response: Duration,
     /// A watch is requested to end after this time, in whole seconds, so that watches spread over
     /// servers again.

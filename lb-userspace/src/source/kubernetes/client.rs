@@ -53,12 +53,15 @@ pub(super) async fn page<K: DeserializeOwned + Clone>(
     request: Request,
     timeouts: Timeouts,
 ) -> Result<Page<K>, Failure> {
-    let response = async {
-        let body = send(client, request).await?;
-        body.collect_bytes().await.map_err(|error| unreachable(&error))
-    };
     let late = |_| Failure::Late(timeouts.response);
-    let bytes = timeout(timeouts.response, response).await.map_err(late)??;
+    let mut body = timeout(timeouts.response, send(client, request)).await.map_err(late)??;
+    let mut bytes = Vec::new();
+    // A list that comes whole may take long: how long, the server limits.
+    while let Some(frame) = timeout(timeouts.response, body.frame()).await.map_err(late)? {
+        if let Ok(data) = frame.map_err(|error| unreachable(&error))?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
     if let Ok(list) = serde_json::from_slice::<ObjectList<K>>(&bytes) {
         let items = list.items.into_iter().map(Read::Object).collect();
         return Ok(Page { metadata: list.metadata, items });

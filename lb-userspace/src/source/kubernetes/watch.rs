@@ -4,19 +4,21 @@
 //! kube-runtime's watcher is not used: where the start of a watch fails with 410 it requests the same
 //! version for ever, and it does not notice a server whose history went back.
 
+mod freshness;
+mod list;
 mod node_names;
 mod requests;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use kube::api::ListParams;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use self::freshness::Seen;
 use self::node_names::node_names;
-use self::requests::{list_request, watch_request};
+use self::requests::watch_request;
 use super::backoff::{Backoff, Timeouts};
 use super::client::{self, End, Failure, Line, Lines};
 use super::credentials::{ApiClient, CredentialVersion};
@@ -25,9 +27,6 @@ use super::store::Store;
 use super::update::{WatchState, WatchUpdate};
 use super::version::Version;
 use crate::model::{Name, missing_node};
-
-/// Objects on a page of a list.
-const PAGE: u32 = 500;
 
 /// What to do next.
 #[derive(Debug)]
@@ -48,6 +47,7 @@ pub(super) struct Watch<'a, K> {
     timeouts: Timeouts,
     updates: Sender<WatchUpdate>,
     store: Store,
+    seen: Seen,
     backoff: Backoff,
     kind: PhantomData<K>,
 }
@@ -60,7 +60,8 @@ impl<'a, K: Watched> Watch<'a, K> {
         updates: Sender<WatchUpdate>,
     ) -> Self {
         let backoff = Backoff::new(timeouts);
-        Self { api, node, timeouts, updates, store: Store::default(), backoff, kind: PhantomData }
+        let (store, seen) = (Store::default(), Seen::default());
+        Self { api, node, timeouts, updates, store, seen, backoff, kind: PhantomData }
     }
 
     /// Watches until the receiver is dropped.
@@ -76,6 +77,7 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Step::Check(version) => match self.newest(&credentials).await {
                     Ok(newest) if newest.is_before(&version) => {
                         debug!(%version, %newest, "the history of {} went back", K::KIND);
+                        self.seen.unavailable();
                         Step::List
                     }
                     Ok(_) => Step::Watch(version),
@@ -84,58 +86,6 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Step::Watch(version) => self.watch(&credentials, version).await,
             };
         }
-    }
-
-    /// Lists everything, page by page; what existed and is not listed is gone.
-    async fn list(&mut self, credentials: &CredentialVersion) -> Result<Version, Failure> {
-        match self.pages(credentials, Some(PAGE)).await {
-            // Pages lapse where reading them takes minutes: the whole takes one response.
-            Err(Failure::Expired) => self.pages(credentials, None).await,
-            result => result,
-        }
-    }
-
-    async fn pages(
-        &mut self,
-        credentials: &CredentialVersion,
-        limit: Option<u32>,
-    ) -> Result<Version, Failure> {
-        let selection = K::selection(self.node);
-        let mut params = ListParams {
-            label_selector: selection.labels,
-            field_selector: selection.fields,
-            limit,
-            ..ListParams::default()
-        };
-        self.store.begin_list();
-        loop {
-            let request = list_request::<K>(&params)?;
-            let page = client::page::<K>(&credentials.client, request, self.timeouts).await?;
-            let update = self.store_page(page.items);
-            self.send(update).await;
-            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
-            if params.continue_token.is_none() {
-                let mut update = self.store.end_list::<K>();
-                update.state = Some(WatchState::Listed);
-                self.send(update).await;
-                return Version::of(page.metadata.resource_version);
-            }
-        }
-    }
-
-    /// The version of the store as it is now.
-    async fn newest(&mut self, credentials: &CredentialVersion) -> Result<Version, Failure> {
-        let selection = K::selection(self.node);
-        let params = ListParams {
-            label_selector: selection.labels,
-            field_selector: selection.fields,
-            limit: Some(1),
-            ..ListParams::default()
-        };
-        let request = list_request::<K>(&params)?;
-        let page = client::page::<K>(&credentials.client, request, self.timeouts).await?;
-        self.reached().await;
-        Version::of(page.metadata.resource_version)
     }
 
     async fn watch(&mut self, credentials: &CredentialVersion, mut version: Version) -> Step {
@@ -153,7 +103,9 @@ impl<'a, K: Watched> Watch<'a, K> {
             Err(failure) => return self.fail(credentials, failure, Some(version)).await,
         };
         self.reached().await;
-        match self.read_lines(&mut lines, &mut version).await {
+        let result = self.read_lines(&mut lines, &mut version).await;
+        self.seen.saw(&version);
+        match result {
             Ok(End::Closed) if begun.elapsed() >= self.timeouts.watch => Step::Watch(version),
             Ok(end) => {
                 debug!(?end, "the watch of {} ended early", K::KIND);
@@ -263,12 +215,6 @@ impl<'a, K: Watched> Watch<'a, K> {
 
     async fn reached(&self) {
         self.send(WatchUpdate::state(K::KIND, WatchState::Reached)).await;
-    }
-
-    fn store_page(&mut self, items: Vec<client::Read<K>>) -> WatchUpdate {
-        let mut update = self.store.page(items);
-        update.state = Some(WatchState::Reached);
-        update
     }
 
     async fn send(&self, update: WatchUpdate) {

@@ -13,6 +13,9 @@ pub(in super::super) enum Failure {
     /// 410: that version, or that page, is no longer there.
     #[error("the history requested is gone")]
     Expired,
+    /// 504 with a cause of its own: the server's watch cache has not got that version yet.
+    #[error("it has not got the version requested")]
+    NotYet,
     /// 401: the token or certificate no longer counts.
     #[error(
         "it does not accept the credentials ({0}): renew the token or certificate; the files are \
@@ -68,7 +71,9 @@ impl Failure {
                  without any Service (--master)",
             ),
             Self::Certificate(fault) => Some(fault.advice()),
-            Self::Status { .. } | Self::Expired => Some("check the server's load and its log"),
+            Self::Status { .. } | Self::Expired | Self::NotYet => {
+                Some("check the server's load and its log")
+            }
             Self::Unauthorized(_) | Self::Forbidden(_) | Self::Credentials(_) => None,
         }
     }
@@ -86,7 +91,11 @@ impl Failure {
             | Self::Certificate(_)
             | Self::Late(_)
             | Self::Credentials(_) => true,
-            Self::Expired | Self::Forbidden(_) | Self::Status { .. } | Self::Unreadable(_) => false,
+            Self::Expired
+            | Self::NotYet
+            | Self::Forbidden(_)
+            | Self::Status { .. }
+            | Self::Unreadable(_) => false,
         }
     }
 
@@ -99,9 +108,17 @@ impl Failure {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden(message),
             410 => Self::Expired,
+            504 if is_too_large(status) => Self::NotYet,
             status => Self::Status { status, message, retry_after: header.or(requested) },
         }
     }
+}
+
+/// Whether a list is refused for being of a version that is yet to come.
+/// <https://github.com/kubernetes/apimachinery/blob/v0.36.2/pkg/apis/meta/v1/types.go#L1127>
+fn is_too_large(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
 }
 
 /// Pages of proxies in between are long.

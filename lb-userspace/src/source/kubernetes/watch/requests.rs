@@ -1,7 +1,9 @@
 //! The requests of a watch.
 
+use std::error::Error;
 use std::time::Duration;
 
+use http::uri::InvalidUri;
 use kube::api::{ListParams, WatchParams};
 use kube::core::Request;
 
@@ -14,8 +16,19 @@ use crate::source::kubernetes::version::Version;
 pub(super) fn list_request<K: Watched>(
     params: &ListParams,
 ) -> Result<http::Request<Vec<u8>>, Failure> {
-    let request = Request::new(K::url_path(&(), None)).list(params);
-    request.map_err(|error| Failure::Unreadable(error.to_string()))
+    let unreadable = |error: &dyn Error| Failure::Unreadable(error.to_string());
+    // kube leaves the version out where it is 0 and there is a limit, which only servers without a
+    // watch cache honour: so the limit is added to the version.
+    let is_cached = params.resource_version.as_deref() == Some("0");
+    let limit = params.limit.filter(|_| is_cached && params.continue_token.is_none());
+    let params = ListParams { limit: params.limit.filter(|_| limit.is_none()), ..params.clone() };
+    let request = Request::new(K::url_path(&(), None)).list(&params);
+    let mut request = request.map_err(|error| unreadable(&error))?;
+    if let Some(limit) = limit {
+        let uri = format!("{}&limit={limit}", request.uri());
+        *request.uri_mut() = uri.parse().map_err(|error: InvalidUri| unreadable(&error))?;
+    }
+    Ok(request)
 }
 
 /// Watches what this node selects, from `version` on.
