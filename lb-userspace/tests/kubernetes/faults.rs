@@ -78,6 +78,8 @@ pub struct Faults {
     /// So many pages after the first are refused with 410.
     pub lost_pages: u32,
     pub watch_cache: WatchCache,
+    /// Watches send the change with this revision as a line that cannot be read.
+    pub garbled: Option<u64>,
     /// Lists are sent in so many pieces, [`PAUSE`] apart; at once if 0.
     pub list_pieces: usize,
     /// The token that is accepted; any if `None`.

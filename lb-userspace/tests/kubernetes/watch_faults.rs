@@ -210,3 +210,46 @@ async fn an_unreadable_object_hides_no_other() {
         .await;
     assert_eq!(recorder.cluster.services.len(), 2);
 }
+
+#[tokio::test]
+async fn a_line_that_can_never_be_read_leads_to_a_list_after_three_tries() {
+    let (api, mut recorder) = watching().await;
+    let before = api.state().store.revision;
+    api.change(|state| {
+        // A list from a cache that is behind would lead to the same line again.
+        state.faults.watch_cache = WatchCache::Stale(Box::new(state.store.clone()));
+        state.faults.garbled = Some(before + 1);
+        state.store.put(SERVICES, service("c", "10.96.0.3"));
+    });
+    recorder.until_synced(&api).await;
+    assert!(recorder.has_warned_of("its response cannot be read"), "{:?}", recorder.all_warnings);
+    let is_watch = |r: &&String| r.contains("/services?") && r.contains("watch=true");
+    let from = format!("resourceVersion={before}&");
+    let requests = api.state().requests.clone();
+    let tries = requests.iter().filter(is_watch).filter(|r| format!("{r}&").contains(&from));
+    assert_eq!(tries.count(), 3);
+    // The watch goes on behind it.
+    api.change(|state| state.store.put(SERVICES, service("a", "10.96.0.9")));
+    recorder.until_synced(&api).await;
+    assert_eq!(recorder.removals(), 0);
+}
+
+#[tokio::test]
+async fn an_object_that_no_line_and_no_list_shows_readably_is_skipped_by_name() {
+    let (api, mut recorder) = watching().await;
+    let mut broken = service("broken", "10.96.0.7");
+    broken["spec"]["ports"] = json!("none");
+    api.change(|state| {
+        state.faults.garbled = Some(state.store.revision + 1);
+        state.store.put(SERVICES, broken);
+    });
+    recorder
+        .until("it is named", |recorder| {
+            recorder.has_warned_of("Service default/broken: it cannot be read")
+        })
+        .await;
+    api.change(|state| state.store.put(SERVICES, service("c", "10.96.0.3")));
+    recorder.until("the others are watched", |recorder| recorder.cluster.services.len() == 3).await;
+    api.change(|state| state.store.delete(SERVICES, "broken"));
+    recorder.until_synced(&api).await;
+}

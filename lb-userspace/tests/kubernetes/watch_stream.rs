@@ -67,6 +67,9 @@ impl WatchStream {
         let lines = state.store.since(self.resource, &self.selector, self.sent);
         let (revision, line) = lines.into_iter().next()?;
         let mut line = format!("{line}\n").into_bytes();
+        if state.faults.garbled == Some(revision) {
+            line = b"{\"type\":\"MODIFIED\",\"object\":null}\n".to_vec();
+        }
         if delivery == Delivery::CutOnce {
             state.faults.delivery = Delivery::Properly;
             state.generation += 1;

@@ -4,6 +4,7 @@
 //! kube-runtime's watcher is not used: where the start of a watch fails with 410 it requests the same
 //! version for ever, and it does not notice a server whose history went back.
 
+mod bad_lines;
 mod freshness;
 mod list;
 mod node_names;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use self::bad_lines::BadLines;
 use self::freshness::Seen;
 use self::node_names::node_names;
 use self::requests::watch_request;
@@ -48,6 +50,7 @@ pub(super) struct Watch<'a, K> {
     updates: Sender<WatchUpdate>,
     store: Store,
     seen: Seen,
+    bad_lines: BadLines,
     backoff: Backoff,
     kind: PhantomData<K>,
 }
@@ -59,9 +62,17 @@ impl<'a, K: Watched> Watch<'a, K> {
         timeouts: Timeouts,
         updates: Sender<WatchUpdate>,
     ) -> Self {
-        let backoff = Backoff::new(timeouts);
-        let (store, seen) = (Store::default(), Seen::default());
-        Self { api, node, timeouts, updates, store, seen, backoff, kind: PhantomData }
+        Self {
+            api,
+            node,
+            timeouts,
+            updates,
+            store: Store::default(),
+            seen: Seen::default(),
+            bad_lines: BadLines::default(),
+            backoff: Backoff::new(timeouts),
+            kind: PhantomData,
+        }
     }
 
     /// Watches until the receiver is dropped.
@@ -113,7 +124,14 @@ impl<'a, K: Watched> Watch<'a, K> {
                 Step::Check(version)
             }
             Err(Failure::Expired) => self.expired().await,
-            Err(failure) => self.fail(credentials, failure, Some(version)).await,
+            Err(failure) => {
+                let is_list_due = self.bad_lines.is_list_due(&version, &failure);
+                if is_list_due {
+                    // A watch cache that is behind would lead back to the same line.
+                    self.seen.unavailable();
+                }
+                self.fail(credentials, failure, (!is_list_due).then_some(version)).await
+            }
         }
     }
 
