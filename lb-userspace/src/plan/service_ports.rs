@@ -47,8 +47,12 @@ pub(super) fn balanced<'a>(
 ) -> Vec<BalancedPort<'a>> {
     let mut ports = Vec::new();
     for service in cluster.services.values().filter(|service| !service.other_proxy) {
-        if let Some(reason) = not_balanced(service) {
-            warnings.push(warning(service, reason));
+        if service.headless || service.kind == ServiceType::ExternalName {
+            // They are DNS alone, as whoever made them wanted.
+            continue;
+        }
+        if service.cluster_ips.is_empty() {
+            warnings.push(warning(service, NO_CLUSTER_IP));
             continue;
         }
         if !honours_external_ips && !service.external_ips.is_empty() {
@@ -67,20 +71,10 @@ pub(super) fn balanced<'a>(
 const EXTERNAL_IPS_IGNORED: &str = "spec.externalIPs is ignored, as --external-ips says: give the \
                                     Service a load balancer, or restart weir with honour";
 
+const NO_CLUSTER_IP: &str = "has no cluster IP, so it is not balanced: set spec.clusterIP";
+
 fn warning(service: &Service, text: impl Into<String>) -> Warning {
     Warning { about: format!("Service {}", service.name), text: text.into() }
-}
-
-fn not_balanced(service: &Service) -> Option<&'static str> {
-    if service.kind == ServiceType::ExternalName {
-        Some("is of type ExternalName, which is DNS alone: nothing to balance")
-    } else if service.headless {
-        Some("is headless: its clients find the endpoints by DNS, nothing to balance")
-    } else if service.cluster_ips.is_empty() {
-        Some("has no cluster IP, so it is not balanced: set spec.clusterIP")
-    } else {
-        None
-    }
 }
 
 fn balanced_port<'a>(

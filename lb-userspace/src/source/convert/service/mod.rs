@@ -25,11 +25,8 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Warning>) {
     let spec = object.spec.clone().unwrap_or_default();
     let kind = kind(spec.type_.as_deref(), &mut warnings);
     let headless = spec.cluster_ip.as_deref() == Some("None");
-    let cluster_ips = if headless || kind == ServiceType::ExternalName {
-        Vec::new()
-    } else {
-        cluster_ips(&spec, &mut warnings)
-    };
+    let is_dns_alone = headless || kind == ServiceType::ExternalName;
+    let cluster_ips = if is_dns_alone { Vec::new() } else { cluster_ips(&spec, &mut warnings) };
     let service = Service {
         kind,
         cluster_ips,
@@ -54,7 +51,9 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Warning>) {
         selector: spec.selector.unwrap_or_default(),
         name: own,
     };
-    (service, warnings.into_list())
+    // A Service that no proxy serves has nothing that could not be honoured.
+    let warnings = if is_dns_alone { Vec::new() } else { warnings.into_list() };
+    (service, warnings)
 }
 
 fn strings(list: &Option<Vec<String>>) -> impl Iterator<Item = &str> {

@@ -70,6 +70,17 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113
 }
 
 #[test]
+fn of_services_that_are_dns_alone_nothing_is_a_warning() {
+    let odd = "ports: [{port: 80}, {port: 80}], loadBalancerSourceRanges: [anywhere]";
+    for dns in ["clusterIP: None", "type: ExternalName, externalName: a.b"] {
+        let (_, warnings) = convert(&format!("metadata: {{name: web}}\nspec: {{{dns}, {odd}}}\n"));
+        assert_eq!(warnings, [""; 0], "{dns}");
+    }
+    let (_, warnings) = convert(&format!("metadata: {{name: web}}\nspec: {{{odd}}}\n"));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
 fn headless_and_external_name_services_have_no_cluster_ip_and_need_none() {
     let (headless, warnings) = convert("metadata: {name: web}\nspec: {clusterIP: None}\n");
     assert!(headless.headless && headless.cluster_ips.is_empty());
