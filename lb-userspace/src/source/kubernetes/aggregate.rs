@@ -36,6 +36,8 @@ struct Outage {
     since: Timestamp,
     noticed_by: Kind,
     why: Why,
+    /// What it met before: reasons that take turns are not told again and again.
+    before: BTreeSet<String>,
 }
 
 /// Why the server does not respond, and what to do where that does not say.
@@ -115,11 +117,12 @@ impl Aggregator {
     fn cut_off(&mut self, kind: Kind, now: Timestamp, why: Why) {
         self.cut_off.insert(kind);
         let Some(outage) = &mut self.outage else {
-            self.outage = Some(Outage { since: now, noticed_by: kind, why });
+            let before = BTreeSet::from([why.reason.clone()]);
+            self.outage = Some(Outage { since: now, noticed_by: kind, why, before });
             self.is_stale = true;
             return;
         };
-        if outage.noticed_by == kind && outage.why != why {
+        if outage.noticed_by == kind && outage.before.insert(why.reason.clone()) {
             outage.why = why;
             self.is_stale = true;
         }
@@ -243,6 +246,12 @@ mod tests {
                      UTC: refused; nothing is changed";
         assert!(found[0].starts_with(start), "{}", found[0]);
         assert!(found[0].ends_with(". Weir tries again by itself: look there"), "{}", found[0]);
+        aggregator.changes(failure(Kind::Slice, "reset", true), at(3));
+        assert!(warnings(&mut aggregator).unwrap()[0].contains("UTC: reset; "));
+        for (second, reason) in [(4, "refused"), (5, "reset"), (6, "refused")] {
+            aggregator.changes(failure(Kind::Slice, reason, true), at(second));
+            assert_eq!(warnings(&mut aggregator), None, "told already");
+        }
         aggregator.changes(failure(Kind::Service, "late", true), at(9));
         aggregator.changes(WatchUpdate::state(Kind::Slice, WatchState::Reached), at(10));
         aggregator.changes(WatchUpdate::state(Kind::Node, WatchState::Reached), at(10));

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use weir_tests::manifests::{Manifests, Offer, Rules};
 
-/// What a file holds that is spoiled.
-const GARBAGE: [&str; 4] =
-    ["}{ no YAML", "apiVersion: v1\nkind: Service\nmetadata: {na", "", "kind: Service\nspec: []\n"];
+/// What a file holds that is spoiled. None is empty: that says, to an agent that starts, that there are no objects.
+const GARBAGE: [&str; 3] =
+    ["}{ no YAML", "apiVersion: v1\nkind: Service\nmetadata: {na", "kind: Service\nspec: []\n"];
 
 /// A folder of manifests, and what it is to hold.
 #[derive(Debug)]
