@@ -34,8 +34,11 @@ where
         rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
         if state.entry.is_hairpin() {
             rewrite::swap_link_addresses(packet)?;
-        } else if matches!(hook.point, HookPoint::Egress) && world.routes_by_source() {
-            reroute(state, world);
+        } else if matches!(hook.point, HookPoint::Egress)
+            && !state.entry.is_from_pod()
+            && world.routes_by_source()
+        {
+            reroute(state, packet, world);
             if state.is_rerouted {
                 set_link_addresses(state, packet)?;
             }
@@ -48,14 +51,20 @@ where
 }
 
 /// Sends a reply that the stack has routed by the backend's address where one from the frontend's address belongs:
-/// rules for that address (`ip rule from`) may name another device. A function of its own in the kernel, for few nodes
-/// have such rules.
+/// rules for that address (`ip rule from`) may name another device. What would not fit there goes where the stack has
+/// sent it: nothing cuts it, or tells its sender, after this. A function of its own in the kernel, for few nodes have
+/// such rules.
 #[inline(never)]
-fn reroute<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &W) {
+fn reroute<A: Address, P: Packet + ?Sized, W: World<A>>(
+    state: &mut PacketState<A>,
+    packet: &mut P,
+    world: &W,
+) {
     let (source, destination) = (state.entry.rewritten.source, state.entry.rewritten.destination);
     // Without a route it goes where the stack has sent it.
     if let FibResult::Found(next_hop) = world.fib_lookup(&source, &destination, Use::Send)
         && !world.is_at(next_hop.device)
+        && (next_hop.mtu == 0 || !is_too_big(&state.headers, packet, next_hop.mtu))
     {
         state.is_rerouted = true;
         state.set_next_hop(&next_hop);

@@ -108,8 +108,9 @@ where
         let Scratch { selection, .. } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
         return Err(classify_non_service(world, selection, &frontend.address));
     };
-    if !is_host && (row.affinity > 0 || row.is_restricted()) {
-        // Both depend on the client's address, which a pod's socket does not have yet.
+    if !is_host && (row.affinity > 0 || row.is_restricted() || row.serves_sockets_first()) {
+        // Two depend on the client's address, which a pod's socket does not have yet, and the third on sockets of
+        // another namespace than the pod's.
         return Err(Outcome::PassedLeftToTc);
     }
     if !is_host && is_connected && is_udp {

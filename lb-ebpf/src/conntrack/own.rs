@@ -33,7 +33,8 @@ pub(super) fn note<A: Address, W: World<A>>(state: &mut PacketState<A>, world: &
         return passed;
     }
     state.frontend = Frontend::new(tuple.source, tuple.source_port, tuple.protocol);
-    if world.frontend(&state.frontend).is_none()
+    // A socket that listens at a frontend answers flows that have begun at it, and need no entry.
+    if world.frontend(&state.frontend).is_none_or(|row| row.serves_sockets_first())
         || !is_own(world, &state.frontend.address)
         || world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry)
     {

@@ -183,8 +183,9 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         *own = to_there.unwrap_or_else(|| device_address(self, device));
     }
 
+    /// A walk at no device is wherever it is asked about: `weir explain` says nothing of a second uplink.
     fn is_at(&self, device: u32) -> bool {
-        self.device.get() == device
+        [0, device].contains(&self.device.get())
     }
 
     fn own_address(&self) -> A {

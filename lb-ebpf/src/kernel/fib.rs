@@ -67,12 +67,14 @@ pub fn lookup<A: FamilyMaps>(
     let now = context.nanoseconds();
     let sends = !matches!(purpose, Use::Source);
     let needed = if context.resolves { CachedHop::<A>::FOR_ALL } else { CachedHop::<A>::FOR_XDP };
-    let is_cached = cached.until > now
-        && cached.destination == *destination
-        && cached.source == *source
-        && if sends { cached.checked >= needed } else { !cached.own.is_unspecified() };
+    let is_known =
+        cached.until > now && cached.destination == *destination && cached.source == *source;
+    if !is_known {
+        (cached.own, cached.checked) = (A::zeroed(), 0);
+    }
+    let is_enough = if sends { cached.checked >= needed } else { !cached.own.is_unspecified() };
     let unusable = if context.resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
-    if !is_cached {
+    if !is_known || !is_enough {
         let Some(scratch) = FIB_SCRATCH.get_ptr_mut(0) else { return unusable };
         // SAFETY: this CPU's own value, as in `context::count`; no other reference to it exists.
         let scratch = unsafe { &mut *scratch };
@@ -80,7 +82,6 @@ pub fn lookup<A: FamilyMaps>(
         if result != RESOLVED && result != NO_NEIGHBOUR {
             return unusable;
         }
-        cached.checked = 0;
         if result == NO_NEIGHBOUR || (sends && is_due::<A>(context, purpose, cached, now)) {
             cached.until = 0;
             let hop = NextHop { device: cached.device, mtu: cached.mtu, link: None };
@@ -157,7 +158,6 @@ fn query<A: FamilyMaps>(
     (cached.source, cached.destination) = (*source, *destination);
     cached.until = 0;
     cached.mtu = 0;
-    cached.own = A::zeroed();
     let lookup = &mut scratch.lookup;
     let flags = if sends { 0 } else { features::fib_source_flags() };
     let result = look_up(context, (source, destination), lookup, flags);

@@ -140,7 +140,8 @@ impl EventLoop {
     fn on_source_event(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Changes(changes) => {
-                for change in changes {
+                for mut change in changes {
+                    self.agent.mark_skipped(&mut change);
                     if !self.agent.cluster().knows(&change) {
                         self.observer.changed(&change, Moment::now());
                     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::maps::{Contents, MapError, Operation, References, diff};
-use crate::model::{Cluster, HealthChecks, LocalNode, Warning};
+use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{Settings, health_checks, plan};
 
 pub use self::event::{Effect, Event};
@@ -89,7 +89,7 @@ impl Agent {
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Cluster(mut change) => {
-                self.settings.skip.mark(&mut change);
+                self.mark_skipped(&mut change);
                 self.is_behind |= self.cluster.apply(change);
                 self.wake()
             }
@@ -128,6 +128,11 @@ impl Agent {
     #[must_use]
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// Marks the Service of a change that is left to others.
+    pub fn mark_skipped(&self, change: &mut Change) {
+        self.settings.skip.mark(change);
     }
 
     /// What is known of the cluster.

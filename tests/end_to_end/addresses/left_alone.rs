@@ -10,7 +10,7 @@ use lb_common::outcome::Outcome;
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Namespace, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::traffic::{AttemptResult, Client, TcpServer, UdpServer, ask, attempt, get};
+use weir_tests::traffic::{AttemptResult, Caller, Client, TcpServer, UdpServer, ask, attempt, get};
 use weir_tests::wait::until;
 
 /// What the node's own server calls itself.
@@ -18,7 +18,15 @@ const CACHE: &str = "cache";
 
 #[test]
 fn a_socket_at_a_cluster_ip_of_the_node_is_served_before_the_backends() -> Result<()> {
-    let Some(fixture) = Fixture::start(Shape::default())? else {
+    for balancing in ["host", "all"] {
+        comes_first(balancing).with_context(|| format!("--socket-balancing {balancing}"))?;
+    }
+    Ok(())
+}
+
+fn comes_first(balancing: &str) -> Result<()> {
+    let arguments = ["--socket-balancing", balancing];
+    let Some(fixture) = Fixture::start_with(Shape::default(), &arguments)? else {
         return Ok(());
     };
     let (lab, offer) = (&fixture.lab, ServedBy::LocalPods.offer(&fixture.lab));
@@ -61,12 +69,26 @@ fn a_socket_at_a_cluster_ip_of_the_node_is_served_before_the_backends() -> Resul
         .collect::<Result<Vec<_>>>()?;
     each(&|name| name == CACHE)?;
     ensure!(fixture.counted(Outcome::PassedLocalSocket)? > 0, "nothing is counted");
+    let callers =
+        frontends.iter().map(|at| Caller::connect(pod, *at)).collect::<Result<Vec<_>>>()?;
+    for caller in &callers {
+        ensure!(caller.exchange(1)?.pod == CACHE, "another one answers");
+    }
     for client in &mut before {
         let response = client.exchange(1000).context("a connection from before")?;
         ensure!(response.pod != CACHE, "a connection from before moved");
     }
     drop(servers);
-    each(&|name| name != CACHE)
+    each(&|name| name != CACHE)?;
+    // Nothing is left of what went to the cache, not even of a client that keeps its port.
+    for caller in &callers {
+        until("a backend answers", Duration::from_secs(10), || {
+            let response = caller.exchange_within(Duration::from_millis(300), 1)?;
+            ensure!(response.pod != CACHE, "the cache answers");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -7,9 +7,9 @@ use super::link::{Link, LinkLayer};
 use crate::config::DeviceNames;
 use crate::model::{DeviceRole, NodeDevice};
 
-/// The device on which kube-proxy's mode `ipvs` has the addresses of all Services, and leaves them when it goes: they
-/// are not the node's.
-pub const IPVS_DEVICE: &str = "kube-ipvs0";
+/// The devices on which kube-proxy's mode `ipvs` and kube-router have the addresses of all Services, and leave them when
+/// they go: they are not the node's.
+pub const IPVS_DEVICES: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
 
 /// A device, what it was found to lead to, and the reason in words for `weir check`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl Device {
     /// The device as the plan sees it.
     #[must_use]
     pub fn to_node_device(&self, xdp_sends: bool) -> NodeDevice {
-        let is_ipvs = self.link.name == IPVS_DEVICE;
+        let is_ipvs = IPVS_DEVICES.contains(&self.link.name.as_str());
         let addresses = self.link.addresses.iter().filter(|_| !is_ipvs);
         NodeDevice {
             index: self.link.index,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tracing::info;
 
 use super::kind::Kind;
@@ -36,9 +36,12 @@ struct Outage {
     since: Timestamp,
     noticed_by: Kind,
     why: Why,
-    /// What it met before: reasons that take turns are not told again and again.
-    before: BTreeSet<String>,
+    /// What it met, and when that was told last: reasons that take turns are not told again and again.
+    told: BTreeMap<String, Timestamp>,
 }
+
+/// After this time a reason that comes again is told again.
+const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// Why the server does not respond, and what to do where that does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,12 +120,15 @@ impl Aggregator {
     fn cut_off(&mut self, kind: Kind, now: Timestamp, why: Why) {
         self.cut_off.insert(kind);
         let Some(outage) = &mut self.outage else {
-            let before = BTreeSet::from([why.reason.clone()]);
-            self.outage = Some(Outage { since: now, noticed_by: kind, why, before });
+            let told = BTreeMap::from([(why.reason.clone(), now)]);
+            self.outage = Some(Outage { since: now, noticed_by: kind, why, told });
             self.is_stale = true;
             return;
         };
-        if outage.noticed_by == kind && outage.before.insert(why.reason.clone()) {
+        outage.told.retain(|_, last| now.duration_since(*last) < TOLD_AGAIN);
+        if outage.noticed_by == kind && outage.why != why && !outage.told.contains_key(&why.reason)
+        {
+            outage.told.insert(why.reason.clone(), now);
             outage.why = why;
             self.is_stale = true;
         }
@@ -252,11 +258,13 @@ mod tests {
             aggregator.changes(failure(Kind::Slice, reason, true), at(second));
             assert_eq!(warnings(&mut aggregator), None, "told already");
         }
-        aggregator.changes(failure(Kind::Service, "late", true), at(9));
-        aggregator.changes(WatchUpdate::state(Kind::Slice, WatchState::Reached), at(10));
-        aggregator.changes(WatchUpdate::state(Kind::Node, WatchState::Reached), at(10));
+        aggregator.changes(failure(Kind::Slice, "refused", true), at(200));
+        assert!(warnings(&mut aggregator).unwrap()[0].contains("UTC: refused; "), "it is so again");
+        aggregator.changes(failure(Kind::Service, "late", true), at(209));
+        aggregator.changes(WatchUpdate::state(Kind::Slice, WatchState::Reached), at(210));
+        aggregator.changes(WatchUpdate::state(Kind::Node, WatchState::Reached), at(210));
         assert_eq!(warnings(&mut aggregator), None);
-        aggregator.changes(WatchUpdate::state(Kind::Service, WatchState::Reached), at(11));
+        aggregator.changes(WatchUpdate::state(Kind::Service, WatchState::Reached), at(211));
         assert_eq!(warnings(&mut aggregator).unwrap(), [""; 0]);
     }
 
