@@ -44,22 +44,8 @@ fn comes_first(balancing: &str) -> Result<()> {
     node.ip(&format!("addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo\n"))?;
 
     // An address alone takes nothing away.
-    let each = |expected: &dyn Fn(&str) -> bool| -> Result<()> {
-        for frontend in &frontends {
-            let of_host = lab.node1.cgroup.is_some().then_some(node);
-            for from in [Some(pod), of_host].into_iter().flatten() {
-                until("the right one answers", Duration::from_secs(10), || {
-                    let by_tcp = get(from, *frontend)?.pod;
-                    let by_udp = ask(from, *frontend, 1)?.pod;
-                    ensure!(expected(&by_tcp) && expected(&by_udp), "{by_tcp}, {by_udp} answer");
-                    Ok(())
-                })
-                .with_context(|| format!("{frontend} from {}", from.name()))?;
-            }
-        }
-        Ok(())
-    };
-    each(&|name| name != CACHE)?;
+    let each = |by_cache| answer(&fixture, &frontends, by_cache);
+    each(false)?;
 
     let servers = frontends
         .iter()
@@ -67,7 +53,7 @@ fn comes_first(balancing: &str) -> Result<()> {
             Ok((TcpServer::start_at(node, CACHE, *at)?, UdpServer::start_at(node, CACHE, *at)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    each(&|name| name == CACHE)?;
+    each(true)?;
     ensure!(fixture.counted(Outcome::PassedLocalSocket)? > 0, "nothing is counted");
     let callers =
         frontends.iter().map(|at| Caller::connect(pod, *at)).collect::<Result<Vec<_>>>()?;
@@ -79,7 +65,7 @@ fn comes_first(balancing: &str) -> Result<()> {
         ensure!(response.pod != CACHE, "a connection from before moved");
     }
     drop(servers);
-    each(&|name| name != CACHE)?;
+    each(false)?;
     // Nothing is left of what went to the cache, not even of a client that keeps its port.
     for caller in &callers {
         until("a backend answers", Duration::from_secs(10), || {
@@ -87,6 +73,23 @@ fn comes_first(balancing: &str) -> Result<()> {
             ensure!(response.pod != CACHE, "the cache answers");
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// Waits until the cache answers at each frontend, or a backend: to a pod, and to a process of the node.
+fn answer(fixture: &Fixture, frontends: &[SocketAddr], by_cache: bool) -> Result<()> {
+    let node = &fixture.lab.node1;
+    let of_host = node.cgroup.is_some().then_some(&node.namespace);
+    for frontend in frontends {
+        for from in [Some(&node.pods[0].namespace), of_host].into_iter().flatten() {
+            until("the right one answers", Duration::from_secs(10), || {
+                let names = [get(from, *frontend)?.pod, ask(from, *frontend, 1)?.pod];
+                ensure!(names.iter().all(|name| (name == CACHE) == by_cache), "{names:?} answer");
+                Ok(())
+            })
+            .with_context(|| format!("{frontend} from {}", from.name()))?;
+        }
     }
     Ok(())
 }
