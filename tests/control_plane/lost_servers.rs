@@ -61,7 +61,7 @@ fn a_node_name_that_no_node_has_is_named() -> Result<()> {
     let Running::Weir(mut agent) = Proxy::Weir.start(&lab.node1, &control_plane)? else {
         bail!("it is Weir");
     };
-    agent.wait_for("Node node1: none of the cluster's Nodes has this name (there are 1: node2)")?;
+    agent.wait_for("Node node1: none of the cluster's Nodes has this name (they have node2)")?;
     let status = weir(&lab.node1, &["show", "status"])?;
     ensure!(status.contains("warning: Node node1: none of"), "{status}");
     control_plane.api.join(&lab.node1)?;

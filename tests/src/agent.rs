@@ -62,7 +62,9 @@ impl Agent {
     /// # Errors
     /// If it ends before it is ready, or is not ready in time; its log is part of the error.
     pub fn start_with_source(weir: &Path, node: &Node, arguments: &[&str]) -> Result<Self> {
-        Self::spawn(node.namespace.command(weir)?, node, arguments)
+        let mut agent = Self::begin(node.namespace.command(weir)?, node, arguments)?;
+        agent.wait_for("ready")?;
+        Ok(agent)
     }
 
     /// The same with a command that is to become the agent, on `node` already.
@@ -75,8 +77,9 @@ impl Agent {
         manifests: &Manifests,
         arguments: &[&str],
     ) -> Result<Self> {
-        let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
-        Self::spawn(weir, node, &[&["--manifests", folder], arguments].concat())
+        let mut agent = Self::begin_command(weir, node, manifests, arguments)?;
+        agent.wait_for("ready")?;
+        Ok(agent)
     }
 
     /// The same, but does not wait until it is ready.
@@ -91,12 +94,6 @@ impl Agent {
     ) -> Result<Self> {
         let folder = manifests.folder().to_str().context("the lab's folder is not UTF-8")?;
         Self::begin(weir, node, &[&["--manifests", folder], arguments].concat())
-    }
-
-    fn spawn(weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {
-        let mut agent = Self::begin(weir, node, arguments)?;
-        agent.wait_for("ready")?;
-        Ok(agent)
     }
 
     fn begin(mut weir: Command, node: &Node, arguments: &[&str]) -> Result<Self> {

@@ -159,8 +159,8 @@ fn send(socket: &UnixStream, descriptor: RawFd) -> io::Result<()> {
     // SAFETY: arithmetic.
     let (space, length) = unsafe { (libc::CMSG_SPACE(4), libc::CMSG_LEN(4)) };
     message.msg_controllen = space as _;
-    // SAFETY: `control` is long enough for a header and a descriptor, and aligned; all that `message` points to lives
-    // until the call returns.
+    // SAFETY: `control` is long enough for a header and a descriptor, and aligned, so the first header is in it and not
+    // null; all that `message` points to lives until the call returns.
     let sent = unsafe {
         let header = libc::CMSG_FIRSTHDR(&message);
         (*header).cmsg_level = libc::SOL_SOCKET;

@@ -63,7 +63,7 @@ pub fn sets_errors() -> bool {
 /// See [`FIB_SOURCE_FLAGS`].
 #[inline(always)]
 pub fn fib_source_flags() -> u32 {
-    // SAFETY: as above.
+    // SAFETY: a plain read of a constant that nothing writes once the program is loaded.
     unsafe { read_volatile(&raw const FIB_SOURCE_FLAGS) }
 }
 

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_addresses_and_ranges_are_told_apart() {
+    fn services_addresses_and_ranges_are_distinguished() {
         let skip: Skip = "kube-system/kube-dns, 10.96.0.10,10.97.0.7/16,fd00::a".parse().unwrap();
         assert_eq!(skip.to_string(), "kube-system/kube-dns,10.96.0.10/32,10.97.0.0/16,fd00::a/128");
         assert_eq!(skip.to_string().parse::<Skip>().unwrap(), skip);

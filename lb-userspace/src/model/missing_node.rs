@@ -17,12 +17,12 @@ pub fn missing_node<'a>(name: &str, nodes: impl Iterator<Item = &'a str>) -> Opt
     nodes.sort_unstable_by_key(|node| (!is_close(node, name), *node));
     let close = nodes.iter().take_while(|node| is_close(node, name)).count();
     let shown = if close == 0 { nodes.len() } else { close }.min(SHOWN);
-    let (count, names) = (nodes.len(), nodes[..shown].join(", "));
-    let more = if shown < count { ", .." } else { "" };
+    let names = nodes[..shown].join(", ");
+    let more = if shown < nodes.len() { ", .." } else { "" };
     Some(Warning {
         about: format!("Node {name}"),
         text: format!(
-            "none of the cluster's Nodes has this name (there are {count}: {names}{more}), so no endpoint counts \
+            "none of the cluster's Nodes has this name (they have {names}{more}), so no endpoint counts \
              as one of this node, and its Node's addresses and zone are not known: give the name that `kubectl \
              get nodes` shows for this node with --node-name, in a DaemonSet from spec.nodeName by the downward \
              API"
@@ -33,7 +33,7 @@ pub fn missing_node<'a>(name: &str, nodes: impl Iterator<Item = &'a str>) -> Opt
 /// Whether one is the other in other letters, with a domain, or with something before or after it.
 fn is_close(node: &str, name: &str) -> bool {
     let (node, name) = (node.to_lowercase(), name.to_lowercase());
-    let host = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let host = |name: &str| name.split_once('.').map_or(name, |(host, _)| host).to_owned();
     let has_more = |long: &str, short: &str| long.starts_with(short) || long.ends_with(short);
     host(&node) == host(&name) || has_more(&node, &name) || has_more(&name, &node)
 }
@@ -57,7 +57,7 @@ mod tests {
         let all = ["node-1.example.org", "node-2", "x"];
         for name in ["node-1", "NODE-1.example.org", "node-1.internal"] {
             let text = text(name, &all).unwrap();
-            assert!(text.contains("(there are 3: node-1.example.org, ..)"), "{text}");
+            assert!(text.contains("(they have node-1.example.org, ..)"), "{text}");
             assert!(text.starts_with(&format!("Node {name}: none of")), "{text}");
         }
     }
@@ -65,12 +65,11 @@ mod tests {
     #[test]
     fn without_a_close_one_the_first_few_are_shown_and_what_to_do() {
         let text = text("host", &["e", "d", "c", "b"]).unwrap();
-        for part in
-            ["(there are 4: b, c, d, ..)", "kubectl get nodes", "--node-name", "spec.nodeName"]
+        for part in ["(they have b, c, d, ..)", "kubectl get nodes", "--node-name", "spec.nodeName"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
         let text = missing_node("host", ["b"].into_iter()).unwrap().text;
-        assert!(text.contains("(there are 1: b)"), "{text}");
+        assert!(text.contains("(they have b)"), "{text}");
     }
 }

@@ -21,8 +21,8 @@ const SYS_ADMIN: u32 = 21;
 /// What a node is, as far as Weir depends on it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
-    /// The effective capabilities of this process, a bit each.
-    pub capabilities: u64,
+    /// The effective capabilities of this process, a bit each; `None` where they cannot be read.
+    pub capabilities: Option<u64>,
     /// The directory given as `--bpffs`.
     pub bpffs: PathBuf,
     /// Whether it, or the nearest directory above it that exists, is on a BPF file system.
@@ -76,7 +76,8 @@ impl Node {
     }
 
     fn missing_capabilities(&self) -> Vec<&'static str> {
-        let has = |bit: u32| self.capabilities >> bit & 1 == 1;
+        let of_process = self.capabilities.unwrap_or(0);
+        let has = |bit: u32| of_process >> bit & 1 == 1;
         let is_met = |name: &str, bit| has(bit) || (name != "CAP_NET_ADMIN" && has(SYS_ADMIN));
         CAPABILITIES
             .into_iter()
@@ -86,6 +87,13 @@ impl Node {
     }
 
     fn judge_capabilities(&self) -> Finding {
+        if self.capabilities.is_none() {
+            return Finding::fail(
+                "capabilities",
+                "/proc/self/status does not show them",
+                "mount /proc in this container: mount -t proc proc /proc",
+            );
+        }
         let missing = self.missing_capabilities();
         if missing.is_empty() {
             return Finding::ok("capabilities", "BPF, NET_ADMIN, PERFMON");
@@ -191,7 +199,7 @@ mod tests {
 
     fn good() -> Node {
         Node {
-            capabilities: 1 << 39 | 1 << 12 | 1 << 38,
+            capabilities: Some(1 << 39 | 1 << 12 | 1 << 38),
             bpffs: "/sys/fs/bpf".into(),
             is_bpffs: true,
             jit: Some(1),
@@ -225,14 +233,15 @@ mod tests {
 
     #[test]
     fn what_weir_cannot_run_without_fails_with_what_to_do() {
-        check(|node| node.capabilities = 1 << 39, Level::Fail, "as root");
+        check(|node| node.capabilities = Some(1 << 39), Level::Fail, "as root");
+        check(|node| node.capabilities = None, Level::Fail, "mount -t proc");
         check(|node| node.is_bpffs = false, Level::Fail, "mount -t bpf");
     }
 
     #[test]
     fn the_capability_to_do_everything_stands_in_for_those_made_out_of_it() {
-        check(|node| node.capabilities = 1 << 21 | 1 << 12, Level::Ok, "");
-        check(|node| node.capabilities = 1 << 21, Level::Fail, "as root");
+        check(|node| node.capabilities = Some(1 << 21 | 1 << 12), Level::Ok, "");
+        check(|node| node.capabilities = Some(1 << 21), Level::Fail, "as root");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
+use weir_tests::agent::weir;
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Namespace, Shape};
 use weir_tests::manifests::Offer;
@@ -44,6 +45,7 @@ fn comes_first(balancing: &str) -> Result<()> {
     node.ip(&format!("addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo\n"))?;
 
     // An address alone takes nothing away.
+    explained(&fixture, frontends[0])?;
     let each = |by_cache| answer(&fixture, &frontends, by_cache);
     each(false)?;
 
@@ -75,6 +77,17 @@ fn comes_first(balancing: &str) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Checks that an operator who asks is reminded of sockets.
+fn explained(fixture: &Fixture, frontend: SocketAddr) -> Result<()> {
+    let node = &fixture.lab.node1;
+    let pod = node.pods[0].addresses.v4.to_string();
+    until("the agent has noticed the address", Duration::from_secs(10), || {
+        let trace = weir(node, &["explain", &pod, &format!("{frontend}/tcp")])?;
+        ensure!(trace.contains("assumed: no socket of this node listens"), "{trace}");
+        Ok(())
+    })
 }
 
 /// Waits until the cache answers at each frontend, or a backend: to a pod, and to a process of the node.

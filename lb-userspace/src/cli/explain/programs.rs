@@ -115,6 +115,7 @@ impl Programs {
             Some((None, reason)) => ("--network-devices", reason),
             None => return ("it is gone", list.into()),
         };
+        // What a flag cannot name, such as a name with a comma, is not advised.
         let named: Option<DeviceNames> = name.parse().ok();
         let selection = Selection { network: named, pods: None };
         let helps = self.classified(device, &selection).is_some_and(|found| found.role.is_some());

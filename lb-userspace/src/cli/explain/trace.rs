@@ -1,12 +1,12 @@
 //! A packet's trace: the verdict and what decided first, what was assumed, then its walks.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Address, Port, Protocol, Tuple, V4, V6, endpoint};
 use lb_common::conntrack::ConntrackEntry;
-use lb_common::service::SourceClass;
-use lb_ebpf::world::{Conntrack, Table, World};
+use lb_common::service::{Frontend, SourceClass};
+use lb_ebpf::world::{Conntrack, Table, Tables, World};
 use serde::Serialize;
 
 use super::args::{Destination, Sender};
@@ -71,6 +71,11 @@ impl Trace {
             let unseen = socket::unseen(&contents.settings, &node.control_group(), protocol);
             assumed.extend(unseen.map(str::to_owned));
         }
+        if comes_after_sockets(contents, *destination) {
+            assumed.push(format!(
+                "no socket of this node listens at {to}, an address of its own: one would come first (ss -lntu)"
+            ));
+        }
         let walker =
             Walker { world, node, contents, class: *class, device: *device, protocol, is_new };
         let mut walks = Vec::new();
@@ -105,6 +110,16 @@ fn verdict(walks: &[Walk], end: &str) -> String {
             decisive.map_or_else(String::new, |walk| format!("{}: {end}", walk.outcome))
         }
     }
+}
+
+/// Whether a socket of this node that listens at `destination` would be served before the Service's backends.
+fn comes_after_sockets(contents: &Contents, destination: Destination) -> bool {
+    let Destination { address, port, protocol } = destination;
+    let row = match address {
+        IpAddr::V4(ip) => contents.frontend(&Frontend::new(V4(ip.octets()), port, protocol)),
+        IpAddr::V6(ip) => contents.frontend(&Frontend::new(V6(ip.octets()), port, protocol)),
+    };
+    row.is_some_and(|row| row.serves_sockets_first())
 }
 
 fn assumptions(question: &Question, port: Port, is_new: bool) -> Vec<String> {

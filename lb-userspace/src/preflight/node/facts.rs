@@ -20,7 +20,7 @@ impl Node {
         let [first, .., all] = LocalPorts::of_this_node().tiers([].into_iter());
         let existing = bpffs.ancestors().find(|path| path.exists());
         Self {
-            capabilities: capabilities().unwrap_or_default(),
+            capabilities: capabilities(),
             bpffs: bpffs.into(),
             is_bpffs: existing.is_some_and(pins::is_bpffs),
             jit: setting("net/core/bpf_jit_enable"),

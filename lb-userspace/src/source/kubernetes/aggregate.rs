@@ -36,12 +36,12 @@ struct Outage {
     since: Timestamp,
     noticed_by: Kind,
     why: Why,
-    /// What it met, and when that was told last: reasons that take turns are not told again and again.
-    told: BTreeMap<String, Timestamp>,
+    /// The reasons, and when each was reported last: those that alternate are not reported each time.
+    reported: BTreeMap<String, Timestamp>,
 }
 
-/// After this time a reason that comes again is told again.
-const TOLD_AGAIN: SignedDuration = SignedDuration::from_mins(2);
+/// After this time a reason that comes again is reported again.
+const REPORT_AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// Why the server does not respond, and what to do where that does not say.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,15 +120,14 @@ impl Aggregator {
     fn cut_off(&mut self, kind: Kind, now: Timestamp, why: Why) {
         self.cut_off.insert(kind);
         let Some(outage) = &mut self.outage else {
-            let told = BTreeMap::from([(why.reason.clone(), now)]);
-            self.outage = Some(Outage { since: now, noticed_by: kind, why, told });
+            let reported = BTreeMap::from([(why.reason.clone(), now)]);
+            self.outage = Some(Outage { since: now, noticed_by: kind, why, reported });
             self.is_stale = true;
             return;
         };
-        outage.told.retain(|_, last| now.duration_since(*last) < TOLD_AGAIN);
-        if outage.noticed_by == kind && outage.why != why && !outage.told.contains_key(&why.reason)
-        {
-            outage.told.insert(why.reason.clone(), now);
+        outage.reported.retain(|_, last| now.duration_since(*last) < REPORT_AGAIN);
+        if outage.noticed_by == kind && !outage.reported.contains_key(&why.reason) {
+            outage.reported.insert(why.reason.clone(), now);
             outage.why = why;
             self.is_stale = true;
         }
@@ -256,7 +255,7 @@ mod tests {
         assert!(warnings(&mut aggregator).unwrap()[0].contains("UTC: reset; "));
         for (second, reason) in [(4, "refused"), (5, "reset"), (6, "refused")] {
             aggregator.changes(failure(Kind::Slice, reason, true), at(second));
-            assert_eq!(warnings(&mut aggregator), None, "told already");
+            assert_eq!(warnings(&mut aggregator), None, "reported already");
         }
         aggregator.changes(failure(Kind::Slice, "refused", true), at(200));
         assert!(warnings(&mut aggregator).unwrap()[0].contains("UTC: refused; "), "it is so again");

@@ -46,8 +46,11 @@ fn variable<T: std::str::FromStr>(name: &str) -> Result<Option<T>>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let value = env::var(name).ok();
-    value.map(|text| text.parse().with_context(|| format!("{name} is `{text}`"))).transpose()
+    match env::var(name) {
+        Ok(text) => text.parse().map(Some).with_context(|| format!("{name} is `{text}`")),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(name.to_owned()),
+    }
 }
 
 /// Lets everything happen for some `time`, each event once at least, and checks what has become of it.

@@ -42,6 +42,9 @@ pub enum PluginError {
     /// What it wrote is no `ExecCredential`.
     #[error("wrote no ExecCredential ({0})")]
     Unreadable(String),
+    /// There is none.
+    #[error("has no command")]
+    Unnamed,
     /// There is nothing in it.
     #[error("wrote an ExecCredential with neither a token nor a certificate and its key")]
     Empty,
@@ -62,6 +65,9 @@ pub(super) async fn run(
     user: &mut AuthInfo,
     limit: Duration,
 ) -> Result<Option<Timestamp>, PluginError> {
+    if name(exec).is_empty() {
+        return Err(PluginError::Unnamed);
+    }
     let Output { status, stdout, stderr } = output(exec, limit).await?;
     if !status.success() {
         let said = String::from_utf8_lossy(&stderr);
@@ -79,8 +85,8 @@ pub(super) async fn run(
     let expires = expires.map_err(|error: jiff::Error| unreadable(error.to_string()))?;
     match (client_certificate_data, client_key_data, token) {
         (Some(certificate), Some(key), _) => {
-            user.client_certificate_data = Some(base64(certificate));
-            user.client_key_data = Some(base64(key).into());
+            user.client_certificate_data = Some(base64(certificate)?);
+            user.client_key_data = Some(base64(key)?.into());
         }
         (_, _, Some(token)) => user.token = Some(token.into()),
         _ => return Err(PluginError::Empty),
@@ -105,9 +111,10 @@ struct Status {
 }
 
 /// As a kubeconfig has it.
-fn base64(pem: String) -> String {
+fn base64(pem: String) -> Result<String, PluginError> {
     let text = serde_json::to_value(ByteString(pem.into_bytes()));
-    text.ok().and_then(|text| text.as_str().map(String::from)).unwrap_or_default()
+    text.and_then(serde_json::from_value)
+        .map_err(|error| PluginError::Unreadable(error.to_string()))
 }
 
 async fn output(exec: &ExecConfig, limit: Duration) -> Result<Output, PluginError> {
@@ -163,7 +170,8 @@ fn command(exec: &ExecConfig, is_interactive: bool) -> Command {
     command
 }
 
-/// The command's name, for messages; its arguments may hold secrets.
+/// The command's name, for messages; its arguments may hold secrets. Empty where the kubeconfig names none, which
+/// [`run`] refuses.
 pub(super) fn name(exec: &ExecConfig) -> &str {
-    exec.command.as_deref().unwrap_or_default()
+    exec.command.as_deref().unwrap_or("")
 }

@@ -115,7 +115,7 @@ current-context: c
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.path().join(name)).unwrap_or_default()
+        fs::read_to_string(self.0.path().join(name)).unwrap()
     }
 }
 

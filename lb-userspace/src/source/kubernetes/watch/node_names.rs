@@ -20,9 +20,9 @@ pub(super) async fn node_names(
     let request = Request::new(Node::url_path(&(), None)).list_metadata(&params);
     let request = request.map_err(|error| Failure::Unreadable(error.to_string()))?;
     let page = client::page::<PartialObjectMeta<Node>>(client, request, timeouts).await?;
-    let names = page.items.into_iter().map(|read| match read {
-        Read::Object(node) => node.metadata.name.unwrap_or_default(),
-        Read::Unreadable { name, .. } => name,
+    let names = page.items.into_iter().filter_map(|read| match read {
+        Read::Object(node) => node.metadata.name,
+        Read::Unreadable { name, .. } => Some(name),
     });
     Ok(names.collect())
 }
