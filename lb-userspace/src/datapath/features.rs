@@ -61,11 +61,12 @@ impl Features {
         self.sets_errors != 0
     }
 
-    /// Sets the constants of the programs.
-    pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
-        loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, true);
-        loader.override_global("FIB_SOURCE_FLAGS", &self.fib_source_flags, true);
-        loader.override_global("SETS_ERRORS", &self.sets_errors, true);
+    /// Sets the constants of the programs. With `must_exist` an object that lacks one is refused when it is loaded; an
+    /// earlier build's object may lack some.
+    pub fn set_constants<'a>(&'a self, loader: &mut EbpfLoader<'a>, must_exist: bool) {
+        loader.override_global("CHECKSUM_FLAGS", &self.checksum_flags, must_exist);
+        loader.override_global("FIB_SOURCE_FLAGS", &self.fib_source_flags, must_exist);
+        loader.override_global("SETS_ERRORS", &self.sets_errors, must_exist);
     }
 }
 

@@ -62,7 +62,7 @@ impl Object {
         bytes: &[u8],
     ) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
-        features.set_constants(&mut loader);
+        features.set_constants(&mut loader, true);
         log::set_constants(&mut loader, log);
         let buckets = Buckets::of(capacities);
         buckets.set_constants(&mut loader);
@@ -172,7 +172,7 @@ pub fn try_all(features: &Features) -> Result<(Ebpf, Vec<LoadError>), LoadError>
     let bytes = bytes()?;
     suitable(*features)?;
     let mut loader = EbpfLoader::new();
-    features.set_constants(&mut loader);
+    features.set_constants(&mut loader, true);
     // The constants say one bucket, of these few places.
     for map in maps::pinned() {
         let entries = if let Capacity::Fixed(fixed) = map.capacity { fixed } else { FEW };

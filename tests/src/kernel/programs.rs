@@ -66,7 +66,7 @@ impl Programs {
         let buckets = Buckets::of(capacities);
         buckets.set_constants(&mut loader);
         size_maps(&mut loader, capacities);
-        features.set_constants(&mut loader);
+        features.set_constants(&mut loader, true);
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
             .override_global("RATE_PERIOD", &NO_TURNS, true)

@@ -52,15 +52,15 @@ impl Object {
         let capacities = scale.capacities();
         size_maps(&mut loader, &capacities);
         let buckets = Buckets::of(&capacities);
-        let marker = b"CONNTRACK_BUCKETS";
-        if bytes.windows(marker.len()).any(|window| window == marker) {
+        let has = |constant: &[u8]| bytes.windows(constant.len()).any(|window| window == constant);
+        if has(b"CONNTRACK_BUCKETS") {
             buckets.set_constants(&mut loader);
         } else {
             for (map, entries) in earlier(&capacities) {
                 loader.map_max_entries(map, entries);
             }
         }
-        features.set_constants(&mut loader);
+        features.set_constants(&mut loader, has(b"FIB_SOURCE_FLAGS"));
         loader.override_global("ROUTE_LIFETIME", &an_hour, false);
         let mut ebpf = loader.load(bytes).with_context(|| {
             format!("the kernel refused the maps of {name}, or it lacks a constant of this build")
