@@ -5,13 +5,20 @@
 //! write. What a write did not reach is simply still different when the next plan is made.
 
 mod event;
+mod kept;
+mod planning;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::maps::{Contents, MapError, Operation, References, diff};
+use crate::maps::{Contents, MapError, Operation, References};
 use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
-use crate::plan::{Settings, health_checks, plan};
+use crate::plan::Settings;
+
+use self::kept::KeptForFlows;
+use self::planning::{Planned, Planning};
+use self::warnings::Warnings;
 
 pub use self::event::{Effect, Event};
 
@@ -28,13 +35,9 @@ pub const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 /// What the agent knows of the cluster, the node and the maps.
 #[derive(Debug)]
 pub struct Agent {
-    cluster: Cluster,
-    node: LocalNode,
-    /// Whether the devices in `node` are known.
+    planning: Planning,
+    /// Whether the devices of this node are known.
     knows_devices: bool,
-    settings: Settings,
-    /// What the maps hold.
-    contents: Contents,
     /// Whether something has changed since the last plan.
     is_behind: bool,
     /// Whether a tick is requested.
@@ -46,13 +49,8 @@ pub struct Agent {
     is_ready: bool,
     /// Plans that got into the kernel as a whole.
     plans: u64,
-    from_source: Vec<Warning>,
-    from_plan: Vec<Warning>,
-    /// Retired backends and bits of the filter that are free if the collection under way finds no flow that
-    /// needs them.
-    gc_candidates: Option<References>,
-    /// Those that no conntrack entry refers to.
-    unreferenced: References,
+    warnings: Warnings,
+    kept: KeptForFlows,
 }
 
 #[derive(Debug)]
@@ -60,28 +58,26 @@ struct Writing {
     operations: Arc<[Operation]>,
     /// Whether to plan again afterwards: a full map may have space then.
     plan_again: bool,
+    /// Whether it is of some Services alone.
+    is_partial: bool,
 }
 
 impl Agent {
     /// The agent of the node called `name`, whose maps hold `contents`.
     #[must_use]
     pub fn new(name: impl Into<String>, settings: Settings, contents: Contents) -> Self {
+        let node = LocalNode { name: name.into(), ..LocalNode::default() };
         Self {
-            cluster: Cluster::default(),
-            node: LocalNode { name: name.into(), ..LocalNode::default() },
+            planning: Planning::new(node, settings, contents),
             knows_devices: false,
-            settings,
-            contents,
             is_behind: false,
             is_tick_requested: false,
             writing: None,
             failures: 0,
             is_ready: false,
             plans: 0,
-            from_source: Vec::new(),
-            from_plan: Vec::new(),
-            gc_candidates: None,
-            unreferenced: References::default(),
+            warnings: Warnings::default(),
+            kept: KeptForFlows::default(),
         }
     }
 
@@ -90,33 +86,32 @@ impl Agent {
         match event {
             Event::Cluster(mut change) => {
                 self.mark_skipped(&mut change);
-                self.is_behind |= self.cluster.apply(change);
+                self.is_behind |= self.planning.change(change);
                 self.wake()
             }
             Event::Devices(devices) => {
-                self.is_behind |= !self.knows_devices || self.node.devices != devices;
-                self.knows_devices = true;
-                self.node.devices = devices;
+                let were_known = std::mem::replace(&mut self.knows_devices, true);
+                let is_new = self.planning.change_node(|node| node.devices = devices);
+                self.is_behind |= is_new || !were_known;
                 self.wake()
             }
             Event::RoutesBySource(routes_by_source) => {
-                self.is_behind |= self.node.routes_by_source != routes_by_source;
-                self.node.routes_by_source = routes_by_source;
+                let set = |node: &mut LocalNode| node.routes_by_source = routes_by_source;
+                self.is_behind |= self.planning.change_node(set);
                 self.wake()
             }
             Event::SnatPorts(tiers) => {
-                self.is_behind |= self.settings.snat_tiers != tiers;
-                self.settings.snat_tiers = tiers;
+                self.is_behind |= self.planning.set_snat_tiers(tiers);
                 self.wake()
             }
-            Event::Source(warnings) => self.set_warnings(warnings, |agent| &mut agent.from_source),
+            Event::Source(warnings) => self.warnings.set_of_source(warnings),
             Event::Tick => {
                 self.is_tick_requested = false;
                 self.plan()
             }
             Event::Written { done, result } => self.written(done, &result),
             Event::GcStarted => {
-                self.gc_candidates = Some(self.contents.kept_for_flows());
+                self.kept.begin(self.planning.kept_for_flows());
                 Vec::new()
             }
             Event::GcFinished(referenced) => self.gc_finished(&referenced),
@@ -127,29 +122,29 @@ impl Agent {
     /// What the maps hold, as far as is known.
     #[must_use]
     pub fn contents(&self) -> &Contents {
-        &self.contents
+        self.planning.contents()
     }
 
     /// Marks the Service of a change that is left to others.
     pub fn mark_skipped(&self, change: &mut Change) {
-        self.settings.skip.mark(change);
+        self.planning.settings().skip.mark(change);
     }
 
     /// What is known of the cluster.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
-        &self.cluster
+        self.planning.cluster()
     }
 
     /// The health-check ports of this node, each with its number of local endpoints.
     #[must_use]
     pub fn health_checks(&self) -> HealthChecks {
-        health_checks(&self.cluster, &self.node, &self.settings.nodeport_addresses)
+        self.planning.health_checks()
     }
 
     /// All warnings that hold: the source's, then the plan's.
     pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
-        self.from_source.iter().chain(&self.from_plan)
+        self.warnings.all()
     }
 
     /// Whether the first complete plan is in the kernel.
@@ -171,7 +166,7 @@ impl Agent {
     }
 
     fn may_plan(&self) -> bool {
-        self.cluster.synced && self.knows_devices
+        self.planning.cluster().synced && self.knows_devices
     }
 
     /// Requests a tick if there is something to plan, all is known that a plan needs, and nothing is
@@ -190,16 +185,19 @@ impl Agent {
             return Vec::new();
         }
         self.is_behind = false;
-        let unreferenced = std::mem::take(&mut self.unreferenced);
-        let plan = plan(&self.cluster, &self.node, &self.settings, &self.contents, &unreferenced);
-        let operations: Arc<[Operation]> = diff(&self.contents, &plan.contents).into();
-        let mut effects = self.set_warnings(plan.warnings, |agent| &mut agent.from_plan);
+        let Planned { operations, warnings, about, plan_again } =
+            self.planning.plan(&self.kept.take_unreferenced());
+        let is_partial = about.is_some();
+        let mut effects = match &about {
+            Some(about) => self.warnings.set_about(about, warnings),
+            None => self.warnings.set_of_plan(warnings),
+        };
         if operations.is_empty() {
             effects.extend(self.settled());
         } else {
-            self.writing =
-                Some(Writing { operations: Arc::clone(&operations), plan_again: plan.is_map_full });
-            effects.push(Effect::Write(operations));
+            let operations: Arc<[Operation]> = operations.into();
+            effects.push(Effect::Write(Arc::clone(&operations)));
+            self.writing = Some(Writing { operations, plan_again, is_partial });
         }
         effects
     }
@@ -208,11 +206,11 @@ impl Agent {
         let Some(writing) = self.writing.take() else {
             return Vec::new();
         };
-        for operation in writing.operations.iter().take(done) {
-            self.contents.apply(operation);
-        }
-        self.forget_needed();
+        self.planning.written(writing.operations.iter().take(done), writing.is_partial);
+        self.kept.forget_needed(self.planning.contents(), self.planning.needed_filter());
         if result.is_err() {
+            // What was planned is in the maps in part, and what was touched is forgotten.
+            self.planning.touch_everything();
             self.is_behind = true;
             self.is_tick_requested = true;
             // A write that got somewhere is not one that is stuck.
@@ -220,7 +218,10 @@ impl Agent {
             let delay = RETRY.saturating_mul(2u32.saturating_pow(self.failures - 1));
             return vec![Effect::WakeIn(delay.min(RETRY_AT_MOST))];
         }
-        self.is_behind |= writing.plan_again;
+        if writing.plan_again {
+            self.planning.touch_everything();
+            self.is_behind = true;
+        }
         let mut effects = self.settled();
         effects.extend(self.wake());
         effects
@@ -233,50 +234,30 @@ impl Agent {
         if std::mem::replace(&mut self.is_ready, true) { Vec::new() } else { vec![Effect::Ready] }
     }
 
-    /// A backend that serves again, and the bits of a frontend that is there again, are no candidates for
-    /// removal any more: flows to them may begin, which the collection under way need not see.
-    fn forget_needed(&mut self) {
-        let (v4, v6) = (&self.contents.v4.backends, &self.contents.v6.backends);
-        for set in self.gc_candidates.iter_mut().chain([&mut self.unreferenced]) {
-            set.backends.v4.retain(|id| v4.get(id).is_some_and(|row| !row.is_serving()));
-            set.backends.v6.retain(|id| v6.get(id).is_some_and(|row| !row.is_serving()));
-            if !set.filter.is_empty() {
-                let filter = std::mem::take(&mut set.filter);
-                set.filter = filter.without(&self.contents.needed_filter());
-            }
-        }
-    }
-
     fn gc_finished(&mut self, referenced: &References) -> Vec<Effect> {
-        let Some(gc_candidates) = self.gc_candidates.take() else {
-            return Vec::new();
-        };
-        self.unreferenced = gc_candidates.without(referenced);
-        self.is_behind |= !self.unreferenced.is_empty();
+        self.kept.end(referenced);
+        if !self.kept.unreferenced().is_empty() {
+            self.planning.touch_backends(&self.kept.unreferenced().backends);
+            self.is_behind = true;
+        }
         self.wake()
     }
 
     /// Another process may have written to the maps. What was read during our own write does not count.
     fn reread(&mut self, contents: Contents) -> Vec<Effect> {
-        if self.writing.is_some() || contents == self.contents {
+        if self.writing.is_some() {
             return Vec::new();
         }
-        self.contents = contents;
-        self.gc_candidates = None;
-        self.unreferenced = References::default();
-        self.is_behind = true;
+        if contents != *self.planning.contents() {
+            self.planning.replace_contents(contents);
+            self.kept = KeptForFlows::default();
+            self.is_behind = true;
+        } else if self.planning.has_small_pools() {
+            // There may be slots for larger ones by now.
+            self.planning.touch_everything();
+            self.is_behind = true;
+        }
         self.wake()
-    }
-
-    fn set_warnings(
-        &mut self,
-        mut warnings: Vec<Warning>,
-        list: fn(&mut Self) -> &mut Vec<Warning>,
-    ) -> Vec<Effect> {
-        warnings.sort_unstable();
-        let before = std::mem::replace(list(self), warnings);
-        let new = list(self).iter().filter(|warning| before.binary_search(warning).is_err());
-        new.cloned().map(Effect::Warn).collect()
     }
 }
 

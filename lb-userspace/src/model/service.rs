@@ -45,6 +45,14 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
 }
 
+impl Service {
+    /// Whether it is names in the DNS alone: headless, or of type ExternalName.
+    #[must_use]
+    pub fn is_dns_alone(&self) -> bool {
+        self.headless || self.kind == ServiceType::ExternalName
+    }
+}
+
 /// `spec.type`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceType {

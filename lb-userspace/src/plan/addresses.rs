@@ -2,68 +2,68 @@
 //! are not for a frontend, and the range that covers all cluster IPs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lb_common::address::{Address, Family, V4, V6};
 use lb_common::service::IpPolicy;
 use lb_common::settings::{Prefix, Settings};
 
-use super::frontends::{Claims, FrontendKind};
+use super::index::AddressUse;
 use super::node;
 use super::omissions::Context;
-use super::settings::Settings as PlanSettings;
-use crate::model::{Cluster, LocalNode, Service, ServiceType};
 
-/// The IP policy of each address of family `A`. An address that a device of this node has, or that is left to others,
-/// gets no flags: the node's own stack handles its other packets.
-pub(super) fn rows<A: Address>(context: &Context<'_>, claims: &Claims<A>) -> BTreeMap<A, IpPolicy> {
-    let Context { cluster, local_node, settings, .. } = *context;
-    let of_services = cluster.services.values().flat_map(|service| {
-        let flags = flags_of_cluster_ip(service);
-        cluster_ips(service).map(move |ip| (ip, flags))
-    });
-    let of_frontends = claims.iter().map(|(frontend, claim)| {
-        let flags = match claim.kind {
-            FrontendKind::LoadBalancer | FrontendKind::ExternalIp => IpPolicy::ECHO,
-            // The flags of a cluster IP come from its Service.
-            FrontendKind::ClusterIp | FrontendKind::NodePort => 0,
-        };
-        (frontend.address, flags)
-    });
-    let mut rows: BTreeMap<A, IpPolicy> = BTreeMap::new();
-    for (address, flags) in of_services.chain(of_frontends) {
-        rows.entry(address).or_insert(IpPolicy { flags: 0 }).flags |= flags;
-    }
+/// The IP policies of the addresses that are planned now, which are those in `touched`, or all. An address that a device
+/// of this node has, or that is left to others, gets no flags: the node's own stack handles its other packets.
+pub(super) fn rows<A: Address>(
+    context: &Context<'_>,
+    touched: Option<&BTreeSet<IpAddr>>,
+) -> BTreeMap<A, IpPolicy> {
+    let Context { index, local_node, settings, .. } = *context;
     let own = node::own_addresses(local_node);
-    for (address, row) in &mut rows {
-        let ip = address.to_ip();
-        if own.contains(&ip) || settings.skip.has(ip) {
-            row.flags = 0;
-        }
+    let with_node_ports = node_ports::<A>(context);
+    let row = |ip: IpAddr, of: AddressUse| {
+        let is_skipped = settings.skip.has(ip);
+        let address = A::from_ip(ip)?;
+        let is_external = of.external > 0 && !is_skipped;
+        let is_any = of.cluster_ips + of.of_other_proxies > 0 || is_external;
+        let flags = if own.contains(&ip) || is_skipped { 0 } else { flags(of) };
+        (is_any || with_node_ports.contains(&address)).then_some((address, IpPolicy { flags }))
+    };
+    if let Some(touched) = touched {
+        return touched.iter().filter_map(|ip| row(*ip, index.use_of(*ip))).collect();
     }
-    rows
+    let of_node = with_node_ports.iter().map(|address| address.to_ip());
+    let all = index.uses().chain(of_node.map(|ip| (ip, index.use_of(ip))));
+    all.filter_map(|(ip, of)| row(ip, of)).collect()
+}
+
+/// The addresses of this node with node ports of Services.
+fn node_ports<A: Address>(context: &Context<'_>) -> BTreeSet<A> {
+    let Context { cluster, index, local_node, settings, .. } = *context;
+    if !index.has_node_ports(A::FAMILY) {
+        return BTreeSet::new();
+    }
+    let addresses = node::nodeport_addresses(cluster, local_node, &settings.nodeport_addresses);
+    addresses.into_iter().filter(|address: &A| !settings.skip.has(address.to_ip())).collect()
 }
 
 /// A Service of another proxy is left to that proxy, with its undefined ports.
-fn flags_of_cluster_ip(service: &Service) -> u32 {
-    if service.other_proxy { 0 } else { IpPolicy::CLUSTER_IP | IpPolicy::ECHO }
+const fn flags(of: AddressUse) -> u32 {
+    match of {
+        AddressUse { cluster_ips: 1.., .. } => IpPolicy::CLUSTER_IP | IpPolicy::ECHO,
+        AddressUse { external: 1.., .. } => IpPolicy::ECHO,
+        AddressUse { .. } => 0,
+    }
 }
 
-fn cluster_ips<A: Address>(service: &Service) -> impl Iterator<Item = A> {
-    let is_balanced = !service.headless && service.kind != ServiceType::ExternalName;
-    let ips = service.cluster_ips.iter().filter(move |_| is_balanced);
-    ips.filter_map(|ip| A::from_ip(*ip))
-}
-
-/// Removes from `wanted` what does not fit into a map of `capacity` entries that holds `before`;
+/// Removes from `wanted` what does not fit into a map that holds `before` and has room for so many more;
 /// returns whether that is anything.
 pub(super) fn fit<A: Address>(
     wanted: &mut BTreeMap<A, IpPolicy>,
     before: &BTreeMap<A, IpPolicy>,
-    capacity: u32,
+    room: usize,
 ) -> bool {
-    // Stale entries are removed after new ones are written.
-    let room = (capacity as usize).saturating_sub(before.len());
     let new = wanted.keys().filter(|address| !before.contains_key(address)).copied();
     let refused: BTreeSet<A> = new.skip(room).collect();
     wanted.retain(|address, _| !refused.contains(address));
@@ -71,12 +71,13 @@ pub(super) fn fit<A: Address>(
 }
 
 /// The row of `SETTINGS`.
-pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSettings) -> Settings {
+pub(super) fn settings(context: &Context<'_>) -> Settings {
+    let Context { cluster, local_node, settings: from, .. } = *context;
     let sockets = from.sockets;
     let settings = Settings {
         snat_tiers: from.snat_tiers,
-        services_v4: of_services::<V4>(cluster),
-        services_v6: of_services::<V6>(cluster),
+        services_v4: of_services::<V4>(context),
+        services_v6: of_services::<V6>(context),
         flags: if local_node.routes_by_source { Settings::ROUTES_BY_SOURCE } else { 0 },
         ..Settings::nothing()
     };
@@ -93,10 +94,11 @@ pub(super) fn settings(cluster: &Cluster, local_node: &LocalNode, from: &PlanSet
 }
 
 /// The smallest range that contains every cluster IP and service CIDR of family `A`.
-fn of_services<A: Address>(cluster: &Cluster) -> Prefix<A> {
-    let services = cluster.services.values().flat_map(cluster_ips::<A>);
-    let cluster_ips = services.map(|ip| IpNet::from(ip.to_ip()));
-    let cidrs = cluster.service_cidrs.values().flatten().copied();
+fn of_services<A: Address>(context: &Context<'_>) -> Prefix<A> {
+    // What contains the lowest and the highest one contains those between.
+    let ends = context.index.cluster_ips(A::FAMILY);
+    let cluster_ips = ends.into_iter().flat_map(|(low, high)| [low, high]).map(IpNet::from);
+    let cidrs = context.cluster.service_cidrs.values().flatten().copied();
     let ours = cidrs.filter(|range| Family::of(&range.addr()) == A::FAMILY);
     let all = cluster_ips.chain(ours).reduce(covering);
     let prefix = all.and_then(|range| {

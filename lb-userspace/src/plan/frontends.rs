@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use lb_common::address::{Address, Port};
 use lb_common::service::{Frontend, FrontendRow};
 
-use super::service_ports::BalancedPort;
+use super::service_ports::{BalancedPort, about};
 use crate::model::Warning;
 
 /// What a frontend's address is.
@@ -64,7 +64,8 @@ pub(super) fn claimed<A: Address>(
             for frontend in frontends(port, kind, nodes) {
                 let claim = Claim { port: index, kind };
                 let winner = *claimed.entry(frontend).or_insert(claim);
-                if let Some(winner) = ports.get(winner.port).filter(|_| winner.port != index) {
+                let winner = ports.get(winner.port).filter(|_| winner.port != index);
+                if let Some(winner) = winner.filter(|_| port.is_planned) {
                     warnings.push(conflict(port, &frontend, winner));
                 }
             }
@@ -73,16 +74,14 @@ pub(super) fn claimed<A: Address>(
     claimed
 }
 
-/// Removes from `claimed` what does not fit into a map of `capacity` entries that holds `before`;
+/// Removes from `claimed` what does not fit into a map that holds `before` and has room for so many more;
 /// returns whether that is anything. Frontends in `before` stay; of the others, those of the first
 /// Services are kept.
 pub(super) fn fit<A: Address>(
     claimed: &mut Claims<A>,
     before: &BTreeMap<Frontend<A>, FrontendRow>,
-    capacity: u32,
+    room: usize,
 ) -> bool {
-    // Stale entries are removed after new ones are written.
-    let room = (capacity as usize).saturating_sub(before.len());
     let mut new: Vec<(usize, Frontend<A>)> = Vec::new();
     let is_new = claimed.iter().filter(|(frontend, _)| !before.contains_key(frontend));
     new.extend(is_new.map(|(frontend, claim)| (claim.port, *frontend)));
@@ -102,7 +101,7 @@ fn conflict<A: Address>(
     winner: &BalancedPort<'_>,
 ) -> Warning {
     Warning {
-        about: format!("Service {}", port.service.name),
+        about: about(&port.service.name),
         text: format!(
             "is not served at {frontend}, which belongs to {winner}: change one of the two"
         ),

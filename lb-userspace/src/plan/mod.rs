@@ -2,13 +2,15 @@
 //!
 //! [`plan`] is pure and cannot fail: what it cannot honour it leaves out, with a [`Warning`]. Service
 //! ports and backends keep the ids that they have in the maps, so a restart, a retry and a change are
-//! all the same: plan, [`crate::maps::diff`], write.
+//! all the same: plan, [`crate::maps::diff`], write. [`Planner::plan_touched`] is the same for the Services that
+//! changes touched, and costs what they are.
 
 mod addresses;
+mod build;
 mod eligible;
 mod frontends;
 mod health_checks;
-mod ids;
+mod index;
 mod node;
 mod omissions;
 mod pools;
@@ -17,23 +19,18 @@ mod service_ports;
 mod settings;
 mod source_ranges;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use lb_common::address::{V4, V6};
-use lb_common::maps::{self, Map};
-use lb_common::service::{ServiceId, ServiceLabel};
-use lb_common::source_range::LISTED;
-
-use self::frontends::Claims;
+use self::build::Scope;
 use self::omissions::{Context, Omissions};
-use self::pools::Pools;
-use self::rows::{PlanInput, RowsBuilder};
-use self::service_ports::{BalancedPort, Endpoints};
-use crate::maps::contents::InContents;
-use crate::maps::{BackendSet, Contents, FamilyContents, FilterBits, References};
+use lb_common::address::Address;
+
+use crate::maps::{Contents, FamilyContents, References};
 use crate::model::{Cluster, LocalNode, Warning, missing_node};
 
 pub use self::health_checks::health_checks;
+pub use self::index::{ClusterIndex, ContentsIndex, Touched};
+pub use self::node::all_nodeport_addresses as nodeport_addresses;
 pub use self::settings::{NodePortAddresses, Settings, Skip};
 
 /// What the maps should hold, and what is left out.
@@ -46,6 +43,40 @@ pub struct Plan {
     /// Something was left out or made smaller because a map is full. Writing this plan removes stale
     /// entries, so there may be space for more afterwards: plan again.
     pub is_map_full: bool,
+    /// That is so, and it is not only that pools have fewer slots: plans of some Services would not do.
+    pub is_left_out: bool,
+}
+
+/// What the maps should hold of some Services.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartialPlan {
+    /// What they hold of them now.
+    pub before: Contents,
+    /// What they should hold of them.
+    pub after: Contents,
+    /// What could not be honoured of these Services, sorted.
+    pub warnings: Vec<Warning>,
+    /// What those warnings are about that held before and do not any more, unless they are among `warnings`.
+    pub about: BTreeSet<String>,
+}
+
+/// What is known, to plan from.
+#[derive(Clone, Copy, Debug)]
+pub struct Planner<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// The index of it.
+    pub cluster_index: &'a ClusterIndex,
+    /// This node.
+    pub local_node: &'a LocalNode,
+    /// The operator's settings.
+    pub settings: &'a Settings,
+    /// What the maps hold.
+    pub contents: &'a Contents,
+    /// The index of it.
+    pub contents_index: &'a ContentsIndex,
+    /// Retired backends, and bits of the filter, to which no conntrack entry refers.
+    pub unreferenced: &'a References,
 }
 
 /// What the maps of `local_node` should hold for `cluster`, where they hold `before` now. No conntrack
@@ -130,170 +161,85 @@ pub fn plan(
     before: &Contents,
     unreferenced: &References,
 ) -> Plan {
-    let context = Context { cluster, local_node, settings, before };
-    let mut omissions = Omissions::default();
-    let ports =
-        service_ports::balanced(cluster, settings.honours_external_ips, &mut omissions.warnings);
-    let v4 = claims::<V4>(&context, &ports, &mut omissions);
-    let v6 = claims::<V6>(&context, &ports, &mut omissions);
-    let input = PlanInput {
-        ids: service_ids(&context, &ports, &[ports_of(&v4), ports_of(&v6)], &mut omissions),
-        ports,
-        endpoints: Endpoints::of(cluster),
-        own: node::own_addresses(local_node),
-        topology: node::topology(cluster, local_node),
-    };
-    let mut pools = Pools::of(before, settings.capacities.slots);
-    let free = if unreferenced.backends.is_empty() {
-        BackendSet::default()
-    } else {
-        before.retired().among(&unreferenced.backends)
-    };
-    let v4 = rows(&context, &input, &v4, &free, &mut pools, &mut omissions);
-    let v6 = rows(&context, &input, &v6, &free, &mut pools, &mut omissions);
-    if pools.is_short {
-        omissions.add_full_map(&context, &maps::SLOTS, pools.needed);
-    }
-    let contents = Contents {
-        services: labels(&input, before, &v4, &v6),
-        filter: filter(before, &unreferenced.filter, &v4, &v6).to_words(),
-        v4,
-        v6,
-        slots: pools.into_slots(),
-        devices: node::device_rows(&context, &mut omissions),
-        settings: addresses::settings(cluster, local_node, settings),
-    };
-    let Omissions { mut warnings, is_map_full } = omissions;
-    warnings.extend(missing_node(&local_node.name, cluster.nodes.keys().map(String::as_str)));
-    warnings.sort_unstable();
-    warnings.dedup();
-    Plan { contents, warnings, is_map_full }
+    let cluster_index = &ClusterIndex::of(cluster, settings.honours_external_ips);
+    let contents_index = &ContentsIndex::of(before, settings.capacities.slots);
+    let contents = before;
+    Planner { cluster, cluster_index, local_node, settings, contents, contents_index, unreferenced }
+        .plan()
 }
 
-fn claims<A: InContents>(
-    context: &Context<'_>,
-    ports: &[BalancedPort<'_>],
-    omissions: &mut Omissions,
-) -> Claims<A> {
-    let which = &context.settings.nodeport_addresses;
-    let nodes = node::nodeport_addresses::<A>(context.cluster, context.local_node, which);
-    if nodes.is_empty() && ports.iter().any(|port| port.has_node_port::<A>()) {
-        omissions.warnings.push(Warning {
-            about: format!("Node {}", context.local_node.name),
-            text: format!(
-                "node ports are not served in {}, because this node has no such address: give a network \
-                 device one, or see --nodeport-addresses",
-                A::FAMILY
-            ),
-        });
+impl Planner<'_> {
+    /// [`plan`], from indexes that are there.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let mut omissions = Omissions::default();
+        let scope = Scope::everything(self.cluster);
+        let (contents, is_short) =
+            build::build(&self.context(self.contents), &scope, self.unreferenced, &mut omissions);
+        let Omissions { mut warnings, is_left_out } = omissions;
+        let nodes = self.cluster.nodes.keys().map(String::as_str);
+        warnings.extend(missing_node(&self.local_node.name, nodes));
+        warnings.sort_unstable();
+        warnings.dedup();
+        Plan { contents, warnings, is_map_full: is_left_out || is_short, is_left_out }
     }
-    let honours = context.settings.honours_external_ips;
-    let mut claims: Claims<A> = frontends::claimed(ports, &nodes, honours, &mut omissions.warnings);
-    claims.retain(|frontend, _| !context.settings.skip.has(frontend.address.to_ip()));
-    let (needed, before) = (claims.len() as u64, &A::rows(context.before).frontends);
-    if frontends::fit(&mut claims, before, context.settings.capacities.frontends) {
-        omissions.add_full_map(context, maps::FRONTENDS.of(A::FAMILY), needed);
-    }
-    claims
-}
 
-fn ports_of<A>(claims: &Claims<A>) -> BTreeSet<usize> {
-    claims.values().map(|claim| claim.port).collect()
-}
-
-/// The id of each of `ports`; `None` for a port that has no frontend in either family.
-fn service_ids(
-    context: &Context<'_>,
-    ports: &[BalancedPort<'_>],
-    in_families: &[BTreeSet<usize>; 2],
-    omissions: &mut Omissions,
-) -> Vec<Option<ServiceId>> {
-    let mut services = ids::Services::of(context.before, context.settings.capacities.services);
-    let mut needed = 0;
-    let mut refused = false;
-    let mut id = |(index, port): (usize, &BalancedPort<'_>)| {
-        if !in_families.iter().any(|family| family.contains(&index)) {
+    /// What [`plan`](Self::plan) would change for `touched`, if nothing else is to be changed; `None` if
+    /// everything has to be planned, because everything is touched or a map is full.
+    #[must_use]
+    pub fn plan_touched(&self, touched: &Touched, may_be_short: bool) -> Option<PartialPlan> {
+        if touched.is_everything() {
             return None;
         }
-        needed += 1;
-        let id = services.id(&port.label);
-        refused |= id.is_none();
-        id
-    };
-    let ids = ports.iter().enumerate().map(&mut id).collect();
-    if refused {
-        omissions.add_full_map(context, &maps::SERVICES, needed);
+        let Planner { contents, contents_index, unreferenced, .. } = *self;
+        let mut before = build::rows_of(touched, contents, contents_index, &unreferenced.filter);
+        let scope = Scope::of(self.cluster, self.cluster_index, touched);
+        let mut omissions = Omissions::default();
+        let (mut after, is_short) =
+            build::build(&self.context(&before), &scope, self.unreferenced, &mut omissions);
+        if omissions.is_left_out || (is_short && !may_be_short) {
+            return None;
+        }
+        if owns_more(&after.v4, &before.v4, &contents.v4)
+            || owns_more(&after.v6, &before.v6, &contents.v6)
+        {
+            return None;
+        }
+        for (word, bits) in &mut after.filter {
+            if let Some(all) = contents.filter.get(word)
+                && !before.filter.contains_key(word)
+            {
+                before.filter.insert(*word, *all);
+                *bits |= all;
+            }
+        }
+        let Omissions { mut warnings, .. } = omissions;
+        warnings.sort_unstable();
+        warnings.dedup();
+        let about = touched.services.iter().map(service_ports::about).collect();
+        Some(PartialPlan { before, after, warnings, about })
     }
-    ids
-}
 
-fn rows<A: InContents>(
-    context: &Context<'_>,
-    input: &PlanInput<'_>,
-    claims: &Claims<A>,
-    free: &BackendSet,
-    pools: &mut Pools<'_>,
-    omissions: &mut Omissions,
-) -> FamilyContents<A> {
-    let mut family =
-        RowsBuilder::new(input, A::rows(context.before), context.settings.capacities.backends);
-    family.add(claims, pools);
-    if let Some(needed) = family.backends_needed() {
-        omissions.add_full_map(context, maps::BACKENDS.of(A::FAMILY), needed);
-    }
-    let mut rows = family.into_rows(A::ids(free));
-    rows.ip_policies = addresses::rows(context, claims);
-    let cidrs = source_ranges::of_cluster::<A>(context.cluster).into_iter();
-    rows.source_ranges.extend(cidrs.map(|range| (range, LISTED)));
-    fit_policies_and_ranges(context, &mut rows, omissions);
-    rows
-}
-
-/// Leaves out the IP policies and source ranges that their maps cannot hold.
-fn fit_policies_and_ranges<A: InContents>(
-    context: &Context<'_>,
-    rows: &mut FamilyContents<A>,
-    omissions: &mut Omissions,
-) {
-    let before = A::rows(context.before);
-    let capacity = |map: &Map| context.settings.capacities.entries(map);
-    let (map, needed) = (maps::IP_POLICY.of(A::FAMILY), rows.ip_policies.len() as u64);
-    if addresses::fit(&mut rows.ip_policies, &before.ip_policies, capacity(map)) {
-        omissions.add_full_map(context, map, needed);
-    }
-    let (map, needed) = (maps::SRC_RANGES.of(A::FAMILY), rows.source_ranges.len() as u64);
-    if source_ranges::fit(&mut rows.source_ranges, &before.source_ranges, capacity(map)) {
-        omissions.add_full_map(context, map, needed);
-    }
-}
-
-/// The labels of all balanced Service ports, and of those with retired backends: an id is not reused
-/// while a row refers to it.
-fn labels(
-    input: &PlanInput<'_>,
-    before: &Contents,
-    v4: &FamilyContents<V4>,
-    v6: &FamilyContents<V6>,
-) -> BTreeMap<ServiceId, ServiceLabel> {
-    let labelled = input.ids.iter().zip(&input.ports);
-    let mut labels: BTreeMap<ServiceId, ServiceLabel> =
-        labelled.filter_map(|(id, port)| Some(((*id)?, port.label))).collect();
-    for id in v4.services().chain(v6.services()) {
-        if let Some(label) = before.services.get(&id) {
-            labels.entry(id).or_insert(*label);
+    const fn context<'a>(&'a self, before: &'a Contents) -> Context<'a> {
+        Context {
+            cluster: self.cluster,
+            index: self.cluster_index,
+            local_node: self.local_node,
+            settings: self.settings,
+            before,
+            contents: self.contents,
+            contents_index: self.contents_index,
         }
     }
-    labels
 }
 
-/// The bits that rows need, and those that were set before for what flows may still go to or come from.
-fn filter(
-    before: &Contents,
-    unreferenced: &FilterBits,
-    v4: &FamilyContents<V4>,
-    v6: &FamilyContents<V6>,
-) -> FilterBits {
-    let mut bits = FilterBits::of_words(&before.filter).without(unreferenced);
-    v4.positions().chain(v6.positions()).for_each(|position| bits.add(position));
-    bits
+/// Whether a frontend in `after` is one of `all` that was not of these Services `before`: then what is touched is not
+/// all that changes.
+fn owns_more<A: Address>(
+    after: &FamilyContents<A>,
+    before: &FamilyContents<A>,
+    all: &FamilyContents<A>,
+) -> bool {
+    let new = after.frontends.keys().filter(|frontend| !before.frontends.contains_key(frontend));
+    new.into_iter().any(|frontend| all.frontends.contains_key(frontend))
 }

@@ -29,6 +29,19 @@ pub(super) fn nodeport_addresses<A: Address>(
     addresses
 }
 
+/// This node's addresses of both families that serve node ports.
+#[must_use]
+pub fn all_nodeport_addresses(
+    cluster: &Cluster,
+    local_node: &LocalNode,
+    which: &NodePortAddresses,
+) -> BTreeSet<IpAddr> {
+    let v4 = nodeport_addresses::<V4>(cluster, local_node, which);
+    let v6 = nodeport_addresses::<V6>(cluster, local_node, which);
+    let v4 = v4.iter().map(Address::to_ip);
+    v4.chain(v6.iter().map(Address::to_ip)).collect()
+}
+
 /// The rows of the node's devices with a role, `capacity` at most, network devices before pods'. A device without
 /// an address of its own sends from the node's primary address, as the kernel does.
 pub(super) fn devices(

@@ -4,27 +4,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use lb_common::address::{self, Address};
+use lb_common::address::{self, Address, Family};
 use lb_common::service::ServiceLabel;
 
-use crate::model::{
-    Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort, ServiceType,
-    Warning,
-};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort, Warning};
 
 /// A Service port that is balanced.
 pub(super) struct BalancedPort<'a> {
     pub(super) service: &'a Service,
     pub(super) port: &'a ServicePort,
     pub(super) label: ServiceLabel,
+    /// Whether it is planned now, or there to tell who else claims its frontends.
+    pub(super) is_planned: bool,
 }
 
 impl BalancedPort<'_> {
-    /// Whether it has a node port in family `A`.
-    pub(super) fn has_node_port<A: Address>(&self) -> bool {
-        self.port.node_port.is_some() && self.cluster_ip::<A>().is_some()
-    }
-
     /// Its cluster IP of family `A`. As for kube-proxy, a Service without a cluster IP of a family is
     /// not served in that family, whatever other addresses it has.
     pub(super) fn cluster_ip<A: Address>(&self) -> Option<A> {
@@ -39,33 +33,57 @@ impl fmt::Display for BalancedPort<'_> {
     }
 }
 
-/// All Service ports to balance, by name of Service, then in the order of its spec.
+/// Whether Weir serves this Service, if it has an address.
+pub(super) fn is_served(service: &Service) -> bool {
+    !service.other_proxy && !service.is_dns_alone()
+}
+
+/// Whether a Service has a cluster IP of this family, without which it is not served there.
+pub(super) fn has_cluster_ip(service: &Service, family: Family) -> bool {
+    service.cluster_ips.iter().any(|ip| Family::of(ip) == family)
+}
+
+/// The ports of a Service that can be served.
+pub(super) fn served_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    service.ports.iter().filter(|port| label(service, port).is_some())
+}
+
+/// The Service ports of `services` to balance, in the order of their specs.
 pub(super) fn balanced<'a>(
-    cluster: &'a Cluster,
+    services: impl Iterator<Item = (&'a Service, bool)>,
     honours_external_ips: bool,
     warnings: &mut Vec<Warning>,
 ) -> Vec<BalancedPort<'a>> {
     let mut ports = Vec::new();
-    for service in cluster.services.values().filter(|service| !service.other_proxy) {
-        if service.headless || service.kind == ServiceType::ExternalName {
-            // They are DNS alone, as whoever made them wanted.
-            continue;
-        }
+    for (service, is_planned) in services.filter(|(service, _)| is_served(service)) {
+        let mut warn = |text: String| {
+            if is_planned {
+                warnings.push(Warning { about: about(&service.name), text });
+            }
+        };
         if service.cluster_ips.is_empty() {
-            warnings.push(warning(service, NO_CLUSTER_IP));
+            warn(NO_CLUSTER_IP.into());
             continue;
         }
         if !honours_external_ips && !service.external_ips.is_empty() {
-            warnings.push(warning(service, EXTERNAL_IPS_IGNORED));
+            warn(EXTERNAL_IPS_IGNORED.into());
         }
         for port in &service.ports {
-            match balanced_port(service, port) {
-                Ok(port) => ports.push(port),
-                Err(text) => warnings.push(warning(service, text)),
+            match label(service, port) {
+                Some(label) => ports.push(BalancedPort { service, port, label, is_planned }),
+                None => warn(format!(
+                    "port {} is not balanced: a name is longer than 63 bytes; shorten it",
+                    port.port
+                )),
             }
         }
     }
     ports
+}
+
+/// What warnings about the Service with this name are about.
+pub(super) fn about(service: &Name) -> String {
+    format!("Service {service}")
 }
 
 const EXTERNAL_IPS_IGNORED: &str = "spec.externalIPs is ignored, as --external-ips says: give the \
@@ -73,22 +91,12 @@ const EXTERNAL_IPS_IGNORED: &str = "spec.externalIPs is ignored, as --external-i
 
 const NO_CLUSTER_IP: &str = "has no cluster IP, so it is not balanced: set spec.clusterIP";
 
-fn warning(service: &Service, text: impl Into<String>) -> Warning {
-    Warning { about: format!("Service {}", service.name), text: text.into() }
+fn label(service: &Service, port: &ServicePort) -> Option<ServiceLabel> {
+    let Name { namespace, name } = &service.name;
+    ServiceLabel::new(namespace, name, &port.name, port.protocol)
 }
 
-fn balanced_port<'a>(
-    service: &'a Service,
-    port: &'a ServicePort,
-) -> Result<BalancedPort<'a>, String> {
-    let (namespace, name) = (&service.name.namespace, &service.name.name);
-    let label = ServiceLabel::new(namespace, name, &port.name, port.protocol).ok_or_else(|| {
-        format!("port {} is not balanced: a name is longer than 63 bytes; shorten it", port.port)
-    })?;
-    Ok(BalancedPort { service, port, label })
-}
-
-/// The slices of every Service.
+/// The slices of Services.
 pub(super) struct Endpoints<'a> {
     slices: HashMap<&'a Name, Vec<&'a EndpointSlice>>,
 }
@@ -97,10 +105,10 @@ pub(super) struct Endpoints<'a> {
 pub(super) type ByAddress<'a, A> = BTreeMap<(A, address::Port), &'a Endpoint>;
 
 impl<'a> Endpoints<'a> {
-    /// The endpoints of `cluster`, without headless slices, which proxies ignore.
-    pub(super) fn of(cluster: &'a Cluster) -> Self {
+    /// The endpoints in `all`, without headless slices, which proxies ignore.
+    pub(super) fn of(all: impl Iterator<Item = &'a EndpointSlice>) -> Self {
         let mut slices: HashMap<_, Vec<_>> = HashMap::new();
-        for slice in cluster.slices.values().filter(|slice| !slice.headless) {
+        for slice in all.filter(|slice| !slice.headless) {
             slices.entry(&slice.service).or_default().push(slice);
         }
         Self { slices }

@@ -40,16 +40,14 @@ fn row<A: Address>(id: ServiceId, range: &IpNet) -> Option<SourceRange<A>> {
     Some(SourceRange::new(id, A::from_ip(range.network())?, range.prefix_len()))
 }
 
-/// Removes from `wanted` what does not fit into a map of `capacity` entries that holds `before`;
+/// Removes from `wanted` what does not fit into a map that holds `before` and has room for so many more;
 /// returns whether that is anything. Clients in a range that is left out are not permitted; service
 /// CIDRs come first.
 pub(super) fn fit<A: Address>(
     wanted: &mut BTreeMap<SourceRange<A>, u32>,
     before: &BTreeMap<SourceRange<A>, u32>,
-    capacity: u32,
+    room: usize,
 ) -> bool {
-    // Stale entries are removed after new ones are written.
-    let room = (capacity as usize).saturating_sub(before.len());
     let mut new: Vec<SourceRange<A>> = {
         let new = wanted.keys().filter(|range| !before.contains_key(range));
         new.copied().collect()
@@ -84,10 +82,10 @@ mod tests {
         let before = listed([range(3, 1), range(3, 2)]);
         let all = listed([range(3, 1), range(2, 1), range(2, 2), range(0, 1)]);
         let mut wanted = all.clone();
-        assert!(fit(&mut wanted, &before, 4));
+        assert!(fit(&mut wanted, &before, 2));
         assert_eq!(wanted, listed([range(3, 1), range(2, 1), range(0, 1)]));
         let mut wanted = all.clone();
-        assert!(!fit(&mut wanted, &before, 5));
+        assert!(!fit(&mut wanted, &before, 3));
         assert_eq!(wanted, all);
     }
 }

@@ -41,7 +41,7 @@ fn collect_garbage(agent: &mut Agent, store: &mut FaultyStore) {
 }
 
 /// The changes from one cluster to another.
-fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
+pub fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     let mut changes = Vec::new();
     let gone = from.services.keys().filter(|name| !to.services.contains_key(name));
     changes.extend(gone.cloned().map(Change::ServiceGone));

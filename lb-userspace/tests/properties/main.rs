@@ -11,3 +11,4 @@ mod agent;
 mod clusters;
 mod order;
 mod plans;
+mod touched;

@@ -11,7 +11,7 @@ use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, ServiceId, Sour
 use lb_common::source_range::SourceRange;
 use lb_ebpf::world::Tables;
 use lb_userspace::maps::contents::InContents;
-use lb_userspace::maps::{Contents, References, diff};
+use lb_userspace::maps::{Contents, Operation, References, diff};
 use lb_userspace::plan::plan;
 use proptest::prelude::*;
 
@@ -211,6 +211,44 @@ fn closed(contents: &Contents, address: IpAddr) -> Outcome {
     }
 }
 
+/// Checks that after every prefix of `operations`, which lead from `before` to `after`, new flows end as before or as after
+/// all of them.
+pub fn check_prefixes(
+    before: &Contents,
+    operations: &[Operation],
+    after: &Contents,
+) -> Result<(), TestCaseError> {
+    let (old, new) = (all_picks(before), all_picks(after));
+    let mut all = old.clone();
+    all.extend(new.clone());
+    let mut now = before.clone();
+    let mut node = node(now.clone());
+    for (step, operation) in (0..).zip(operations) {
+        now.apply(operation);
+        node.tables.apply(operation);
+        add_routes(&mut node);
+        let is = all_picks(&now);
+        for (frontend, pick) in &is {
+            let known: Vec<&Pick> =
+                [&old, &new].iter().filter_map(|all| all.get(frontend)).collect();
+            let client = client(Family::of(&frontend.0.ip()), frontend.2);
+            let admissions = admissions(&known, client, [before, after]);
+            let is_right = known.iter().any(|known| known.to == pick.to);
+            let admits = admissions.contains(&pick.admits);
+            prop_assert!(is_right && admits, "{frontend:?} after {operation:?}");
+        }
+        let mut both = old.keys().filter(|frontend| new.contains_key(frontend));
+        prop_assert!(both.all(|frontend| is.contains_key(frontend)), "a gap");
+        for sent in openings(&all, 10_000 + FLOWS * step) {
+            let ended = send(&mut node, &sent);
+            let is_well = ends_well(&ended, &sent, [before, after], [&old, &new]);
+            prop_assert!(is_well, "{sent:?} {ended:?}");
+        }
+    }
+    prop_assert_eq!(&now, after);
+    Ok(())
+}
+
 proptest! {
     // A case is hundreds of packets after each of dozens of operations.
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -220,34 +258,7 @@ proptest! {
         let mut now = settle(&z, &settings(), &Contents::default()).contents;
         now = settle(&a, &settings(), &now).contents;
         let after = plan(&b, &local_node(), &settings(), &now, &now.kept_for_flows()).contents;
-        let (old, new) = (all_picks(&now), all_picks(&after));
-        let mut all = old.clone();
-        all.extend(new.clone());
-        let before = now.clone();
-        let mut node = node(now.clone());
-        for (step, operation) in (0..).zip(diff(&now, &after)) {
-            now.apply(&operation);
-            node.tables.apply(&operation);
-            add_routes(&mut node);
-            let is = all_picks(&now);
-            for (frontend, pick) in &is {
-                let known: Vec<&Pick> = [&old, &new].iter().filter_map(|all| all.get(frontend)).collect();
-                let client = client(Family::of(&frontend.0.ip()), frontend.2);
-                let admissions = admissions(&known, client, [&before, &after]);
-                let is_right = known.iter().any(|known| known.to == pick.to);
-                prop_assert!(
-                    is_right && admissions.contains(&pick.admits),
-                    "{frontend:?} after {operation:?}"
-                );
-            }
-            let both = old.keys().filter(|frontend| new.contains_key(frontend));
-            prop_assert!(both.clone().all(|frontend| is.contains_key(frontend)), "a gap");
-            for sent in openings(&all, 10_000 + FLOWS * step) {
-                let ended = send(&mut node, &sent);
-                prop_assert!(ends_well(&ended, &sent, [&before, &after], [&old, &new]), "{sent:?} {ended:?}");
-            }
-        }
-        prop_assert_eq!(now, after);
+        check_prefixes(&now, &diff(&now, &after), &after)?;
     }
 
     #[test]

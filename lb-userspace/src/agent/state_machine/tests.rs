@@ -244,7 +244,7 @@ fn bits_of_a_frontend_that_comes_and_goes_again_during_a_collection_stay() {
 #[test]
 fn an_agent_that_starts_keeps_the_bits_that_are_set_until_it_knows_better() {
     let (agent, bits) = without_its_service();
-    let mut new = Agent::new("node-1", agent.settings.clone(), agent.contents().clone());
+    let mut new = Agent::new("node-1", agent.planning.settings().clone(), agent.contents().clone());
     new.on(devices());
     new.on(Event::Cluster(Change::Synced));
     assert_eq!(new.on(Event::Tick), [Effect::Ready]);

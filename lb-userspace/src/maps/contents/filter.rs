@@ -14,6 +14,11 @@ pub struct FilterBits {
 }
 
 impl FilterBits {
+    /// No bits, with words for all of them.
+    pub(super) fn none() -> Self {
+        Self { words: vec![0; WORDS as usize] }
+    }
+
     /// The bits of `words`, as in `Contents::filter`.
     #[must_use]
     pub fn of_words(words: &BTreeMap<u32, u64>) -> Self {
@@ -33,11 +38,29 @@ impl FilterBits {
     /// Adds the bits at `position`.
     pub fn add(&mut self, position: Position) {
         if self.words.is_empty() {
-            self.words = vec![0; WORDS as usize];
+            *self = Self::none();
         }
         if let Some(word) = self.words.get_mut(position.word as usize) {
             *word |= position.mask;
         }
+    }
+
+    /// Removes one bit, counted from the filter's first.
+    pub(super) fn remove(&mut self, bit: usize) {
+        if let Some(word) = self.words.get_mut(bit / u64::BITS as usize) {
+            *word &= !(1 << (bit % u64::BITS as usize));
+        }
+    }
+
+    /// The bits of one word.
+    #[must_use]
+    pub fn word(&self, index: u32) -> u64 {
+        self.words.get(index as usize).copied().unwrap_or(0)
+    }
+
+    /// The words that are not zero.
+    pub fn words(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.words).filter(|(_, bits)| **bits != 0).map(|(index, _)| index)
     }
 
     /// Adds the bits that let packets of a flow through in both directions; `tuple` is the key of `entry`,

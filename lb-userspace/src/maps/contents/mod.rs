@@ -3,11 +3,13 @@
 
 mod family;
 mod filter;
+mod filter_counts;
 mod references;
 mod tables;
 mod values;
 
 pub use self::family::InContents;
 pub use self::filter::FilterBits;
+pub use self::filter_counts::FilterCounts;
 pub use self::references::{BackendSet, References};
 pub use self::values::{Contents, FamilyContents};

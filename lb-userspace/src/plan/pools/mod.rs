@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_common::backend::BackendId;
 use lb_common::service::Pool;
 
+use super::index::Gaps;
 use crate::maps::Contents;
 
 /// A backend of a pool.
@@ -29,7 +30,7 @@ const LEVELS: [(u32, u32); 3] =
 pub(super) struct Pools<'a> {
     before: &'a BTreeMap<u32, Arc<[BackendId]>>,
     after: BTreeMap<u32, Arc<[BackendId]>>,
-    free: Free,
+    free: Free<'a>,
     /// Written ranges that no frontend refers to, left by a failed write: they can be reused.
     spare: BTreeMap<&'a [BackendId], u32>,
     /// By backend id, for counting; all zero between uses.
@@ -38,22 +39,26 @@ pub(super) struct Pools<'a> {
     pub(super) needed: u64,
     /// Whether a pool is missing or smaller than by default.
     pub(super) is_short: bool,
+    /// Whether a pool is missing.
+    pub(super) is_missing: bool,
 }
 
 impl<'a> Pools<'a> {
-    /// The array of `before`, for `capacity` slots.
-    pub(super) fn of(before: &'a Contents, capacity: u32) -> Self {
+    /// The array of `before`, of `capacity` slots. `unused` are those of them that are in no pool, of these Services
+    /// or others.
+    pub(super) fn of(before: &'a Contents, unused: &'a Gaps, capacity: u32) -> Self {
         let pools = before.v4.pools().chain(before.v6.pools());
         let named: HashSet<u32> = pools.map(|(_, pool)| pool.base).collect();
         let spare = before.slots.iter().filter(|(base, _)| !named.contains(base));
         Self {
             before: &before.slots,
             after: BTreeMap::new(),
-            free: Free::beside(&before.slots, capacity),
+            free: Free::of(unused, capacity),
             spare: spare.map(|(base, slots)| (&**slots, *base)).collect(),
             counts: Vec::new(),
             needed: 0,
             is_short: false,
+            is_missing: false,
         }
     }
 
@@ -67,6 +72,7 @@ impl<'a> Pools<'a> {
         let kept = kept.into_iter().max_by_key(|pool| pool.length);
         let pool = self.best(kept, members);
         self.is_short |= pool.is_none_or(|pool| pool.length < default);
+        self.is_missing |= pool.is_none();
         pool
     }
 
@@ -85,7 +91,7 @@ impl<'a> Pools<'a> {
 
     fn make(&mut self, members: &[Member], length: u32, reserve: u32) -> Option<Pool> {
         // Computing a table is expensive: not before a range for it is free.
-        if self.spare.is_empty() && !self.free.has(length, reserve) {
+        if self.spare.is_empty() && self.free.gap(length, reserve).is_none() {
             return None;
         }
         let slots = slots(members, length);
@@ -112,7 +118,8 @@ impl<'a> Pools<'a> {
         };
         let highest = members.iter().map(|member| member.id.0 as usize).max().unwrap_or(0);
         if self.counts.len() <= highest {
-            self.counts.resize(highest + 1, 0);
+            // Fresh and zeroed pages, of which few are touched, where a few Services are planned.
+            self.counts = vec![0; highest + 1];
         }
         members.iter().for_each(|member| self.counts[member.id.0 as usize] = 1);
         let all_known = slots.iter().all(|id| match self.counts.get_mut(id.0 as usize) {
@@ -141,52 +148,47 @@ fn slots(members: &[Member], length: u32) -> Arc<[BackendId]> {
     table.into_iter().map(|index| members[index as usize].id).collect()
 }
 
-/// The gaps between ranges in use.
-struct Free {
-    /// Length and first slot.
-    gaps: BTreeSet<(u32, u32)>,
+/// Slots that are in no pool of the maps, and not in one of this plan.
+struct Free<'a> {
+    /// Before this plan.
+    gaps: &'a Gaps,
+    /// Those of the gaps that this plan has taken from, by length and first slot.
+    used: BTreeSet<(u32, u32)>,
+    /// What is left of them.
+    rest: BTreeSet<(u32, u32)>,
     /// Slots in all gaps.
     left: u32,
     capacity: u32,
 }
 
-impl Free {
-    fn beside(used: &BTreeMap<u32, Arc<[BackendId]>>, capacity: u32) -> Self {
-        let mut free = Self { gaps: BTreeSet::new(), left: 0, capacity };
-        let mut from = 0;
-        for (base, slots) in used {
-            free.add(from, *base);
-            // Ranges overlap only if another program wrote to the maps.
-            from = from.max(base.saturating_add(slots.len() as u32));
-        }
-        free.add(from, capacity);
-        free
+impl<'a> Free<'a> {
+    fn of(gaps: &'a Gaps, capacity: u32) -> Self {
+        Self { gaps, used: BTreeSet::new(), rest: BTreeSet::new(), left: gaps.left(), capacity }
     }
 
-    fn add(&mut self, from: u32, to: u32) {
-        if from < to {
-            self.gaps.insert((to - from, from));
-            self.left += to - from;
+    /// The smallest gap of at least `length` slots, as length and first slot, if one in `reserve` of all slots is free
+    /// besides.
+    fn gap(&self, length: u32, reserve: u32) -> Option<(u32, u32)> {
+        let besides = self.left.checked_sub(length)?;
+        if besides < self.capacity / reserve {
+            return None;
         }
-    }
-
-    /// Whether `length` slots in a row are free, and one in `reserve` of all slots besides.
-    fn has(&self, length: u32, reserve: u32) -> bool {
-        let besides = self.left.checked_sub(length);
-        besides.is_some_and(|besides| besides >= self.capacity / reserve)
-            && self.gaps.range((length, 0)..).next().is_some()
+        let whole = self.gaps.of_at_least(length).find(|gap| !self.used.contains(gap));
+        let rest = self.rest.range((length, 0)..).next().copied();
+        whole.into_iter().chain(rest).min()
     }
 
     /// The first `length` slots of the smallest gap that is large enough, which leaves large gaps for
     /// large pools. `None` without the `reserve`.
     fn take(&mut self, length: u32, reserve: u32) -> Option<u32> {
-        if !self.has(length, reserve) {
-            return None;
+        let (gap, base) = self.gap(length, reserve)?;
+        if !self.rest.remove(&(gap, base)) {
+            self.used.insert((gap, base));
         }
-        let (gap, base) = self.gaps.range((length, 0)..).next().copied()?;
-        self.gaps.remove(&(gap, base));
-        self.left -= gap;
-        self.add(base + length, base + gap);
+        if gap > length {
+            self.rest.insert((gap - length, base + length));
+        }
+        self.left -= length;
         Some(base)
     }
 }

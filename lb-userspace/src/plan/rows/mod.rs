@@ -1,6 +1,8 @@
 //! One address family's rows: for each Service port its backends, the pools of backends for new flows,
 //! and the frontends.
 
+pub(super) mod ids;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -11,9 +13,10 @@ use lb_common::hash;
 use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, Pool, ServiceId, SourceClass};
 use lb_common::source_range::{LISTED, SourceRange};
 
+use self::ids::Backends;
 use super::eligible::{NodeTopology, eligible, policies};
 use super::frontends::{Claims, FrontendKind};
-use super::ids::Backends;
+use super::index::FamilyIndex;
 use super::pools::{Member, Pools};
 use super::service_ports::{BalancedPort, Endpoints};
 use super::source_ranges;
@@ -38,7 +41,7 @@ pub(super) struct RowsBuilder<'a, A> {
     /// The pools that each Service port has in `before`.
     old_pools: HashMap<ServiceId, Vec<Pool>>,
     frontends: BTreeMap<Frontend<A>, FrontendRow>,
-    backends: Backends<A>,
+    backends: Backends<'a, A>,
     source_ranges: BTreeSet<SourceRange<A>>,
 }
 
@@ -52,10 +55,11 @@ struct ServiceBackends {
 }
 
 impl<'a, A: Address> RowsBuilder<'a, A> {
-    /// Starts from the rows of `before`, with a map of `capacity` backends.
+    /// Starts from the rows of `before`, with a map of `capacity` backends. All rows are in `index`.
     pub(super) fn new(
         input: &'a PlanInput<'a>,
         before: &'a FamilyContents<A>,
+        index: &'a FamilyIndex<A>,
         capacity: u32,
     ) -> Self {
         let mut old_pools: HashMap<_, Vec<Pool>> = HashMap::new();
@@ -70,7 +74,7 @@ impl<'a, A: Address> RowsBuilder<'a, A> {
             before,
             old_pools,
             frontends: BTreeMap::new(),
-            backends: Backends::of(before, capacity),
+            backends: Backends::of(before, index, capacity),
             source_ranges: BTreeSet::new(),
         }
     }

@@ -12,67 +12,56 @@ use lb_common::backend::{Backend, BackendId};
 use lb_common::service::{ServiceId, ServiceLabel};
 
 use crate::maps::{Contents, FamilyContents};
+use crate::plan::index::FamilyIndex;
 
 /// The ids of Service ports.
-pub(super) struct Services {
+pub struct Services<'a> {
     known: HashMap<ServiceLabel, ServiceId>,
-    taken: BTreeSet<ServiceId>,
-    /// Ids from here on may be free; those below are taken.
-    next: u32,
-    capacity: usize,
+    unused: Box<dyn Iterator<Item = ServiceId> + 'a>,
+    /// How many more the map can hold.
+    room: usize,
 }
 
-impl Services {
-    /// The ids in `before`, for a map of `capacity` entries.
-    pub(super) fn of(before: &Contents, capacity: u32) -> Self {
+impl<'a> Services<'a> {
+    /// The ids in `before`, and those that are `unused`, of which the map has room for so many.
+    pub fn of(
+        before: &Contents,
+        unused: impl Iterator<Item = ServiceId> + 'a,
+        room: usize,
+    ) -> Self {
         let labels = before.services.iter();
-        let mut taken: BTreeSet<ServiceId> = before.services.keys().copied().collect();
-        // Rows have ids without a label only if another program wrote to the maps.
-        taken.extend(before.v4.services());
-        taken.extend(before.v6.services());
-        Self {
-            // If a label is there twice, the lowest id counts.
-            known: labels.rev().map(|(id, label)| (*label, *id)).collect(),
-            taken,
-            next: 1,
-            capacity: capacity as usize,
-        }
+        // If a label is there twice, the lowest id counts.
+        let known = labels.rev().map(|(id, label)| (*label, *id)).collect();
+        Self { known, unused: Box::new(unused), room }
     }
 
     /// The id of the Service port with this label; `None` if it is new and the map is full.
-    pub(super) fn id(&mut self, label: &ServiceLabel) -> Option<ServiceId> {
+    pub fn id(&mut self, label: &ServiceLabel) -> Option<ServiceId> {
         if let Some(id) = self.known.get(label) {
             return Some(*id);
         }
-        if self.known.len() >= self.capacity {
-            return None;
-        }
-        while self.taken.contains(&ServiceId(self.next)) {
-            self.next += 1;
-        }
-        let id = ServiceId(self.next);
-        self.taken.insert(id);
+        self.room = self.room.checked_sub(1)?;
+        let id = self.unused.next()?;
         self.known.insert(*label, id);
         Some(id)
     }
 }
 
 /// The rows of one family's backends.
-pub(super) struct Backends<A> {
+pub struct Backends<'a, A> {
     known: HashMap<(ServiceId, A, Port, Protocol), BackendId>,
     rows: BTreeMap<BackendId, Backend<A>>,
-    /// Ids from here on may be free; those below are taken.
-    next: u32,
+    unused: Box<dyn Iterator<Item = BackendId> + 'a>,
     capacity: u32,
-    /// The highest generation in `before`.
+    /// The highest generation of all rows.
     generation: u32,
     /// Backends that did not fit.
     refused: u32,
 }
 
-impl<A: Address> Backends<A> {
-    /// The rows of `before`, none of them serving yet, for a map of `capacity` entries.
-    pub(super) fn of(before: &FamilyContents<A>, capacity: u32) -> Self {
+impl<'a, A: Address> Backends<'a, A> {
+    /// The rows of `before`, none of them serving yet, for a map of `capacity` entries. All rows are in `index`.
+    pub fn of(before: &FamilyContents<A>, index: &'a FamilyIndex<A>, capacity: u32) -> Self {
         let mut known = HashMap::with_capacity(before.backends.len());
         for (id, row) in &before.backends {
             let was = known.entry(identity(row)).or_insert(*id);
@@ -87,16 +76,16 @@ impl<A: Address> Backends<A> {
         Self {
             known,
             rows: before.backends.iter().map(|(id, row)| (*id, idle(row))).collect(),
-            next: 1,
+            unused: Box::new(index.unused()),
             capacity,
-            generation: before.backends.values().map(|row| row.generation).max().unwrap_or(0),
+            generation: index.generation(),
             refused: 0,
         }
     }
 
     /// Marks the backend of `service` at `address` and `port` as serving; `None` if it is new and the
     /// map is full.
-    pub(super) fn serve(
+    pub fn serve(
         &mut self,
         service: ServiceId,
         (address, port): (A, Port),
@@ -114,7 +103,7 @@ impl<A: Address> Backends<A> {
     }
 
     /// Makes the backend eligible for new flows under the traffic policy of `flag`.
-    pub(super) fn allow(&mut self, id: BackendId, flag: u8) {
+    pub fn allow(&mut self, id: BackendId, flag: u8) {
         if let Some(row) = self.rows.get_mut(&id) {
             *row = with_flag(*row, flag, true);
         }
@@ -126,14 +115,10 @@ impl<A: Address> Backends<A> {
         (address, port): (A, Port),
         protocol: Protocol,
     ) -> Option<BackendId> {
-        while self.rows.contains_key(&BackendId(self.next)) {
-            self.next += 1;
-        }
-        if self.next >= self.capacity {
+        let Some(id) = self.unused.next().filter(|id| id.0 < self.capacity) else {
             self.refused += 1;
             return None;
-        }
-        let id = BackendId(self.next);
+        };
         let row = Backend {
             address,
             port,
@@ -148,12 +133,12 @@ impl<A: Address> Backends<A> {
     }
 
     /// How many entries the map would need, if it is full. Id 0 takes one.
-    pub(super) fn needed(&self) -> Option<u64> {
+    pub fn needed(&self) -> Option<u64> {
         (self.refused > 0).then(|| self.rows.len() as u64 + u64::from(self.refused) + 1)
     }
 
     /// All rows but those in `free`, unless they serve again.
-    pub(super) fn into_rows(self, free: &BTreeSet<BackendId>) -> BTreeMap<BackendId, Backend<A>> {
+    pub fn into_rows(self, free: &BTreeSet<BackendId>) -> BTreeMap<BackendId, Backend<A>> {
         let mut rows = self.rows;
         rows.retain(|id, row| row.is_serving() || !free.contains(id));
         rows
