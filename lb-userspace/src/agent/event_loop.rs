@@ -9,7 +9,6 @@ mod readiness;
 mod settings;
 mod status_file;
 
-use std::collections::VecDeque;
 use std::fs::File;
 
 use nix::fcntl::Flock;
@@ -22,7 +21,7 @@ use self::intervals::{GC_INTERVAL, REREAD_INTERVAL, every};
 use self::map_writer::MapWriter;
 use self::plan_timer::PlanTimer;
 use self::readiness::Readiness;
-use self::settings::settings;
+use self::settings::{settings, snat_tiers};
 use self::status_file::StatusFile;
 use super::devices::Devices;
 use super::error::RunError;
@@ -32,11 +31,10 @@ use super::log;
 use super::resize;
 use super::runtime_dir::RuntimeDir;
 use super::socket_lb::StaleUdpSockets;
-use super::state_machine::{Agent, Effect, Event};
+use super::state_machine::{Agent, Effect, Effort, Event};
 use super::status::Status;
 use crate::config::{Config, Origin};
 use crate::datapath::attach::Tc;
-use crate::host::snat_ports::LocalPorts;
 use crate::maps::MapError;
 use crate::maps::conntrack_gc::GcRun;
 use crate::maps::kernel::KernelStore;
@@ -131,9 +129,16 @@ impl EventLoop {
                 }
                 finished = self.gc.finished() => self.on_gc_finished(finished?),
                 _ = rereads.tick() => self.reread().await,
-                failures = self.health_checks.changed() => self.on_listen_failures(&failures?),
+                failures = self.health_checks.changed() => {
+                    let reason = Reason::FailedToStartServiceHealthcheck;
+                    failures?.iter().for_each(|failure| self.warn(reason, failure));
+                }
+                () = self.status.due() => {
+                    self.publish_status();
+                    continue;
+                }
             }
-            self.publish_status();
+            self.status.update_soon();
         }
     }
 
@@ -163,11 +168,15 @@ impl EventLoop {
     fn dispatch(&mut self, event: Event) {
         let (plans, started) = (self.agent.plans(), Instant::now());
         let is_tick = matches!(event, Event::Tick);
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for effect in self.agent.on(event) {
-                events.extend(self.apply(effect));
-            }
+        let mut effects = self.agent.on(event);
+        if is_tick {
+            let Effort { rows, of_everything } = self.agent.effort();
+            self.observer.metrics().changes.planned(started.elapsed(), rows, of_everything);
+        }
+        while !effects.is_empty() {
+            let events: Vec<Event> =
+                effects.into_iter().filter_map(|effect| self.apply(effect)).collect();
+            effects = events.into_iter().flat_map(|event| self.agent.on(event)).collect();
         }
         if is_tick {
             let took = started.elapsed();
@@ -176,7 +185,7 @@ impl EventLoop {
         }
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
-            self.health_checks.set(self.agent.health_checks());
+            self.health_checks.set(self.agent.health_checks().clone());
             self.destroy_stale_sockets();
         }
         if self.agent.is_behind() {
@@ -191,7 +200,9 @@ impl EventLoop {
                 self.maps.log_retry(time);
             }
             Effect::Write(operations) => {
+                let started = Instant::now();
                 let (done, result) = self.maps.write(&operations);
+                self.observer.metrics().changes.written(started.elapsed(), done);
                 if let Err(error) = &result {
                     self.observer.failed(error);
                 }
@@ -218,9 +229,7 @@ impl EventLoop {
 
     /// Which ports the kernel gives to sockets may be changed at any time, without notice.
     fn read_local_ports(&mut self) {
-        let services = self.agent.cluster().services.values();
-        let node_ports = services.flat_map(|service| &service.ports).filter_map(|p| p.node_port);
-        let tiers = LocalPorts::of_this_node().tiers(node_ports);
+        let tiers = snat_tiers(self.agent.cluster());
         self.observer.metrics().snat_ports.offer(&tiers);
         self.dispatch(Event::SnatPorts(tiers));
     }
@@ -251,12 +260,6 @@ impl EventLoop {
         if self.devices.socket_lb().cgroup().is_some() && contents.settings.namespace != 0 {
             let destroyed = self.stale_udp.destroy(contents);
             self.observer.metrics().udp_sockets_destroyed.inc_by(destroyed);
-        }
-    }
-
-    fn on_listen_failures(&self, failures: &[Warning]) {
-        for warning in failures {
-            self.warn(Reason::FailedToStartServiceHealthcheck, warning);
         }
     }
 

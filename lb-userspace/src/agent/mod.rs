@@ -14,4 +14,4 @@ mod state_machine;
 pub mod status;
 
 pub use error::RunError;
-pub use state_machine::{Agent, COALESCE, Effect, Event, RETRY, RETRY_AT_MOST};
+pub use state_machine::{Agent, Effect, Effort, Event, RETRY, RETRY_AT_MOST};

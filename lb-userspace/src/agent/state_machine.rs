@@ -22,10 +22,6 @@ use self::warnings::Warnings;
 
 pub use self::event::{Effect, Event};
 
-/// Changes that come within this time of the first are planned together: a deployment changes many
-/// endpoints at once.
-pub const COALESCE: Duration = Duration::from_millis(50);
-
 /// How long a failed write waits at first; twice as long after each further failure.
 pub const RETRY: Duration = Duration::from_millis(100);
 
@@ -49,8 +45,19 @@ pub struct Agent {
     is_ready: bool,
     /// Plans that got into the kernel as a whole.
     plans: u64,
+    /// How much was planned so far.
+    effort: Effort,
     warnings: Warnings,
     kept: KeptForFlows,
+}
+
+/// What planning has cost since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Effort {
+    /// Rows that were compared.
+    pub rows: u64,
+    /// Plans of everything, and not of some Services alone.
+    pub of_everything: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +83,7 @@ impl Agent {
             failures: 0,
             is_ready: false,
             plans: 0,
+            effort: Effort::default(),
             warnings: Warnings::default(),
             kept: KeptForFlows::default(),
         }
@@ -136,9 +144,9 @@ impl Agent {
         self.planning.cluster()
     }
 
-    /// The health-check ports of this node, each with its number of local endpoints.
+    /// The health-check ports of this node, each with its number of local endpoints, as planned last.
     #[must_use]
-    pub fn health_checks(&self) -> HealthChecks {
+    pub const fn health_checks(&self) -> &HealthChecks {
         self.planning.health_checks()
     }
 
@@ -159,6 +167,12 @@ impl Agent {
         self.plans
     }
 
+    /// How much was planned so far.
+    #[must_use]
+    pub const fn effort(&self) -> Effort {
+        self.effort
+    }
+
     /// Whether something that is known and could be planned is not in the kernel.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -177,7 +191,7 @@ impl Agent {
             return Vec::new();
         }
         self.is_tick_requested = true;
-        vec![Effect::WakeIn(COALESCE)]
+        vec![Effect::WakeIn(Duration::ZERO)]
     }
 
     fn plan(&mut self) -> Vec<Effect> {
@@ -185,9 +199,11 @@ impl Agent {
             return Vec::new();
         }
         self.is_behind = false;
-        let Planned { operations, warnings, about, plan_again } =
+        let Planned { operations, warnings, about, plan_again, rows } =
             self.planning.plan(&self.kept.take_unreferenced());
         let is_partial = about.is_some();
+        self.effort.rows += rows as u64;
+        self.effort.of_everything += u64::from(!is_partial);
         let mut effects = match &about {
             Some(about) => self.warnings.set_about(about, warnings),
             None => self.warnings.set_of_plan(warnings),

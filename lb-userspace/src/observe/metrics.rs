@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::changes::Changes;
 use super::snat_ports::SnatPorts;
 use crate::maps::conntrack_gc::Fill;
 
@@ -24,6 +25,8 @@ type Float = Gauge<f64, AtomicU64>;
 /// The agent's own numbers; copies count as one.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    /// What changes cost.
+    pub changes: Changes,
     /// From planning to the last write, of plans that failed too.
     pub sync_duration: Histogram,
     /// From the change in the cluster to the kernel.
@@ -69,6 +72,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
+            changes: Changes::default(),
             sync_duration: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             programming_duration: Histogram::new(programming_buckets()),
             synced: Float::default(),
@@ -229,6 +233,7 @@ impl Metrics {
             "Times that such an address could not be listened on; each is tried again",
             self.health_check_failures.clone(),
         );
+        self.changes.register(registry);
         self.register_tables(registry);
         registry.register(
             "kubernetes_events",

@@ -2,6 +2,7 @@
 //! and meanings. The agent reports what happens to an [`Observer`]; the servers are tasks of their own
 //! that read it, and the maps.
 
+mod changes;
 mod endpoints;
 mod exposition;
 mod health;

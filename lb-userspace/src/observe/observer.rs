@@ -29,6 +29,8 @@ struct Pending {
     slices: BTreeSet<Name>,
     /// When what the slices follow happened, since 1970.
     triggers: Vec<Duration>,
+    /// When the first change came.
+    since: Option<Moment>,
 }
 
 impl Observer {
@@ -58,6 +60,7 @@ impl Observer {
     /// The cluster changed.
     pub fn changed(&mut self, change: &Change, now: Moment) {
         self.metrics.queued.set(metrics::seconds(now.time));
+        self.pending.since.get_or_insert(now);
         match change {
             Change::Service(service) => self.service(&service.name),
             Change::ServiceGone(name) => self.service(name),
@@ -113,6 +116,9 @@ impl Observer {
             // The cluster's clock may be ahead of ours.
             let took = since_1970.saturating_sub(triggered);
             self.metrics.programming_duration.observe(took.as_secs_f64());
+        }
+        if let Some(since) = pending.since {
+            self.metrics.changes.applied(now.instant.saturating_duration_since(since.instant));
         }
         self.metrics.synced.set(metrics::seconds(now.time));
         self.health.send_modify(|health| health.applied(now));

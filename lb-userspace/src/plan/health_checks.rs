@@ -1,7 +1,7 @@
 //! Health checks of load balancers (`spec.healthCheckNodePort`): for which Services, at which addresses,
 //! and with how many local endpoints, as in kube-proxy's `ServiceHealthServer`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
@@ -9,31 +9,28 @@ use lb_common::address::Family;
 
 use super::settings::NodePortAddresses;
 use crate::model::{
-    Cluster, EndpointSlice, HealthCheck, HealthChecks, LocalNode, Name, Service, ServiceType,
-    TrafficPolicy,
+    EndpointSlice, HealthCheck, HealthChecks, LocalNode, Service, ServiceType, TrafficPolicy,
 };
 
-/// The health checks that this node serves: at its addresses within the ranges of `which`, as
+/// The health checks that this node serves for `services`: at its addresses within the ranges of `which`, as
 /// kube-proxy does; in a family without ranges, and with `primary`, at any address, because a load
 /// balancer may use any of them.
-#[must_use]
-pub fn health_checks(
-    cluster: &Cluster,
+pub(super) fn health_checks<'a>(
+    services: impl Iterator<Item = &'a Service>,
+    slices: impl Fn(&'a Service) -> Vec<&'a EndpointSlice>,
     local_node: &LocalNode,
     which: &NodePortAddresses,
 ) -> HealthChecks {
-    let services: Vec<(&Service, u16)> = cluster.services.values().filter_map(checked).collect();
-    let local = local_endpoints(cluster, local_node, &services);
     let mut checks = HealthChecks::new();
-    for family in Family::ALL {
-        let addresses = addresses(family, local_node, which);
-        for (service, port) in &services {
+    for (service, port) in services.filter_map(checked) {
+        let slices = slices(service);
+        for family in Family::ALL {
             if !service.cluster_ips.iter().any(|ip| Family::of(ip) == family) {
                 continue;
             }
-            let count = local.get(&(&service.name, family)).map_or(0, BTreeSet::len);
-            checks.extend(addresses.iter().map(|ip| {
-                let address = SocketAddr::new(*ip, *port);
+            let count = local_endpoints(service, &slices, family, local_node).len();
+            checks.extend(addresses(family, local_node, which).into_iter().map(|ip| {
+                let address = SocketAddr::new(ip, port);
                 (HealthCheck { service: service.name.clone(), address }, count)
             }));
         }
@@ -54,25 +51,17 @@ fn checked(service: &Service) -> Option<(&Service, u16)> {
 /// The addresses of ready endpoints on this node. One that serves several ports counts once. A
 /// terminating one does not count, though it serves while no other does: new traffic should go to
 /// nodes whose endpoints stay.
-fn local_endpoints<'a>(
-    cluster: &'a Cluster,
+fn local_endpoints(
+    service: &Service,
+    slices: &[&EndpointSlice],
+    family: Family,
     local_node: &LocalNode,
-    services: &[(&'a Service, u16)],
-) -> BTreeMap<(&'a Name, Family), BTreeSet<IpAddr>> {
-    let services: BTreeMap<&Name, &Service> =
-        services.iter().map(|(service, _)| (&service.name, *service)).collect();
-    let mut local: BTreeMap<_, BTreeSet<IpAddr>> = BTreeMap::new();
-    for slice in cluster.slices.values().filter(|slice| !slice.headless) {
-        let Some(service) = services.get(&slice.service).filter(|of| shares_a_port(of, slice))
-        else {
-            continue;
-        };
-        let is_local = |node: &Option<String>| node.as_ref() == Some(&local_node.name);
-        let ready = slice.endpoints.iter().filter(|e| e.ready && is_local(&e.node));
-        let addresses = ready.map(|endpoint| endpoint.address);
-        local.entry((&service.name, slice.family)).or_default().extend(addresses);
-    }
-    local
+) -> BTreeSet<IpAddr> {
+    let slices = slices.iter().filter(|slice| !slice.headless && slice.family == family);
+    let endpoints =
+        slices.filter(|slice| shares_a_port(service, slice)).flat_map(|slice| &slice.endpoints);
+    let is_local = |node: &Option<String>| node.as_ref() == Some(&local_node.name);
+    endpoints.filter(|e| e.ready && is_local(&e.node)).map(|endpoint| endpoint.address).collect()
 }
 
 fn shares_a_port(service: &Service, slice: &EndpointSlice) -> bool {
@@ -102,6 +91,7 @@ fn addresses(family: Family, local_node: &LocalNode, which: &NodePortAddresses) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Cluster;
     use crate::source::{Manifests, SourceEvent};
 
     const SERVICE: &str = "
@@ -165,7 +155,12 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
                 SourceEvent::Warnings(warnings) => assert_eq!(warnings, []),
             }
         }
-        let lines = health_checks(&cluster, &local_node(), &which.parse().unwrap());
+        let slices = |service: &Service| {
+            let slices = cluster.slices.values();
+            slices.filter(|slice| slice.service == service.name).collect()
+        };
+        let (services, which) = (cluster.services.values(), which.parse().unwrap());
+        let lines = health_checks(services, slices, &local_node(), &which);
         let line = |(check, count): (HealthCheck, usize)| {
             format!("{} {} {count}", check.service.name, check.address)
         };

@@ -26,9 +26,8 @@ use self::omissions::{Context, Omissions};
 use lb_common::address::Address;
 
 use crate::maps::{Contents, FamilyContents, References};
-use crate::model::{Cluster, LocalNode, Warning, missing_node};
+use crate::model::{Cluster, HealthChecks, LocalNode, Service, Warning, missing_node};
 
-pub use self::health_checks::health_checks;
 pub use self::index::{ClusterIndex, ContentsIndex, Touched};
 pub use self::node::all_nodeport_addresses as nodeport_addresses;
 pub use self::settings::{NodePortAddresses, Settings, Skip};
@@ -218,6 +217,21 @@ impl Planner<'_> {
         warnings.dedup();
         let about = touched.services.iter().map(service_ports::about).collect();
         Some(PartialPlan { before, after, warnings, about })
+    }
+
+    /// Brings `checks`, the health checks of this node, up to date with what is touched.
+    pub fn update_health_checks(&self, touched: &Touched, checks: &mut HealthChecks) {
+        let slices =
+            |service: &Service| self.cluster_index.slices(&service.name, self.cluster).collect();
+        let which = &self.settings.nodeport_addresses;
+        if touched.is_everything() {
+            let services = self.cluster.services.values();
+            *checks = health_checks::health_checks(services, slices, self.local_node, which);
+            return;
+        }
+        checks.retain(|check, _| !touched.services.contains(&check.service));
+        let services = touched.services.iter().filter_map(|name| self.cluster.services.get(name));
+        checks.extend(health_checks::health_checks(services, slices, self.local_node, which));
     }
 
     const fn context<'a>(&'a self, before: &'a Contents) -> Context<'a> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::maps::kernel::KernelStore;
 use crate::maps::{Contents, MapError, MapStore, Operation};
@@ -32,7 +32,7 @@ impl MapWriter {
             }
         }
         self.error = None;
-        info!(operations = operations.len(), "maps written");
+        debug!(operations = operations.len(), "maps written");
         (operations.len(), Ok(()))
     }
 

@@ -1,8 +1,10 @@
 //! What the plan must know of the configuration.
 
+use lb_common::snat::{Rows, TIERS};
+
 use crate::config::{Config, ExternalIps};
 use crate::host::snat_ports::LocalPorts;
-use crate::model::Sockets;
+use crate::model::{Cluster, Sockets};
 use crate::plan;
 
 /// The plan's settings; source ports are those of this moment.
@@ -15,4 +17,10 @@ pub fn settings(config: &Config, sockets: Sockets) -> plan::Settings {
         snat_tiers: LocalPorts::of_this_node().tiers([].into_iter()),
         sockets,
     }
+}
+
+/// The source ports for SNAT, as sockets and the node ports of `cluster` leave them at this moment.
+pub fn snat_tiers(cluster: &Cluster) -> [Rows; TIERS] {
+    let ports = cluster.services.values().flat_map(|service| &service.ports);
+    LocalPorts::of_this_node().tiers(ports.filter_map(|port| port.node_port))
 }

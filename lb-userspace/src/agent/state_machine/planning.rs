@@ -7,8 +7,7 @@ use lb_common::snat::{Rows, TIERS};
 use crate::maps::{BackendSet, Contents, FilterBits, Operation, References, diff};
 use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{
-    ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, health_checks,
-    nodeport_addresses,
+    ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, nodeport_addresses,
 };
 
 /// The cluster, this node, and what the maps hold, with indexes of them.
@@ -24,6 +23,8 @@ pub struct Planning {
     /// What has changed since the last plan.
     touched: Touched,
     shortage: Shortage,
+    /// The health-check ports of this node, as planned last.
+    health_checks: HealthChecks,
 }
 
 /// What maps were too small for when everything was planned.
@@ -46,6 +47,8 @@ pub struct Planned {
     pub about: Option<BTreeSet<String>>,
     /// Whether to plan again afterwards: a full map may have space then.
     pub plan_again: bool,
+    /// How many rows were compared.
+    pub rows: usize,
 }
 
 impl Planning {
@@ -60,6 +63,7 @@ impl Planning {
             contents,
             touched: Touched::everything(),
             shortage: Shortage::None,
+            health_checks: HealthChecks::new(),
         }
     }
 
@@ -104,6 +108,9 @@ impl Planning {
     /// Plans what is touched.
     pub fn plan(&mut self, unreferenced: &References) -> Planned {
         let touched = std::mem::take(&mut self.touched);
+        let mut health_checks = std::mem::take(&mut self.health_checks);
+        self.planner(unreferenced).update_health_checks(&touched, &mut health_checks);
+        self.health_checks = health_checks;
         let part = match self.shortage {
             Shortage::Rows => None,
             Shortage::None => self.planner(unreferenced).plan_touched(&touched, false),
@@ -112,8 +119,8 @@ impl Planning {
         let Some(PartialPlan { before, after, warnings, about }) = part else {
             return self.plan_everything(unreferenced);
         };
-        let operations = diff(&before, &after);
-        Planned { operations, warnings, about: Some(about), plan_again: false }
+        let (operations, rows) = (diff(&before, &after), before.rows() + after.rows());
+        Planned { operations, warnings, about: Some(about), plan_again: false, rows }
     }
 
     fn plan_everything(&mut self, unreferenced: &References) -> Planned {
@@ -125,8 +132,13 @@ impl Planning {
             (false, true) => Shortage::Slots,
             (false, false) => Shortage::None,
         };
-        let operations = diff(&self.contents, &plan.contents);
-        Planned { operations, warnings: plan.warnings, about: None, plan_again: plan.is_map_full }
+        Planned {
+            operations: diff(&self.contents, &plan.contents),
+            warnings: plan.warnings,
+            about: None,
+            plan_again: plan.is_map_full,
+            rows: self.contents.rows() + plan.contents.rows(),
+        }
     }
 
     fn planner<'a>(&'a self, unreferenced: &'a References) -> Planner<'a> {
@@ -184,9 +196,9 @@ impl Planning {
         self.contents_index.needed_filter()
     }
 
-    /// The health-check ports of this node.
-    pub fn health_checks(&self) -> HealthChecks {
-        health_checks(&self.cluster, &self.node, &self.settings.nodeport_addresses)
+    /// The health-check ports of this node, as planned last.
+    pub const fn health_checks(&self) -> &HealthChecks {
+        &self.health_checks
     }
 
     /// What the maps hold.

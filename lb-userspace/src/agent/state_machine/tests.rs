@@ -97,14 +97,14 @@ fn nothing_is_planned_before_everything_was_listed_once_and_devices_are_known() 
     let mut agent = agent();
     assert_eq!(agent.on(Event::Cluster(service("web"))), []);
     assert_eq!(agent.on(Event::Cluster(Change::Synced)), []);
-    assert_eq!(agent.on(devices()), [Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(devices()), [Effect::WakeIn(Duration::ZERO)]);
 }
 
 #[test]
 fn changes_that_come_together_are_planned_together() {
     let (mut agent, operations) = writing();
     assert_eq!(agent.on(all(&operations)), [Effect::Ready]);
-    assert_eq!(agent.on(Event::Cluster(service("a"))), [Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(Event::Cluster(service("a"))), [Effect::WakeIn(Duration::ZERO)]);
     assert_eq!(agent.on(Event::Cluster(service("b"))), []);
     assert_eq!(agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "a")))), []);
 }
@@ -124,7 +124,7 @@ fn what_comes_while_a_write_is_under_way_is_planned_after_it() {
     let node = Node { name: "node-1".into(), addresses: Vec::new(), zone: None, leaving: false };
     assert_eq!(agent.on(Event::Cluster(Change::Node(node))), []);
     assert_eq!(agent.on(Event::Tick), []);
-    assert_eq!(agent.on(all(&operations)), [Effect::Ready, Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(all(&operations)), [Effect::Ready, Effect::WakeIn(Duration::ZERO)]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_others_wrote_to_the_maps_is_put_right() {
     let mut wrong = right.clone();
     wrong.v4.frontends.clear();
     assert_eq!(agent.on(Event::Reread(right.clone())), []);
-    assert_eq!(agent.on(Event::Reread(wrong)), [Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(Event::Reread(wrong)), [Effect::WakeIn(Duration::ZERO)]);
     let effects = agent.on(Event::Tick);
     let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
     agent.on(all(operations));
@@ -224,7 +224,7 @@ fn bits_of_the_filter_stay_while_a_flow_to_a_removed_frontend_may_live() {
     assert_eq!(agent.on(Event::GcFinished(flow)), [], "a flow needs them");
     assert_eq!(bits_of(&agent), bits);
     agent.on(Event::GcStarted);
-    assert_eq!(agent.on(nothing()), [Effect::WakeIn(COALESCE)]);
+    assert_eq!(agent.on(nothing()), [Effect::WakeIn(Duration::ZERO)]);
     settle(&mut agent);
     assert!(bits_of(&agent).is_empty());
 }

@@ -82,6 +82,13 @@ impl Contents {
         service.unwrap_or(ServiceId(0))
     }
 
+    /// How many rows these are, a pool counted as one.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        let lengths = self.v4.lengths().chain(self.v6.lengths()).map(|(_, length)| length);
+        lengths.sum::<usize>() + self.services.len() + self.slots.len() + self.devices.len()
+    }
+
     /// Applies an operation.
     pub fn apply(&mut self, operation: &Operation) {
         match operation {
