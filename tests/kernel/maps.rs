@@ -24,7 +24,9 @@ use lb_userspace::host::processors;
 use lb_userspace::maps::conntrack_gc::{KernelFlows, now};
 use lb_userspace::maps::flow_table::FlowTable;
 use lb_userspace::maps::kernel::KernelStore;
-use lb_userspace::maps::{Contents, FamilyOperation, MapError, MapStore, Operation, diff};
+use lb_userspace::maps::{
+    Contents, FamilyOperation, MapError, MapStore, Operation, PoolSlots, diff,
+};
 use lb_userspace::pins::Pins;
 
 use super::without_agent::{SMALL, lab, pins};
@@ -89,9 +91,9 @@ fn contents() -> Contents {
         ranges.map(|(service, length)| SourceRange::new(service, V4([10, 96, 0, 0]), length));
     contents.v4.source_ranges.extend(ranges.map(|range| (range, LISTED)));
     contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), V6([3; 16]), 128), LISTED);
-    contents.slots.insert(0, Arc::from([BackendId(1), BackendId(1023), BackendId(1)]));
-    contents.slots.insert(4090, Arc::from([BackendId(1); 6]));
-    contents.slots.insert(100, Arc::from([BackendId(2)]));
+    contents.slots.insert(0, PoolSlots::of([BackendId(1), BackendId(1023), BackendId(1)]));
+    contents.slots.insert(4090, PoolSlots::of([BackendId(1); 6]));
+    contents.slots.insert(100, PoolSlots::of([BackendId(2)]));
     contents.filter.extend([(0, 1), (16_383, u64::MAX)]);
     let device =
         Device { v4: V4([192, 0, 2, 1]), v6: V6([0; 16]), flags: 0, link: [2, 0, 0, 0, 0, 1] };

@@ -214,6 +214,8 @@ pub enum Benchmark {
     Connections,
     /// What a large cluster costs the agent.
     Agent,
+    /// What changes of large clusters cost the agent.
+    Changes,
     /// What connecting to a Service costs a process.
     Sockets,
     /// None: draws what the others have written with --json.
@@ -247,6 +249,10 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
         }
         Benchmark::Picture => {
             command.arg("picture").env(OBJECT, object()?);
+        }
+        Benchmark::Changes => {
+            let weir = agent(Profile::Release)?;
+            command.arg("changes").env(OBJECT, object()?).env(AGENT, weir);
         }
         Benchmark::Flood => {
             // The agent collects garbage meanwhile, which is timed.

@@ -3,10 +3,9 @@
 //! entries are written before others refer to them, and removed after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use lb_common::address::{V4, V6};
-use lb_common::backend::{Backend, BackendId};
+use lb_common::backend::Backend;
 use lb_common::service::IpPolicy;
 use lb_common::source_range::{LISTED, SourceRange};
 
@@ -17,11 +16,11 @@ use super::operation::{FamilyOperation, Operation};
 ///
 /// ```
 /// use lb_common::backend::BackendId;
-/// use lb_userspace::maps::{Contents, Operation, diff};
+/// use lb_userspace::maps::{Contents, Operation, PoolSlots, diff};
 ///
 /// let before = Contents::default();
 /// let mut after = before.clone();
-/// after.slots.insert(0, [BackendId(1), BackendId(2)].into());
+/// after.slots.insert(0, PoolSlots::of([BackendId(1), BackendId(2)]));
 /// after.filter.insert(7, 0b1001);
 /// let operations = diff(&before, &after);
 /// // The filter is widened before anything can be looked up that it must let pass.
@@ -227,11 +226,8 @@ fn filter_narrowed(before: &Contents, after: &Contents, operations: &mut Vec<Ope
 
 fn slots_filled(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
     for (base, slots) in &after.slots {
-        // Most pools are unchanged, and then the same allocation.
-        let same = |old: &Arc<[BackendId]>| Arc::ptr_eq(old, slots) || old == slots;
-        if !before.slots.get(base).is_some_and(same) {
-            let backends = Arc::clone(slots);
-            operations.push(Operation::Slots { base: *base, backends });
+        if before.slots.get(base) != Some(slots) {
+            operations.push(Operation::Slots { base: *base, slots: Some(slots.clone()) });
         }
     }
 }
@@ -239,7 +235,6 @@ fn slots_filled(before: &Contents, after: &Contents, operations: &mut Vec<Operat
 fn slots_freed(before: &Contents, after: &Contents, operations: &mut Vec<Operation>) {
     let kept: BTreeSet<&u32> = after.slots.keys().collect();
     for base in before.slots.keys().filter(|base| !kept.contains(base)) {
-        let backends = Arc::from([]);
-        operations.push(Operation::Slots { base: *base, backends });
+        operations.push(Operation::Slots { base: *base, slots: None });
     }
 }

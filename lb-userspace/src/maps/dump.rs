@@ -3,11 +3,10 @@
 //! slots of each backend. Generations are not shown: unlike everything else, they depend on how many
 //! writes failed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use lb_common::address::{Address, Family, endpoint};
-use lb_common::backend::{Backend, BackendId};
+use lb_common::backend::Backend;
 use lb_common::conntrack::Ticks;
 use lb_common::device::Device;
 use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, SourceClass};
@@ -24,8 +23,8 @@ impl fmt::Display for Contents {
         frontends(f, &self.v4)?;
         frontends(f, &self.v6)?;
         for (base, slots) in &self.slots {
-            let pool = Pool { base: *base, length: slots.len() as u32 };
-            writeln!(f, "pool {}{}", range(pool), Shares::of(slots))?;
+            let pool = Pool { base: *base, length: slots.len() };
+            writeln!(f, "pool {}{slots}", range(pool))?;
         }
         backends(f, &self.v4)?;
         backends(f, &self.v6)?;
@@ -92,25 +91,6 @@ fn pool(pool: Pool) -> String {
 /// The first and the last slot.
 fn range(pool: Pool) -> String {
     format!("{}..{}", pool.base, pool.base.saturating_add(pool.length.saturating_sub(1)))
-}
-
-/// The number of slots of each backend.
-struct Shares(BTreeMap<BackendId, u32>);
-
-impl Shares {
-    fn of(slots: &[BackendId]) -> Self {
-        let mut shares = BTreeMap::new();
-        for id in slots {
-            *shares.entry(*id).or_insert(0) += 1;
-        }
-        Self(shares)
-    }
-}
-
-impl fmt::Display for Shares {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(id, share)| write!(f, " backend{id}×{share}"))
-    }
 }
 
 /// Ids count per family: `v4/1` and `v6/1` are two backends.

@@ -15,7 +15,7 @@ use lb_common::source_range::SourceRange;
 use super::bpf_map::{PerCpuTable, Table};
 use super::catalogue::with_family_maps;
 use super::conntrack_gc::Fill;
-use super::contents::{Contents, FamilyContents};
+use super::contents::{Contents, FamilyContents, PoolSlots};
 use super::error::MapError;
 use super::operation::{FamilyOperation, Operation};
 use super::store::MapStore;
@@ -152,7 +152,7 @@ impl KernelStore {
     /// How full the maps are with `contents`.
     #[must_use]
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
-        let slots = contents.slots.values().map(|pool| pool.len()).sum();
+        let slots = contents.slots.values().map(|slots| slots.len() as usize).sum();
         let fill = |((map, capacity), entries): ((&'static str, u32), usize)| Fill {
             map,
             entries: entries as u64,
@@ -180,15 +180,17 @@ impl KernelStore {
         }
         for (base, length) in ranges {
             let slots = self.slots.range(base, length)?;
-            let backends = slots.into_iter().map(BackendId).collect();
-            contents.slots.insert(base, backends);
+            let ids: Vec<BackendId> = slots.into_iter().map(BackendId).collect();
+            contents.slots.insert(base, PoolSlots::of(ids));
         }
         Ok(())
     }
 
-    fn write_slots(&self, base: u32, backends: &[BackendId]) -> Result<(), MapError> {
-        let indices: Vec<u32> = (base..).take(backends.len()).collect();
-        self.slots.set_all(&indices, bytemuck::cast_slice(backends))
+    fn write_slots(&self, base: u32, slots: &PoolSlots) -> Result<(), MapError> {
+        // What is to be written is not forgotten yet.
+        let ids = slots.ids().unwrap_or_default();
+        let indices: Vec<u32> = (base..).take(ids.len()).collect();
+        self.slots.set_all(&indices, bytemuck::cast_slice(ids))
     }
 }
 
@@ -214,7 +216,8 @@ impl MapStore for KernelStore {
             Operation::Service(id, label) => write(&self.services, id.0, *label),
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
-            Operation::Slots { base, backends } => self.write_slots(*base, backends),
+            Operation::Slots { base, slots: Some(slots) } => self.write_slots(*base, slots),
+            Operation::Slots { slots: None, .. } => Ok(()),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
             Operation::Settings(settings) => self.settings.set(0, *settings),

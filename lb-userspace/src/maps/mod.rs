@@ -16,7 +16,9 @@ mod operation;
 pub mod resize;
 mod store;
 
-pub use contents::{BackendSet, Contents, FamilyContents, FilterBits, FilterCounts, References};
+pub use contents::{
+    BackendSet, Contents, FamilyContents, FilterBits, FilterCounts, PoolSlots, References,
+};
 pub use diff::diff;
 pub use error::{MapError, size_flag};
 pub use operation::{FamilyOperation, Operation};

@@ -1,8 +1,6 @@
 //! One write to a map, as a value that can be ordered, printed, and applied to the kernel's maps, to
 //! memory or to [`Contents`](super::Contents).
 
-use std::sync::Arc;
-
 use lb_common::address::{Family, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
@@ -12,6 +10,7 @@ use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
 use super::catalogue::with_family_maps;
+use super::contents::PoolSlots;
 
 /// One write to a map. `None` removes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,8 +26,8 @@ pub enum Operation {
     Slots {
         /// Index of the first slot.
         base: u32,
-        /// Backend ids of the slots. If empty, the range is free, and nothing is written.
-        backends: Arc<[BackendId]>,
+        /// What they hold, with the id in each. `None` if the range is free; then nothing is written.
+        slots: Option<PoolSlots>,
     },
     /// A word of `FILTER`.
     Filter {

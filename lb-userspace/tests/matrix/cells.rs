@@ -248,10 +248,11 @@ fn settings() -> Settings {
 
 /// The same as rows in plain collections, as the kernel tests write them.
 pub fn rows(contents: &Contents) -> Rows {
-    let end = contents.slots.iter().map(|(base, slots)| *base as usize + slots.len()).max();
+    let end =
+        contents.slots.iter().map(|(base, slots)| *base as usize + slots.len() as usize).max();
     let mut slots = vec![lb_common::backend::BackendId(0); end.unwrap_or(0)];
     for (base, pool) in &contents.slots {
-        slots[*base as usize..][..pool.len()].copy_from_slice(pool);
+        slots[*base as usize..][..pool.len() as usize].copy_from_slice(pool.ids().unwrap());
     }
     let settings = contents.settings;
     Rows {

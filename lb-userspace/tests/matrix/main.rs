@@ -137,8 +137,8 @@ fn pool<A: lb_userspace::maps::contents::InContents + Address>(
         Some(EmptyPoolReason::NoEndpoint) => Err(Outcome::RejectedNoEndpoint),
         Some(EmptyPoolReason::NoLocalEndpoint) => Err(Outcome::DroppedNoLocalEndpoint),
         None => Ok(contents.slots[&pool.base]
-            .iter()
-            .map(|id| &rows.backends[id])
+            .backends()
+            .map(|id| &rows.backends[&id])
             .map(|row| endpoint(row.address.to_ip(), row.port))
             .collect()),
     }

@@ -7,7 +7,7 @@ use lb_common::address::{Address, Port, Protocol};
 use lb_common::backend::BackendId;
 use lb_common::service::{Pool, ServiceId};
 use lb_userspace::maps::contents::InContents;
-use lb_userspace::maps::{Contents, FamilyContents, Operation, References, diff};
+use lb_userspace::maps::{Contents, FamilyContents, Operation, PoolSlots, References, diff};
 use lb_userspace::model::{Cluster, Name};
 use lb_userspace::plan::{Plan, Settings, plan};
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn check_room(contents: &Contents, settings: &Settings) {
     let mut end = 0;
     for (base, slots) in &contents.slots {
         assert!(*base >= end, "pools overlap at {base}");
-        end = base + slots.len() as u32;
+        end = base + slots.len();
     }
     assert!(end <= room.slots, "slots");
     check_family_room(&contents.v4, settings);
@@ -58,7 +58,7 @@ fn read_back(contents: &Contents) -> Contents {
     let slots = |pool: Pool| -> Arc<[BackendId]> {
         (pool.base..pool.base + pool.length).map(|index| flat(index).unwrap()).collect()
     };
-    let slots: BTreeMap<_, _> = pools.map(|pool| (pool.base, slots(pool))).collect();
+    let slots = pools.map(|pool| (pool.base, PoolSlots::of(slots(pool)))).collect();
     Contents { slots, ..contents.clone() }
 }
 

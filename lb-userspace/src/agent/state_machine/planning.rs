@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lb_common::snat::{Rows, TIERS};
 
-use crate::maps::{BackendSet, Contents, FilterBits, Operation, References, diff};
+use crate::maps::{BackendSet, Contents, FilterBits, Operation, PoolSlots, References, diff};
 use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{
     ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, nodeport_addresses,
@@ -53,7 +53,8 @@ pub struct Planned {
 
 impl Planning {
     /// Of a cluster of which nothing is known, where the maps hold `contents`.
-    pub fn new(node: LocalNode, settings: Settings, contents: Contents) -> Self {
+    pub fn new(node: LocalNode, settings: Settings, mut contents: Contents) -> Self {
+        contents.slots.values_mut().for_each(PoolSlots::forget_ids);
         Self {
             cluster: Cluster::default(),
             cluster_index: ClusterIndex::new(settings.honours_external_ips),
@@ -164,6 +165,11 @@ impl Planning {
                 self.contents_index.apply(operation, &self.contents);
             }
             self.contents.apply(operation);
+            if let Operation::Slots { base, .. } = operation
+                && let Some(slots) = self.contents.slots.get_mut(base)
+            {
+                slots.forget_ids();
+            }
         }
         if !is_partial {
             self.index_contents();
@@ -171,7 +177,8 @@ impl Planning {
     }
 
     /// The maps hold something else than was written.
-    pub fn replace_contents(&mut self, contents: Contents) {
+    pub fn replace_contents(&mut self, mut contents: Contents) {
+        contents.slots.values_mut().for_each(PoolSlots::forget_ids);
         self.contents = contents;
         self.index_contents();
         self.touch_everything();

@@ -1,16 +1,14 @@
 //! Frontends, and which backends each source class gets there.
 
-use std::collections::BTreeSet;
-
 use comfy_table::Table;
 use lb_common::address::{V4, V6, endpoint};
-use lb_common::backend::BackendId;
 use lb_common::conntrack::Ticks;
 use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, SourceClass};
 use serde::Serialize;
 
 use super::snapshot::{Named, Only, Snapshot};
 use crate::cli::output::{Report, table};
+use crate::maps::PoolSlots;
 use crate::maps::contents::InContents;
 
 /// Frontends of both families.
@@ -99,10 +97,9 @@ fn choice<A: InContents>(snapshot: &Snapshot, row: &FrontendRow, class: SourceCl
     }
     let Pool { base, length } = pool;
     let slots = snapshot.contents.slots.get(&base);
-    let ids: BTreeSet<BackendId> =
-        slots.into_iter().flat_map(|slots| slots.iter().take(length as usize)).copied().collect();
     let rows = &A::rows(&snapshot.contents).backends;
-    let backends = ids.iter().filter_map(|id| rows.get(id));
+    let ids = slots.into_iter().flat_map(PoolSlots::backends);
+    let backends = ids.filter_map(|id| rows.get(&id));
     let mut backends: Vec<_> =
         backends.map(|row| endpoint(row.address.to_ip(), row.port)).collect();
     backends.sort();

@@ -95,7 +95,7 @@ impl Maps {
 fn entries(map: &maps::Map, contents: &Contents, flows: &Flows) -> u64 {
     let count = match map.name {
         "SERVICES" => contents.services.len(),
-        "SLOTS" => contents.slots.values().map(|slots| slots.len()).sum(),
+        "SLOTS" => contents.slots.values().map(|slots| slots.len() as usize).sum(),
         "TRAFFIC_V4" => contents.v4.backends.len(),
         "TRAFFIC_V6" => contents.v6.backends.len(),
         "FILTER" => contents.filter.len(),

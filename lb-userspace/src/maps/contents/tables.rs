@@ -29,7 +29,8 @@ impl<A: InContents> Tables<A> for Contents {
 
     fn slot(&self, index: u32) -> Option<BackendId> {
         let (base, slots) = self.slots.range(..=index).next_back()?;
-        slots.get((index - base) as usize).copied()
+        // Contents that packets are walked through are read from maps, or planned anew: nothing is forgotten there.
+        slots.ids()?.get((index - base) as usize).copied()
     }
 
     fn backend(&self, id: BackendId) -> Option<Backend<A>> {

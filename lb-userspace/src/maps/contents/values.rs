@@ -2,7 +2,6 @@
 //! the text form that tests compare and `weir show maps` prints.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use lb_common::address::{Address, Family, V4, V6};
 use lb_common::backend::{Backend, BackendId};
@@ -14,6 +13,7 @@ use lb_common::settings::Settings;
 use lb_common::source_range::SourceRange;
 
 use super::filter::FilterBits;
+use super::pool_slots::PoolSlots;
 use super::references::{BackendSet, References};
 use crate::maps::catalogue::with_family_maps;
 use crate::maps::operation::{FamilyOperation, Operation};
@@ -29,7 +29,7 @@ pub struct Contents {
     pub v6: FamilyContents<V6>,
     /// `SLOTS`: each pool's slots by the index of its first. Free ranges are not listed,
     /// whatever the array holds there. Both families share the array.
-    pub slots: BTreeMap<u32, Arc<[BackendId]>>,
+    pub slots: BTreeMap<u32, PoolSlots>,
     /// `FILTER`: the words that are not zero.
     pub filter: BTreeMap<u32, u64>,
     /// `DEVICES`
@@ -95,10 +95,7 @@ impl Contents {
             Operation::Service(id, label) => set(&mut self.services, *id, *label),
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
-            Operation::Slots { base, backends } => {
-                let backends = (!backends.is_empty()).then(|| Arc::clone(backends));
-                set(&mut self.slots, *base, backends);
-            }
+            Operation::Slots { base, slots } => set(&mut self.slots, *base, slots.clone()),
             Operation::Filter { word, bits } => {
                 set(&mut self.filter, *word, (*bits != 0).then_some(*bits));
             }
@@ -168,7 +165,7 @@ impl<A: Address> FamilyContents<A> {
         })
     }
 
-    fn retired(&self, slots: &BTreeMap<u32, Arc<[BackendId]>>) -> BTreeSet<BackendId> {
+    fn retired(&self, slots: &BTreeMap<u32, PoolSlots>) -> BTreeSet<BackendId> {
         let idle = self.backends.iter().filter(|(_, row)| !row.is_serving());
         let mut retired: BTreeSet<BackendId> = idle.map(|(id, _)| *id).collect();
         let highest = self.backends.iter().max_by_key(|(_, row)| row.generation);
@@ -177,8 +174,8 @@ impl<A: Address> FamilyContents<A> {
             return retired;
         }
         let bases: BTreeSet<u32> = self.pools().map(|(_, pool)| pool.base).collect();
-        for id in bases.iter().filter_map(|base| slots.get(base)).flat_map(|s| s.iter()) {
-            retired.remove(id);
+        for id in bases.iter().filter_map(|base| slots.get(base)).flat_map(PoolSlots::backends) {
+            retired.remove(&id);
         }
         retired
     }

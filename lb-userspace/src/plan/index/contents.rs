@@ -11,7 +11,7 @@ use super::gaps::Gaps;
 use crate::maps::contents::InContents;
 use crate::maps::{
     BackendSet, Contents, FamilyContents, FamilyOperation, FilterBits, FilterCounts, Operation,
-    References,
+    PoolSlots, References,
 };
 use crate::model::Name;
 
@@ -68,7 +68,7 @@ impl ContentsIndex {
             index.unused_ids.take(id.0, 1);
         }
         for (base, slots) in &contents.slots {
-            index.slots.take(*base, slots.len() as u32);
+            index.slots.take(*base, slots.len());
         }
         let positions = contents.v4.positions().chain(contents.v6.positions());
         positions.for_each(|position| index.filter.add(position));
@@ -99,11 +99,11 @@ impl ContentsIndex {
                 self.v6.apply(operation, &before.v6);
                 self.follow_services(operation, &before.v6, before);
             }
-            Operation::Slots { base, backends } => {
+            Operation::Slots { base, slots } => {
                 if let Some(old) = before.slots.get(base) {
-                    self.slots.give_back(*base, old.len() as u32);
+                    self.slots.give_back(*base, old.len());
                 }
-                self.slots.take(*base, backends.len() as u32);
+                self.slots.take(*base, slots.as_ref().map_or(0, PoolSlots::len));
             }
             Operation::Filter { .. } | Operation::Device(..) | Operation::Settings(_) => {}
         }
@@ -236,7 +236,7 @@ fn retired<A: InContents>(
     for (service, ids) in by_service {
         let pools: BTreeSet<u32> = index.pools(service, rows).map(|pool| pool.base).collect();
         let slots = pools.iter().filter_map(|base| contents.slots.get(base));
-        let in_pools: BTreeSet<BackendId> = slots.flat_map(|slots| slots.iter().copied()).collect();
+        let in_pools: BTreeSet<BackendId> = slots.flat_map(PoolSlots::backends).collect();
         retired.extend(ids.into_iter().filter(|id| !in_pools.contains(id)));
     }
     retired

@@ -4,14 +4,14 @@
 
 mod maglev;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use lb_common::backend::BackendId;
 use lb_common::service::Pool;
 
 use super::index::Gaps;
-use crate::maps::Contents;
+use crate::maps::{Contents, PoolSlots};
 
 /// A backend of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,13 +28,11 @@ const LEVELS: [(u32, u32); 3] =
 
 /// The slot array.
 pub(super) struct Pools<'a> {
-    before: &'a BTreeMap<u32, Arc<[BackendId]>>,
-    after: BTreeMap<u32, Arc<[BackendId]>>,
+    before: &'a BTreeMap<u32, PoolSlots>,
+    after: BTreeMap<u32, PoolSlots>,
     free: Free<'a>,
     /// Written ranges that no frontend refers to, left by a failed write: they can be reused.
-    spare: BTreeMap<&'a [BackendId], u32>,
-    /// By backend id, for counting; all zero between uses.
-    counts: Vec<u32>,
+    spare: HashMap<u64, (u32, &'a PoolSlots)>,
     /// Slots of all pools, each at its default size.
     pub(super) needed: u64,
     /// Whether a pool is missing or smaller than by default.
@@ -54,8 +52,7 @@ impl<'a> Pools<'a> {
             before: &before.slots,
             after: BTreeMap::new(),
             free: Free::of(unused, capacity),
-            spare: spare.map(|(base, slots)| (&**slots, *base)).collect(),
-            counts: Vec::new(),
+            spare: spare.map(|(base, slots)| (slots.digest(), (*base, slots))).collect(),
             needed: 0,
             is_short: false,
             is_missing: false,
@@ -67,9 +64,10 @@ impl<'a> Pools<'a> {
     pub(super) fn pool(&mut self, old: &[Pool], members: &[Member]) -> Option<Pool> {
         let default = maglev::size(members.len(), maglev::FINE);
         self.needed += u64::from(default);
-        let kept = old.iter().copied().filter(|pool| self.is_of(*pool, members));
-        let kept: Vec<Pool> = kept.collect();
-        let kept = kept.into_iter().max_by_key(|pool| pool.length);
+        let mut ids: Vec<BackendId> = members.iter().map(|member| member.id).collect();
+        ids.sort_unstable();
+        let kept = old.iter().copied().filter(|pool| self.is_of(*pool, &ids));
+        let kept = kept.max_by_key(|pool| pool.length);
         let pool = self.best(kept, members);
         self.is_short |= pool.is_none_or(|pool| pool.length < default);
         self.is_missing |= pool.is_none();
@@ -95,7 +93,9 @@ impl<'a> Pools<'a> {
             return None;
         }
         let slots = slots(members, length);
-        let base = self.spare.remove(&*slots).or_else(|| self.free.take(length, reserve))?;
+        let spare = self.spare.remove(&slots.digest()).filter(|(_, spare)| **spare == slots);
+        let spare = spare.map(|(base, _)| base);
+        let base = spare.or_else(|| self.free.take(length, reserve))?;
         self.after.insert(base, slots);
         Some(Pool { base, length })
     }
@@ -103,49 +103,36 @@ impl<'a> Pools<'a> {
     /// Keeps an old pool as it is; `None` if it is not in the array.
     pub(super) fn keep(&mut self, pool: Pool) -> Option<Pool> {
         let slots = self.before.get(&pool.base)?;
-        if slots.len() != pool.length as usize {
+        if slots.len() != pool.length {
             return None;
         }
-        self.after.insert(pool.base, Arc::clone(slots));
+        self.after.insert(pool.base, slots.clone());
         Some(pool)
     }
 
-    /// Whether a pool contains exactly `members`, as evenly as Maglev tables do. Cheaper than computing
-    /// the table again.
-    fn is_of(&mut self, pool: Pool, members: &[Member]) -> bool {
-        let Some(slots) = self.before.get(&pool.base) else {
-            return false;
-        };
-        let highest = members.iter().map(|member| member.id.0 as usize).max().unwrap_or(0);
-        if self.counts.len() <= highest {
-            // Fresh and zeroed pages, of which few are touched, where a few Services are planned.
-            self.counts = vec![0; highest + 1];
-        }
-        members.iter().for_each(|member| self.counts[member.id.0 as usize] = 1);
-        let all_known = slots.iter().all(|id| match self.counts.get_mut(id.0 as usize) {
-            Some(count) if *count > 0 => {
-                *count += 1;
-                true
-            }
-            _ => false,
-        });
-        let shares =
-            members.iter().map(|member| std::mem::take(&mut self.counts[member.id.0 as usize]));
-        let (least, most) =
-            shares.fold((u32::MAX, 0), |(least, most), share| (least.min(share), most.max(share)));
-        slots.len() == pool.length as usize && all_known && least > 1 && most - least <= 1
+    /// Whether a pool contains exactly `members`, which are in the order of their ids, as evenly as Maglev tables do.
+    /// Cheaper than computing the table again.
+    fn is_of(&self, pool: Pool, members: &[BackendId]) -> bool {
+        self.before.get(&pool.base).is_some_and(|slots| {
+            let shares = || slots.shares().iter().map(|(_, share)| *share);
+            let (least, most) = (shares().min().unwrap_or(0), shares().max().unwrap_or(0));
+            slots.len() == pool.length
+                && most - least <= 1
+                && slots.backends().eq(members.iter().copied())
+        })
     }
 
     /// The array with all requested pools.
-    pub(super) fn into_slots(self) -> BTreeMap<u32, Arc<[BackendId]>> {
+    pub(super) fn into_slots(self) -> BTreeMap<u32, PoolSlots> {
         self.after
     }
 }
 
-fn slots(members: &[Member], length: u32) -> Arc<[BackendId]> {
+fn slots(members: &[Member], length: u32) -> PoolSlots {
     let keys: Vec<u64> = members.iter().map(|member| member.key).collect();
     let table = maglev::table(&keys, length);
-    table.into_iter().map(|index| members[index as usize].id).collect()
+    let ids = table.into_iter().map(|index| members[index as usize].id);
+    PoolSlots::of(ids.collect::<Arc<[BackendId]>>())
 }
 
 /// Slots that are in no pool of the maps, and not in one of this plan.

@@ -69,7 +69,7 @@ fn pool<A: InContents>(contents: &Contents, pool: Pool) -> String {
     if let Some(reason) = pool.empty_reason() {
         return format!("{reason:?}");
     }
-    let slots = contents.slots.get(&pool.base).map_or(&[][..], |slots| slots);
+    let slots = contents.slots.get(&pool.base).and_then(|slots| slots.ids()).unwrap_or_default();
     let backends = &A::rows(contents).backends;
     let address = |row: &lb_common::backend::Backend<A>| endpoint(row.address.to_ip(), row.port);
     let slots: Vec<String> = slots
