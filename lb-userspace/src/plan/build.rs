@@ -25,8 +25,10 @@ pub(super) struct Scope<'a> {
     /// Services by name, and whether each is planned, or is there because it claims what a planned one claims.
     services: Vec<(&'a Service, bool)>,
     slices: Vec<&'a EndpointSlice>,
-    /// The addresses whose policies are planned; `None` for all, and then for all else that is no Service's.
+    /// The addresses whose policies are planned; `None` for all, and for the service CIDRs.
     addresses: Option<&'a BTreeSet<IpAddr>>,
+    /// Whether the rows of devices are planned.
+    devices: bool,
 }
 
 impl<'a> Scope<'a> {
@@ -36,6 +38,7 @@ impl<'a> Scope<'a> {
             services: cluster.services.values().map(|service| (service, true)).collect(),
             slices: cluster.slices.values().collect(),
             addresses: None,
+            devices: true,
         }
     }
 
@@ -52,6 +55,7 @@ impl<'a> Scope<'a> {
             slices: slices.collect(),
             services: services.into_values().collect(),
             addresses: Some(&touched.addresses),
+            devices: touched.devices,
         }
     }
 }
@@ -67,6 +71,9 @@ pub(super) fn rows_of(
     before.v4.ip_policies = policies_of(&contents.v4.ip_policies, &touched.addresses);
     before.v6.ip_policies = policies_of(&contents.v6.ip_policies, &touched.addresses);
     before.settings = contents.settings;
+    if touched.devices {
+        before.devices = contents.devices.clone();
+    }
     let words = unreferenced.words();
     before.filter = words.filter_map(|word| Some((word, *contents.filter.get(&word)?))).collect();
     before
@@ -111,10 +118,8 @@ pub(super) fn build(
     if is_short && scope.addresses.is_none() {
         omissions.warn_of_size(context, &maps::SLOTS, pools.needed);
     }
-    let devices = match scope.addresses {
-        None => node::device_rows(context, omissions),
-        Some(_) => BTreeMap::new(),
-    };
+    let devices =
+        if scope.devices { node::device_rows(context, omissions) } else { BTreeMap::new() };
     let contents = Contents {
         services: labels(&input, context.before, &v4, &v6),
         filter: filter(&context.before.filter, &unreferenced.filter, &v4, &v6),

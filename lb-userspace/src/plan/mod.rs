@@ -29,7 +29,7 @@ use crate::maps::{Contents, FamilyContents, References};
 use crate::model::{Cluster, HealthChecks, LocalNode, Service, Warning, missing_node};
 
 pub use self::index::{ClusterIndex, ContentsIndex, Touched};
-pub use self::node::all_nodeport_addresses as nodeport_addresses;
+pub use self::node::{all_nodeport_addresses as nodeport_addresses, has_same_addresses};
 pub use self::settings::{NodePortAddresses, Settings, Skip};
 
 /// What the maps should hold, and what is left out.

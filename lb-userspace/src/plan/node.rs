@@ -42,6 +42,18 @@ pub fn all_nodeport_addresses(
     v4.chain(v6.iter().map(Address::to_ip)).collect()
 }
 
+/// Whether two states of this node have the same addresses, the same ones of which are primary and those that serve
+/// node ports, so that what they differ in is the rows of devices alone.
+#[must_use]
+pub fn has_same_addresses(cluster: &Cluster, one: &LocalNode, other: &LocalNode) -> bool {
+    let addresses = |node: &LocalNode| {
+        let within = node.devices.iter().flat_map(|device| &device.addresses).copied();
+        let primary = (primary::<V4>(cluster, node), primary::<V6>(cluster, node));
+        (within.collect::<BTreeSet<IpAddr>>(), primary, node.name.clone())
+    };
+    addresses(one) == addresses(other)
+}
+
 /// The rows of the node's devices with a role, `capacity` at most, network devices before pods'. A device without
 /// an address of its own sends from the node's primary address, as the kernel does.
 pub(super) fn devices(

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use lb_common::address::{Family, Protocol};
 use lb_userspace::maps::{Contents, Operation, References, diff};
-use lb_userspace::model::{Change, Cluster, Warning};
+use lb_userspace::model::{
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort,
+    ServiceType, TrafficPolicy, Warning,
+};
 use lb_userspace::plan::{
     ClusterIndex, ContentsIndex, Planner, Settings, Touched, nodeport_addresses, plan,
 };
@@ -78,6 +82,27 @@ impl Follower {
         self.warnings.retain(|warning| !part.about.contains(&warning.about));
         self.warnings.extend(part.warnings);
         (diff(&part.before, &part.after), false)
+    }
+
+    /// Rows compared and operations, but for slots, of a plan after these changes, which is written.
+    fn cost(&mut self, changes: Vec<Change>) -> (usize, usize) {
+        changes.into_iter().for_each(|change| self.change(change));
+        let (settings, node) = (settings(), local_node());
+        let planner = Planner {
+            cluster: &self.cluster,
+            cluster_index: &self.cluster_index,
+            local_node: &node,
+            settings: &settings,
+            contents: &self.contents,
+            contents_index: &self.contents_index,
+            unreferenced: &References::default(),
+        };
+        let part = planner.plan_touched(&self.touched, false).unwrap();
+        self.touched = Touched::default();
+        let operations = diff(&part.before, &part.after);
+        self.write(&operations);
+        let others = operations.iter().filter(|o| !matches!(o, Operation::Slots { .. }));
+        (part.before.rows() + part.after.rows(), others.count())
     }
 
     fn write(&mut self, operations: &[Operation]) {
@@ -173,4 +198,97 @@ fn without_node_ports(mut cluster: Cluster) -> Cluster {
     let ports = cluster.services.values_mut().flat_map(|service| &mut service.ports);
     ports.for_each(|port| port.node_port = None);
     cluster
+}
+
+/// So many Services with two endpoints each.
+fn services(count: u32) -> Cluster {
+    let mut runner = TestRunner::deterministic();
+    let with_one = |cluster: &Cluster| cluster.services.len() == 1 && cluster.slices.len() == 1;
+    let sample = loop {
+        let sample = without_node_ports(cluster().new_tree(&mut runner).unwrap().current());
+        if with_one(&sample) {
+            break sample;
+        }
+    };
+    let (service, slice) = (
+        sample.services.into_values().next().unwrap(),
+        sample.slices.into_values().next().unwrap(),
+    );
+    let mut cluster =
+        Cluster { services: Default::default(), slices: Default::default(), ..sample };
+    for number in 0..count {
+        let name = Name::new("default", format!("many-{number}"));
+        let ip = std::net::Ipv4Addr::from(0x0a60_0001 + number);
+        let port =
+            ServicePort { name: "http".into(), protocol: Protocol::TCP, port: 80, node_port: None };
+        let service = Service {
+            name: name.clone(),
+            kind: ServiceType::ClusterIp,
+            cluster_ips: vec![ip.into()],
+            ports: vec![port],
+            other_proxy: false,
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: None,
+            internal_policy: TrafficPolicy::Cluster,
+            ..service.clone()
+        };
+        let port = EndpointPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 };
+        let slice = EndpointSlice {
+            name: name.clone(),
+            service: name.clone(),
+            family: Family::V4,
+            ports: vec![port],
+            endpoints: (0..2).map(|end| ready(0x0a80_0000 + 2 * number + end)).collect(),
+            ..slice.clone()
+        };
+        cluster.services.insert(name.clone(), service);
+        cluster.slices.insert(name, slice);
+    }
+    cluster
+}
+
+fn ready(address: u32) -> Endpoint {
+    Endpoint {
+        address: std::net::Ipv4Addr::from(address).into(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        zone_hints: BTreeSet::new(),
+        node_hints: BTreeSet::new(),
+    }
+}
+
+/// Rows that were compared, and operations that are no slots, for another endpoint of one Service; then for a new Service
+/// with one endpoint; then for nothing.
+fn costs(services: u32) -> [(usize, usize); 3] {
+    let mut follower = Follower::of(self::services(services));
+    let name = Name::new("default", "many-0");
+    let mut slice = follower.cluster.slices[&name].clone();
+    slice.endpoints[1] = ready(0x0aff_0001);
+    let other = follower.cost(vec![Change::Slice(slice.clone())]);
+    let mut service = follower.cluster.services[&name].clone();
+    service.name = Name::new("default", "new");
+    service.cluster_ips = vec!["10.111.0.1".parse().unwrap()];
+    slice.name = service.name.clone();
+    slice.service = service.name.clone();
+    slice.endpoints.truncate(1);
+    let new = follower.cost(vec![Change::Service(service), Change::Slice(slice.clone())]);
+    // What no row depends on.
+    slice.triggered = Some(std::time::Duration::from_secs(1));
+    let nothing = follower.cost(vec![Change::Slice(slice)]);
+    [other, new, nothing]
+}
+
+#[test]
+fn a_change_costs_the_same_among_ten_services_and_among_hundreds() {
+    let costs = [10, 300].map(costs);
+    assert_eq!(costs[0], costs[1]);
+    let [(_, other), (_, new), (_, nothing)] = costs[0];
+    // The filter's word, the new row, the frontend, the old row that retires.
+    assert!(other <= 4, "{other}");
+    // The Service's name, its backend, its frontend, its address, and up to two words of the filter.
+    assert!(new <= 6, "{new}");
+    assert_eq!(nothing, 0);
 }

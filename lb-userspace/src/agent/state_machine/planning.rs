@@ -7,7 +7,8 @@ use lb_common::snat::{Rows, TIERS};
 use crate::maps::{BackendSet, Contents, FilterBits, Operation, PoolSlots, References, diff};
 use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{
-    ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, nodeport_addresses,
+    ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, has_same_addresses,
+    nodeport_addresses,
 };
 
 /// The cluster, this node, and what the maps hold, with indexes of them.
@@ -77,20 +78,22 @@ impl Planning {
     pub fn change_node(&mut self, change: impl FnOnce(&mut LocalNode)) -> bool {
         let before = self.node.clone();
         change(&mut self.node);
-        let is_new = self.node != before;
-        if is_new {
+        if self.node == before {
+            return false;
+        }
+        // Which way packets go is in the settings, which each plan compares.
+        if has_same_addresses(&self.cluster, &before, &self.node) {
+            self.touched.add_devices();
+        } else {
             self.touch_everything();
         }
-        is_new
+        true
     }
 
     /// Sets the source ports for SNAT; returns whether they are others.
     pub fn set_snat_tiers(&mut self, tiers: [Rows; TIERS]) -> bool {
-        let is_new = std::mem::replace(&mut self.settings.snat_tiers, tiers) != tiers;
-        if is_new {
-            self.touch_everything();
-        }
-        is_new
+        // They are in the settings, which each plan compares.
+        std::mem::replace(&mut self.settings.snat_tiers, tiers) != tiers
     }
 
     /// The next plan is of everything.

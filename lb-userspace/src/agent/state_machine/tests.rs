@@ -59,15 +59,19 @@ fn service(name: &str) -> Change {
 }
 
 fn devices() -> Event {
-    Event::Devices(vec![NodeDevice {
-        index: 1,
-        name: "eth0".into(),
-        role: Some(DeviceRole::Network),
-        addresses: vec![IpAddr::from([192, 0, 2, 1])],
+    Event::Devices(vec![device(1, DeviceRole::Network, vec![IpAddr::from([192, 0, 2, 1])])])
+}
+
+fn device(index: u32, role: DeviceRole, addresses: Vec<IpAddr>) -> NodeDevice {
+    NodeDevice {
+        index,
+        name: format!("device{index}"),
+        role: Some(role),
+        addresses,
         xdp_sends: false,
         has_link_header: true,
         link: [0; 6],
-    }])
+    }
 }
 
 /// An agent that knows all it needs, with one Service, at its first write.
@@ -190,11 +194,17 @@ fn a_warning_is_logged_once_for_as_long_as_it_holds() {
     assert_eq!(agent.on(event()), [Effect::Warn(warning.clone())]);
 }
 
-/// Plans and writes; what was planned before counts as written.
-fn settle(agent: &mut Agent) {
-    let effects = agent.on(Event::Tick);
-    let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
-    agent.on(all(operations));
+/// Lets the agent write until it has nothing to write; returns how many operations that took.
+fn settle(agent: &mut Agent) -> usize {
+    let mut operations = 0;
+    loop {
+        let effects = agent.on(Event::Tick);
+        let [Effect::Write(writes)] = effects.as_slice() else {
+            return operations;
+        };
+        operations += writes.len();
+        agent.on(all(writes));
+    }
 }
 
 /// An agent whose one Service is gone, and the bits of the filter that stay set.
@@ -253,4 +263,29 @@ fn an_agent_that_starts_keeps_the_bits_that_are_set_until_it_knows_better() {
     new.on(Event::GcFinished(References::default()));
     settle(&mut new);
     assert!(bits_of(&new).is_empty());
+}
+
+#[test]
+fn what_is_planned_follows_from_what_changed() {
+    let (mut agent, operations) = writing();
+    agent.on(all(&operations));
+    let of_everything = agent.effort().of_everything;
+    // A device of a pod, and ports that sockets get, are a row each.
+    let network = || device(1, DeviceRole::Network, vec![IpAddr::from([192, 0, 2, 1])]);
+    agent.on(Event::Devices(vec![network(), device(2, DeviceRole::Pod, Vec::new())]));
+    assert_eq!(settle(&mut agent), 1);
+    assert_eq!(agent.contents().devices.len(), 2);
+    agent.on(Event::SnatPorts([Rows::of_spans(1, 2); TIERS]));
+    assert_eq!(settle(&mut agent), 1);
+    agent.on(Event::RoutesBySource(true));
+    assert_eq!(settle(&mut agent), 1);
+    agent.on(Event::Devices(vec![network()]));
+    assert_eq!(settle(&mut agent), 1);
+    agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "web"))));
+    assert!(settle(&mut agent) > 0);
+    assert_eq!(agent.effort().of_everything, of_everything);
+    // An address of the node may be a frontend, too.
+    agent.on(Event::Devices(vec![device(1, DeviceRole::Network, Vec::new())]));
+    settle(&mut agent);
+    assert_eq!(agent.effort().of_everything, of_everything + 1);
 }
