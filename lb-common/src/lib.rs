@@ -15,6 +15,7 @@ pub mod affinity;
 pub mod backend;
 pub mod conntrack;
 pub mod device;
+pub mod fields;
 pub mod filter;
 pub mod fragment;
 pub mod hash;

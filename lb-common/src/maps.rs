@@ -10,6 +10,7 @@ use crate::affinity::{Affinity, Client};
 use crate::backend::{Backend, Traffic};
 use crate::conntrack::table::Stored;
 use crate::device::Device;
+use crate::fields::{Field, Fields};
 use crate::filter;
 use crate::fragment::{FirstFragment, Fragmented};
 use crate::outcome::Outcome;
@@ -35,6 +36,8 @@ pub enum Kind {
     /// `BPF_MAP_TYPE_SK_STORAGE`: an entry per socket, which lives as long as the socket; it has no
     /// capacity, and its entries cannot be listed.
     SocketStorage,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`
+    ProgramArray,
 }
 
 impl Capacities {
@@ -43,9 +46,12 @@ impl Capacities {
     pub const fn entries(&self, map: &Map) -> u32 {
         match map.kind {
             Kind::LruHash => self.lru_entries(self.entries_of(map.capacity)),
-            Kind::Hash | Kind::LpmTrie | Kind::Array | Kind::PerCpuArray | Kind::SocketStorage => {
-                self.entries_of(map.capacity)
-            }
+            Kind::Hash
+            | Kind::LpmTrie
+            | Kind::Array
+            | Kind::PerCpuArray
+            | Kind::SocketStorage
+            | Kind::ProgramArray => self.entries_of(map.capacity),
         }
     }
 }
@@ -76,10 +82,22 @@ pub struct Map {
     pub value_size: u32,
     /// What determines its capacity.
     pub capacity: Capacity,
+    /// The fields of a key.
+    pub key: &'static [Field],
+    /// The fields of a value; of the conntrack tables' see [`table::fields`](crate::conntrack::table::fields).
+    pub value: &'static [Field],
 }
 
-const fn map<K, V>(name: &'static str, kind: Kind, capacity: Capacity) -> Map {
-    Map { name, kind, key_size: size_of::<K>() as u32, value_size: size_of::<V>() as u32, capacity }
+const fn map<K: Fields, V: Fields>(name: &'static str, kind: Kind, capacity: Capacity) -> Map {
+    Map {
+        name,
+        kind,
+        key_size: size_of::<K>() as u32,
+        value_size: size_of::<V>() as u32,
+        capacity,
+        key: K::FIELDS,
+        value: V::FIELDS,
+    }
 }
 
 /// A map that exists once in each family.
@@ -107,18 +125,17 @@ macro_rules! per_family {
     ($($(#[$doc:meta])* $name:ident<$A:ident>: $key:ty, $value:ty, $kind:ident, $capacity:expr;)+) => {
         $(
             $(#[$doc])*
-            pub const $name: PerFamily = {
-                #[allow(
-                    clippy::extra_unused_type_parameters,
-                    reason = "keys and values of some maps are the same in both families"
-                )]
-                const fn of<$A: Stored>(name: &'static str) -> Map {
-                    map::<$key, $value>(name, Kind::$kind, $capacity)
-                }
-                PerFamily {
-                    v4: of::<V4>(concat!(stringify!($name), "_V4")),
-                    v6: of::<V6>(concat!(stringify!($name), "_V6")),
-                }
+            pub const $name: PerFamily = PerFamily {
+                v4: {
+                    #[allow(dead_code, reason = "keys and values of some maps are the same in both families")]
+                    type $A = V4;
+                    map::<$key, $value>(concat!(stringify!($name), "_V4"), Kind::$kind, $capacity)
+                },
+                v6: {
+                    #[allow(dead_code, reason = "keys and values of some maps are the same in both families")]
+                    type $A = V6;
+                    map::<$key, $value>(concat!(stringify!($name), "_V6"), Kind::$kind, $capacity)
+                },
             };
         )+
     };
@@ -130,9 +147,9 @@ per_family! {
     /// Backend id → [`Backend`].
     BACKENDS<A>: u32, Backend<A>, Array, Capacity::Backends;
     /// Bucket of the [`table`](crate::conntrack::table) of established flows → its places.
-    CONNTRACK<A>: u32, A::Bucket, Array, Capacity::ConntrackBuckets;
+    CONNTRACK<A>: u32, <A as Stored>::Bucket, Array, Capacity::ConntrackBuckets;
     /// Bucket of the table of flows not yet established → its places.
-    HALF_OPEN<A>: u32, A::Bucket, Array, Capacity::HalfOpenBuckets;
+    HALF_OPEN<A>: u32, <A as Stored>::Bucket, Array, Capacity::HalfOpenBuckets;
     /// Address → [`IpPolicy`].
     IP_POLICY<A>: A, IpPolicy, Hash, Capacity::Frontends;
     /// [`SourceRange`] → 1. Its entries take memory only while they exist.
@@ -173,15 +190,47 @@ pub const UDP_CONNECTED: Map =
 /// 0 → whether new flows go to the conntrack tables of the new size, while the agent resizes them. Pinned only as long.
 pub const RESIZE: Map = map::<u32, u32>("RESIZE", Kind::Array, Capacity::Fixed(1));
 
+/// 0 → the layout of these maps, as text; read and written by user space alone.
+pub const LAYOUT: Map = map::<u32, LayoutText>("LAYOUT", Kind::Array, Capacity::Fixed(1));
+/// Bytes of the text, in words.
+pub type LayoutText = [u64; 2048];
+/// 0 → whether packets of unknown flows are handed over to the programs of another layout; 0 or 1.
+pub const HANDOVER: Map = map::<u32, u32>("HANDOVER", Kind::Array, Capacity::Fixed(1));
+/// Number of a [`Successor`] → the program.
+pub const SUCCESSORS: Map =
+    map::<u32, u32>("SUCCESSORS", Kind::ProgramArray, Capacity::Fixed(Successor::ALL.len() as u32));
+
+/// The programs that packets are handed over to; numbers that every release has alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Successor {
+    /// Ingress of pod-facing devices.
+    FromPod = 0,
+    /// Ingress of network-facing devices; packets have a link header.
+    FromNetwork = 1,
+    /// Egress of devices with a link header.
+    ToDevice = 2,
+    /// Egress of others.
+    ToDeviceL3 = 3,
+}
+
+impl Successor {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::FromPod, Self::FromNetwork, Self::ToDevice, Self::ToDeviceL3];
+}
+
 /// Every map that is pinned.
 pub fn pinned() -> impl Iterator<Item = &'static Map> {
-    ALL.iter().chain(OF_SOCKETS)
+    ALL.iter().chain(OF_SOCKETS).chain(OF_RELEASES)
 }
+
+/// The maps by which one layout takes over from another one. They are the same in every layout.
+pub const OF_RELEASES: &[Map] = &[LAYOUT, HANDOVER, SUCCESSORS];
 
 /// The maps of sockets.
 pub const OF_SOCKETS: &[Map] = &[SOCK_REV_NAT.v4, SOCK_REV_NAT.v6, UDP_CONNECTED];
 
-/// Every pinned map but those of sockets. The programs have more maps per CPU, for the FIB cache and
+/// Every pinned map but those of sockets and releases. The programs have more maps per CPU, for the FIB cache and
 /// scratch space, which are not pinned.
 pub const ALL: &[Map] = &[
     SERVICES,

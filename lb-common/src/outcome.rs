@@ -116,6 +116,8 @@ outcomes! {
         "to a cluster IP that a device of this node has, where a socket listens: left to it";
     PassedLeftToTc, Passed, "passed-left-to-tc",
         "left to the full program at TC";
+    PassedHandedOver, Passed, "passed-handed-over",
+        "of no flow of the release before, whose programs leave it to those of the next one";
     PassedFragment, Passed, "passed-fragment",
         "a later fragment of a packet whose first one was not seen";
     PassedExtensionHeader, Passed, "passed-extension-header",

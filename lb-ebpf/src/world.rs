@@ -249,6 +249,9 @@ pub trait Host<A: Address> {
     ) -> bool;
     /// The time.
     fn now(&self) -> Ticks;
+    /// Whether packets of flows that are not known here are left to the programs of another release, which is taking
+    /// over.
+    fn hands_over(&self) -> bool;
     /// The route of a packet that came by this device, from `source` to `destination`.
     fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult;
     /// Sets `own` to the address of this node that packets from `source` to `destination` get as their source where they

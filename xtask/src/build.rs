@@ -42,6 +42,12 @@ const RELEASE: &str = "bpfel-unknown-none/release";
 /// The feature of the BPF object that puts a fault back.
 const FAULT: &str = "fault";
 
+/// The feature of the object and of the agent that gives their maps a layout that no release has.
+const OTHER_LAYOUT: &str = "lb-common/other-layout";
+
+/// The variable with the path of the agent with that layout, for the test that goes from one to the other.
+const OTHER_AGENT: &str = "WEIR_OTHER_BIN";
+
 /// The variable that is set when tests are built for an emulated machine.
 const EMULATED: &str = "WEIR_EMULATED";
 
@@ -70,6 +76,9 @@ fn objects(features: &[&str], architecture: Architecture) -> Result<PathBuf> {
     let is_own = Architecture::of_this_machine()? == architecture;
     let has_fault = features.contains(&FAULT);
     let folder = match (is_own, has_fault) {
+        _ if features.contains(&OTHER_LAYOUT) => {
+            format!("bpf-{}-other-layout", architecture.name())
+        }
         (true, false) => OWN_FOLDER.into(),
         (false, false) => format!("bpf-{}", architecture.name()),
         (_, true) => format!("bpf-{}-{FAULT}", architecture.name()),
@@ -101,6 +110,23 @@ pub fn agent(profile: Profile) -> Result<PathBuf> {
     let next = "Fix what the compiler names above.";
     run(cargo().args(["build", "--workspace", "--bin", "weir"]).env(OBJECT, object()?), next)?;
     Ok(target().join("debug/weir"))
+}
+
+/// Builds the agent with another layout, and its object, as [`crate::test::build_agent_for_tests`] builds the usual one,
+/// in whose place it is until that is built again; returns the variable that names it, and its path.
+pub fn agent_with_other_layout() -> Result<(&'static str, PathBuf)> {
+    let object = objects(&[OTHER_LAYOUT], Architecture::of_this_machine()?)?.join("weir-ebpf");
+    run(
+        cargo()
+            .args(["test", "--workspace", "--no-run", "--test", "scenarios"])
+            .args(["--features", OTHER_LAYOUT])
+            .env(OBJECT, object),
+        "Fix what the compiler names above.",
+    )?;
+    let weir = target().join("weir-other-layout");
+    std::fs::copy(target().join("debug/weir"), &weir)
+        .with_context(|| format!("cannot write {}", weir.display()))?;
+    Ok((OTHER_AGENT, weir))
 }
 
 /// Builds one static binary for machines of `architecture`: target/release/weir for those of this one's,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::build::{cargo_for_tests, cargo_for_tests_without_programs};
+use crate::build::{agent_with_other_layout, cargo_for_tests, cargo_for_tests_without_programs};
 use crate::command::{run as run_command, run_reading};
 use crate::kernels::Choice;
 use crate::workspace::root;
@@ -174,6 +174,8 @@ fn command(section: Section, loads_programs: bool) -> Result<(&'static str, Comm
         }
         Section::EndToEnd => {
             tools::for_the_lab()?;
+            let (variable, agent) = agent_with_other_layout()?;
+            command.env(variable, agent);
             build_agent_for_tests()?;
             command.args(["--test", "end_to_end"]);
             "end to end"

@@ -49,11 +49,17 @@ impl Capacities {
             Kind::Array => entries * value,
             // A pointer each.
             Kind::PerCpuArray => entries * 8,
+            Kind::ProgramArray => entries * 8,
             Kind::LpmTrie | Kind::SocketStorage => 0,
         };
         let per_cpu = match map.kind {
             Kind::PerCpuArray => entries * value * u64::from(self.processors),
-            Kind::Hash | Kind::LruHash | Kind::LpmTrie | Kind::Array | Kind::SocketStorage => 0,
+            Kind::Hash
+            | Kind::LruHash
+            | Kind::LpmTrie
+            | Kind::Array
+            | Kind::SocketStorage
+            | Kind::ProgramArray => 0,
         };
         Memory { total, per_cpu }
     }

@@ -108,6 +108,9 @@ pub enum EmptyPoolReason {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(C)]
 pub struct FrontendRow {
+    /// See below.
+    #[cfg(feature = "other-layout")]
+    pub flags: u32,
     /// The Service port this frontend belongs to.
     pub service: ServiceId,
     /// A pool for each [`SourceClass`], in the order of [`SourceClass::ALL`].
@@ -116,6 +119,7 @@ pub struct FrontendRow {
     /// a flow; 0 without session affinity.
     pub affinity: u32,
     /// [`FrontendRow::RESTRICTED`], [`FrontendRow::SOCKETS_FIRST`], and [`FrontendRow::LOCAL`] for each source class.
+    #[cfg(not(feature = "other-layout"))]
     pub flags: u32,
 }
 

@@ -119,6 +119,9 @@ fn lookup_miss<A: Address, W: World<A>>(
             remove_half_open(state, world);
         }
     }
+    if world.hands_over() {
+        return Err(Outcome::PassedHandedOver);
+    }
     if !begins_flows(hook) || !state.to_service {
         return Err(Outcome::PassedNotAService);
     }

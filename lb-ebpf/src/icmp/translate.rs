@@ -63,7 +63,11 @@ where
     if !world.lookup(Table::Established, &state.reply_tuple, &mut state.entry)
         && !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.entry)
     {
-        return Outcome::PassedIcmpError;
+        return if world.hands_over() {
+            Outcome::PassedHandedOver
+        } else {
+            Outcome::PassedIcmpError
+        };
     }
     if state.entry.rewritten == state.reply_tuple {
         // Of a direct flow, or one of the node's own: there is nothing to change.

@@ -41,6 +41,8 @@ pub struct World<T, B = ()> {
     pub full_rows: RefCell<BTreeMap<u32, snat::Rows>>,
     /// The time.
     pub now: Cell<Ticks>,
+    /// Whether another release is taking over.
+    pub hands_over: Cell<bool>,
     /// Whether the hook resolves neighbours, as TC does and XDP does not.
     pub resolves: Cell<bool>,
     /// How many times more each rate limit allows; without a number, any.
@@ -142,6 +144,7 @@ impl<T, B> World<T, B> {
             port_hints: RefCell::default(),
             full_rows: RefCell::default(),
             now: Cell::new(Ticks(1)),
+            hands_over: Cell::new(false),
             resolves: Cell::new(true),
             allowed: RefCell::default(),
             device: Cell::new(0),

@@ -154,6 +154,10 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
         self.now.get()
     }
 
+    fn hands_over(&self) -> bool {
+        self.hands_over.get()
+    }
+
     fn fib_lookup(&self, _: &A, destination: &A, purpose: Use) -> FibResult {
         if let Some(result) = self.backing.fib_lookup(destination) {
             return result;

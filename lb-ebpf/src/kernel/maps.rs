@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::lpm_trie::LpmTrie;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use lb_common::address::{V4, V6};
 use lb_common::affinity::{Affinity, Client};
 use lb_common::backend::{Backend, Traffic};
@@ -13,6 +13,7 @@ use lb_common::conntrack::table::Stored;
 use lb_common::device::Device;
 use lb_common::filter;
 use lb_common::fragment::{FirstFragment, Fragmented, QueuedFragment};
+use lb_common::maps::{LayoutText, Successor};
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceLabel};
 use lb_common::settings::{InSettings, Settings};
@@ -150,6 +151,15 @@ pub static UDP_CONNECTED: LruHashMap<u64, UdpConnected> = LruHashMap::with_max_e
 /// While the agent resizes the conntrack tables: whether new flows go to the new ones.
 #[map]
 pub static RESIZE: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static LAYOUT: Array<LayoutText> = Array::with_max_entries(1, 0);
+/// Whether packets of unknown flows are handed over.
+#[map]
+pub static HANDOVER: Array<u32> = Array::with_max_entries(1, 0);
+/// To which programs.
+#[map]
+pub static SUCCESSORS: ProgramArray =
+    ProgramArray::with_max_entries(Successor::ALL.len() as u32, 0);
 /// What a FIB lookup works with.
 #[map]
 pub static FIB_SCRATCH: PerCpuArray<FibScratch> = PerCpuArray::with_max_entries(1, 0);

@@ -20,7 +20,7 @@ use lb_ebpf::world::{
 };
 
 use super::context::Context;
-use super::maps::{DEVICES, FILTER, FamilyMaps, SETTINGS, SLOTS};
+use super::maps::{DEVICES, FILTER, FamilyMaps, HANDOVER, SETTINGS, SLOTS};
 use super::values::{CachedHop, RangeOf};
 use super::{fib, fragment_queue, link_address, rate_limit, socket_lookup};
 
@@ -167,6 +167,11 @@ impl<A: FamilyMaps> Host<A> for Context {
     #[inline(always)]
     fn now(&self) -> Ticks {
         Ticks::from_nanoseconds(self.nanoseconds())
+    }
+
+    #[inline(always)]
+    fn hands_over(&self) -> bool {
+        HANDOVER.get(0).is_some_and(|word| *word != 0)
     }
 
     #[inline(always)]

@@ -169,6 +169,11 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
     }
 
     #[inline(always)]
+    fn hands_over(&self) -> bool {
+        self.world.hands_over()
+    }
+
+    #[inline(always)]
     fn fib_lookup(&self, source: &A, destination: &A, purpose: Use) -> FibResult {
         // As in `split`: all values are written, whatever the result is.
         let (mut next_hop, mut link) = (NextHop { device: 0, mtu: 0, link: None }, Link([0; 3]));

@@ -216,6 +216,10 @@ impl<A: InMemory> Fragments<A> for Shared {
 }
 
 impl<A: InMemory> Host<A> for Shared {
+    fn hands_over(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> Ticks {
         Host::<A>::now(&*self.step())
     }

@@ -68,6 +68,14 @@ impl Devices {
         })
     }
 
+    /// Has the programs of the release that works on `before` hand packets over to these, once they are told to.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub fn succeed(&mut self, before: &Pins) -> Result<(), LoadError> {
+        self.attachments.succeed(before)
+    }
+
     /// Why no device has XDP, if the kernel refused that program alone.
     pub const fn without_xdp(&self) -> Option<&LoadError> {
         self.attachments.without_xdp()

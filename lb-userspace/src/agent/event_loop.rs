@@ -28,7 +28,7 @@ use super::error::RunError;
 use super::gc::ConntrackGc;
 use super::http::{self, HealthCheckPorts};
 use super::log;
-use super::resize;
+use super::new_maps;
 use super::runtime_dir::RuntimeDir;
 use super::socket_lb::StaleUdpSockets;
 use super::state_machine::{Agent, Effect, Effort, Event};
@@ -69,10 +69,11 @@ impl EventLoop {
     pub async fn start(config: Config, reporter: Option<Reporter>) -> Result<Self, RunError> {
         let pins = Pins::at(&config.pin_directory);
         let runtime_dir = RuntimeDir::lock(&config.pin_directory)?;
-        pins.create()?;
+        pins.create_home()?;
         let lock = pins.lock()?;
         let tc = Tc::of_this_kernel();
-        let config = &Config { capacities: resize::in_place(&config, &pins, tc).await?, ..config };
+        let (pins, capacities) = new_maps::prepare(&config, &pins, tc).await?;
+        let config = &Config { capacities, pin_directory: pins.directory().into(), ..config };
         let mut devices = Devices::load(config, &pins, None, tc).await?;
         log::loaded(config, tc, devices.without_xdp());
         let maps = MapWriter::new(KernelStore::open(&pins)?);

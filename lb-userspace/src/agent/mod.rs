@@ -6,7 +6,7 @@ mod event_loop;
 mod gc;
 mod http;
 mod log;
-mod resize;
+mod new_maps;
 pub mod run;
 pub mod runtime_dir;
 mod socket_lb;

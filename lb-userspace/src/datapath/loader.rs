@@ -45,6 +45,10 @@ impl Object {
         let missing = maps::pinned().map(|map| pins.map(map)).filter(|pin| !pin.exists());
         let made: Vec<PathBuf> = missing.collect();
         let loaded = Self::load_onto(pins, capacities, old, &features, log, &bytes);
+        let loaded = loaded.and_then(|object| match pins.write_layout() {
+            Ok(()) => Ok(object),
+            Err(error) => Err(LoadError::Maps(format!("LAYOUT cannot be written: {error}"))),
+        });
         if loaded.is_err() {
             // Maps made halfway, perhaps too large for this node, must not bind the next try. What
             // cannot be removed is compared with by the next try as any other.

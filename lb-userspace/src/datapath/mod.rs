@@ -12,3 +12,4 @@ pub mod netns_cookie;
 pub mod programs;
 pub mod sock_destroy;
 pub mod socket_lb;
+pub mod successors;

@@ -1,5 +1,7 @@
 //! The programs by their names in the object.
 
+use lb_common::maps::Successor;
+
 use crate::config::DatapathLog;
 
 /// A program for packets.
@@ -25,6 +27,17 @@ impl Program {
 
     /// Those that are loaded where a device needs them.
     pub const L3: [Self; 2] = [Self::FromNetworkL3, Self::ToDeviceL3];
+
+    /// The program that takes the place of `successor`.
+    #[must_use]
+    pub const fn of_successor(successor: Successor) -> Self {
+        match successor {
+            Successor::FromPod => Self::FromPod,
+            Successor::FromNetwork => Self::FromNetwork,
+            Successor::ToDevice => Self::ToDevice,
+            Successor::ToDeviceL3 => Self::ToDeviceL3,
+        }
+    }
 
     /// The name in the object.
     #[must_use]
@@ -76,6 +89,9 @@ pub const SOCKET_PROGRAMS: [&str; 8] = [
     "sendmsg4",
     "sendmsg6",
 ];
+
+/// Those of them that undo the translation.
+pub const UNDOING: [&str; 4] = ["recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 
 /// The program at connect(2) that reads the cookie of the caller's network namespace.
 pub const NETNS_COOKIE_PROGRAM: &str = "own_namespace";

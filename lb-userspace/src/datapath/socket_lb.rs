@@ -15,7 +15,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 use super::error_chain::causes;
 use super::load_error::LoadError;
 use super::loader;
-use super::programs::SOCKET_PROGRAMS;
+use super::programs::{SOCKET_PROGRAMS, UNDOING};
 use crate::host::syscall;
 use crate::pins::Pins;
 
@@ -116,6 +116,19 @@ pub fn remove(pins: &Pins) -> Result<bool, SocketLbError> {
         removed = true;
     }
     Ok(removed)
+}
+
+/// Detaches those of a release before that translate. Those that undo a translation stay for the sockets that they know,
+/// as long as the node runs: what is stored with a socket cannot be read.
+///
+/// # Errors
+/// [`SocketLbError::Pin`], for the first pin that could not be removed.
+pub fn leave_to_next(pins: &Pins) -> Result<(), SocketLbError> {
+    let translating = SOCKET_PROGRAMS.iter().filter(|name| !UNDOING.contains(name));
+    for pin in translating.map(|name| pins.socket_link(name)).filter(|pin| pin.exists()) {
+        detach(&pin).map_err(|error| SocketLbError::Pin { path: pin.clone(), error })?;
+    }
+    Ok(())
 }
 
 /// Why a program was not attached.

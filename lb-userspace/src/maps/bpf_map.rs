@@ -10,6 +10,7 @@ use bytemuck::Pod;
 use lb_common::maps::{Kind, Map};
 
 use super::error::MapError;
+use super::other_layout::rows;
 use crate::host::syscall;
 use crate::pins::Pins;
 
@@ -23,6 +24,8 @@ pub struct Table<K, V> {
     data: MapData,
     map: &'static Map,
     capacity: u32,
+    /// What a map of another layout held when it was opened, as rows of this build's; such a map is not written.
+    read: Option<Vec<(K, V)>>,
     entry: PhantomData<(K, V)>,
 }
 
@@ -35,12 +38,17 @@ impl<K: Pod, V: Pod> Table<K, V> {
         let failed = |cause| MapError::new(map, "open", cause);
         let data = MapData::from_pin(pins.map(map)).map_err(|error| failed(cause(error)))?;
         let info = data.info().map_err(|error| failed(cause(error)))?;
+        let capacity = info.max_entries();
+        if let Some(layout) = pins.other_layout() {
+            let rows = rows(&data, map, layout).map_err(failed)?;
+            return Ok(Self { data, map, capacity, read: Some(rows), entry: PhantomData });
+        }
         let sizes = (info.key_size() as usize, info.value_size() as usize);
         if sizes != (size_of::<K>(), size_of::<V>()) {
             let text = "its entries are of another size, hence of another version of weir";
             return Err(failed(io::Error::other(text)));
         }
-        Ok(Self { data, map, capacity: info.max_entries(), entry: PhantomData })
+        Ok(Self { data, map, capacity, read: None, entry: PhantomData })
     }
 
     /// Name and capacity of the map.
@@ -58,6 +66,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
         &self,
         mut visit: impl FnMut(K, V) -> Result<(), MapError>,
     ) -> Result<(), MapError> {
+        if let Some(rows) = &self.read {
+            return rows.iter().try_for_each(|(key, value)| visit(*key, *value));
+        }
         let mut room = CHUNK;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut position = None;
@@ -107,6 +118,10 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     /// The kernel's error; a missing entry is not one.
     pub fn get(&self, key: &K) -> Result<Option<V>, MapError> {
+        if let Some(rows) = &self.read {
+            let is_it = |(other, _): &&(K, V)| bytemuck::bytes_of(other) == bytemuck::bytes_of(key);
+            return Ok(rows.iter().find(is_it).map(|(_, value)| *value));
+        }
         match syscall::lookup(self.fd(), key) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -169,6 +184,10 @@ impl<V: Pod> Table<u32, V> {
     /// The kernel's error.
     pub fn range(&self, first: u32, count: u32) -> Result<Vec<V>, MapError> {
         debug_assert_eq!(self.map.kind, Kind::Array);
+        if let Some(rows) = &self.read {
+            let rows = rows.iter().skip(first as usize).take(count as usize);
+            return Ok(rows.map(|(_, value)| *value).collect());
+        }
         let mut keys = vec![0; count as usize];
         let mut values = vec![V::zeroed(); count as usize];
         // An array is read from the index after the position.
@@ -182,7 +201,8 @@ impl<V: Pod> Table<u32, V> {
 
 /// A per-CPU array.
 pub struct PerCpuTable<const WORDS: usize> {
-    array: PerCpuArray<MapData, [u64; WORDS]>,
+    /// `None` of another layout, whose counters are not read: they begin again.
+    array: Option<PerCpuArray<MapData, [u64; WORDS]>>,
     map: &'static Map,
     cpus: usize,
 }
@@ -197,8 +217,10 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
             let data = MapData::from_pin(pins.map(map))?;
             aya::maps::Map::PerCpuArray(data).try_into()
         };
+        let is_other = pins.other_layout().is_some();
+        let array = (!is_other).then(open).transpose();
         Ok(Self {
-            array: open().map_err(|error| MapError::new(map, "open", cause(error)))?,
+            array: array.map_err(|error| MapError::new(map, "open", cause(error)))?,
             map,
             cpus: nr_cpus().map_err(|(_, error)| MapError::new(map, "open", error))?,
         })
@@ -224,12 +246,15 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// # Errors
     /// The kernel's error.
     pub fn copy(&self, index: u32, to: &mut Self) -> Result<(), MapError> {
-        let copied = to.array.set(index, self.of_each_cpu(index)?, 0);
+        let numbers = self.of_each_cpu(index)?;
+        let Some(array) = &mut to.array else { return Ok(()) };
+        let copied = array.set(index, numbers, 0);
         copied.map_err(|error| MapError::new(self.map, "write an entry of", cause(error)))
     }
 
     fn of_each_cpu(&self, index: u32) -> Result<PerCpuValues<[u64; WORDS]>, MapError> {
-        let values = self.array.get(&index, 0);
+        let Some(array) = &self.array else { return self.zeroes() };
+        let values = array.get(&index, 0);
         values.map_err(|error| MapError::new(self.map, "look up an entry of", cause(error)))
     }
 
@@ -238,10 +263,14 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// # Errors
     /// The kernel's error.
     pub fn clear(&mut self, index: u32) -> Result<(), MapError> {
-        let failed = |error: io::Error| MapError::new(self.map, "clear an entry of", error);
-        let zeroes = PerCpuValues::try_from(vec![[0; WORDS]; self.cpus]).map_err(failed)?;
-        let cleared = self.array.set(index, zeroes, 0);
-        cleared.map_err(|error| failed(cause(error)))
+        let zeroes = self.zeroes()?;
+        let failed = |error| MapError::new(self.map, "clear an entry of", cause(error));
+        self.array.as_mut().map_or(Ok(()), |array| array.set(index, zeroes, 0)).map_err(failed)
+    }
+
+    fn zeroes(&self) -> Result<PerCpuValues<[u64; WORDS]>, MapError> {
+        let zeroes = PerCpuValues::try_from(vec![[0; WORDS]; self.cpus]);
+        zeroes.map_err(|error| MapError::new(self.map, "clear an entry of", error))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod flow_table;
 pub mod in_memory;
 pub mod kernel;
 mod operation;
+pub mod other_layout;
 pub mod resize;
 mod store;
 

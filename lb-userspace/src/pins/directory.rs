@@ -1,4 +1,4 @@
-//! The directory of pins: `<bpffs>/weir/v<version>/maps/<NAME>`, `links/<interface index>-<attach
+//! The directory of pins: `<bpffs>/weir/v<version>[-<generation>]/maps/<NAME>`, `links/<interface index>-<attach
 //! point>` and `links/cgroup-<program>`; and while maps are resized `resized/<NAME>`. The version is the layout's; bpffs
 //! allows no dots in names.
 
@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aya::maps::{MapData, MapInfo};
 use lb_common::maps::{self, Capacities};
@@ -14,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::error::PinError;
+use super::layout::Layout;
 use super::shape::Shape;
 use crate::host::syscall;
 
@@ -23,6 +25,8 @@ pub struct Pins {
     pub(super) directory: PathBuf,
     /// The folder of maps: [`MAPS`] or [`RESIZED`].
     pub(super) folder: &'static str,
+    /// The layout of the maps, if it is not this build's.
+    pub(super) other: Option<Arc<Layout>>,
 }
 
 /// The folder of the maps in use.
@@ -38,7 +42,15 @@ impl Pins {
     /// The pins in `directory`, which is `<bpffs>/weir/v<version>`. Nothing is read or made.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
-        Self { directory: directory.into(), folder: MAPS }
+        Self { directory: directory.into(), folder: MAPS, other: None }
+    }
+
+    /// Makes the directory of all pins, unless it exists.
+    ///
+    /// # Errors
+    /// [`PinError::NotBpffs`], [`PinError::File`]
+    pub fn create_home(&self) -> Result<(), PinError> {
+        self.create_directories(&[self.home().into()])
     }
 
     /// Makes the directories, unless they exist.
@@ -46,12 +58,16 @@ impl Pins {
     /// # Errors
     /// [`PinError::NotBpffs`], [`PinError::File`]
     pub fn create(&self) -> Result<(), PinError> {
+        self.create_directories(&[self.maps(), self.links()])
+    }
+
+    fn create_directories(&self, directories: &[PathBuf]) -> Result<(), PinError> {
         let existing = self.directory.ancestors().find(|path| path.exists());
         if !existing.is_some_and(is_bpffs) {
             return Err(PinError::NotBpffs(self.bpffs().into()));
         }
-        for directory in [self.maps(), self.links()] {
-            fs::create_dir_all(&directory).map_err(|error| PinError::file(&directory, error))?;
+        for directory in directories {
+            fs::create_dir_all(directory).map_err(|error| PinError::file(directory, error))?;
         }
         Ok(())
     }
@@ -85,29 +101,23 @@ impl Pins {
         &self.directory
     }
 
-    /// Asks for maps of this version to be there.
+    /// The maps in use, which must be there and of this build's layout.
     ///
     /// # Errors
     /// [`PinError::Nothing`], [`PinError::OtherVersion`], [`PinError::File`]
-    pub fn require(&self) -> Result<(), PinError> {
-        if !entries(&self.maps())?.is_empty() {
-            return Ok(());
+    pub fn require(&self) -> Result<Self, PinError> {
+        let newest = self.newest()?;
+        if entries(&newest.maps())?.is_empty() {
+            return Err(PinError::Nothing(self.directory.clone()));
         }
-        match self.versions()?.into_iter().find(|path| *path != self.directory) {
-            Some(other) => Err(PinError::OtherVersion(other)),
-            None => Err(PinError::Nothing(self.directory.clone())),
-        }
+        Ok(newest)
     }
 
     /// Compares what is pinned with what this build wants, and touches nothing.
     ///
     /// # Errors
-    /// [`PinError::OtherVersion`], [`PinError::OtherMap`], [`PinError::Map`], [`PinError::File`]
+    /// [`PinError::OtherMap`], [`PinError::Map`]
     pub fn compare(&self, capacities: &Capacities) -> Result<(), PinError> {
-        let mut versions = self.versions()?.into_iter();
-        if let Some(other) = versions.find(|path| *path != self.directory) {
-            return Err(PinError::OtherVersion(other));
-        }
         for map in maps::pinned() {
             let Some(there) = self.shape(map)? else {
                 continue;
@@ -184,12 +194,13 @@ impl Pins {
     }
 
     /// `<bpffs>/weir/v*`
-    fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
+    pub(super) fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut versions = entries(self.home())?;
         versions.retain(|path| {
             path.file_name()
                 .and_then(|name| name.to_str())
                 .and_then(|name| name.strip_prefix('v'))
+                .and_then(|number| number.split('-').next())
                 .is_some_and(|number| number.parse::<u32>().is_ok())
         });
         Ok(versions)
@@ -202,7 +213,7 @@ impl Pins {
     }
 
     /// `<bpffs>/weir`
-    fn home(&self) -> &Path {
+    pub(super) fn home(&self) -> &Path {
         self.directory.parent().unwrap_or(&self.directory)
     }
 
@@ -264,24 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn pins_of_another_version_are_reported_and_left_alone() {
+    fn pins_of_every_version_are_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let other = directory.path().join("weir/v999999");
-        fs::create_dir_all(&other).unwrap();
+        for other in ["weir/v999999", "weir/v4-1"] {
+            fs::create_dir_all(directory.path().join(other)).unwrap();
+        }
         let pins = Pins::at(&directory.path().join("weir/v1"));
-        let capacities = Capacities {
-            services: 1,
-            frontends: 1,
-            slots: 1,
-            backends: 1,
-            conntrack: 1,
-            half_open: 1,
-            affinity: 1,
-            processors: 1,
-        };
-        let error = pins.compare(&capacities).unwrap_err();
-        assert!(matches!(error, PinError::OtherVersion(path) if path == other));
-        assert!(other.exists());
         assert_eq!(pins.remove_all().unwrap(), Vec::<PathBuf>::new());
         assert!(!directory.path().join("weir").exists());
     }

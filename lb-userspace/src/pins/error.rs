@@ -40,12 +40,17 @@ pub enum PinError {
     },
     /// Another version's pins are there.
     #[error(
-        "{0} holds programs and connections of another version of weir, whose maps this one \
-         (layout v{version}) cannot read; run `weir detach`, which ends translated connections, \
-         and then `weir run` again, or go back to that version",
+        "{0} holds what another release of weir works on, whose maps have another layout than this one's (v{version}): \
+         use that release's `weir`; `weir run` of this one would take over, with all connections",
         version = layout::VERSION
     )]
     OtherVersion(PathBuf),
+    /// Pins without a word of what they look like.
+    #[error(
+        "{0} was made by a build of weir that does not say what its maps look like, so its connections cannot be taken \
+         over; run `weir detach`, which ends translated connections, and then `weir run` again"
+    )]
+    UnknownLayout(PathBuf),
     /// No agent has pinned anything there.
     #[error(
         "nothing of weir's is pinned at {0}: start `weir run` first, or name the BPF file system \

@@ -3,6 +3,9 @@
 mod attach_point;
 mod directory;
 mod error;
+mod generations;
+mod layout;
+mod layout_map;
 mod links;
 mod resized;
 mod shape;
@@ -10,4 +13,6 @@ mod shape;
 pub use attach_point::AttachPoint;
 pub use directory::{Pins, is_bpffs, is_link};
 pub use error::PinError;
+pub use generations::Handover;
+pub use layout::{Layout, Rows, Span, value_fields};
 pub use shape::Shape;

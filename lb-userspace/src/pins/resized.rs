@@ -9,6 +9,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::directory::{MAPS, Pins, RESIZED, TRIAL, entries, remove_directory};
 use super::error::PinError;
+use super::layout::value_fields;
 use super::shape::Shape;
 
 impl Pins {
@@ -31,19 +32,25 @@ impl Pins {
             if (Shape { entries: wanted.entries, ..shape }) != wanted {
                 return Ok(None);
             }
-            let usable = map.capacity.usable(shape.entries);
-            match map.capacity {
-                Capacity::Fixed(_) => {}
-                Capacity::Services => there.services = usable,
-                Capacity::Frontends => there.frontends = usable,
-                Capacity::Slots => there.slots = usable,
-                Capacity::Backends => there.backends = usable,
-                Capacity::ConntrackBuckets => there.conntrack = usable,
-                Capacity::HalfOpenBuckets => there.half_open = usable,
-                Capacity::Affinity => there.affinity = usable,
-            }
+            set_size(&mut there, map, shape.entries);
         }
         Ok(Some(there))
+    }
+
+    /// The sizes of maps of another layout; those of `wanted` where it has no such map.
+    ///
+    /// # Errors
+    /// [`PinError::Map`]
+    pub fn sizes(&self, wanted: &Capacities) -> Result<Capacities, PinError> {
+        let mut there = *wanted;
+        for map in maps::pinned() {
+            let Some(shape) = self.shape(map)? else { continue };
+            let places = self.other_layout().and_then(|layout| layout.rows(map.name));
+            let places = places.map_or(1, |rows| rows.places.max(1));
+            let (own_places, _) = value_fields(map);
+            set_size(&mut there, map, shape.entries.saturating_mul(places) / own_places);
+        }
+        Ok(there)
     }
 
     /// Pins `map` of `other` here, too.
@@ -104,6 +111,21 @@ impl Pins {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+}
+
+/// Notes the size that `map` has with so many `elements`.
+fn set_size(sizes: &mut Capacities, map: &maps::Map, elements: u32) {
+    let usable = map.capacity.usable(elements);
+    match map.capacity {
+        Capacity::Fixed(_) => {}
+        Capacity::Services => sizes.services = usable,
+        Capacity::Frontends => sizes.frontends = usable,
+        Capacity::Slots => sizes.slots = usable,
+        Capacity::Backends => sizes.backends = usable,
+        Capacity::ConntrackBuckets => sizes.conntrack = usable,
+        Capacity::HalfOpenBuckets => sizes.half_open = usable,
+        Capacity::Affinity => sizes.affinity = usable,
     }
 }
 

@@ -60,6 +60,7 @@ impl fmt::Display for Shape {
             Some(Kind::Array) => "an array",
             Some(Kind::PerCpuArray) => "a per-CPU array",
             Some(Kind::SocketStorage) => "kept with sockets",
+            Some(Kind::ProgramArray) => "an array of programs",
             None => "of an unknown kind",
         };
         write!(
@@ -78,6 +79,7 @@ fn kind(map_type: MapType) -> Option<Kind> {
         (MapType::Array, Kind::Array),
         (MapType::PerCpuArray, Kind::PerCpuArray),
         (MapType::SkStorage, Kind::SocketStorage),
+        (MapType::ProgramArray, Kind::ProgramArray),
     ]
     .into_iter()
     .find_map(|(theirs, ours)| (theirs == map_type).then_some(ours))

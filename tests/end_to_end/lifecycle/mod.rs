@@ -5,6 +5,7 @@ pub mod detach;
 mod devices;
 mod draining;
 mod endpoint_changes;
+mod layouts;
 mod removed_services;
 mod resizing;
 mod restarts;

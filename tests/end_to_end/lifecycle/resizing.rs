@@ -26,7 +26,7 @@ use super::restarts::{clients, go_on, joined, talk_until};
 const RESIZED: &str = "maps resized";
 
 /// The flags of map sizes, with values that differ in all.
-const SMALL: [&str; 10] = [
+pub(super) const SMALL: [&str; 10] = [
     "--conntrack-table-size",
     "20000",
     "--frontend-table-size",
@@ -38,7 +38,7 @@ const SMALL: [&str; 10] = [
     "--affinity-table-size",
     "4000",
 ];
-const LARGE: [&str; 10] = [
+pub(super) const LARGE: [&str; 10] = [
     "--conntrack-table-size",
     "300000",
     "--frontend-table-size",
@@ -135,7 +135,7 @@ fn sizes_that_hold_less_than_there_is_are_refused_and_nothing_changes() -> Resul
 }
 
 /// Does `what` while clients keep connections busy and datagrams going.
-fn amid_traffic(what: impl FnOnce(&Fixture) -> Result<()>) -> Result<()> {
+pub(super) fn amid_traffic(what: impl FnOnce(&Fixture) -> Result<()>) -> Result<()> {
     let Some(mut fixture) = Fixture::start(Shape::default())? else {
         return Ok(());
     };

@@ -11,7 +11,7 @@ use crate::backend::BackendId;
 use crate::conntrack::{ConntrackEntry, Ticks};
 
 /// Bits of a backend's id in a table.
-const BACKEND_BITS: u32 = BackendId::BITS;
+pub(super) const BACKEND_BITS: u32 = BackendId::BITS;
 
 /// A family's addresses, as a table keeps them.
 pub trait Stored: Address {
@@ -30,12 +30,21 @@ impl Stored for V6 {
 /// Words of the contents of a place.
 #[must_use]
 pub const fn words<A: Address>() -> usize {
-    2 * address_words::<A>() + 2
+    2 * address_words::<A>() + 2 + OTHER_LAYOUT as usize
+}
+
+/// Whether this build has the layout of the tests of another one: a word more, and all in the reverse order.
+const OTHER_LAYOUT: bool = cfg!(feature = "other-layout");
+
+/// Where a word of the contents is.
+#[inline(always)]
+pub(super) const fn at<A: Address>(word: usize) -> usize {
+    if OTHER_LAYOUT { words::<A>() - 1 - word } else { word }
 }
 
 /// Words of a family's two addresses.
 #[inline(always)]
-const fn address_words<A: Address>() -> usize {
+pub(super) const fn address_words<A: Address>() -> usize {
     match A::FAMILY {
         Family::V4 => 1,
         Family::V6 => 4,
@@ -75,11 +84,11 @@ pub(super) fn holds<A: Address, M: Memory>(
 ) -> bool {
     for index in 0..address_words::<A>() {
         let word = addresses(&tuple.source, &tuple.destination, index);
-        if memory.word(bucket, way, index) != word {
+        if memory.word(bucket, way, at::<A>(index)) != word {
             return false;
         }
     }
-    memory.word(bucket, way, address_words::<A>()) as u32 == ports(tuple)
+    memory.word(bucket, way, at::<A>(address_words::<A>())) as u32 == ports(tuple)
 }
 
 /// Whether packets of a place's entry leave with `tuple`'s addresses and ports.
@@ -92,10 +101,10 @@ pub(super) fn is_rewritten_to<A: Address, M: Memory>(
     let count = address_words::<A>();
     let mut differences = 0;
     for index in 0..count {
-        differences |= memory.word(bucket, way, count + 1 + index)
+        differences |= memory.word(bucket, way, at::<A>(count + 1 + index))
             ^ addresses(&tuple.source, &tuple.destination, index);
     }
-    differences |= memory.word(bucket, way, count) >> 32 ^ u64::from(ports(tuple));
+    differences |= memory.word(bucket, way, at::<A>(count)) >> 32 ^ u64::from(ports(tuple));
     differences == 0
 }
 
@@ -114,12 +123,12 @@ pub(super) fn read<A: Address, M: Memory>(
     entry: &mut ConntrackEntry<A>,
 ) {
     let count = address_words::<A>();
-    let both_ports = memory.word(bucket, way, count);
+    let both_ports = memory.word(bucket, way, at::<A>(count));
     let mut words = [0; 4];
     for (index, word) in words.iter_mut().take(count).enumerate() {
-        *word = memory.word(bucket, way, count + 1 + index);
+        *word = memory.word(bucket, way, at::<A>(count + 1 + index));
     }
-    let last = memory.word(bucket, way, expected_word::<A>());
+    let last = memory.word(bucket, way, at::<A>(expected_word::<A>()));
     set_addresses(&mut entry.rewritten, &words);
     let [a, b, c, d] = ((both_ports >> 32) as u32).to_ne_bytes();
     entry.rewritten.source_port = Port([a, b]);
@@ -144,11 +153,11 @@ pub(super) fn tuple<A: Address, M: Memory>(
     let count = address_words::<A>();
     let mut words = [0; 4];
     for (index, word) in words.iter_mut().take(count).enumerate() {
-        *word = memory.word(bucket, way, index);
+        *word = memory.word(bucket, way, at::<A>(index));
     }
     let mut tuple = Tuple::empty();
     set_addresses(&mut tuple, &words);
-    let [a, b, c, d] = (memory.word(bucket, way, count) as u32).to_ne_bytes();
+    let [a, b, c, d] = (memory.word(bucket, way, at::<A>(count)) as u32).to_ne_bytes();
     tuple.source_port = Port([a, b]);
     tuple.destination_port = Port([c, d]);
     tuple.protocol = header.protocol();
@@ -182,11 +191,16 @@ pub(super) fn write<A: Address, M: Memory>(
     let count = address_words::<A>();
     let rewritten = &entry.rewritten;
     for index in 0..count {
-        memory.set_word(bucket, way, index, addresses(&tuple.source, &tuple.destination, index));
+        memory.set_word(
+            bucket,
+            way,
+            at::<A>(index),
+            addresses(&tuple.source, &tuple.destination, index),
+        );
         let word = addresses(&rewritten.source, &rewritten.destination, index);
-        memory.set_word(bucket, way, count + 1 + index, word);
+        memory.set_word(bucket, way, at::<A>(count + 1 + index), word);
     }
-    memory.set_word(bucket, way, count, pair(ports(tuple), ports(rewritten)));
+    memory.set_word(bucket, way, at::<A>(count), pair(ports(tuple), ports(rewritten)));
     let backend = entry.backend.0 & ((1 << BACKEND_BITS) - 1) | entry.generation << BACKEND_BITS;
-    memory.set_word(bucket, way, expected_word::<A>(), pair(entry.expected, backend));
+    memory.set_word(bucket, way, at::<A>(expected_word::<A>()), pair(entry.expected, backend));
 }

@@ -14,20 +14,24 @@ use super::stamp::Stamp;
 use crate::address::Protocol;
 use crate::conntrack::State;
 
-const PHASE: u64 = 0b11;
-const TAG_SHIFT: u32 = 2;
-const PROTOCOL_SHIFT: u32 = 10;
+/// Whether this build has the layout of the tests of another one: protocol and hash change places.
+const OTHER_LAYOUT: bool = cfg!(feature = "other-layout");
+
+pub(super) const PHASE_BITS: u32 = 2;
+const PHASE: u64 = (1 << PHASE_BITS) - 1;
+const TAG_SHIFT: u32 = if OTHER_LAYOUT { 4 } else { 2 };
+pub(super) const PROTOCOL_SHIFT: u32 = if OTHER_LAYOUT { 2 } else { 10 };
 const VERSION_SHIFT: u32 = 12;
 /// Bits of the version.
 pub(super) const VERSION_BITS: u32 = 8;
 const VERSION: u64 = ((1 << VERSION_BITS) - 1) << VERSION_SHIFT;
-const FLAGS_SHIFT: u32 = 20;
+pub(super) const FLAGS_SHIFT: u32 = 20;
 const FLAGS: u64 = 0x3f;
 const HASH_SHIFT: u32 = 20;
 const HASH: u64 = 0xffff_ffff << HASH_SHIFT;
-const MARKS_SHIFT: u32 = 26;
-const RESET_SHIFT: u32 = 30;
-const SEEN_SHIFT: u32 = 38;
+pub(super) const MARKS_SHIFT: u32 = 26;
+pub(super) const RESET_SHIFT: u32 = 30;
+pub(super) const SEEN_SHIFT: u32 = 38;
 
 /// The phases of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,6 +18,7 @@
 
 mod backing;
 mod contents;
+mod fields;
 mod find;
 mod header;
 mod insert;
@@ -30,8 +31,9 @@ mod steps;
 mod tests;
 
 pub use self::backing::{Memory, WAYS};
-use self::contents::expected_word;
 pub use self::contents::{Stored, words};
+use self::contents::{at, expected_word};
+pub use self::fields::fields;
 use self::find::{Found, Key, find, find_likely};
 pub use self::header::{Header, Pattern, Phase};
 pub use self::insert::{NotInserted, WhenFull, insert};
@@ -141,9 +143,9 @@ fn replace_expected<A: Address, M: Memory>(
     (bucket, way): (M::Bucket, u32),
     expected: u32,
 ) {
-    let word = memory.word(bucket, way, expected_word::<A>());
+    let word = memory.word(bucket, way, at::<A>(expected_word::<A>()));
     let new = word & !u64::from(u32::MAX) | u64::from(expected);
-    memory.replace_word(bucket, way, expected_word::<A>(), word, new);
+    memory.replace_word(bucket, way, at::<A>(expected_word::<A>()), word, new);
 }
 
 /// Changes what packets of `tuple` are expected to carry, if it has an entry.

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use lb_common::conntrack::HookPoint;
+use lb_common::maps::Successor;
 use lb_common::outcome::Outcome;
 use lb_common::service::SourceClass;
 use lb_ebpf::hook::{Hook, Verdict};
@@ -13,7 +14,7 @@ use lb_ebpf::packet::LINK_HEADER;
 
 use super::datapath_log::{DatapathLog, Off, On};
 use crate::kernel::context::{Context, count, scratch};
-use crate::kernel::maps::{DEVICES, FIB_SCRATCH};
+use crate::kernel::maps::{DEVICES, FIB_SCRATCH, SUCCESSORS};
 use crate::kernel::skb::{Skb, push_link_header};
 use crate::kernel::verifier;
 
@@ -120,11 +121,16 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
     if !L::COUNTS {
         count(result.outcome as u32);
     }
-    // SAFETY: the helpers take plain numbers.
+    // SAFETY: the helpers take plain numbers, or the program's own context.
     let action = unsafe {
         match result.verdict {
             // Other programs on this device still get to see the packet.
-            Verdict::Pass => return TC_ACT_UNSPEC,
+            Verdict::Pass => {
+                if matches!(result.outcome, Outcome::PassedHandedOver) {
+                    SUCCESSORS.tail_call(context, successor::<LINK>(hook) as u32);
+                }
+                return TC_ACT_UNSPEC;
+            }
             Verdict::Drop => return TC_ACT_SHOT,
             // The fault that `cargo xtask test --only kernels --fault` looks for.
             Verdict::Redirect(unwritten) if cfg!(feature = "fault") => bpf_redirect(unwritten, 0),
@@ -145,6 +151,17 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
         }
     };
     action as i32
+}
+
+/// The program of another release that goes on with a packet.
+#[inline(always)]
+const fn successor<const LINK: usize>(hook: Hook) -> Successor {
+    match (hook.point, hook.class) {
+        (HookPoint::Egress, _) if LINK == 0 => Successor::ToDeviceL3,
+        (HookPoint::Egress, _) => Successor::ToDevice,
+        (HookPoint::Ingress, SourceClass::Pod) => Successor::FromPod,
+        (HookPoint::Ingress, SourceClass::Network | SourceClass::Host) => Successor::FromNetwork,
+    }
 }
 
 /// Drops a packet that no link header could be put in front of, and counts that.

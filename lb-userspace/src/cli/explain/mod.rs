@@ -95,8 +95,7 @@ fn source_class() -> impl TypedValueParser<Value = SourceClass> {
 /// The addresses are of different families, nothing is pinned, or it cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.family()?;
-    let pins = Pins::at(&args.pins.directory());
-    pins.require()?;
+    let pins = Pins::at(&args.pins.directory()).require()?;
     let contents = KernelStore::open(&pins)?.read()?;
     let (flows, clients) = (KernelFlows::open(&pins)?, KernelClients::open(&pins)?);
     let node = ThisNode::ask(runtime_dir::status(pins.directory())?, pins.all_links()?)?;

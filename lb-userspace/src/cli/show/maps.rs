@@ -80,6 +80,7 @@ impl Maps {
                     Kind::Array => "array",
                     Kind::PerCpuArray => "per-cpu-array",
                     Kind::SocketStorage => "sk-storage",
+                    Kind::ProgramArray => "prog-array",
                 },
                 entries: entries(map, &snapshot.contents, &snapshot.flows),
                 capacity: size.capacity,

@@ -82,8 +82,7 @@ pub enum What {
 ///
 /// Nothing is pinned, or it cannot be read.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let pins = Pins::at(&args.pins.directory());
-    pins.require()?;
+    let pins = Pins::at(&args.pins.directory()).require()?;
     if args.what == What::Conntrack {
         stream(args, &pins)?;
         return Ok(ExitCode::SUCCESS);

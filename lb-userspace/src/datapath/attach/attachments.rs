@@ -20,6 +20,7 @@ use crate::datapath::log::{self, LogError};
 use crate::datapath::netns_cookie;
 use crate::datapath::programs::Program;
 use crate::datapath::socket_lb::{self, SocketLbError};
+use crate::datapath::successors;
 use crate::host::devices::{Device, LinkLayer};
 use crate::model::{DeviceRole, NodeDevice};
 use crate::pins::{AttachPoint, PinError, Pins};
@@ -90,6 +91,14 @@ impl Attachments {
             DatapathLog::Off => Ok(()),
             DatapathLog::Debug | DatapathLog::Trace => log::start(&mut self.object.ebpf),
         }
+    }
+
+    /// Has the programs of the release that works on `before` hand packets over to these, once they are told to.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub fn succeed(&mut self, before: &Pins) -> Result<(), LoadError> {
+        successors::set(&mut self.object, before)
     }
 
     /// Why no device has XDP, if the kernel refused that program alone.

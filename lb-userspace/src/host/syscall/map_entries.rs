@@ -14,26 +14,26 @@ const ENOTSUPP: i32 = 524;
 /// The member for `BPF_MAP_*_ELEM` and `BPF_MAP_GET_NEXT_KEY`.
 #[derive(Default)]
 #[repr(C)]
-struct EntryAttribute {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(super) struct EntryAttribute {
+    pub map_fd: u32,
+    pub padding: u32,
+    pub key: u64,
+    pub value: u64,
+    pub flags: u64,
 }
 
 /// The `batch` member of `union bpf_attr`: three pointers, the position to go on from, and counts.
 #[derive(Default)]
 #[repr(C)]
-struct BatchAttribute {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
+pub(super) struct BatchAttribute {
+    pub in_batch: u64,
+    pub out_batch: u64,
+    pub keys: u64,
+    pub values: u64,
+    pub count: u32,
+    pub map_fd: u32,
+    pub elem_flags: u64,
+    pub flags: u64,
 }
 
 /// Reads the value under `key`. Of a least-recently-used hash this does not count as use.
@@ -116,7 +116,7 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     }
 }
 
-fn takes_no_batches(error: &io::Error) -> bool {
+pub(super) fn takes_no_batches(error: &io::Error) -> bool {
     error.raw_os_error() == Some(ENOTSUPP)
 }
 

@@ -10,6 +10,7 @@ mod links;
 mod map_entries;
 mod mapped;
 mod programs;
+mod raw_entries;
 mod rcu;
 mod socket_option;
 
@@ -19,4 +20,5 @@ pub use links::{cgroup_of_pinned_link, detach_pinned_link, update_pinned_link};
 pub use map_entries::{delete_batch, lookup, lookup_batch, replace, update_batch};
 pub use mapped::Mapped;
 pub use programs::{has_tcx, run_at_tc};
+pub use raw_entries::{Sizes, for_each_raw};
 pub use rcu::wait_for_programs;

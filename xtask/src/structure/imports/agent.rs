@@ -41,6 +41,7 @@ pub const RULES: &[Rule] = &[
             "lb-userspace/src/maps/kernel",
             "lb-userspace/src/maps/bpf_map",
             "lb-userspace/src/maps/flow_table",
+            "lb-userspace/src/maps/other_layout",
             "lb-userspace/src/datapath/",
             "lb-userspace/src/host/processors.rs",
             "lb-userspace/src/pins/",

@@ -15,8 +15,7 @@ use std::time::Instant;
 use lb_common::maps::{self, Capacities};
 use tracing::{info, warn};
 
-use super::devices::Devices;
-use super::error::RunError;
+use super::{Devices, RunError};
 use crate::config::{Config, DatapathLog};
 use crate::datapath::attach::Tc;
 use crate::datapath::loader::Old;

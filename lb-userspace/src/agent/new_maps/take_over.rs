@@ -1,0 +1,187 @@
+//! Takes over from a release whose maps have another layout, older or newer, while its programs go on, and no packet is
+//! lost:
+//!
+//! 1. Maps of this build's layout are made beside those in use and filled with what these hold, by the names of fields.
+//! 2. The programs of the release before leave packets of flows that they do not know to this build's, at once on every
+//!    hook: from then on they begin no flow.
+//! 3. Flows are copied again, as the programs have changed them and begun others meanwhile. Now this build knows all.
+//! 4. Every hook gets this build's programs, one after the other. Marks that the other ones have set last are added.
+//! 5. The maps before are removed. Programs that tell the node's sockets which Service they speak to stay beside this
+//!    build's, as what is stored with a socket cannot be read.
+//!
+//! An agent that is stopped before 2 leaves hooks that know nothing of it: the next one drops what was made. From 2 on
+//! the next one goes on with it, or, if it is of the release before, takes over in turn. What fails before 2 leaves
+//! everything as it is.
+
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::{Devices, RunError};
+use crate::config::{Config, DatapathLog, SocketBalancing};
+use crate::datapath::attach::Tc;
+use crate::datapath::socket_lb;
+use crate::host::syscall;
+use crate::maps::MapError;
+use crate::maps::other_layout::{Copied, InUse, copy_flows, copy_rows};
+use crate::maps::resize::{copy_clients, copy_contents};
+use crate::pins::{Handover, PinError, Pins};
+
+/// Takes over from what is pinned, if that has another layout; returns the pins of this build's maps, which need not be
+/// there yet.
+///
+/// # Errors
+/// [`RunError`]; what was in the kernel before goes on.
+pub async fn other_layouts(config: &Config, at: &Pins, tc: Tc) -> Result<Pins, RunError> {
+    let mut sets = at.generations()?;
+    drop_unused(&mut sets)?;
+    let Some(newest) = sets.pop() else { return Ok(at.clone()) };
+    if !newest.is_own() {
+        let to = newest.next();
+        sets.push(newest);
+        let takeover = TakeOver { before: sets, to };
+        let devices = match takeover.begin(config, tc).await {
+            Ok(devices) => devices,
+            Err(error) => {
+                takeover.to.remove_maps()?;
+                return Err(error);
+            }
+        };
+        takeover.end(config, devices).await?;
+        return Ok(takeover.to);
+    }
+    if !sets.is_empty() {
+        let takeover = TakeOver { before: sets, to: newest };
+        let devices = takeover.load(config, tc).await?;
+        takeover.end(config, devices).await?;
+        return Ok(takeover.to);
+    }
+    Ok(newest)
+}
+
+/// Removes what was made beside maps that go on alone, or was made only half, and what is left of maps that nothing needs
+/// any more.
+fn drop_unused(sets: &mut Vec<Pins>) -> Result<(), PinError> {
+    if let [only] = sets.as_slice()
+        && only.layout_text()?.is_none()
+        && only.all_links()?.is_empty()
+    {
+        only.remove_maps()?;
+        sets.clear();
+    }
+    while let [.., before, newest] = sets.as_slice()
+        && before.handover()? == Handover::None
+    {
+        newest.remove_maps()?;
+        sets.pop();
+    }
+    let mut needed = Vec::new();
+    for set in sets.drain(..) {
+        if set.handover()? == Handover::Done { set.remove_maps()? } else { needed.push(set) }
+    }
+    *sets = needed;
+    Ok(())
+}
+
+/// From one set of maps to the next.
+struct TakeOver {
+    /// Those before, the oldest first: each hands over to the next.
+    before: Vec<Pins>,
+    to: Pins,
+}
+
+impl TakeOver {
+    /// Steps 1 and 2.
+    async fn begin(&self, config: &Config, tc: Tc) -> Result<Devices, RunError> {
+        let before = self.newest_before()?;
+        let (from, to) = (before.directory().display(), self.to.directory().display());
+        info!("{from} has another layout: {to} takes over from it");
+        let capacities = config.sizes.or_keep(before.sizes(&config.capacities)?, config.capacities);
+        let mut devices = self.load(&Config { capacities, ..config.clone() }, tc).await?;
+        copy_contents(before, &self.to)?;
+        copy_clients(before, &self.to)?;
+        copy_rows(before, &self.to)?;
+        if self.copy_flows(InUse::Old)?.without_place > 0 {
+            return Err(no_room().into());
+        }
+        devices.succeed(before)?;
+        before.set_handover(Handover::Begun)?;
+        Ok(devices)
+    }
+
+    /// The maps that are in use until now.
+    fn newest_before(&self) -> Result<&Pins, PinError> {
+        let newest = self.before.last();
+        let newest = newest.ok_or_else(|| PinError::Nothing(self.to.directory().into()))?;
+        match newest.layout_text()? {
+            Some(_) => Ok(newest),
+            None => Err(PinError::UnknownLayout(newest.directory().into())),
+        }
+    }
+
+    async fn load(&self, config: &Config, tc: Tc) -> Result<Devices, RunError> {
+        let there = self.to.capacities(config.capacities.processors)?;
+        let capacities = there.unwrap_or(config.capacities);
+        let config = Config { capacities, datapath_log: DatapathLog::Off, ..config.clone() };
+        Devices::load(&config, &self.to, None, tc).await
+    }
+
+    /// Steps 3 to 5.
+    async fn end(&self, config: &Config, mut devices: Devices) -> Result<(), RunError> {
+        let started = Instant::now();
+        wait_for_programs();
+        let Copied { entries, without_place } = self.copy_flows(InUse::Old)?;
+        if without_place > 0 {
+            warn!("{without_place} entries of flows found no place in the new tables");
+        }
+        for before in &self.before {
+            copy_clients(before, &self.to)?;
+            copy_rows(before, &self.to)?;
+            self.to.take_links(before)?;
+        }
+        devices.reconcile().await;
+        if let Some(error) = devices.errors().next() {
+            warn!(
+                "the programs of the release before go on where they are, until weir starts again: {error}"
+            );
+            return Ok(());
+        }
+        wait_for_programs();
+        self.copy_flows(InUse::New)?;
+        for before in &self.before {
+            before.set_handover(Handover::Done)?;
+            let left = match config.socket_balancing {
+                SocketBalancing::Off => socket_lb::remove(before).map(drop),
+                SocketBalancing::Host | SocketBalancing::All => socket_lb::leave_to_next(before),
+            };
+            if let Err(error) = left {
+                warn!("{error}");
+            }
+            before.remove_maps()?;
+        }
+        info!(entries, took = ?started.elapsed(), "taken over from another layout");
+        Ok(())
+    }
+
+    fn copy_flows(&self, in_use: InUse) -> Result<Copied, MapError> {
+        let mut sum = Copied::default();
+        for before in &self.before {
+            let copied = copy_flows(before, &self.to, in_use)?;
+            sum.entries += copied.entries;
+            sum.without_place += copied.without_place;
+        }
+        Ok(sum)
+    }
+}
+
+fn no_room() -> MapError {
+    let full = std::io::Error::from_raw_os_error(libc::E2BIG);
+    MapError::new(&lb_common::maps::CONNTRACK.v4, "fill", full)
+}
+
+/// Waits until every program that runs has ended, so that what it has begun is seen.
+fn wait_for_programs() {
+    if let Err(error) = syscall::wait_for_programs() {
+        warn!("flows that begin at this very moment may be lost: membarrier(2): {error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Copies what programs have written to maps of this build's layout, while programs of both releases run.
+
+use bytemuck::Pod;
+use lb_common::address::{Address, Tuple, V4, V6};
+use lb_common::conntrack::table::{NotInserted, Stored, WhenFull};
+use lb_common::conntrack::{ConntrackEntry, State};
+use lb_common::fragment::{FirstFragment, Fragmented};
+use lb_common::maps::{self, Map};
+
+use super::for_each_flow;
+use crate::maps::bpf_map::Table;
+use crate::maps::conntrack_gc::now;
+use crate::maps::contents::FilterBits;
+use crate::maps::error::MapError;
+use crate::maps::flow_table::FlowTable;
+use crate::pins::Pins;
+
+/// Which tables the programs go by while flows are copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InUse {
+    /// The old ones, wherever these know a flow: what they say replaces what was copied before.
+    Old,
+    /// The new ones: what the old ones said at last is added to flows that these still have.
+    New,
+}
+
+/// What was copied.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Copied {
+    /// Entries; a flow has two.
+    pub entries: u64,
+    /// Entries that found no place.
+    pub without_place: u64,
+}
+
+/// Copies every flow of `from`, whatever its layout, to `to`; and the filter's bits that flows need.
+///
+/// # Errors
+/// A table could not be read or opened.
+pub fn copy_flows(from: &Pins, to: &Pins, in_use: InUse) -> Result<Copied, MapError> {
+    let mut copying = Copying { in_use, copied: Copied::default(), bits: FilterBits::default() };
+    copying.family::<V4>(from, to)?;
+    copying.family::<V6>(from, to)?;
+    let filter = Table::<u32, u64>::open(to, &maps::FILTER)?;
+    for (word, bits) in copying.bits.to_words() {
+        let there = filter.get(&word)?.unwrap_or_default();
+        if there | bits != there {
+            filter.set(word, there | bits)?;
+        }
+    }
+    Ok(copying.copied)
+}
+
+struct Copying {
+    in_use: InUse,
+    copied: Copied,
+    bits: FilterBits,
+}
+
+/// The new tables of a family.
+struct Tables<A> {
+    established: FlowTable<A>,
+    half_open: FlowTable<A>,
+}
+
+impl Copying {
+    fn family<A: Stored>(&mut self, from: &Pins, to: &Pins) -> Result<(), MapError> {
+        let [established, half_open] =
+            [&maps::CONNTRACK, &maps::HALF_OPEN].map(|tables| tables.of(A::FAMILY));
+        let tables = Tables::<A> {
+            established: FlowTable::open(to, established)?,
+            half_open: FlowTable::open(to, half_open)?,
+        };
+        // A flow that is established meanwhile is found in the table that comes later.
+        for_each_flow::<A>(from, half_open, |tuple, entry| {
+            self.entry(&tables, &tuple, &entry, WhenFull::Evict);
+        })?;
+        for_each_flow::<A>(from, established, |tuple, entry| {
+            self.entry(&tables, &tuple, &entry, WhenFull::Refuse);
+        })
+    }
+
+    fn entry<A: Stored>(
+        &mut self,
+        tables: &Tables<A>,
+        tuple: &Tuple<A>,
+        entry: &ConntrackEntry<A>,
+        when_full: WhenFull,
+    ) {
+        self.bits.add_flow(tuple, entry);
+        match self.in_use {
+            InUse::New => tables.add_marks(tuple, entry),
+            InUse::Old if tables.replace(tuple, entry, when_full) => self.copied.entries += 1,
+            InUse::Old => self.copied.without_place += 1,
+        }
+    }
+}
+
+impl<A: Stored> Tables<A> {
+    /// Has an entry be as it is in the old tables; returns whether there was a place for it.
+    fn replace(&self, tuple: &Tuple<A>, entry: &ConntrackEntry<A>, when_full: WhenFull) -> bool {
+        let table = match when_full {
+            WhenFull::Evict => &self.half_open,
+            WhenFull::Refuse => &self.established,
+        };
+        let mut inserted = table.insert(tuple, entry, when_full);
+        if inserted == Err(NotInserted::Exists) {
+            match table.find(tuple, now()) {
+                Some(there) if is_same_flow(&there, entry) => table.change(tuple, &there, entry),
+                // A flow that has ended since, and another one has its tuple.
+                Some(there) => {
+                    table.remove(tuple, now(), &there);
+                    inserted = table.insert(tuple, entry, when_full);
+                }
+                None => {}
+            }
+        }
+        if when_full == WhenFull::Refuse
+            && let Some(there) = self.half_open.find(tuple, now())
+        {
+            // It was half-open when it was copied before.
+            self.half_open.remove(tuple, now(), &there);
+        }
+        inserted != Err(NotInserted::Full)
+    }
+
+    /// Adds the marks that programs of the old tables have set since the entry was copied. Establishing it is left to the
+    /// next packet.
+    fn add_marks(&self, tuple: &Tuple<A>, entry: &ConntrackEntry<A>) {
+        for table in [&self.established, &self.half_open] {
+            let Some(there) = table.find(tuple, now()) else { continue };
+            if !is_same_flow(&there, entry) || there.last_seen.since(entry.last_seen) > 0 {
+                continue;
+            }
+            let marks = [State::REPLIED, State::FIN_CLIENT, State::FIN_BACKEND];
+            let set = marks.into_iter().filter(|mark| entry.state.has(*mark));
+            let mut after = there;
+            after.state = set.fold(there.state, State::with);
+            let ([.., reset], [.., set_since]) = (&mut after.state.0, entry.state.0);
+            if *reset == 0 {
+                *reset = set_since;
+            }
+            table.change(tuple, &there, &after);
+        }
+    }
+}
+
+fn is_same_flow<A: Address>(one: &ConntrackEntry<A>, other: &ConntrackEntry<A>) -> bool {
+    one.rewritten == other.rewritten
+        && one.backend == other.backend
+        && one.generation == other.generation
+}
+
+/// Copies what else programs have written and go by: connected UDP sockets, hints of ports, packets in fragments.
+///
+/// # Errors
+/// A map could not be read or written.
+pub fn copy_rows(from: &Pins, to: &Pins) -> Result<(), MapError> {
+    copy::<u64, lb_common::socket::UdpConnected>(from, to, &maps::UDP_CONNECTED)?;
+    copy::<u32, lb_common::snat::PortHints>(from, to, &maps::PORT_HINTS)?;
+    copy::<Fragmented<V4>, FirstFragment>(from, to, &maps::FRAGMENTS.v4)?;
+    copy::<Fragmented<V6>, FirstFragment>(from, to, &maps::FRAGMENTS.v6)
+}
+
+fn copy<K: Pod, V: Pod>(from: &Pins, to: &Pins, map: &'static Map) -> Result<(), MapError> {
+    let to = Table::<K, V>::open(to, map)?;
+    Table::<K, V>::open(from, map)?.for_each(|key, value| to.set(key, value))
+}
