@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use aya::util::KernelVersion;
@@ -25,6 +26,19 @@ pub fn lab(shape: Shape) -> Result<Option<Lab>> {
     }
     skip("needs root: run `cargo xtask test` as root");
     Ok(None)
+}
+
+/// The agent whose maps have another layout; `None` where it was not built: the test is then skipped.
+///
+/// # Panics
+/// Instead of skipping where the variable `CI` is set.
+#[must_use]
+pub fn other_layout() -> Option<PathBuf> {
+    let named = std::env::var_os("WEIR_OTHER_BIN").map(PathBuf::from);
+    if named.is_none() {
+        skip("needs an agent of another layout: run it on this machine, by `cargo xtask test`");
+    }
+    named
 }
 
 /// A lab for the calling test and Kubernetes' programs, with kube-proxy among them if that is the

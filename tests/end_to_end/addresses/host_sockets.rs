@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
-use weir_tests::agent::{Agent, weir};
+use weir_tests::agent::{Agent, binary, weir};
 use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
+use weir_tests::requires::other_layout;
 use weir_tests::traffic::{AttemptResult, ECHO_PORT, Flow, Origin, TIMEOUT, attempt};
 use weir_tests::wait::until;
 
@@ -81,30 +82,9 @@ fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> R
     let Some(mut fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let end = |family| {
-        let offer = ServedBy::AllPods.offer(&fixture.lab);
-        SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT)
-    };
-    let ends = Family::ALL.map(end);
-    let sockets = ends.map(|end| udp_socket(&fixture.lab, end));
-    let streams = ends.map(|end| {
-        fixture.lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(&end, TIMEOUT)?))
-    });
-    let check_all = || -> Result<()> {
-        for ((end, socket), stream) in ends.iter().zip(&sockets).zip(&streams) {
-            let (socket, stream) = (socket.as_ref(), stream.as_ref());
-            let (Ok(socket), Ok(stream)) = (socket, stream) else {
-                anyhow::bail!("cannot connect to {end}: {socket:?}, {stream:?}");
-            };
-            ensure!(asked(socket, *end)? == *end, "a reply not from {end}");
-            ensure!(stream.peer_addr()? == *end, "{end} is shown as {}", stream.peer_addr()?);
-        }
-        for frontend in ends {
-            Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP }
-                .send(&fixture.lab, 1)?;
-        }
-        Ok(())
-    };
+    let talks = Talks::begin(&fixture.lab)?;
+    let ends = talks.ends;
+    let check_all = || talks.check(&fixture.lab);
     check_all()?;
     fixture.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
     check_all()?;
@@ -124,6 +104,70 @@ fn connections_of_processes_outlive_the_agent_and_the_next_one_takes_over() -> R
     weir(&fixture.lab.node1, &["detach"])?;
     ensure!(!is_served(&fixture.lab, ends[0])?, "programs are still on the control group");
     Ok(())
+}
+
+#[test]
+fn processes_see_the_same_peers_when_a_release_with_another_layout_takes_over() -> Result<()> {
+    let Some(other) = other_layout() else { return Ok(()) };
+    let Some(mut fixture) = start(Shape::default())? else {
+        return Ok(());
+    };
+    let node = &fixture.lab.node1;
+    let mut talks = vec![Talks::begin(&fixture.lab)?];
+    fixture.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
+    for binary in [other, binary()?] {
+        let agent = Agent::start_binary(&binary, node, &fixture.manifests, &[])?;
+        ensure!(agent.lines("WARN").is_empty(), "{}", agent.log());
+        talks.push(Talks::begin(&fixture.lab)?);
+        for talk in &talks {
+            talk.check(&fixture.lab).with_context(|| agent.log())?;
+        }
+        agent.end(Signal::SIGKILL)?;
+    }
+    let shown = weir(node, &["show", "status"])?;
+    ensure!(shown.contains("IPv4"), "{shown}");
+    weir(node, &["detach"])?;
+    ensure!(!is_served(&fixture.lab, talks[0].ends[0])?, "programs are still on the control group");
+    let left = node.bpffs.join("weir");
+    ensure!(!left.exists(), "{} is left", left.display());
+    Ok(())
+}
+
+/// What processes of node1 have to do with a Service, by both families.
+struct Talks {
+    ends: [SocketAddr; 2],
+    sockets: Vec<UdpSocket>,
+    streams: Vec<TcpStream>,
+}
+
+impl Talks {
+    fn begin(lab: &Lab) -> Result<Self> {
+        let offer = ServedBy::AllPods.offer(lab);
+        let ends =
+            Family::ALL.map(|family| SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT));
+        let connect =
+            |end| lab.node1.namespace.run(|| Ok(TcpStream::connect_timeout(end, TIMEOUT)?));
+        let talks = Self {
+            ends,
+            sockets: ends.iter().map(|end| udp_socket(lab, *end)).collect::<Result<_>>()?,
+            streams: ends.iter().map(connect).collect::<Result<_>>()?,
+        };
+        talks.check(lab)?;
+        Ok(talks)
+    }
+
+    /// Whether all go on, with the peers that the processes know, and new ones are served.
+    fn check(&self, lab: &Lab) -> Result<()> {
+        for ((end, socket), stream) in self.ends.iter().zip(&self.sockets).zip(&self.streams) {
+            ensure!(asked(socket, *end)? == *end, "a reply not from {end}");
+            ensure!(stream.peer_addr()? == *end, "{end} is shown as {}", stream.peer_addr()?);
+        }
+        for frontend in self.ends {
+            let flow = Flow { origin: Origin::Host, frontend, protocol: Protocol::TCP };
+            flow.send(lab, 1)?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a process of node1 reaches `end`.

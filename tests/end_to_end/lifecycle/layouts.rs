@@ -1,44 +1,96 @@
 //! A release whose maps have another layout takes over, and hands back, amid traffic: no packet is lost, no connection is
-//! refused or ends.
+//! refused or ends, even if agents of both are killed meanwhile.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use weir_tests::agent::{self, Agent};
+use weir_tests::lab::Node;
+use weir_tests::requires::other_layout;
 
 use super::resizing::{LARGE, SMALL, amid_traffic};
-use super::restarts::go_on;
+use super::restarts::{clients, go_on};
 
 /// The log line of an agent that has taken over.
 const TAKEN_OVER: &str = "taken over from another layout";
 
 #[test]
 fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back() -> Result<()> {
-    let other = other_binary()?;
+    let Some(other) = other_layout() else { return Ok(()) };
+    let own = agent::binary()?;
     amid_traffic(|fixture| {
         let node = &fixture.lab.node1;
-        let binaries = [(&other, &LARGE), (&agent::binary()?, &SMALL), (&other, &SMALL)];
-        for (binary, sizes) in binaries.into_iter().chain([(&agent::binary()?, &LARGE)]) {
-            let started = Instant::now();
+        for (binary, sizes) in [(&other, &LARGE), (&own, &SMALL), (&other, &SMALL), (&own, &LARGE)]
+        {
             let agent = Agent::start_binary(binary, node, &fixture.manifests, sizes)?;
             let taken_over = agent.lines(TAKEN_OVER);
-            println!("ready after {:?}; {taken_over:?}", started.elapsed());
+            println!("{taken_over:?}");
             ensure!(taken_over.len() == 1, "nothing was taken over:\n{}", agent.log());
             ensure!(agent.lines("WARN").is_empty(), "{}", agent.log());
             go_on(&fixture.lab)?;
             agent.end(Signal::SIGKILL)?;
             go_on(&fixture.lab)?;
+            ensure!(sets_of_maps(node)? == 1, "maps of the release before are left");
         }
         Ok(())
     })
 }
 
-/// The agent of the other layout, with its programs in it.
-fn other_binary() -> Result<PathBuf> {
-    let path = std::env::var_os("WEIR_OTHER_BIN").context(
-        "WEIR_OTHER_BIN names no agent of another layout: run this through `cargo xtask test`",
-    )?;
-    Ok(path.into())
+#[test]
+fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> Result<()> {
+    const KILLS: u32 = 12;
+    let Some(other) = other_layout() else { return Ok(()) };
+    let own = agent::binary()?;
+    amid_traffic(|fixture| {
+        let node = &fixture.lab.node1;
+        let started = Instant::now();
+        drop(Agent::start_binary(&other, node, &fixture.manifests, &[])?);
+        let takes = started.elapsed();
+        let mut most = 0;
+        for kill in 0..KILLS {
+            // By turns, but now and then the same one again, which goes on with what it had begun.
+            let binary = if kill % 3 == 0 { &other } else { &own };
+            let mut weir = node.namespace.command(binary)?;
+            weir.args(["run", "--node-name", node.name, "--socket-balancing", "off", "--bpffs"])
+                .arg(&node.bpffs)
+                .arg("--manifests")
+                .arg(fixture.manifests.folder());
+            let mut weir = weir.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            // Wherever it is by then, later each time.
+            thread::sleep(takes * (kill + 4) / (KILLS + 8));
+            weir.kill()?;
+            weir.wait()?;
+            let sets = sets_of_maps(node)?;
+            println!("killed at {:?} of {takes:?}: {sets} sets of maps", takes * (kill + 4) / 20);
+            most = most.max(sets);
+            for (client, frontend) in clients(&fixture.lab) {
+                weir_tests::traffic::get(client, frontend.into())?;
+            }
+        }
+        ensure!(most > 1, "none was killed while two layouts had maps");
+        for binary in [&other, &own] {
+            let agent = Agent::start_binary(binary, node, &fixture.manifests, &[])?;
+            go_on(&fixture.lab)?;
+            ensure!(sets_of_maps(node)? == 1, "what was begun is left:\n{}", agent.log());
+        }
+        Ok(())
+    })
+}
+
+/// How many sets of maps are pinned.
+fn sets_of_maps(node: &Node) -> Result<usize> {
+    let mut sets = 0;
+    for version in std::fs::read_dir(node.bpffs.join("weir"))? {
+        let maps = version?.path().join("maps");
+        sets += usize::from(is_filled(&maps));
+    }
+    Ok(sets)
+}
+
+fn is_filled(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
