@@ -45,12 +45,18 @@ impl Pins {
         Ok(found.into_iter().map(|(_, pins)| pins).collect())
     }
 
-    /// The newest set of maps, which this build must know; these pins if there is none.
+    /// The newest set of maps in use, which this build must know; these pins if there is none.
     ///
     /// # Errors
     /// [`PinError::OtherVersion`]
     pub fn newest(&self) -> Result<Self, PinError> {
-        match self.generations()?.pop() {
+        let mut sets = self.generations()?;
+        while let [.., before, _] = sets.as_slice()
+            && before.handover()? == Handover::None
+        {
+            sets.pop();
+        }
+        match sets.pop() {
             None => Ok(self.clone()),
             Some(newest) if newest.is_own() => Ok(newest),
             Some(newest) => Err(PinError::OtherVersion(newest.directory)),

@@ -15,6 +15,7 @@
 
 use std::time::Instant;
 
+use lb_common::maps::Capacities;
 use tracing::{info, warn};
 
 use super::{Devices, RunError};
@@ -96,16 +97,37 @@ impl TakeOver {
         let before = self.newest_before()?;
         let (from, to) = (before.directory().display(), self.to.directory().display());
         info!("{from} has another layout: {to} takes over from it");
-        let capacities = config.sizes.or_keep(before.sizes(&config.capacities)?, config.capacities);
-        let mut devices = self.load(&Config { capacities, ..config.clone() }, tc).await?;
+        let there = before.sizes(&config.capacities)?;
+        let wanted = config.sizes.or_keep(there, config.capacities);
+        let filled = self.fill(before, config, wanted, tc).await;
+        let mut devices = match filled {
+            Err(error) if wanted != there => {
+                warn!("maps keep the sizes they have: {error}");
+                self.to.remove_maps()?;
+                self.fill(before, config, there, tc).await?
+            }
+            filled => filled?,
+        };
+        devices.succeed(before)?;
+        before.set_handover(Handover::Begun)?;
+        Ok(devices)
+    }
+
+    /// Makes maps of these sizes, fills them, and loads programs onto them.
+    async fn fill(
+        &self,
+        before: &Pins,
+        config: &Config,
+        capacities: Capacities,
+        tc: Tc,
+    ) -> Result<Devices, RunError> {
+        let devices = self.load(&Config { capacities, ..config.clone() }, tc).await?;
         copy_contents(before, &self.to)?;
         copy_clients(before, &self.to)?;
         copy_rows(before, &self.to)?;
         if self.copy_flows(InUse::Old)?.without_place > 0 {
             return Err(no_room().into());
         }
-        devices.succeed(before)?;
-        before.set_handover(Handover::Begun)?;
         Ok(devices)
     }
 
