@@ -1,19 +1,24 @@
 //! A release whose maps have another layout takes over, and hands back, amid traffic: no packet is lost, no connection is
 //! refused or ends, even if agents of both are killed meanwhile.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use lb_common::address::Protocol;
 use nix::sys::signal::Signal;
 use weir_tests::agent::{self, Agent};
-use weir_tests::lab::Node;
+use weir_tests::fixture::Fixture;
+use weir_tests::lab::{Namespace, Node};
 use weir_tests::requires::other_layout;
+use weir_tests::traffic::{AttemptResult, Client, TIMEOUT, attempt};
 
 use super::resizing::{LARGE, SMALL, amid_traffic};
-use super::restarts::{clients, go_on};
+use super::restarts::{Frontend, clients, go_on, joined};
 
 /// The log line of an agent that has taken over.
 const TAKEN_OVER: &str = "taken over from another layout";
@@ -22,7 +27,7 @@ const TAKEN_OVER: &str = "taken over from another layout";
 fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back() -> Result<()> {
     let Some(other) = other_layout() else { return Ok(()) };
     let own = agent::binary()?;
-    amid_traffic(|fixture| {
+    amid_new_flows(|fixture| {
         let node = &fixture.lab.node1;
         for (binary, sizes) in [(&other, &LARGE), (&own, &SMALL), (&other, &SMALL), (&own, &LARGE)]
         {
@@ -42,10 +47,10 @@ fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back(
 
 #[test]
 fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> Result<()> {
-    const KILLS: u32 = 12;
+    const KILLS: u32 = 10;
     let Some(other) = other_layout() else { return Ok(()) };
     let own = agent::binary()?;
-    amid_traffic(|fixture| {
+    amid_new_flows(|fixture| {
         let node = &fixture.lab.node1;
         let started = Instant::now();
         drop(Agent::start_binary(&other, node, &fixture.manifests, &[])?);
@@ -61,11 +66,14 @@ fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> 
                 .arg(fixture.manifests.folder());
             let mut weir = weir.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
             // Wherever it is by then, later each time.
-            thread::sleep(takes * (kill + 4) / (KILLS + 8));
+            thread::sleep(takes * (kill + 4) / (KILLS + 6));
             weir.kill()?;
             weir.wait()?;
             let sets = sets_of_maps(node)?;
-            println!("killed at {:?} of {takes:?}: {sets} sets of maps", takes * (kill + 4) / 20);
+            println!(
+                "killed at {:?} of {takes:?}: {sets} sets of maps",
+                takes * (kill + 4) / (KILLS + 6)
+            );
             most = most.max(sets);
             for (client, frontend) in clients(&fixture.lab) {
                 weir_tests::traffic::get(client, frontend.into())?;
@@ -79,6 +87,51 @@ fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> 
         }
         Ok(())
     })
+}
+
+/// Does `what` amid traffic, while every client begins flows and ends them.
+fn amid_new_flows(what: impl FnOnce(&Fixture) -> Result<()>) -> Result<()> {
+    amid_traffic(|fixture| {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let begin = |(client, frontend)| {
+                let over = &over;
+                scope.spawn(move || begin_and_end(client, frontend, over))
+            };
+            let begun: Vec<_> = clients(&fixture.lab).into_iter().map(begin).collect();
+            let done = what(fixture);
+            over.store(true, Ordering::Relaxed);
+            let begun: Result<Vec<u32>> = begun.into_iter().map(joined).collect();
+            println!("flows begun meanwhile: {begun:?}");
+            done?;
+            begun.map(drop)
+        })
+    })
+}
+
+/// Begins connections that last for a moment, and asks by UDP from ports of their own, until `over`; returns how many.
+fn begin_and_end(client: &Namespace, frontend: Frontend, over: &AtomicBool) -> Result<u32> {
+    const AT_ONCE: usize = 20;
+    // More of them would leave the agents no processor.
+    const BETWEEN: Duration = Duration::from_millis(20);
+    let (mut open, mut begun) = (VecDeque::new(), 0);
+    while !over.load(Ordering::Relaxed) {
+        let mut connection = Client::connect(client, frontend.into())?;
+        let pod = connection.exchange(1)?.pod;
+        open.push_back((connection, pod));
+        for (connection, pod) in &mut open {
+            let response = connection.exchange(100)?;
+            ensure!(response.pod == *pod, "{pod}'s connection went on at {}", response.pod);
+        }
+        if open.len() > AT_ONCE {
+            open.pop_front();
+        }
+        let asked = attempt(client, frontend.into(), Protocol::UDP, TIMEOUT)?;
+        ensure!(asked == AttemptResult::Replied, "a question to {frontend:?}: {asked:?}");
+        begun += 2;
+        thread::sleep(BETWEEN);
+    }
+    Ok(begun)
 }
 
 /// How many sets of maps are pinned.
