@@ -65,6 +65,8 @@ outcomes! {
         "sent to a backend, but the conntrack table is full: the flow stays half-open";
     ForwardedDirect, Translated, "forwarded-direct",
         "sent to a backend itself from another source port: a flow through a Service has its own";
+    ForwardedFromHost, Translated, "forwarded-from-host",
+        "of this node's own, sent to a backend";
     Replied, Translated, "replied",
         "a reply, sent to the client with the frontend as its source";
     RepliedSnat, Translated, "replied-snat",
@@ -73,6 +75,8 @@ outcomes! {
         "a pod's reply to itself, sent back with the frontend as its source";
     RepliedDirect, Translated, "replied-direct",
         "a reply to a flow to a backend itself, sent to the client's own source port";
+    RepliedToHost, Translated, "replied-to-host",
+        "a reply to this node itself, given to its stack with the frontend as its source";
     SocketConnected, Translated, "socket-connected",
         "a process connected or sent to a Service: its socket got a backend";
     ForwardedIcmpError, Translated, "forwarded-icmp-error",

@@ -23,7 +23,8 @@ pub struct Settings {
     pub own_v4: V4,
     /// The same for IPv6.
     pub own_v6: V6,
-    /// [`Settings::PODS_SOCKETS`], [`Settings::ROUTES_BY_SOURCE`]
+    /// [`Settings::PODS_SOCKETS`], [`Settings::ROUTES_BY_SOURCE`], [`Settings::DEFAULT_ROUTE_V4`],
+    /// [`Settings::DEFAULT_ROUTE_V6`]
     pub flags: u32,
 }
 
@@ -33,6 +34,12 @@ impl Settings {
 
     /// Which way a packet goes may depend on its source address (`ip rule from`).
     pub const ROUTES_BY_SOURCE: u32 = 1 << 1;
+
+    /// A default route of IPv4 leaves by a device that has programs: what the node sends to any address passes one.
+    pub const DEFAULT_ROUTE_V4: u32 = 1 << 2;
+
+    /// The same for IPv6.
+    pub const DEFAULT_ROUTE_V6: u32 = 1 << 3;
 
     /// The settings before the agent has written any.
     #[must_use]
@@ -105,6 +112,8 @@ pub trait InSettings: Address {
     fn of_services(settings: &Settings) -> &Prefix<Self>;
     /// The node's own address.
     fn own(settings: &Settings) -> Self;
+    /// Whether a default route leaves by a device that has programs.
+    fn has_default_route(settings: &Settings) -> bool;
 }
 
 impl InSettings for V4 {
@@ -117,6 +126,11 @@ impl InSettings for V4 {
     fn own(settings: &Settings) -> Self {
         settings.own_v4
     }
+
+    #[inline(always)]
+    fn has_default_route(settings: &Settings) -> bool {
+        settings.flags & Settings::DEFAULT_ROUTE_V4 != 0
+    }
 }
 
 impl InSettings for V6 {
@@ -128,6 +142,11 @@ impl InSettings for V6 {
     #[inline(always)]
     fn own(settings: &Settings) -> Self {
         settings.own_v6
+    }
+
+    #[inline(always)]
+    fn has_default_route(settings: &Settings) -> bool {
+        settings.flags & Settings::DEFAULT_ROUTE_V6 != 0
     }
 }
 

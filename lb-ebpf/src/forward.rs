@@ -4,6 +4,7 @@ use lb_common::address::{Address, Protocol};
 use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 
+use crate::from_host;
 use crate::hook::Hook;
 use crate::packet::{LINK_HEADER, Packet};
 use crate::packet_state::PacketState;
@@ -28,7 +29,9 @@ where
     W: World<V::Address>,
 {
     let length = packet.length();
-    if state.entry.is_snat() {
+    if state.entry.is_from_host() {
+        from_host::forward::<V, P, W>(state, packet, world)?;
+    } else if state.entry.is_snat() {
         forward_snat::<V, P, W>(state, packet, world)?;
     } else {
         rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
@@ -94,7 +97,7 @@ where
 /// Whether the packet is larger than `mtu` bytes, or each of those that the kernel will cut it into
 /// (`skb_gso_network_seglen`, net/core/gso.c). Of SCTP the kernel cuts what its sender has put together.
 #[inline(always)]
-fn is_too_big<A: Address, P: Packet + ?Sized>(
+pub(crate) fn is_too_big<A: Address, P: Packet + ?Sized>(
     headers: &Headers<A>,
     packet: &mut P,
     mtu: u32,

@@ -17,6 +17,13 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Whether packets leave the node's stack here.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_egress(self) -> bool {
+        matches!(self.point, HookPoint::Egress)
+    }
+
     /// Whether packets come in here from other hosts.
     #[inline(always)]
     #[must_use]
@@ -37,8 +44,11 @@ pub enum Verdict {
     /// Sends it out of the device with this interface index once the kernel has resolved the
     /// neighbour; its link addresses are not set.
     RedirectNeigh(u32),
-    /// Sends it out of the device it came in by; its link addresses are set.
+    /// Sends it out of the device it came in by, or, where it was leaving, into the stack as if it had come in there; its
+    /// link addresses are set.
     Tx,
+    /// Gives it to the stack as if it had come in by the device with this interface index; its link addresses are set.
+    Deliver(u32),
 }
 
 /// How a walk ended.

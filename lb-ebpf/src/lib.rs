@@ -23,6 +23,7 @@ pub mod checksum;
 mod conntrack;
 mod forward;
 mod fragments;
+mod from_host;
 pub mod hook;
 mod icmp;
 #[cfg(not(target_arch = "bpf"))]

@@ -113,7 +113,8 @@ pub(crate) struct PacketState<A: Address> {
     pub to_service: bool,
     /// Where `entry` was found.
     pub found_in: FoundIn,
-    /// A reply leaves at once by another device than the stack has routed it to.
+    /// A reply leaves at once by another device than the stack has routed it to; or the same of a packet of this node's
+    /// own, or of a reply to it, and the device by which it comes in.
     pub is_rerouted: bool,
     /// The conntrack table had no room for the flow.
     pub conntrack_full: bool,
@@ -187,7 +188,7 @@ impl<A: Address> PacketState<A> {
 
     /// Takes down where the packet goes.
     #[inline(always)]
-    pub(crate) fn set_next_hop(&mut self, next_hop: &NextHop) {
+    pub(crate) const fn set_next_hop(&mut self, next_hop: &NextHop) {
         self.mtu = next_hop.mtu;
         self.device = next_hop.device;
         self.has_link = false;
@@ -200,6 +201,9 @@ impl<A: Address> PacketState<A> {
     /// What the hook does with a translated packet.
     #[inline(always)]
     const fn verdict(&self) -> Verdict {
+        if self.entry.is_from_host() && self.entry.is_reply() && self.is_rerouted {
+            return Verdict::Deliver(self.device);
+        }
         match (self.entry.is_snat() || self.is_rerouted, self.entry.is_hairpin()) {
             (true, _) if self.has_link => Verdict::Redirect(self.device),
             (true, _) => Verdict::RedirectNeigh(self.device),
@@ -216,6 +220,8 @@ impl<A: Address> PacketState<A> {
             (false, ..) if self.conntrack_full => Outcome::ForwardedConntrackFull,
             (false, ..) if entry.is_direct() => Outcome::ForwardedDirect,
             (true, ..) if entry.is_direct() => Outcome::RepliedDirect,
+            (false, ..) if entry.is_from_host() => Outcome::ForwardedFromHost,
+            (true, ..) if entry.is_from_host() => Outcome::RepliedToHost,
             (false, true, _) => Outcome::ForwardedSnat,
             (false, false, true) => Outcome::ForwardedHairpin,
             (false, false, false) => Outcome::Forwarded,

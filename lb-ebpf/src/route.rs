@@ -34,6 +34,18 @@ impl Link {
     }
 }
 
+impl Link {
+    /// The link addresses of a frame in the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        let Self([first, second, third]) = self;
+        let ([a, b, c, d], [e, f, g, h], [i, j, k, l]) =
+            (first.to_ne_bytes(), second.to_ne_bytes(), third.to_ne_bytes());
+        Self::new([g, h, i, j, k, l], [a, b, c, d, e, f])
+    }
+}
+
 /// What a route is looked up for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Use {
@@ -44,6 +56,26 @@ pub enum Use {
     /// To send a packet that no other of its flow follows before there is a reply, so that none can
     /// overtake it.
     SendAlone,
+    /// As [`Use::Source`], for a packet of this node's own.
+    OwnSource,
+    /// As [`Use::Send`], for a packet of this node's own.
+    SendOwn,
+}
+
+impl Use {
+    /// Whether a packet is to be sent by the route.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sends(self) -> bool {
+        !matches!(self, Self::Source | Self::OwnSource)
+    }
+
+    /// Whether the packet is this node's own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::OwnSource | Self::SendOwn)
+    }
 }
 
 /// The result of a FIB lookup.

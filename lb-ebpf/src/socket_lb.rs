@@ -10,7 +10,7 @@ use lb_common::settings::InSettings;
 use lb_common::socket::{Peer, SocketRevNat};
 
 use crate::backend_select;
-use crate::ip_policy::classify_non_service;
+use crate::ip_policy::{classify_non_service, is_own};
 use crate::packet_state::Selection;
 use crate::world::World;
 
@@ -84,6 +84,9 @@ where
     W: World<A>,
 {
     let Call { kind, frontend, class, entropy } = call;
+    if is_left_to_packets(world, &call) {
+        return Err(Outcome::PassedLeftToTc);
+    }
     let row = world.frontend(frontend);
     if row.is_some() && matches!(kind, CallKind::Sendmsg) && same_backend(socket, world, frontend) {
         return socket.latest(|peer| peer.frontend == *frontend).ok_or(Outcome::DroppedNoBackend);
@@ -130,6 +133,18 @@ where
     let (id, backend) = backend_select::backend(world, selection, tuple, &row, class)?;
     world.count_connection(id);
     Ok(socket.remember(frontend, id, &backend))
+}
+
+/// Whether a UDP socket of this node stays connected to `call.frontend`: its packets are translated where they leave the
+/// node, and follow every change of the backends. Packets to the node's own addresses do not leave it, nor do those
+/// that have no route.
+#[inline(always)]
+pub fn is_left_to_packets<A: InSettings, W: World<A>>(world: &W, call: &Call<'_, A>) -> bool {
+    matches!(call.class, SourceClass::Host)
+        && matches!(call.kind, CallKind::Connect)
+        && call.frontend.protocol == Protocol::UDP
+        && world.has_default_route()
+        && !is_own(world, &call.frontend.address)
 }
 
 /// Whether a datagram to `frontend` goes to the backend of the last one, which still serves. That peer

@@ -91,7 +91,7 @@ where
         Ok(()) => state.outcome(),
         Err(outcome) if matches!(outcome.disposition(), Disposition::IcmpReplied) => {
             if hook.can_pass_to_stack {
-                reply::reject::<V, P, W>(state, packet, world, outcome)
+                reply::reject::<V, P, W>(state, packet, world, hook, outcome)
             } else {
                 Outcome::PassedLeftToTc
             }

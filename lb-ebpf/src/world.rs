@@ -57,6 +57,13 @@ pub trait Tables<A: Address> {
     {
         A::own(&self.settings())
     }
+    /// Whether what the node sends to any address passes a device that has programs.
+    fn has_default_route(&self) -> bool
+    where
+        A: InSettings,
+    {
+        A::has_default_route(&self.settings())
+    }
     /// Whether which way a packet goes may depend on its source address.
     fn routes_by_source(&self) -> bool {
         self.settings().routes_by_source()
@@ -257,6 +264,8 @@ pub trait Host<A: Address> {
     /// Sets `own` to the address of this node that packets from `source` to `destination` get as their source where they
     /// leave by `device`, to which [`Use::Source`] has just found the route; unspecified if there is none.
     fn source_address(&self, source: &A, destination: &A, device: u32, own: &mut A);
+    /// Whether a packet that leaves is this node's own: it came in by no device, and the node's processes are balanced.
+    fn is_own_packet(&self) -> bool;
     /// Whether the packet is at `device`.
     fn is_at(&self, device: u32) -> bool;
     /// The source address of the device that the packet is at; unspecified if it has none.

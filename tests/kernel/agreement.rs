@@ -169,13 +169,16 @@ fn verdict(program: Program, device: u32, walked: WalkResult) -> i32 {
             Verdict::Tx => 3,
             Verdict::Redirect(out) if out == device => 3,
             Verdict::Redirect(_) => 4,
-            Verdict::RedirectNeigh(_) => 0,
+            Verdict::RedirectNeigh(_) | Verdict::Deliver(_) => 0,
         }
     } else {
         match walked.verdict {
             Verdict::Pass => -1,
             Verdict::Drop => 2,
-            Verdict::Redirect(_) | Verdict::RedirectNeigh(_) | Verdict::Tx => 7,
+            Verdict::Redirect(_)
+            | Verdict::RedirectNeigh(_)
+            | Verdict::Tx
+            | Verdict::Deliver(_) => 7,
         }
     }
 }

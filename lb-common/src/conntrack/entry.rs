@@ -40,7 +40,7 @@ pub struct ConntrackEntry<A> {
     pub expected: u32,
     /// [`ConntrackEntry::REPLY`], [`ConntrackEntry::AT_EGRESS`], [`ConntrackEntry::SNAT`],
     /// [`ConntrackEntry::HAIRPIN`], [`ConntrackEntry::DIRECT`],
-    /// [`ConntrackEntry::FROM_POD`].
+    /// [`ConntrackEntry::FROM_POD`], [`ConntrackEntry::FROM_HOST`].
     pub flags: u8,
     /// Always zero.
     pub zero: u8,
@@ -63,6 +63,9 @@ impl<A: Address> ConntrackEntry<A> {
     pub const DIRECT: u8 = 1 << 4;
     /// Of a flow whose client is a pod of this node.
     pub const FROM_POD: u8 = 1 << 5;
+    /// Of a flow whose client is this node itself: its packets are translated where they leave the stack, and its
+    /// replies before they come to it. Both bits at once: a pod's flow never has SNAT.
+    pub const FROM_HOST: u8 = Self::FROM_POD | Self::SNAT;
 
     /// An empty entry to read into.
     #[inline(always)]
@@ -109,7 +112,7 @@ impl<A: Address> ConntrackEntry<A> {
     #[inline(always)]
     #[must_use]
     pub const fn is_snat(&self) -> bool {
-        self.flags & Self::SNAT != 0
+        self.flags & Self::FROM_HOST == Self::SNAT
     }
 
     /// Whether packets leave by their ingress device.
@@ -130,7 +133,14 @@ impl<A: Address> ConntrackEntry<A> {
     #[inline(always)]
     #[must_use]
     pub const fn is_from_pod(&self) -> bool {
-        self.flags & Self::FROM_POD != 0
+        self.flags & Self::FROM_HOST == Self::FROM_POD
+    }
+
+    /// Whether the flow's client is this node itself.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_from_host(&self) -> bool {
+        self.flags & Self::FROM_HOST == Self::FROM_HOST
     }
 
     /// The flow's reply entry, where this is the original one under the key `tuple`.
@@ -158,6 +168,11 @@ impl<A: Address> ConntrackEntry<A> {
     /// The flags of the reply entry of an original one.
     #[inline(always)]
     const fn reply_flags(flags: u8) -> u8 {
+        if flags & Self::FROM_HOST == Self::FROM_HOST {
+            // Replies come in, unless the node itself sends them.
+            let hook_point = if flags & Self::HAIRPIN == 0 { 0 } else { Self::AT_EGRESS };
+            return Self::REPLY | hook_point | flags & (Self::FROM_HOST | Self::HAIRPIN);
+        }
         let leaves_at_once = flags & (Self::SNAT | Self::HAIRPIN);
         let hook_point = if leaves_at_once == 0 { Self::AT_EGRESS } else { leaves_at_once };
         Self::REPLY | hook_point | flags & (Self::DIRECT | Self::FROM_POD)

@@ -124,7 +124,7 @@ fn allocate_snat_port<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
 ) -> Result<(), Outcome> {
-    let takes_port = nat::takes_port(world, &state.entry);
+    let takes_port = nat::takes_port(world, state);
     nat::begin_search(state);
     for attempt in 0..ATTEMPTS {
         if takes_port || attempt > 0 {

@@ -29,7 +29,10 @@ pub(super) fn begin<A: Address, W: World<A>>(
     let outcome = classify_non_service(world, &mut state.selection, &to.destination);
     let begins = state.headers.flags.opens() || to.protocol == Protocol::UDP;
     let position = filter::backend(&to.destination, to.destination_port, to.protocol);
-    if !matches!(outcome, Outcome::PassedNotAService) || !begins || !world.filter_matches(position)
+    if hook.is_egress()
+        || !matches!(outcome, Outcome::PassedNotAService)
+        || !begins
+        || !world.filter_matches(position)
     {
         return Err(outcome);
     }
@@ -73,12 +76,13 @@ pub(super) fn pass_unchanged<A: Address>(state: &PacketState<A>) -> Result<(), O
 }
 
 /// Whether a packet that would begin a direct flow is one of the flow that has its reply tuple: translated at
-/// a pod's device, it passes a second one on its way in, a bridge to the network. Were it the pod's own
-/// packet to the backend itself, it would have begun a direct flow at the pod's device.
+/// a pod's device, it passes a second one on its way in, a bridge to the network; or this node has sent it to
+/// itself. Were it the pod's own packet to the backend itself, it would have begun a direct flow at the pod's device.
 #[inline(always)]
 pub(super) fn is_translated_packet<A: Address>(state: &PacketState<A>) -> bool {
     let (entry, reply) = (&state.entry, &state.reply_entry);
-    entry.is_direct() && !entry.is_from_pod() && reply.is_from_pod()
+    let is_from_here = reply.is_from_pod() || reply.is_from_host();
+    entry.is_direct() && !entry.is_from_pod() && is_from_here
 }
 
 /// The outcome of a failed creation: packets of a direct flow pass all the same.

@@ -10,16 +10,9 @@ use crate::hook::Hook;
 use crate::packet_state::PacketState;
 use crate::world::World;
 
-/// Whether packets begin flows at this hook, which is known to the compiler and the verifier: those on their way
-/// in.
-#[inline(always)]
-pub(super) const fn begins_flows(hook: Hook) -> bool {
-    matches!(hook.point, HookPoint::Ingress)
-}
-
-/// Whether a packet on its way in may be of a flow's client, or begin a flow, by its destination: a frontend, or a
-/// backend, to which it may be sent directly. One on its way out is neither: what clients send is translated on its
-/// way in, and then comes from where nothing is to be looked up.
+/// Whether a packet may be of a flow's client, or begin a flow, by its destination: a frontend, or, on its way in, a
+/// backend, to which it may be sent directly. On its way out that is so of this node's own packets alone: what others
+/// send is translated on its way in.
 #[inline(always)]
 pub(super) fn may_be_to_service<A: Address, W: World<A>>(
     state: &PacketState<A>,
@@ -27,10 +20,14 @@ pub(super) fn may_be_to_service<A: Address, W: World<A>>(
     hook: Hook,
 ) -> bool {
     let Tuple { destination, destination_port, protocol, .. } = &state.headers.tuple;
-    begins_flows(hook)
-        && (world.filter_matches(filter::frontend(destination, *destination_port, *protocol))
-            || world.in_service_ranges(destination)
-            || world.filter_matches(filter::backend(destination, *destination_port, *protocol)))
+    let is_to_frontend =
+        world.filter_matches(filter::frontend(destination, *destination_port, *protocol))
+            || world.in_service_ranges(destination);
+    if hook.is_egress() {
+        return is_to_frontend && world.is_own_packet();
+    }
+    is_to_frontend
+        || world.filter_matches(filter::backend(destination, *destination_port, *protocol))
 }
 
 /// Whether a packet may be a reply of a flow's backend, by its source: on its way out, or, with SNAT and as a

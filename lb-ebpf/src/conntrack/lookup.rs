@@ -6,7 +6,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::Frontend;
 
 use super::establish::{self, Establish};
-use super::filter::{begins_flows, may_be_from_backend, may_be_to_service, pass};
+use super::filter::{may_be_from_backend, may_be_to_service, pass};
 use super::state::{check_hook, is_stale, remove_flow, update_state};
 use super::{create, direct, own};
 use crate::backend_select;
@@ -122,7 +122,7 @@ fn lookup_miss<A: Address, W: World<A>>(
     if world.hands_over() {
         return Err(Outcome::PassedHandedOver);
     }
-    if !begins_flows(hook) || !state.to_service {
+    if !state.to_service {
         return Err(Outcome::PassedNotAService);
     }
     begin(state, world, hook)?;

@@ -11,7 +11,7 @@ use lb_common::snat;
 use crate::hook::Hook;
 use crate::ip_policy;
 use crate::packet_state::{PacketState, PortSearch};
-use crate::world::{Table, Use, World};
+use crate::world::{FibResult, Table, Use, World};
 
 /// Sets the source address of a flow's packets to its backend; returns the entry's flags.
 ///
@@ -23,6 +23,9 @@ pub(super) fn set_source<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<u8, Outcome> {
+    if hook.is_egress() {
+        return set_own_source(state, world);
+    }
     let (tuple, backend) = (&state.headers.tuple, &state.backend);
     let source = &mut state.entry.rewritten.source;
     if matches!(hook.class, SourceClass::Network) && !backend.is_local() {
@@ -49,10 +52,46 @@ pub(super) fn set_source<A: Address, W: World<A>>(
     Ok(0)
 }
 
+/// The same for this node's own packets. The stack has chosen their source by the route to the frontend. What leaves for
+/// another node by another device gets the address that the stack would have chosen for it, as hosts there may refuse
+/// the first one by that device. A backend that is a process of this node sees the frontend's address, as a hairpin does:
+/// it routes back here, and the stack takes no packet that comes in with an address of its own.
+#[inline(always)]
+fn set_own_source<A: Address, W: World<A>>(
+    state: &mut PacketState<A>,
+    world: &W,
+) -> Result<u8, Outcome> {
+    let (tuple, backend) = (&state.headers.tuple, &state.backend);
+    let source = &mut state.entry.rewritten.source;
+    *source = tuple.source;
+    let flags = ConntrackEntry::<A>::FROM_HOST | ConntrackEntry::<A>::AT_EGRESS;
+    match world.fib_lookup(&tuple.source, &backend.address, Use::OwnSource) {
+        FibResult::Found(_) if backend.is_local() => Ok(flags),
+        FibResult::Found(next_hop) => {
+            if !world.is_at(next_hop.device) {
+                world.source_address(&tuple.source, &backend.address, next_hop.device, source);
+                if source.is_unspecified() {
+                    *source = tuple.source;
+                }
+            }
+            Ok(flags)
+        }
+        FibResult::Unreachable if backend.is_local() => {
+            *source = tuple.destination;
+            Ok(flags | ConntrackEntry::<A>::HAIRPIN)
+        }
+        result => result.next_hop().map(|_| flags),
+    }
+}
+
 /// Whether a flow gets a source port other than its own from the start: its source becomes an address of
 /// this node, from which the node's own sockets may have a connection to the same backend.
 #[inline(always)]
-pub(super) fn takes_port<A: Address, W: World<A>>(world: &W, entry: &ConntrackEntry<A>) -> bool {
+pub(super) fn takes_port<A: Address, W: World<A>>(world: &W, state: &PacketState<A>) -> bool {
+    let entry = &state.entry;
+    if entry.is_from_host() && !entry.is_hairpin() {
+        return entry.rewritten.source != state.headers.tuple.source;
+    }
     entry.is_snat() || (entry.is_hairpin() && ip_policy::is_own(world, &entry.rewritten.source))
 }
 

@@ -3,7 +3,6 @@
 
 use bytemuck::Zeroable;
 use lb_common::address::{Address, Family};
-use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 
 use crate::checksum::Difference;
@@ -23,6 +22,7 @@ pub(crate) fn reject<V, P, W>(
     state: &mut PacketState<V::Address>,
     packet: &mut P,
     world: &W,
+    hook: Hook,
     outcome: Outcome,
 ) -> Outcome
 where
@@ -45,8 +45,13 @@ where
     if !world.allow(limit) {
         return Outcome::DroppedIcmpSuppressed;
     }
-    // From the address that the packet was sent to, unless it is this node that cannot forward it.
-    let from = if own.is_unspecified() { state.headers.tuple.destination } else { own };
+    // From the address that the packet was sent to, unless it is this node that cannot forward it. Its own stack takes
+    // no packet from its own address.
+    let from = if own.is_unspecified() || hook.is_egress() {
+        state.headers.tuple.destination
+    } else {
+        own
+    };
     match write_error::<V, P>(state, packet, (from, to), kind) {
         Ok(()) => outcome,
         Err(WriteError) => Outcome::DroppedWriteError,
@@ -88,7 +93,7 @@ where
     P: Packet + ?Sized,
     W: World<V::Address>,
 {
-    if !matches!(hook.point, HookPoint::Ingress) {
+    if hook.is_egress() && !world.is_own_packet() {
         return Outcome::PassedEcho;
     }
     let to = state.headers.tuple.destination;

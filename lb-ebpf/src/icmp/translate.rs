@@ -8,6 +8,7 @@ use lb_common::outcome::{Disposition, Outcome};
 use crate::checksum::Difference;
 use crate::conntrack::state::check_hook;
 use crate::forward::{lookup_next_hop, set_link_addresses};
+use crate::from_host;
 use crate::hook::Hook;
 use crate::packet::{LINK_HEADER, Packet, TransportChecksum, WriteError};
 use crate::packet_state::PacketState;
@@ -98,6 +99,17 @@ where
     W: World<V::Address>,
 {
     check_hook(state, hook)?;
+    if state.entry.is_from_host() {
+        state.has_link = false;
+        // A router's error comes in by the device that leads to that router.
+        let keeps_sender =
+            state.entry.is_reply() && sender::<V>(state) == state.headers.tuple.source;
+        if !keeps_sender {
+            from_host::route(state, packet, world)?;
+        }
+        rewrite_error::<V, P>(state, packet, quote, 0)?;
+        return from_host::set_link::<V, P>(state, packet);
+    }
     if state.entry.is_snat() {
         lookup_next_hop(state, world)?;
         rewrite_error::<V, P>(state, packet, quote, 1)?;

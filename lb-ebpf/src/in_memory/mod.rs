@@ -49,6 +49,8 @@ pub struct World<T, B = ()> {
     pub allowed: RefCell<BTreeMap<RateLimit, u32>>,
     /// Interface index of the device that the packet is at.
     pub device: Cell<u32>,
+    /// Whether what leaves is this node's own, and its processes are balanced.
+    pub is_own_packet: Cell<bool>,
     /// Link address of that device; all zero for one that takes every frame.
     pub link: Cell<[u8; 6]>,
     /// Fragments that were queued and are sent through their device again.
@@ -148,6 +150,7 @@ impl<T, B> World<T, B> {
             resolves: Cell::new(true),
             allowed: RefCell::default(),
             device: Cell::new(0),
+            is_own_packet: Cell::new(false),
             link: Cell::new([0; 6]),
             released: RefCell::default(),
         }

@@ -168,7 +168,7 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
             return if resolves { FibResult::Unreachable } else { FibResult::LeftToTc };
         };
         let neighbour = (next_hop.device, next_hop.link.map_or([0; 3], |Link(words)| words));
-        if purpose == Use::Source || state.confirmed.borrow().contains(&neighbour) {
+        if !purpose.sends() || state.confirmed.borrow().contains(&neighbour) {
             return FibResult::Found(*next_hop);
         }
         let is_first = state.left_to_tc.borrow_mut().insert(neighbour);
@@ -185,6 +185,10 @@ impl<A: InMemory, T, B: Backing<A>> Host<A> for World<T, B> {
     fn source_address(&self, _: &A, destination: &A, device: u32, own: &mut A) {
         let to_there = self.backing.source_address(destination);
         *own = to_there.unwrap_or_else(|| device_address(self, device));
+    }
+
+    fn is_own_packet(&self) -> bool {
+        self.is_own_packet.get()
     }
 
     /// A walk at no device is wherever it is asked about: `weir explain` says nothing of a second uplink.

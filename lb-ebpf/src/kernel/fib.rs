@@ -37,6 +37,9 @@ const CONFIRM_AFTER: u64 = 15_000_000_000;
 /// The same if XDP would have to take a packet out of order for it.
 const CONFIRM_AT_ONCE: u64 = 4 * CONFIRM_AFTER;
 
+/// Index of the loopback device (`LOOPBACK_IFINDEX`, include/net/flow.h).
+const LOOPBACK: u32 = 1;
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
@@ -65,7 +68,9 @@ pub fn lookup<A: FamilyMaps>(
     cached: &mut CachedHop<A>,
 ) -> FibResult {
     let now = context.nanoseconds();
-    let sends = !matches!(purpose, Use::Source);
+    let sends = purpose.sends();
+    // What the node itself sends comes by no device, which the kernel calls the loopback one.
+    let device = if purpose.is_own() { LOOPBACK } else { context.device };
     let needed = if context.resolves { CachedHop::<A>::FOR_ALL } else { CachedHop::<A>::FOR_XDP };
     let is_known =
         cached.until > now && cached.destination == *destination && cached.source == *source;
@@ -78,7 +83,7 @@ pub fn lookup<A: FamilyMaps>(
         let Some(scratch) = FIB_SCRATCH.get_ptr_mut(0) else { return unusable };
         // SAFETY: this CPU's own value, as in `context::count`; no other reference to it exists.
         let scratch = unsafe { &mut *scratch };
-        let result = query(context, (source, destination), sends, cached, scratch, now);
+        let result = query(context, device, (source, destination), sends, cached, scratch, now);
         if result != RESOLVED && result != NO_NEIGHBOUR {
             return unusable;
         }
@@ -149,6 +154,7 @@ const LINK_END: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
 #[inline(always)]
 fn query<A: FamilyMaps>(
     context: &Context,
+    came_by: u32,
     (source, destination): (&A, &A),
     sends: bool,
     cached: &mut CachedHop<A>,
@@ -160,7 +166,7 @@ fn query<A: FamilyMaps>(
     cached.mtu = 0;
     let lookup = &mut scratch.lookup;
     let flags = if sends { 0 } else { features::fib_source_flags() };
-    let result = look_up(context, (source, destination), lookup, flags);
+    let result = look_up(context, came_by, (source, destination), lookup, flags);
     if flags != 0 && result != NO_SOURCE {
         cached.own = chosen(lookup);
     }
@@ -200,13 +206,14 @@ fn device<'a>(index: u32) -> Option<&'a Device> {
 #[inline(always)]
 fn look_up<A: Address>(
     context: &Context,
+    came_by: u32,
     (source, destination): (&A, &A),
     lookup: &mut Parameters,
     flags: u32,
 ) -> u32 {
     // SAFETY: every field is an integer or a union of integers, for which zero is a value.
     *lookup = unsafe { mem::zeroed() };
-    lookup.ifindex = context.device;
+    lookup.ifindex = came_by;
     // Not zero, so that the result has the route's MTU.
     lookup.__bindgen_anon_1.tot_len = 1;
     let ([a, b, c, d], [e, f, g, h]) = (source.words(), destination.words());

@@ -31,7 +31,9 @@ pub fn written(value: u32) -> u32 {
 #[inline(always)]
 pub fn device_of(verdict: &Verdict, own: u32) -> u32 {
     written(match verdict {
-        Verdict::Redirect(device) | Verdict::RedirectNeigh(device) => *device,
+        Verdict::Redirect(device) | Verdict::RedirectNeigh(device) | Verdict::Deliver(device) => {
+            *device
+        }
         Verdict::Pass | Verdict::Drop | Verdict::Tx => own,
     })
 }

@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::bindings::{__sk_buff, BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::address::Tuple;
 use lb_common::affinity::{Affinity, Client};
@@ -84,6 +84,11 @@ impl<A: FamilyMaps> Tables<A> for Context {
     #[inline(always)]
     fn node_address(&self) -> A {
         SETTINGS.get(0).map_or_else(A::zeroed, A::own)
+    }
+
+    #[inline(always)]
+    fn has_default_route(&self) -> bool {
+        SETTINGS.get(0).is_some_and(A::has_default_route)
     }
 
     #[inline(always)]
@@ -188,6 +193,14 @@ impl<A: FamilyMaps> Host<A> for Context {
             // SAFETY: this CPU's own value, as in `count`; no other reference to it exists.
             *own = unsafe { (*cached).own };
         }
+    }
+
+    #[inline(always)]
+    fn is_own_packet(&self) -> bool {
+        // SAFETY: what leaves is seen at TC, where the context is a socket buffer; a plain read of it. The kernel notes
+        // there by which device a packet has come (`skb_iif`, include/linux/skbuff.h).
+        let came_by = unsafe { (*self.context.cast::<__sk_buff>()).ingress_ifindex };
+        came_by == 0 && SETTINGS.get(0).is_some_and(|settings| settings.namespace != 0)
     }
 
     #[inline(always)]

@@ -205,6 +205,11 @@ impl<A: Address, W: Host<A>, T: Tracer<A>> Host<A> for Traced<'_, W, T> {
     }
 
     #[inline(always)]
+    fn is_own_packet(&self) -> bool {
+        self.world.is_own_packet()
+    }
+
+    #[inline(always)]
     fn is_at(&self, device: u32) -> bool {
         self.world.is_at(device)
     }

@@ -232,6 +232,10 @@ impl<A: InMemory> Host<A> for Shared {
         self.step().source_address(source, destination, device, own);
     }
 
+    fn is_own_packet(&self) -> bool {
+        Host::<A>::is_own_packet(&*self.step())
+    }
+
     fn is_at(&self, device: u32) -> bool {
         Host::<A>::is_at(&*self.step(), device)
     }

@@ -160,9 +160,15 @@ impl Report for Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DefaultRoutes;
 
     fn eth0() -> Link {
-        Link { index: 2, name: "eth0".into(), has_default_route: true, ..Link::default() }
+        Link {
+            index: 2,
+            name: "eth0".into(),
+            default_routes: DefaultRoutes { v4: true, v6: false },
+            ..Link::default()
+        }
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn here() -> LocalNode {
         name: name.into(),
         role: Some(role),
         addresses: addresses.iter().map(|address| ip(address)).collect(),
+        default_routes: Default::default(),
         xdp_sends: false,
         has_link_header: true,
         link: [0; 6],

@@ -35,6 +35,8 @@ pub struct NodeDevice {
     /// Its addresses of global scope, the primary one of each family before the others. An address is the node's
     /// whatever the device's role is: anycast addresses are on the loopback device, virtual ones on dummies.
     pub addresses: Vec<IpAddr>,
+    /// The families of which a default route leaves by it.
+    pub default_routes: DefaultRoutes,
     /// Frames that XDP redirects to it are sent.
     pub xdp_sends: bool,
     /// Its packets have an Ethernet header; else they begin with the IP header.
@@ -42,6 +44,23 @@ pub struct NodeDevice {
     /// The link address that frames for this node bear where they arrive by it; all zero if frames of any
     /// are to be balanced.
     pub link: [u8; 6],
+}
+
+/// Families of which a default route leaves by a device.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct DefaultRoutes {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
+}
+
+impl DefaultRoutes {
+    /// Whether there is any.
+    #[must_use]
+    pub const fn is_any(self) -> bool {
+        self.v4 || self.v6
+    }
 }
 
 /// What is behind a device; it decides the source class of packets that come in by it.

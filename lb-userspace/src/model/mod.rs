@@ -14,7 +14,7 @@ mod warning;
 pub use cluster::{Change, Cluster};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
-pub use local_node::{DeviceRole, LocalNode, NodeDevice, Sockets};
+pub use local_node::{DefaultRoutes, DeviceRole, LocalNode, NodeDevice, Sockets};
 pub use missing_node::missing_node;
 pub use name::Name;
 pub use node::Node;

@@ -12,6 +12,7 @@ use lb_common::settings::{Prefix, Settings};
 use super::index::AddressUse;
 use super::node;
 use super::omissions::Context;
+use crate::model::DefaultRoutes;
 
 /// The IP policies of the addresses that are planned now, which are those in `touched`, or all. An address that a device
 /// of this node has, or that is left to others, gets no flags: the node's own stack handles its other packets.
@@ -74,11 +75,17 @@ pub(super) fn fit<A: Address>(
 pub(super) fn settings(context: &Context<'_>) -> Settings {
     let Context { cluster, local_node, settings: from, .. } = *context;
     let sockets = from.sockets;
+    let mut flags = if local_node.routes_by_source { Settings::ROUTES_BY_SOURCE } else { 0 };
+    for device in local_node.devices.iter().filter(|device| device.role.is_some()) {
+        let DefaultRoutes { v4, v6 } = device.default_routes;
+        flags |= if v4 { Settings::DEFAULT_ROUTE_V4 } else { 0 };
+        flags |= if v6 { Settings::DEFAULT_ROUTE_V6 } else { 0 };
+    }
     let settings = Settings {
         snat_tiers: from.snat_tiers,
         services_v4: of_services::<V4>(context),
         services_v6: of_services::<V6>(context),
-        flags: if local_node.routes_by_source { Settings::ROUTES_BY_SOURCE } else { 0 },
+        flags,
         ..Settings::nothing()
     };
     if sockets.namespace == 0 {

@@ -174,6 +174,7 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
             name: "eth0".into(),
             role: Some(crate::model::DeviceRole::Network),
             addresses: addresses.into(),
+            default_routes: Default::default(),
             xdp_sends: false,
             has_link_header: true,
             link: [0; 6],

@@ -164,6 +164,7 @@ pub fn contents(device: u32) -> Contents {
         name: "net0".to_owned(),
         role: Some(DeviceRole::Network),
         addresses: own.to_vec(),
+        default_routes: Default::default(),
         xdp_sends: true,
         has_link_header: true,
         link: topology::NODE_LINK,

@@ -24,6 +24,7 @@ pub fn local_node() -> LocalNode {
         name: name.to_owned(),
         role: Some(role),
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        default_routes: Default::default(),
         xdp_sends: false,
         has_link_header: true,
         link: [0; 6],

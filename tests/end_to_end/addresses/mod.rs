@@ -3,6 +3,7 @@
 mod cluster_ip;
 pub mod host_processes;
 mod host_sockets;
+mod host_udp;
 mod left_alone;
 mod node_port;
 mod rejects;

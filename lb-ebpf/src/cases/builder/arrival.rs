@@ -113,7 +113,7 @@ impl<C: Content> Arrival<C> {
 /// kernel is to set them.
 pub(super) fn routed(mut frame: Vec<u8>, verdict: Verdict) -> Vec<u8> {
     match verdict {
-        Verdict::Pass | Verdict::Drop | Verdict::Tx => {}
+        Verdict::Pass | Verdict::Drop | Verdict::Tx | Verdict::Deliver(_) => {}
         Verdict::RedirectNeigh(_) => frame::set_hop_limit(&mut frame, frame::HOP_LIMIT - 1),
         Verdict::Redirect(_) => {
             frame::set_hop_limit(&mut frame, frame::HOP_LIMIT - 1);

@@ -15,7 +15,7 @@ use lb_common::socket::UdpConnected;
 use lb_ebpf::socket_lb::{self, Call, CallKind, may_be_service};
 use lb_ebpf::world::Tables;
 
-use super::sock_addr::{Mapped, Native, SockAddr, read, write};
+use super::sock_addr::{Mapped, Native, SockAddr, peer, read, write};
 use crate::kernel::context::{Context, count_call};
 use crate::kernel::features;
 use crate::kernel::maps::{FamilyMaps, NAMESPACE, SETTINGS, UDP_CONNECTED};
@@ -137,6 +137,14 @@ fn replace<F: SockAddr>(
     if !may_be_service(&kernel, &frontend.0) {
         return Err(Outcome::PassedNotAService);
     }
+    // SAFETY: the helper takes nothing.
+    let entropy = unsafe { bpf_get_prandom_u32() } as u16;
+    let call = Call { kind, frontend: &frontend.0, class, entropy };
+    if socket_lb::is_left_to_packets(&kernel, &call)
+        || matches!(kind, CallKind::Sendmsg) && peer::<F>(context) == frontend.0
+    {
+        return Err(Outcome::PassedLeftToTc);
+    }
     // SAFETY: the context's socket exists while the program runs, and is locked, so no other reference
     // to its storage exists.
     let socket = unsafe { F::Address::SOCK_REV_NAT.get_or_insert_ptr_mut(context, None).as_mut() };
@@ -152,9 +160,6 @@ fn replace<F: SockAddr>(
     // SAFETY: as above; it is asked for once.
     let scratch =
         || unsafe { F::Address::SOCK_SCRATCH.get_or_insert_ptr_mut(context, None).as_mut() };
-    // SAFETY: the helper takes nothing.
-    let entropy = unsafe { bpf_get_prandom_u32() } as u16;
-    let call = Call { kind, frontend: &frontend.0, class, entropy };
     let is_stored = matches!(kind, CallKind::Connect) && frontend.0.protocol == Protocol::UDP;
     let selected = match socket_lb::select(socket, &kernel, call, scratch) {
         Ok(peer) => {

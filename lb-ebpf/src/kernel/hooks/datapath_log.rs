@@ -133,6 +133,7 @@ fn after_walk(context: &Context, hook: Hook, scratch: &Scratch, log: *mut LogScr
         2 => Verdict::Redirect(device),
         3 => Verdict::RedirectNeigh(device),
         4 => Verdict::Tx,
+        5 => Verdict::Deliver(device),
         _ => Verdict::Drop,
     }
 }
@@ -183,6 +184,7 @@ const fn number(verdict: &Verdict) -> u32 {
         Verdict::Redirect(_) => 2,
         Verdict::RedirectNeigh(_) => 3,
         Verdict::Tx => 4,
+        Verdict::Deliver(_) => 5,
     }
 }
 

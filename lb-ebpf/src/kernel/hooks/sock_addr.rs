@@ -2,7 +2,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::programs::SockAddrContext;
 use lb_common::address::{Port, Protocol, V4, V6};
 use lb_common::outcome::Outcome;
@@ -43,6 +43,17 @@ pub fn read<F: SockAddr>(context: &SockAddrContext) -> Result<Aligned<F::Address
     Ok(Aligned(Frontend::new(F::address(fields), port, protocol)))
 }
 
+/// What the UDP socket of the call is connected to; no address and no port if it is not connected.
+#[inline(always)]
+pub fn peer<F: SockAddr>(context: &SockAddrContext) -> Frontend<F::Address> {
+    // SAFETY: the context is valid, and has a socket; these are plain reads of whole fields of it.
+    let (socket, port) = unsafe {
+        let socket = (*context.sock_addr).__bindgen_anon_1.sk;
+        (socket, read_volatile(&raw const (*socket).dst_port))
+    };
+    Frontend::new(F::peer_address(socket), Port(port.to_ne_bytes()), Protocol::UDP)
+}
+
 /// Writes address and port into the context.
 #[inline(always)]
 pub fn write<F: SockAddr>(context: &SockAddrContext, end: &Frontend<F::Address>) {
@@ -59,6 +70,8 @@ pub trait SockAddr {
     type Address: FlowTable + InSettings;
     /// Reads the address.
     fn address(fields: *mut bpf_sock_addr) -> Self::Address;
+    /// Reads the address that a socket is connected to.
+    fn peer_address(socket: *const bpf_sock) -> Self::Address;
     /// Writes the address.
     fn set_address(fields: *mut bpf_sock_addr, address: &Self::Address);
 }
@@ -76,6 +89,12 @@ impl SockAddr for Native {
     }
 
     #[inline(always)]
+    fn peer_address(socket: *const bpf_sock) -> V4 {
+        // SAFETY: the context's socket exists while the program runs; a plain read of it.
+        V4(unsafe { read_volatile(&raw const (*socket).dst_ip4) }.to_ne_bytes())
+    }
+
+    #[inline(always)]
     fn set_address(fields: *mut bpf_sock_addr, address: &V4) {
         // SAFETY: as above, and write it.
         unsafe { write_volatile(&raw mut (*fields).user_ip4, u32::from_ne_bytes(address.0)) };
@@ -88,6 +107,14 @@ impl SockAddr for V6 {
     #[inline(always)]
     fn address(fields: *mut bpf_sock_addr) -> V6 {
         V6(bytemuck::cast([0, 1, 2, 3].map(|i| word(fields, i))))
+    }
+
+    #[inline(always)]
+    fn peer_address(socket: *const bpf_sock) -> V6 {
+        // SAFETY: as for IPv4, each word by itself.
+        let word =
+            |i| unsafe { read_volatile((&raw const (*socket).dst_ip6).cast::<u32>().add(i)) };
+        V6(bytemuck::cast([0, 1, 2, 3].map(word)))
     }
 
     #[inline(always)]
@@ -117,6 +144,11 @@ impl SockAddr for Mapped {
     #[inline(always)]
     fn address(fields: *mut bpf_sock_addr) -> V4 {
         V4(word(fields, 3).to_ne_bytes())
+    }
+
+    #[inline(always)]
+    fn peer_address(socket: *const bpf_sock) -> V4 {
+        Native::peer_address(socket)
     }
 
     #[inline(always)]

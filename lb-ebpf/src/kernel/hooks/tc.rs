@@ -1,7 +1,7 @@
 //! TC: the full program, at ingress and egress of every device.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh};
+use aya_ebpf::bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -17,6 +17,9 @@ use crate::kernel::context::{Context, count, scratch};
 use crate::kernel::maps::{DEVICES, FIB_SCRATCH, SUCCESSORS};
 use crate::kernel::skb::{Skb, push_link_header};
 use crate::kernel::verifier;
+
+/// The packet comes in by the device that it is redirected to.
+const INGRESS: u64 = BPF_F_INGRESS as u64;
 
 const FROM_POD: Hook =
     Hook { point: HookPoint::Ingress, class: SourceClass::Pod, can_pass_to_stack: true };
@@ -138,7 +141,10 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
                 bpf_redirect_neigh(unwritten, core::ptr::null_mut(), 0, 0)
             }
             Verdict::Tx if cfg!(feature = "fault") => bpf_redirect(device, 0),
+            // What was leaving comes back.
+            Verdict::Tx if hook.is_egress() => bpf_redirect(out, INGRESS),
             Verdict::Tx => bpf_redirect(out, 0),
+            Verdict::Deliver(_) => bpf_redirect(out, INGRESS),
             // Without a link header there are no link addresses to have been set.
             Verdict::Redirect(_) | Verdict::RedirectNeigh(_) if LINK == 0 => {
                 if !push_link_header(skb) {

@@ -47,7 +47,7 @@ fn run<L: DatapathLog>(context: &XdpContext) -> u32 {
         Verdict::Tx => xdp_action::XDP_TX,
         // The world here resolves nothing, so no walk ends so; were it otherwise, better no packet
         // than a wrong one.
-        Verdict::RedirectNeigh(_) => xdp_action::XDP_ABORTED,
+        Verdict::RedirectNeigh(_) | Verdict::Deliver(_) => xdp_action::XDP_ABORTED,
     };
     if !L::COUNTS {
         count(result.outcome as u32);

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use lb_common::address::{Address, Port, Protocol};
+use lb_common::address::{Port, Protocol};
 use lb_common::service::Frontend;
+use lb_common::settings::InSettings;
 use lb_common::socket::UdpConnected;
 
 use crate::maps::{Contents, FamilyContents};
@@ -25,12 +26,14 @@ pub fn staleness(
     entry: Option<&UdpConnected>,
     contents: &Contents,
 ) -> Option<Staleness> {
-    in_family(peer, entry, &contents.v4).or_else(|| in_family(peer, entry, &contents.v6))
+    in_family(peer, entry, contents, &contents.v4)
+        .or_else(|| in_family(peer, entry, contents, &contents.v6))
 }
 
-fn in_family<A: Address>(
+fn in_family<A: InSettings>(
     peer: SocketAddr,
     entry: Option<&UdpConnected>,
+    contents: &Contents,
     rows: &FamilyContents<A>,
 ) -> Option<Staleness> {
     let address = A::from_ip(peer.ip())?;
@@ -46,7 +49,10 @@ fn in_family<A: Address>(
         return (!serves).then_some(Staleness::BackendGone);
     }
     let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
-    rows.frontends.contains_key(&frontend).then_some(Staleness::AtFrontend)
+    // Its packets follow the Service where they leave the node.
+    let is_own = rows.ip_policies.get(&address).is_some_and(|policy| policy.flags == 0);
+    let leaves = !is_own && A::has_default_route(&contents.settings);
+    (!leaves && rows.frontends.contains_key(&frontend)).then_some(Staleness::AtFrontend)
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ fn device(index: u32, role: DeviceRole, addresses: Vec<IpAddr>) -> NodeDevice {
         name: format!("device{index}"),
         role: Some(role),
         addresses,
+        default_routes: Default::default(),
         xdp_sends: false,
         has_link_header: true,
         link: [0; 6],

@@ -152,6 +152,9 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
             Verdict::Pass => "passed to the stack".into(),
             Verdict::Drop => "dropped".into(),
             Verdict::Tx => "sent back out of the device it arrived on".into(),
+            Verdict::Deliver(device) => {
+                format!("given to the stack as if it had come in by {}", self.node.device(device))
+            }
             Verdict::Redirect(device) => {
                 let name = self.node.device(device);
                 format!("redirected to {name}, past the stack{}", self.replies_by(device))

@@ -37,6 +37,7 @@ impl Device {
             name: self.link.name.clone(),
             role: self.role,
             addresses: addresses.map(IpNet::addr).collect(),
+            default_routes: self.link.default_routes,
             xdp_sends,
             has_link_header: self.link.link_layer == LinkLayer::Ethernet,
             link: self.destination,
@@ -106,7 +107,7 @@ impl<'a> Links<'a> {
         let is_upon = self.0.iter().any(|upper| upper.upon == Some(link.index));
         let is_port = self.upper(link).is_some_and(|upper| match upper.kind.as_str() {
             "bond" | "team" => true,
-            "bridge" => upper.has_default_route && self.ports(upper).count() == 1,
+            "bridge" => upper.default_routes.is_any() && self.ports(upper).count() == 1,
             _ => false,
         });
         is_upon || is_port
@@ -163,7 +164,7 @@ fn found(link: &Link, all: Links<'_>, selection: &Selection) -> Decision {
         "vxlan" | "geneve" | "gretap" | "ip6gretap" | "ipip" | "sit" | "ip6tnl" | "gre"
         | "ip6gre" | "wireguard" => (Some(DeviceRole::Network), "a tunnel to other nodes"),
         "dummy" | "ifb" | "nlmon" | "vrf" => (None, "nothing arrives by such a device"),
-        _ if link.has_default_route => {
+        _ if link.default_routes.is_any() => {
             (Some(DeviceRole::Network), "the default route leaves by it")
         }
         _ if !link.addresses.is_empty() => {
@@ -180,7 +181,7 @@ fn found(link: &Link, all: Links<'_>, selection: &Selection) -> Decision {
 /// (`/32`, `/128`); the way out has a subnet.
 fn pair(link: &Link, all: Links<'_>) -> Decision {
     let has_subnet = link.addresses.iter().any(|a| a.prefix_len() < a.max_prefix_len());
-    if link.has_default_route {
+    if link.default_routes.is_any() {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if has_subnet {
         (Some(DeviceRole::Network), "it has a subnet of the node")
@@ -201,7 +202,7 @@ fn bridge(link: &Link, all: Links<'_>, selection: &Selection) -> Decision {
         decided.unwrap_or_else(|| found(port, all, selection)).0 == Some(DeviceRole::Pod)
     };
     let leads_out = all.ports(link).any(|port| !faces_pod(port));
-    if link.has_default_route {
+    if link.default_routes.is_any() {
         (Some(DeviceRole::Network), "the default route leaves by it")
     } else if leads_out && !link.addresses.is_empty() {
         (Some(DeviceRole::Network), "it has an address of the node and a port that leads out")

@@ -2,6 +2,8 @@
 
 use ipnet::IpNet;
 
+use crate::model::DefaultRoutes;
+
 /// What the kernel says of one device.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Link {
@@ -21,8 +23,8 @@ pub struct Link {
     pub port_of: Option<u32>,
     /// Index of the device in this network namespace that it is upon, as a VLAN's is.
     pub upon: Option<u32>,
-    /// A default route leaves by it.
-    pub has_default_route: bool,
+    /// The families of which a default route leaves by it.
+    pub default_routes: DefaultRoutes,
     /// Its link address; all zero if it has none of six bytes.
     pub address: [u8; 6],
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.

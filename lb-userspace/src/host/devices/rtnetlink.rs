@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::packet_route::route::RouteType;
+use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::Link;
 use super::messages::{global_address, is_default, leaves_by, link, matters, source_of};
+use crate::model::DefaultRoutes;
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -136,10 +137,13 @@ impl Netlink {
         let mut links: Vec<Link> = messages.iter().map(link).collect();
         links.sort_by_key(|link| link.index);
         let mut addresses = self.addresses().await?;
-        let default_route_devices = self.default_route_devices().await?;
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let (v4, v6) = (self.default_routes(v4).await?, self.default_routes(v6).await?);
         for link in &mut links {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
-            link.has_default_route = default_route_devices.contains(&link.index);
+            let (v4, v6) = (v4.contains(&link.index), v6.contains(&link.index));
+            link.default_routes = DefaultRoutes { v4, v6 };
         }
         Ok(links)
     }
@@ -221,17 +225,13 @@ impl Netlink {
             .collect())
     }
 
-    /// The devices by which default routes leave.
-    async fn default_route_devices(&self) -> Result<BTreeSet<u32>, NetlinkError> {
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    /// The devices by which default routes leave, of those that `request` asks for.
+    async fn default_routes(&self, request: RouteMessage) -> Result<BTreeSet<u32>, NetlinkError> {
         let mut devices = BTreeSet::new();
-        for request in [v4, v6] {
-            let mut routes = self.handle.route().get(request).execute();
-            while let Some(route) = routes.try_next().await.map_err(request_failed("routes"))? {
-                if is_default(&route) {
-                    devices.extend(leaves_by(&route));
-                }
+        let mut routes = self.handle.route().get(request).execute();
+        while let Some(route) = routes.try_next().await.map_err(request_failed("routes"))? {
+            if is_default(&route) {
+                devices.extend(leaves_by(&route));
             }
         }
         Ok(devices)

@@ -125,6 +125,7 @@ fn reason<A: Address>(entry: &ConntrackEntry<A>) -> &'static str {
     match (entry.is_reply(), entry.is_snat(), entry.is_hairpin()) {
         (true, ..) => "",
         (false, ..) if entry.is_direct() => ", direct: to a backend itself",
+        (false, ..) if entry.is_from_host() => ", from this node itself",
         (false, true, _) => ", SNAT: the backend is remote, and its replies must return here",
         (false, false, true) => ", hairpin: the pod is its own backend",
         (false, false, false) => "",

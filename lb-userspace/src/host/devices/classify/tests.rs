@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::DefaultRoutes;
 
 fn link(index: u32, name: &str, kind: &str) -> Link {
     Link { index, name: name.into(), kind: kind.into(), ..Link::default() }
@@ -31,7 +32,8 @@ fn the_loopback_device_is_never_taken_not_even_by_name() {
 #[test]
 fn hardware_with_an_address_or_the_default_route_faces_the_network() {
     let addressed = with_address(link(2, "eth0", ""), "192.0.2.1/24");
-    let routed = Link { has_default_route: true, ..link(3, "eth1", "") };
+    let routed =
+        Link { default_routes: DefaultRoutes { v4: true, v6: false }, ..link(3, "eth1", "") };
     let idle = link(4, "eth2", "");
     assert_eq!(
         roles(&[addressed, routed, idle], &Selection::default()),
@@ -52,7 +54,7 @@ fn a_pair_into_another_namespace_faces_a_pod_even_with_a_gateway_address() {
 #[test]
 fn the_way_out_of_a_node_that_is_a_container_faces_the_network() {
     let subnet = with_address(pod(5, "eth0"), "172.18.0.2/16");
-    let routed = Link { has_default_route: true, ..pod(6, "eth1") };
+    let routed = Link { default_routes: DefaultRoutes { v4: true, v6: false }, ..pod(6, "eth1") };
     assert_eq!(
         roles(&[subnet, routed], &Selection::default()),
         [Some(DeviceRole::Network), Some(DeviceRole::Network)]
@@ -136,8 +138,10 @@ fn what_carries_the_device_with_the_address_is_left_alone_whatever_it_looks_like
 #[test]
 fn the_one_port_of_the_bridge_that_the_default_route_leaves_by_leads_out() {
     let port = |index, name| Link { port_of: Some(9), ..pod(index, name) };
-    let br0 =
-        Link { has_default_route: true, ..with_address(link(9, "br0", "bridge"), "192.0.2.1/24") };
+    let br0 = Link {
+        default_routes: DefaultRoutes { v4: true, v6: false },
+        ..with_address(link(9, "br0", "bridge"), "192.0.2.1/24")
+    };
     let (none, network) = (None, Some(DeviceRole::Network));
     assert_eq!(roles(&[port(5, "nic0"), br0.clone()], &Selection::default()), [none, network]);
     // Which of several leads out cannot be seen.
