@@ -1,7 +1,6 @@
 //! Sends a packet on as its conntrack entry says.
 
 use lb_common::address::{Address, Protocol};
-use lb_common::conntrack::HookPoint;
 use lb_common::outcome::Outcome;
 
 use crate::from_host;
@@ -29,22 +28,23 @@ where
     W: World<V::Address>,
 {
     let length = packet.length();
-    if state.entry.is_from_host() {
-        from_host::forward::<V, P, W>(state, packet, world)?;
-    } else if state.entry.is_snat() {
+    if state.entry.is_snat() {
         forward_snat::<V, P, W>(state, packet, world)?;
     } else {
+        let is_routed_here = state.entry.is_from_host() && !state.entry.is_hairpin();
+        if is_routed_here && hook.is_egress() {
+            from_host::send(state, packet, world)?;
+        }
         rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
         if state.entry.is_hairpin() {
             rewrite::swap_link_addresses(packet)?;
-        } else if matches!(hook.point, HookPoint::Egress)
-            && !state.entry.is_from_pod()
-            && world.routes_by_source()
-        {
-            reroute(state, packet, world);
-            if state.is_rerouted {
-                set_link_addresses(state, packet)?;
+        } else if hook.is_egress() {
+            if !state.entry.is_from_pod() && !is_routed_here && world.routes_by_source() {
+                reroute(state, packet, world);
             }
+            set_link_addresses(state, packet)?;
+        } else {
+            state.is_unrouted = is_routed_here;
         }
     }
     if !state.entry.is_direct() {

@@ -5,66 +5,45 @@
 use lb_common::address::Address;
 use lb_common::outcome::Outcome;
 
-use crate::forward::is_too_big;
+use crate::forward::{is_too_big, set_link_addresses};
+use crate::hook::Hook;
 use crate::packet::Packet;
 use crate::packet_state::PacketState;
-use crate::rewrite;
-use crate::wire::IpVersion;
 use crate::world::{FibResult, Use, World};
 
-/// Rewrites a packet of such a flow.
+/// Finds the way of a packet that has been rewritten, at the end of its walk, where the stack is least deep in the kernel:
+/// of one that leaves, to its new destination; of one to this node itself, into the stack.
 ///
 /// # Errors
-/// The outcome of a packet that could not be sent.
+/// The outcome of a packet that has no way, or could not be changed.
 #[inline(always)]
-pub(crate) fn forward<V, P, W>(
-    state: &mut PacketState<V::Address>,
-    packet: &mut P,
-    world: &W,
-) -> Result<(), Outcome>
-where
-    V: IpVersion,
-    P: Packet + ?Sized,
-    W: World<V::Address>,
-{
-    route(state, packet, world)?;
-    rewrite::tuple::<V, P>(packet, &state.headers, &state.entry.rewritten, 0)?;
-    set_link::<V, P>(state, packet)
-}
-
-/// Finds the way of a packet: for the client's, to the backend; for a reply, the device that leads to the frontend, by
-/// which the stack is to get it. What is between this node and itself stays where it is.
-///
-/// # Errors
-/// The outcome of a packet that has no way.
-#[inline(never)]
 pub(crate) fn route<A: Address, P: Packet + ?Sized, W: World<A>>(
     state: &mut PacketState<A>,
     packet: &mut P,
     world: &W,
+    hook: Hook,
 ) -> Result<(), Outcome> {
-    state.has_link = false;
-    if state.entry.is_hairpin() {
-        return Ok(());
-    }
-    let (own, peer) = if state.entry.is_reply() {
-        (state.entry.rewritten.destination, state.entry.rewritten.source)
+    if hook.is_egress() {
+        send(state, packet, world)?;
+        set_link_addresses(state, packet)
     } else {
-        (state.headers.tuple.source, state.entry.rewritten.destination)
-    };
-    if state.entry.is_reply() {
-        // Without a route by a device the frontend is at an address of this node, and the packet stays where it is.
-        if let FibResult::Found(next_hop) = world.fib_lookup(&own, &peer, Use::OwnSource)
-            && !world.is_at(next_hop.device)
-        {
-            state.is_rerouted = true;
-            state.set_next_hop(&next_hop);
-            // As the next hop would have sent it.
-            state.link = state.link.reversed();
-        }
-        return Ok(());
+        deliver(state, packet, world)
     }
-    let next_hop = world.fib_lookup(&own, &peer, Use::SendOwn).next_hop()?;
+}
+
+/// Finds the way to the backend, and whether the packet is too large for it. A function of its own in the kernel, as is
+/// the next, for the stack.
+///
+/// # Errors
+/// The outcome of a packet that cannot be sent.
+#[inline(never)]
+pub(crate) fn send<A: Address, P: Packet + ?Sized, W: World<A>>(
+    state: &mut PacketState<A>,
+    packet: &mut P,
+    world: &W,
+) -> Result<(), Outcome> {
+    let (source, destination) = (&state.headers.tuple.source, &state.entry.rewritten.destination);
+    let next_hop = world.fib_lookup(source, destination, Use::SendOwn).next_hop()?;
     state.set_next_hop(&next_hop);
     state.is_rerouted = !state.has_link || !world.is_at(next_hop.device);
     if state.mtu != 0 && is_too_big(&state.headers, packet, state.mtu) {
@@ -73,19 +52,21 @@ pub(crate) fn route<A: Address, P: Packet + ?Sized, W: World<A>>(
     Ok(())
 }
 
-/// Sets the frame's link addresses as [`route`] has found them.
-///
-/// # Errors
-/// The packet could not be changed.
-#[inline(always)]
-pub(crate) fn set_link<V: IpVersion, P: Packet + ?Sized>(
-    state: &PacketState<V::Address>,
+/// By the device that leads to the frontend, as its next hop would have sent it. Without one the frontend is at an
+/// address of this node, and the packet stays where it is.
+#[inline(never)]
+fn deliver<A: Address, P: Packet + ?Sized, W: World<A>>(
+    state: &mut PacketState<A>,
     packet: &mut P,
+    world: &W,
 ) -> Result<(), Outcome> {
-    if state.entry.is_hairpin() {
-        rewrite::swap_link_addresses(packet)?;
-    } else if state.has_link {
-        rewrite::link(packet, &state.link)?;
+    let (own, peer) = (&state.entry.rewritten.destination, &state.entry.rewritten.source);
+    if let FibResult::Found(next_hop) = world.fib_lookup(own, peer, Use::OwnSource)
+        && !world.is_at(next_hop.device)
+    {
+        state.is_rerouted = true;
+        state.set_next_hop(&next_hop);
+        state.link = state.link.reversed();
     }
-    Ok(())
+    set_link_addresses(state, packet)
 }

@@ -13,6 +13,7 @@ use lb_common::source_range::SourceRange;
 
 use crate::checksum::Difference;
 use crate::hook::{Verdict, WalkResult};
+use crate::icmp::translate::Quote;
 use crate::packet::COPIED;
 use crate::wire::{Extent, Headers};
 use crate::world::{AcceptedLink, Link, NextHop};
@@ -86,6 +87,8 @@ pub(crate) struct PacketState<A: Address> {
     pub selection: Selection<A>,
     /// The tuple of the packet that an ICMP error quotes.
     pub quoted: Tuple<A>,
+    /// Where in the error that packet stands.
+    pub quote: Quote,
     /// The packet that a fragment belongs to.
     pub fragmented: Fragmented<A>,
     /// How much of that packet it is.
@@ -116,6 +119,8 @@ pub(crate) struct PacketState<A: Address> {
     /// A reply leaves at once by another device than the stack has routed it to; or the same of a packet of this node's
     /// own, or of a reply to it, and the device by which it comes in.
     pub is_rerouted: bool,
+    /// The packet is this node's own, or a reply to it, and its way is still to be found.
+    pub is_unrouted: bool,
     /// The conntrack table had no room for the flow.
     pub conntrack_full: bool,
 }
@@ -133,6 +138,7 @@ impl<A: Address> PacketState<A> {
             search: PortSearch::default(),
             selection: Selection::new(),
             quoted: entry.rewritten,
+            quote: Quote::default(),
             fragmented: Fragmented::empty(),
             extent: Extent::default(),
             queued: QueuedFragment { packet: Fragmented::empty(), number: 0 },
@@ -154,6 +160,7 @@ impl<A: Address> PacketState<A> {
             found_in: FoundIn::Neither,
             to_service: false,
             is_rerouted: false,
+            is_unrouted: false,
             conntrack_full: false,
         }
     }

@@ -30,9 +30,9 @@ pub(crate) const fn takes(outcome: Outcome) -> bool {
 /// Parses a packet whose fast parsing ended with `parsed`.
 ///
 /// # Errors
-/// The end of its walk. Otherwise it is walked as any other packet.
+/// The end of its walk; or what [`icmp`] takes. Otherwise it is walked as any other packet.
 #[inline(never)]
-pub(crate) fn walk<V, P, W>(
+pub(crate) fn parse<V, P, W>(
     state: &mut PacketState<V::Address>,
     packet: &mut P,
     world: &W,
@@ -46,22 +46,42 @@ where
 {
     packet.pull(READABLE);
     state.fragmented.hook_point = hook.point as u8;
-    let outcome = if matches!(parsed, Outcome::PassedFragment | Outcome::PassedExtensionHeader) {
-        let PacketState { headers, fragmented, extent, .. } = state;
-        match V::parse_all(packet, headers, fragmented, extent) {
-            Ok(Part::Whole) => return Ok(()),
-            Ok(Part::First) => return fragments::first(state, packet, world, hook),
-            Ok(Part::Later) => return fragments::later(state, packet, world, hook),
-            Err(outcome) => outcome,
-        }
-    } else {
-        parsed
-    };
-    Err(if matches!(outcome, Outcome::PassedEcho) {
+    if !matches!(parsed, Outcome::PassedFragment | Outcome::PassedExtensionHeader) {
+        return Err(parsed);
+    }
+    let PacketState { headers, fragmented, extent, .. } = state;
+    match V::parse_all(packet, headers, fragmented, extent) {
+        Ok(Part::Whole) => Ok(()),
+        Ok(Part::First) => fragments::first(state, packet, world, hook),
+        Ok(Part::Later) => fragments::later(state, packet, world, hook),
+        Err(outcome) => Err(outcome),
+    }
+}
+
+/// Whether a packet whose parsing ended so is an echo request or an ICMP error.
+#[inline(always)]
+pub(crate) const fn is_icmp(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::PassedEcho | Outcome::PassedIcmpError)
+}
+
+/// Walks an echo request or an ICMP error. What it calls are functions of their own in the kernel, one after the other,
+/// for the stack.
+#[inline(always)]
+pub(crate) fn icmp<V, P, W>(
+    state: &mut PacketState<V::Address>,
+    packet: &mut P,
+    world: &W,
+    hook: Hook,
+    parsed: Outcome,
+) -> Outcome
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    if matches!(parsed, Outcome::PassedEcho) {
         reply::echo::<V, P, W>(state, packet, world, hook)
-    } else if matches!(outcome, Outcome::PassedIcmpError) {
-        translate::translate::<V, P, W>(state, packet, world, hook)
     } else {
-        outcome
-    })
+        translate::translate::<V, P, W>(state, packet, world, hook)
+    }
 }

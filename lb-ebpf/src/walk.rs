@@ -6,6 +6,7 @@ use lb_common::outcome::{Disposition, Outcome};
 
 use crate::conntrack::lookup::lookup_or_begin;
 use crate::forward::forward;
+use crate::from_host;
 use crate::hook::{Hook, WalkResult};
 use crate::icmp::reply;
 use crate::packet::Packet;
@@ -42,15 +43,41 @@ where
 {
     match family(packet) {
         Some(Family::V4) => {
-            let outcome = walk_family::<Ipv4, P, W>(packet, world, hook, &mut scratch.v4);
+            let outcome = walk_routed::<Ipv4, P, W>(packet, world, hook, &mut scratch.v4);
             scratch.v4.result(outcome)
         }
         Some(Family::V6) => {
-            let outcome = walk_family::<Ipv6, P, W>(packet, world, hook, &mut scratch.v6);
+            let outcome = walk_routed::<Ipv6, P, W>(packet, world, hook, &mut scratch.v6);
             scratch.v6.result(outcome)
         }
         None if has_tag(packet) => Outcome::PassedVlan.into(),
         None => Outcome::PassedNotIp.into(),
+    }
+}
+
+/// Walks a packet of one family to its end.
+#[inline(always)]
+fn walk_routed<V, P, W>(
+    packet: &mut P,
+    world: &W,
+    hook: Hook,
+    state: &mut PacketState<V::Address>,
+) -> Outcome
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    state.is_unrouted = false;
+    let outcome = walk_family::<V, P, W>(packet, world, hook, state);
+    if !hook.can_pass_to_stack || !state.is_unrouted {
+        return outcome;
+    }
+    match from_host::route(state, packet, world, hook) {
+        Ok(()) => outcome,
+        // No error is sent about what has been rewritten.
+        Err(Outcome::RejectedFragNeeded) => Outcome::DroppedIcmpSuppressed,
+        Err(outcome) => outcome,
     }
 }
 
@@ -70,13 +97,18 @@ where
     if hook.is_from_network() && !world.is_for_this_node(packet, &mut state.accepted) {
         return Outcome::PassedNotThisNode;
     }
-    (state.conntrack_full, state.is_rerouted) = (false, false);
+    (state.conntrack_full, state.is_rerouted, state.has_link) = (false, false, false);
     let parsed = match V::parse(packet, &mut state.headers) {
         Err(outcome) if slow_path::takes(outcome) => {
             if !hook.can_pass_to_stack {
                 return Outcome::PassedLeftToTc;
             }
-            slow_path::walk::<V, P, W>(state, packet, world, hook, outcome)
+            match slow_path::parse::<V, P, W>(state, packet, world, hook, outcome) {
+                Err(outcome) if slow_path::is_icmp(outcome) => {
+                    return slow_path::icmp::<V, P, W>(state, packet, world, hook, outcome);
+                }
+                parsed => parsed,
+            }
         }
         parsed => parsed,
     };

@@ -81,7 +81,7 @@ fn write_error<V: IpVersion, P: Packet + ?Sized>(
 }
 
 /// Replies to an echo request to a Service's address, which no host has.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn echo<V, P, W>(
     state: &mut PacketState<V::Address>,
     packet: &mut P,

@@ -8,7 +8,6 @@ use lb_common::outcome::{Disposition, Outcome};
 use crate::checksum::Difference;
 use crate::conntrack::state::check_hook;
 use crate::forward::{lookup_next_hop, set_link_addresses};
-use crate::from_host;
 use crate::hook::Hook;
 use crate::packet::{LINK_HEADER, Packet, TransportChecksum, WriteError};
 use crate::packet_state::PacketState;
@@ -19,8 +18,8 @@ use crate::wire::{
 use crate::world::{Table, World};
 
 /// The packet that an error quotes; all in bytes from the start of the frame.
-#[derive(Clone, Copy)]
-struct Quote {
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Quote {
     /// Where its IP header begins.
     ip: usize,
     /// Where its transport header begins.
@@ -51,30 +50,15 @@ where
     P: Packet + ?Sized,
     W: World<V::Address>,
 {
-    let ip = state.headers.transport() + icmp::HEADER;
-    let Some(end) = V::end(packet) else { return Outcome::PassedIcmpError };
-    let Some(transport) = V::parse_quoted(packet, ip, &mut state.quoted) else {
-        return Outcome::PassedIcmpError;
-    };
-    let quote = Quote { ip, transport, end };
-    if !quote.holds(QUOTED_TRANSPORT) {
-        return Outcome::PassedIcmpError;
-    }
-    state.reply_tuple = state.quoted.reversed();
-    if !world.lookup(Table::Established, &state.reply_tuple, &mut state.entry)
-        && !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.entry)
-    {
+    if !find_flow::<V, P, W>(state, packet, world) {
+        // The packet that it quotes may be of a flow that another release knows.
         return if world.hands_over() {
             Outcome::PassedHandedOver
         } else {
             Outcome::PassedIcmpError
         };
     }
-    if state.entry.rewritten == state.reply_tuple {
-        // Of a direct flow, or one of the node's own: there is nothing to change.
-        return Outcome::PassedIcmpError;
-    }
-    match translate_and_send::<V, P, W>(state, packet, world, hook, quote) {
+    match translate_and_send::<V, P, W>(state, packet, world, hook) {
         Ok(()) if state.entry.is_reply() => Outcome::RepliedIcmpError,
         Ok(()) => Outcome::ForwardedIcmpError,
         // RFC 1812, 4.3.2.7: no error is sent about an error.
@@ -85,13 +69,38 @@ where
     }
 }
 
-#[inline(always)]
+/// Finds the entry of the replies of the packet that the error quotes. Returns whether there is one by which anything
+/// changes.
+#[inline(never)]
+fn find_flow<V, P, W>(state: &mut PacketState<V::Address>, packet: &mut P, world: &W) -> bool
+where
+    V: IpVersion,
+    P: Packet + ?Sized,
+    W: World<V::Address>,
+{
+    let ip = state.headers.transport() + icmp::HEADER;
+    let Some(end) = V::end(packet) else { return false };
+    let Some(transport) = V::parse_quoted(packet, ip, &mut state.quoted) else { return false };
+    state.quote = Quote { ip, transport, end };
+    if !state.quote.holds(QUOTED_TRANSPORT) {
+        return false;
+    }
+    state.reply_tuple = state.quoted.reversed();
+    if !world.lookup(Table::Established, &state.reply_tuple, &mut state.entry)
+        && !world.lookup(Table::HalfOpen, &state.reply_tuple, &mut state.entry)
+    {
+        return false;
+    }
+    // Of a direct flow, or one of the node's own: there is nothing to change.
+    state.entry.rewritten != state.reply_tuple
+}
+
+#[inline(never)]
 fn translate_and_send<V, P, W>(
     state: &mut PacketState<V::Address>,
     packet: &mut P,
     world: &W,
     hook: Hook,
-    quote: Quote,
 ) -> Result<(), Outcome>
 where
     V: IpVersion,
@@ -99,22 +108,19 @@ where
     W: World<V::Address>,
 {
     check_hook(state, hook)?;
-    if state.entry.is_from_host() {
-        state.has_link = false;
-        // A router's error comes in by the device that leads to that router.
-        let keeps_sender =
-            state.entry.is_reply() && sender::<V>(state) == state.headers.tuple.source;
-        if !keeps_sender {
-            from_host::route(state, packet, world)?;
-        }
-        rewrite_error::<V, P>(state, packet, quote, 0)?;
-        return from_host::set_link::<V, P>(state, packet);
-    }
+    // These offsets were written by [`find_flow`]; the masks say their bounds once more, for the verifier.
+    let Quote { ip, transport, end } = state.quote;
+    let within = 2 * MAX_TRANSPORT_OFFSET - 1;
+    let quote = Quote { ip: ip & within, transport: transport & within, end };
     if state.entry.is_snat() {
         lookup_next_hop(state, world)?;
         rewrite_error::<V, P>(state, packet, quote, 1)?;
         return set_link_addresses(state, packet);
     }
+    // A router's error comes in by the device that leads to that router.
+    state.is_unrouted = state.entry.is_from_host()
+        && !state.entry.is_hairpin()
+        && (hook.is_egress() || state.headers.tuple.source == state.reply_tuple.source);
     rewrite_error::<V, P>(state, packet, quote, 0)?;
     if state.entry.is_hairpin() {
         rewrite::swap_link_addresses(packet)?;

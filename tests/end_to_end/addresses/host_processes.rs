@@ -118,6 +118,7 @@ fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> R
         // To this node's own processes the policy for traffic from outside is Cluster.
         gets(lab, node_port, AttemptResult::Replied)?;
         gets(lab, cluster_ip, AttemptResult::Forbidden)?;
+        is_silent(lab, cluster_ip)?;
         let [cluster_ip, node_port] = of_family(lab, &nobody, family);
         gets(lab, cluster_ip, rejected())?;
         gets(lab, node_port, rejected())?;
@@ -147,9 +148,17 @@ pub fn rejected() -> AttemptResult {
     }
 }
 
-/// Checks the result of TCP and UDP connections to `at`, once Weir serves it.
+/// Checks that datagrams to `at` get no answer, nor an error.
+fn is_silent(lab: &Lab, at: SocketAddr) -> Result<()> {
+    let result = attempt(&lab.node1.namespace, at, Protocol::UDP, AT_ONCE)?;
+    ensure!(result == AttemptResult::NoReply, "{at}/udp: {result:?}");
+    Ok(())
+}
+
+/// Checks the result of connections to `at` once Weir serves it; by UDP, too, unless packets are dropped there.
 pub fn gets(lab: &Lab, at: SocketAddr, expected: AttemptResult) -> Result<()> {
-    for protocol in [Protocol::TCP, Protocol::UDP] {
+    let by_udp = (expected != AttemptResult::Forbidden).then_some(Protocol::UDP);
+    for protocol in [Protocol::TCP].into_iter().chain(by_udp) {
         until("the Service is known", CHANGE, || {
             let begun = Instant::now();
             let result = attempt(&lab.node1.namespace, at, protocol, AT_ONCE)?;
@@ -180,7 +189,11 @@ fn source_ranges_hold_for_the_node_too() -> Result<()> {
         let rules = Rules { is_balanced: true, spec: vec![&ranges], ..Rules::default() };
         fixture.manifests.offer_under(&offer, &rules)?;
         for family in Family::ALL {
-            gets(lab, SocketAddr::new(offer.vips().of(family), Offer::PORT), expected)?;
+            let vip = SocketAddr::new(offer.vips().of(family), Offer::PORT);
+            gets(lab, vip, expected)?;
+            if expected == AttemptResult::Forbidden {
+                is_silent(lab, vip)?;
+            }
         }
     }
     Ok(())

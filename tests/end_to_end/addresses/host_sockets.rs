@@ -15,17 +15,18 @@ use weir_tests::traffic::{AttemptResult, ECHO_PORT, Flow, Origin, TIMEOUT, attem
 use weir_tests::wait::until;
 
 use super::host_processes::{
-    AT_ONCE, CHANGE, asked, connected, frontends, mapped, start, udp_socket,
+    AT_ONCE, CHANGE, asked, connected, mapped, of_family, start, udp_socket,
 };
 
+/// At a node port, whose address is the node's own: its packets leave by no device where they could be translated.
 #[test]
-fn a_connected_udp_socket_is_destroyed_when_its_backend_is_removed() -> Result<()> {
+fn a_udp_socket_connected_to_a_node_port_is_destroyed_when_its_backend_is_removed() -> Result<()> {
     let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
     let lab = &fixture.lab;
     let mut offer = Offer { name: "moving", number: 37, pods: vec![&lab.node1.pods[0]] };
-    let frontends = frontends(lab, &offer);
+    let frontends = Family::ALL.map(|family| of_family(lab, &offer, family)[1]).to_vec();
     let mut ends = frontends.clone();
     ends.extend(frontends.into_iter().filter_map(mapped));
     // Two that Weir did not balance: one to a pod directly, and one that was connected before there was

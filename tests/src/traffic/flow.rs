@@ -105,6 +105,11 @@ impl Flow<'_> {
                 lab.node1.owns(seen.ip()),
                 "{pod} saw {seen}, where an address of node1 must hide {own}"
             ),
+            // Where a datagram leaves by another device than the route to the frontend says, it gets that one's address.
+            Origin::Host if self.protocol == Protocol::UDP && !is_local => ensure!(
+                lab.node1.owns(seen.ip()),
+                "{pod} saw {seen}, which is not an address of node1 as {own} is"
+            ),
             Origin::Pod(_) | Origin::Outside | Origin::Host => {
                 ensure!(seen == own, "{pod} saw {seen} instead of {own}");
             }

@@ -153,6 +153,11 @@ fn run_on<L: DatapathLog, const LINK: usize>(context: &TcContext, hook: Hook) ->
                 bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0)
             }
             Verdict::Redirect(_) => bpf_redirect(out, 0),
+            // The stack has given it a route, by whose next hop it would go once the neighbour is resolved
+            // (`neigh_update`, net/core/neighbour.c), unless the kernel looks another one up.
+            Verdict::RedirectNeigh(_) if hook.is_egress() => {
+                bpf_redirect_neigh(out, core::ptr::null_mut(), 0, 0)
+            }
             Verdict::RedirectNeigh(_) => return redirect_neigh(out),
         }
     };
