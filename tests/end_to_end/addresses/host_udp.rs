@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use weir_tests::fixture::Fixture;
-use weir_tests::lab::{Attachment, PodRouting, Shape};
-use weir_tests::manifests::Offer;
+use weir_tests::lab::{Addresses, Attachment, PodRouting, Shape};
+use weir_tests::manifests::{Offer, Rules};
 use weir_tests::traffic::{Flow, Origin};
 use weir_tests::wait::until;
 
@@ -54,17 +54,20 @@ fn follow(shape: Shape) -> Result<()> {
     }
     let pods: Vec<_> = lab.pods().collect();
     let mut offer = Offer { name: "followed", number: 41, pods: vec![pods[0]] };
-    fixture.add(&offer)?;
-    let [v4, v6] =
-        Family::ALL.map(|family| SocketAddr::new(offer.cluster_ips().of(family), Offer::PORT));
-    let ends = [Some(v4), Some(v6), mapped(v4)].into_iter().flatten();
+    let rules = Rules { is_balanced: true, ..Rules::default() };
+    fixture.manifests.offer_under(&offer, &rules)?;
+    serves(&fixture, &offer)?;
+    let at = |addresses: Addresses, family| SocketAddr::new(addresses.of(family), Offer::PORT);
+    let [v4, v6] = Family::ALL.map(|family| at(offer.cluster_ips(), family));
+    let vips = Family::ALL.map(|family| at(offer.vips(), family));
+    let ends = [v4, v6].into_iter().chain(mapped(v4)).chain(vips);
     let talks: Vec<Talk> =
         ends.map(|end| Talk::new(connected(lab, end)?)).collect::<Result<_>>()?;
     thread::scope(|scope| {
         let threads: Vec<_> = talks.iter().map(|talk| scope.spawn(|| talk.run())).collect();
         let mut change = |number: usize| -> Result<Vec<Range<u32>>> {
             offer.pods = vec![pods[number % pods.len()]];
-            fixture.manifests.offer(&offer)?;
+            fixture.manifests.offer_under(&offer, &rules)?;
             serves(&fixture, &offer)?;
             // From here on every datagram is answered, until the next change begins.
             talks.iter().map(Talk::settled).collect()

@@ -1,9 +1,11 @@
 //! Which addresses and ports serve, from where, and what the others reply.
 
 mod cluster_ip;
+mod host_kernel;
 pub mod host_processes;
 mod host_sockets;
 mod host_udp;
+mod host_udp_lifecycle;
 mod left_alone;
 mod node_port;
 mod rejects;

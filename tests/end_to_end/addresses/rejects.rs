@@ -111,7 +111,8 @@ fn addresses_of_services_reply_to_pings() -> Result<()> {
     fixture.manifests.offer_under(&offer, &rules)?;
     for family in Family::ALL {
         for address in [offer.cluster_ips().of(family), offer.vips().of(family)] {
-            for client in clients(lab) {
+            let host = lab.node1.cgroup.is_some().then_some(&lab.node1.namespace);
+            for client in clients(lab).into_iter().chain(host) {
                 until("the Service is known", CHANGE, || ping(client, address, 56, AT_ONCE))?;
                 for length in [0, 1, 1400] {
                     ping(client, address, length, AT_ONCE)?;
