@@ -3,6 +3,7 @@
 
 use lb_common::address::{Address, Port, Protocol, Tuple};
 use lb_common::backend::Backend;
+use lb_common::conntrack::ConntrackEntry;
 use lb_common::filter;
 use lb_common::outcome::Outcome;
 use lb_common::service::{Frontend, SourceClass};
@@ -12,7 +13,7 @@ use lb_common::socket::{Peer, SocketRevNat};
 use crate::backend_select;
 use crate::ip_policy::{classify_non_service, is_own};
 use crate::packet_state::Selection;
-use crate::world::World;
+use crate::world::{Table, World};
 
 /// A process's system call.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct Call<'a, A> {
     pub frontend: &'a Frontend<A>,
     /// The class of the process.
     pub class: SourceClass,
+    /// The port that the socket has; 0 if it has none yet.
+    pub own_port: Port,
     /// Any number: it spreads sockets over backends. Backend selection sees it as the source port.
     pub entropy: u16,
 }
@@ -42,13 +45,15 @@ pub enum CallKind {
 pub struct Scratch<A> {
     tuple: Tuple<A>,
     selection: Selection<A>,
+    entry: ConntrackEntry<A>,
 }
 
 impl<A: Address> Scratch<A> {
     /// Scratch space that no call has used.
     #[must_use]
     pub fn new() -> Self {
-        Self { tuple: Tuple::empty(), selection: Selection::new() }
+        let entry = ConntrackEntry::empty();
+        Self { tuple: Tuple::empty(), selection: Selection::new(), entry }
     }
 }
 
@@ -83,7 +88,7 @@ where
     A: InSettings,
     W: World<A>,
 {
-    let Call { kind, frontend, class, entropy } = call;
+    let Call { kind, frontend, class, own_port, entropy } = call;
     if is_left_to_packets(world, &call) {
         return Err(Outcome::PassedLeftToTc);
     }
@@ -108,7 +113,17 @@ where
             // It sends nothing, and may only ask for the source address that it would have.
             return Err(Outcome::PassedNotAService);
         }
-        let Scratch { selection, .. } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
+        let Scratch { tuple, selection, entry } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
+        if !is_connected {
+            // A process that is a backend replies to another one of this node, which it knows by the frontend's address.
+            let (own, Frontend { address, port, protocol, .. }) = (world.node_address(), *frontend);
+            *tuple = Tuple::new(own, own_port, address, port, protocol);
+            if world.lookup(Table::HalfOpen, tuple, entry)
+                || world.lookup(Table::Established, tuple, entry)
+            {
+                return Err(Outcome::PassedLeftToTc);
+            }
+        }
         return Err(classify_non_service(world, selection, &frontend.address));
     };
     if !is_host && (row.affinity > 0 || row.is_restricted() || row.serves_sockets_first()) {
@@ -120,7 +135,7 @@ where
         // Its packets move when a backend goes, which the agent could not do for a pod's socket.
         return Err(Outcome::PassedLeftToTc);
     }
-    let Scratch { tuple, selection } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
+    let Scratch { tuple, selection, .. } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
     let source = if is_host { world.node_address() } else { A::zeroed() };
     let Frontend { address, port, protocol, .. } = *frontend;
     *tuple = Tuple::new(source, Port::new(entropy), address, port, protocol);

@@ -51,7 +51,7 @@ where
     }
 
     fn call<'a>(&self, kind: CallKind, frontend: &'a Frontend<A>) -> Call<'a, A> {
-        Call { kind, frontend, class: SourceClass::Host, entropy: 4711 }
+        Call { kind, frontend, class: SourceClass::Host, own_port: Port::new(0), entropy: 4711 }
     }
 
     /// The backend that `socket` gets.
@@ -140,7 +140,7 @@ in_both_families! {
         let frontend = fixture.frontend(Target::Local);
         let mut socket = SocketRevNat::new();
         let mut to = |fixture: &Fixture<A>, entropy| {
-            fixture.select(&mut socket, Call { entropy, ..fixture.call(CallKind::Sendmsg, &frontend) })
+            fixture.select(&mut socket, Call { own_port: Port::new(0), entropy, ..fixture.call(CallKind::Sendmsg, &frontend) })
         };
         let first = to(&fixture, 0).unwrap();
         assert!((1..200).all(|entropy| to(&fixture, entropy) == Ok(first)));
@@ -214,7 +214,7 @@ in_both_families! {
         }
         let frontend = fixture.frontend(Target::Local);
         let dial = |entropy| {
-            let call = Call { entropy, ..fixture.call(CallKind::Connect, &frontend) };
+            let call = Call { own_port: Port::new(0), entropy, ..fixture.call(CallKind::Connect, &frontend) };
             fixture.select(&mut SocketRevNat::new(), call)
         };
         let first = dial(0).unwrap();
@@ -261,7 +261,7 @@ in_both_families! {
         fixture.row(Target::Local).pools = [Pool { base: 0, length: 2 }; 3];
         let (frontend, pod) = (fixture.frontend(Target::Local), fixture.pod(Pod::Local));
         let backends = (0..1000).map(|entropy| {
-            let call = Call { entropy, ..fixture.call(CallKind::Connect, &frontend) };
+            let call = Call { own_port: Port::new(0), entropy, ..fixture.call(CallKind::Connect, &frontend) };
             fixture.select(&mut SocketRevNat::new(), call)
         });
         let here = backends.filter(|backend| *backend == Ok(pod)).count();

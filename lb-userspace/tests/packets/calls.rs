@@ -48,8 +48,13 @@ where
         return Err(Outcome::PassedNotAService);
     }
     let (mut socket, mut scratch) = (SocketRevNat::new(), Scratch::new());
-    let call =
-        Call { kind: CallKind::Connect, frontend: &frontend, class: SourceClass::Host, entropy };
+    let call = Call {
+        kind: CallKind::Connect,
+        frontend: &frontend,
+        class: SourceClass::Host,
+        own_port: Port::new(0),
+        entropy,
+    };
     let peer = select(&mut socket, world, call, || Some(&mut scratch))?;
     Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
 }

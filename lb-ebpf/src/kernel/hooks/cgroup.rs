@@ -15,7 +15,7 @@ use lb_common::socket::UdpConnected;
 use lb_ebpf::socket_lb::{self, Call, CallKind, may_be_service};
 use lb_ebpf::world::Tables;
 
-use super::sock_addr::{Mapped, Native, SockAddr, peer, read, write};
+use super::sock_addr::{Mapped, Native, SockAddr, own_port, peer, read, write};
 use crate::kernel::context::{Context, count_call};
 use crate::kernel::features;
 use crate::kernel::maps::{FamilyMaps, NAMESPACE, SETTINGS, UDP_CONNECTED};
@@ -139,7 +139,7 @@ fn replace<F: SockAddr>(
     }
     // SAFETY: the helper takes nothing.
     let entropy = unsafe { bpf_get_prandom_u32() } as u16;
-    let call = Call { kind, frontend: &frontend.0, class, entropy };
+    let call = Call { kind, frontend: &frontend.0, class, own_port: own_port(context), entropy };
     if socket_lb::is_left_to_packets(&kernel, &call)
         || matches!(kind, CallKind::Sendmsg) && peer::<F>(context) == frontend.0
     {

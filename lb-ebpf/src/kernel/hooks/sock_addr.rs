@@ -43,6 +43,15 @@ pub fn read<F: SockAddr>(context: &SockAddrContext) -> Result<Aligned<F::Address
     Ok(Aligned(Frontend::new(F::address(fields), port, protocol)))
 }
 
+/// The port that the socket of the call has; 0 if it has none.
+#[inline(always)]
+pub fn own_port(context: &SockAddrContext) -> Port {
+    // SAFETY: the context is valid, and has a socket; this is a plain read of a whole field of it.
+    Port::new(unsafe {
+        read_volatile(&raw const (*(*context.sock_addr).__bindgen_anon_1.sk).src_port)
+    } as u16)
+}
+
 /// What the UDP socket of the call is connected to; no address and no port if it is not connected.
 #[inline(always)]
 pub fn peer<F: SockAddr>(context: &SockAddrContext) -> Frontend<F::Address> {

@@ -120,7 +120,13 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         }
         let (mut socket, mut scratch) = (SocketRevNat::new(), Scratch::new());
         let (class, entropy) = (self.class, from.port());
-        let call = Call { kind: CallKind::Connect, frontend: &frontend, class, entropy };
+        let call = Call {
+            kind: CallKind::Connect,
+            frontend: &frontend,
+            class,
+            own_port: Port::new(0),
+            entropy,
+        };
         let peer = select(&mut socket, &world, call, || Some(&mut scratch))?;
         Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))
     }
