@@ -5,8 +5,8 @@
 use lb_common::address::Address;
 use lb_common::outcome::Outcome;
 
-use crate::forward::{is_too_big, set_link_addresses};
 use crate::hook::Hook;
+use crate::next_hop::{is_too_big, set_link_addresses};
 use crate::packet::Packet;
 use crate::packet_state::PacketState;
 use crate::world::{FibResult, Use, World};

@@ -29,6 +29,7 @@ mod icmp;
 #[cfg(not(target_arch = "bpf"))]
 pub mod in_memory;
 mod ip_policy;
+mod next_hop;
 pub mod packet;
 mod packet_state;
 mod rewrite;

@@ -13,8 +13,8 @@ use lb_common::source_range::SourceRange;
 
 use crate::checksum::Difference;
 use crate::hook::{Verdict, WalkResult};
-use crate::icmp::translate::Quote;
 use crate::packet::COPIED;
+use crate::wire::icmp::Quote;
 use crate::wire::{Extent, Headers};
 use crate::world::{AcceptedLink, Link, NextHop};
 
@@ -31,9 +31,7 @@ impl Scratch {
     pub fn new() -> Self {
         Self { v4: PacketState::new(), v6: PacketState::new() }
     }
-}
 
-impl Scratch {
     /// The tuple of the IPv4 packet that was walked last, as it arrived.
     #[inline(always)]
     #[must_use]
@@ -116,10 +114,9 @@ pub(crate) struct PacketState<A: Address> {
     pub to_service: bool,
     /// Where `entry` was found.
     pub found_in: FoundIn,
-    /// A reply leaves at once by another device than the stack has routed it to; or the same of a packet of this node's
-    /// own, or of a reply to it, and the device by which it comes in.
+    /// It leaves by another device than the stack has routed it to, or is given to the stack by another one.
     pub is_rerouted: bool,
-    /// The packet is this node's own, or a reply to it, and its way is still to be found.
+    /// Its way is still to be found, to or from this node itself.
     pub is_unrouted: bool,
     /// The conntrack table had no room for the flow.
     pub conntrack_full: bool,

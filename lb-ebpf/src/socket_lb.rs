@@ -88,7 +88,7 @@ where
     A: InSettings,
     W: World<A>,
 {
-    let Call { kind, frontend, class, own_port, entropy } = call;
+    let Call { kind, frontend, class, entropy, .. } = call;
     if is_left_to_packets(world, &call) {
         return Err(Outcome::PassedLeftToTc);
     }
@@ -100,8 +100,7 @@ where
     let is_connected = matches!(kind, CallKind::Connect);
     let is_udp = frontend.protocol == Protocol::UDP;
     let Some(row) = row else {
-        // Not so for a datagram: an IPv6 socket connected to an IPv4-mapped address sends each datagram
-        // as to that address (`udpv6_sendmsg`, net/ipv6/udp.c).
+        // Not so for a datagram: a mapped one of an IPv6 socket names its address each time (`udpv6_sendmsg`).
         if is_connected {
             socket.forget(frontend);
         }
@@ -114,25 +113,15 @@ where
             return Err(Outcome::PassedNotAService);
         }
         let Scratch { tuple, selection, entry } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
-        if !is_connected {
-            // A process that is a backend replies to another one of this node, which it knows by the frontend's address.
-            let (own, Frontend { address, port, protocol, .. }) = (world.node_address(), *frontend);
-            *tuple = Tuple::new(own, own_port, address, port, protocol);
-            if world.lookup(Table::HalfOpen, tuple, entry)
-                || world.lookup(Table::Established, tuple, entry)
-            {
-                return Err(Outcome::PassedLeftToTc);
-            }
+        if !is_connected && is_reply_here(world, &call, (tuple, entry)) {
+            return Err(Outcome::PassedLeftToTc);
         }
         return Err(classify_non_service(world, selection, &frontend.address));
     };
-    if !is_host && (row.affinity > 0 || row.is_restricted() || row.serves_sockets_first()) {
-        // Two depend on the client's address, which a pod's socket does not have yet, and the third on sockets of
-        // another namespace than the pod's.
-        return Err(Outcome::PassedLeftToTc);
-    }
-    if !is_host && is_connected && is_udp {
-        // Its packets move when a backend goes, which the agent could not do for a pod's socket.
+    let by_packets = row.affinity > 0 || row.is_restricted() || row.serves_sockets_first();
+    if !is_host && (by_packets || is_connected && is_udp) {
+        // Two depend on the client's address, which a pod's socket does not have yet, and the third on sockets of another
+        // namespace than the pod's. What a connected UDP socket sends moves when a backend goes.
         return Err(Outcome::PassedLeftToTc);
     }
     let Scratch { tuple, selection, .. } = scratch().ok_or(Outcome::DroppedConntrackFull)?;
@@ -148,6 +137,19 @@ where
     let (id, backend) = backend_select::backend(world, selection, tuple, &row, class)?;
     world.count_connection(id);
     Ok(socket.remember(frontend, id, &backend))
+}
+
+/// Whether a datagram is a reply of a process that is a backend to another one of this node, which it knows by the
+/// frontend's address.
+#[inline(always)]
+fn is_reply_here<A: InSettings, W: World<A>>(
+    world: &W,
+    call: &Call<'_, A>,
+    (tuple, entry): (&mut Tuple<A>, &mut ConntrackEntry<A>),
+) -> bool {
+    let Frontend { address, port, protocol, .. } = *call.frontend;
+    *tuple = Tuple::new(world.node_address(), call.own_port, address, port, protocol);
+    world.lookup(Table::HalfOpen, tuple, entry) || world.lookup(Table::Established, tuple, entry)
 }
 
 /// Whether a UDP socket of this node stays connected to `call.frontend`: its packets are translated where they leave the

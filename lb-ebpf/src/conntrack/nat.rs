@@ -80,7 +80,7 @@ fn set_own_source<A: Address, W: World<A>>(
             *source = tuple.destination;
             Ok(flags | ConntrackEntry::<A>::HAIRPIN)
         }
-        result => result.next_hop().map(|_| flags),
+        result @ (FibResult::LeftToTc | FibResult::Unreachable) => result.next_hop().map(|_| flags),
     }
 }
 

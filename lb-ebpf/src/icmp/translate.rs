@@ -7,34 +7,17 @@ use lb_common::outcome::{Disposition, Outcome};
 
 use crate::checksum::Difference;
 use crate::conntrack::state::check_hook;
-use crate::forward::{lookup_next_hop, set_link_addresses};
+use crate::forward::lookup_next_hop;
 use crate::hook::Hook;
+use crate::next_hop::set_link_addresses;
 use crate::packet::{LINK_HEADER, Packet, TransportChecksum, WriteError};
 use crate::packet_state::PacketState;
 use crate::rewrite;
+use crate::wire::icmp::Quote;
 use crate::wire::{
     IpVersion, MAX_TRANSPORT_OFFSET, QUOTED_TRANSPORT, checksum_offset, icmp, set_ports,
 };
 use crate::world::{Table, World};
-
-/// The packet that an error quotes; all in bytes from the start of the frame.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Quote {
-    /// Where its IP header begins.
-    ip: usize,
-    /// Where its transport header begins.
-    transport: usize,
-    /// Where the error ends: bytes of the frame behind that are neither quoted nor under the checksum.
-    end: u32,
-}
-
-impl Quote {
-    /// Whether `length` bytes of transport header are quoted.
-    #[inline(always)]
-    const fn holds(self, length: usize) -> bool {
-        (self.transport + length) as u32 <= self.end
-    }
-}
 
 /// Translates an error as the flow of the packet that it quotes is translated. An error travels in the
 /// opposite direction, hence as that packet's replies do.

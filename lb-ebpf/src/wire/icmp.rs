@@ -101,3 +101,22 @@ pub fn make_reply<P: Packet + ?Sized>(
     };
     Some(Difference::NONE.half(before, u16::from_ne_bytes([*kind, *code])))
 }
+
+/// The packet that an error quotes; all in bytes from the start of the frame.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Quote {
+    /// Where its IP header begins.
+    pub(crate) ip: usize,
+    /// Where its transport header begins.
+    pub(crate) transport: usize,
+    /// Where the error ends: bytes of the frame behind that are neither quoted nor under the checksum.
+    pub(crate) end: u32,
+}
+
+impl Quote {
+    /// Whether `length` bytes of transport header are quoted.
+    #[inline(always)]
+    pub(crate) const fn holds(self, length: usize) -> bool {
+        (self.transport + length) as u32 <= self.end
+    }
+}

@@ -1,11 +1,9 @@
 //! Which addresses and ports serve, from where, and what the others reply.
 
 mod cluster_ip;
-mod host_kernel;
+mod host_packets;
 pub mod host_processes;
 mod host_sockets;
-mod host_udp;
-mod host_udp_lifecycle;
 mod left_alone;
 mod node_port;
 mod rejects;

@@ -137,7 +137,6 @@ impl<'a, W: Write> Writer<'a, W> {
                 Table::HalfOpen => "half-open",
             },
             path: match (entry.is_snat(), entry.is_hairpin()) {
-                _ if entry.is_from_host() => "host",
                 (true, _) => "snat",
                 (false, true) => "hairpin",
                 (false, false) if entry.is_direct() => DIRECT,

@@ -16,7 +16,7 @@ use weir_tests::manifests::{Offer, Rules};
 use weir_tests::traffic::{Flow, Origin};
 use weir_tests::wait::until;
 
-use super::host_processes::{CHANGE, connected, mapped, start};
+use crate::addresses::host_processes::{CHANGE, connected, mapped, start};
 
 /// Between two datagrams.
 const INTERVAL: Duration = Duration::from_millis(1);

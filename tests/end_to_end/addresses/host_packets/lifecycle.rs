@@ -16,7 +16,7 @@ use weir_tests::manifests::Offer;
 use weir_tests::traffic::{ECHO_PORT, UdpServer};
 use weir_tests::wait::until;
 
-use super::host_processes::{CHANGE, connected, mapped, start};
+use crate::addresses::host_processes::{CHANGE, connected, mapped, start};
 
 /// Sockets that are connected at once.
 const MANY: usize = 10_000;

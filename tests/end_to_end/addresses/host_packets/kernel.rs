@@ -10,7 +10,7 @@ use weir_tests::manifests::Offer;
 use weir_tests::traffic::{ECHO_PORT, ping};
 use weir_tests::wait::until;
 
-use super::host_processes::{CHANGE, start};
+use crate::addresses::host_processes::{CHANGE, start};
 
 /// The port of the tunnel's two ends, on which nothing else listens.
 const TUNNEL: u16 = 4789;
