@@ -142,7 +142,7 @@ fn here() -> LocalNode {
 
 fn settings() -> Settings {
     Settings {
-        nodeport_addresses: NodePortAddresses::Primary,
+        nodeport_addresses: NodePortAddresses::default(),
         skip: Skip::default(),
         capacities: Capacities {
             services: 1000,

@@ -41,11 +41,11 @@ pub(super) fn rows<A: Address>(
 
 /// The addresses of this node with node ports of Services.
 fn node_ports<A: Address>(context: &Context<'_>) -> BTreeSet<A> {
-    let Context { cluster, index, local_node, settings, .. } = *context;
+    let Context { index, settings, .. } = *context;
     if !index.has_node_ports(A::FAMILY) {
         return BTreeSet::new();
     }
-    let addresses = node::nodeport_addresses(cluster, local_node, &settings.nodeport_addresses);
+    let addresses = node::nodeport_addresses(context);
     addresses.into_iter().filter(|address: &A| !settings.skip.has(address.to_ip())).collect()
 }
 

@@ -152,8 +152,7 @@ fn claims<A: InContents>(
     ports: &[BalancedPort<'_>],
     omissions: &mut Omissions,
 ) -> Claims<A> {
-    let which = &context.settings.nodeport_addresses;
-    let nodes = node::nodeport_addresses::<A>(context.cluster, context.local_node, which);
+    let nodes = node::nodeport_addresses::<A>(context);
     if nodes.is_empty() && context.index.has_node_ports(A::FAMILY) {
         omissions.warnings.push(Warning {
             about: format!("Node {}", context.local_node.name),

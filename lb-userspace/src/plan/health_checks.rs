@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
 use lb_common::address::Family;
 
-use super::settings::NodePortAddresses;
+use super::settings::{NodePortAddresses, includes, localhost};
 use crate::model::{
     EndpointSlice, HealthCheck, HealthChecks, LocalNode, Service, ServiceType, TrafficPolicy,
 };
@@ -71,21 +70,21 @@ fn shares_a_port(service: &Service, slice: &EndpointSlice) -> bool {
 }
 
 fn addresses(family: Family, local_node: &LocalNode, which: &NodePortAddresses) -> Vec<IpAddr> {
-    let ranges: Vec<&IpNet> = match which {
-        NodePortAddresses::Primary => Vec::new(),
-        NodePortAddresses::Within(ranges) => {
-            ranges.iter().filter(|range| Family::of(&range.addr()) == family).collect()
-        }
+    let any = vec![match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }];
+    let Some(ranges) = which.ranges(family).filter(|ranges| !ranges.is_empty() && !which.primary)
+    else {
+        return any;
     };
-    if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
-        return vec![match family {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        }];
+    if ranges.iter().any(|range| range.prefix_len() == 0) {
+        return any;
     }
-    let own = local_node.devices.iter().flat_map(|device| &device.addresses);
-    let inside = own.filter(|ip| ranges.iter().any(|range| range.contains(*ip)));
-    BTreeSet::from_iter(inside.copied()).into_iter().collect()
+    let own = local_node.devices.iter().flat_map(|device| &device.addresses).copied();
+    let inside = own.filter(|ip| includes(Some(&ranges), *ip));
+    let localhost = which.localhost.then(|| localhost(family));
+    BTreeSet::from_iter(inside.chain(localhost)).into_iter().collect()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod settings;
 mod source_ranges;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use self::build::Scope;
 use self::omissions::{Context, Omissions};
@@ -29,7 +30,7 @@ use crate::maps::{Contents, FamilyContents, References};
 use crate::model::{Cluster, HealthChecks, LocalNode, Service, Warning, missing_node};
 
 pub use self::index::{ClusterIndex, ContentsIndex, Touched};
-pub use self::node::{all_nodeport_addresses as nodeport_addresses, has_same_addresses};
+pub use self::node::has_same_addresses;
 pub use self::settings::{NodePortAddresses, Settings, Skip};
 
 /// What the maps should hold, and what is left out.
@@ -134,7 +135,7 @@ pub struct Planner<'a> {
 ///
 /// let node = LocalNode { name: "node-1".into(), ..LocalNode::default() };
 /// let settings = Settings {
-///     nodeport_addresses: NodePortAddresses::Primary,
+///     nodeport_addresses: NodePortAddresses::default(),
 ///     skip: Skip::default(),
 ///     capacities: capacities(TableSizes::default(), 4 << 30, 2),
 ///     honours_external_ips: false,
@@ -217,6 +218,12 @@ impl Planner<'_> {
         warnings.dedup();
         let about = touched.services.iter().map(service_ports::about).collect();
         Some(PartialPlan { before, after, warnings, about })
+    }
+
+    /// This node's addresses that serve node ports.
+    #[must_use]
+    pub fn nodeport_addresses(&self) -> BTreeSet<IpAddr> {
+        node::all_nodeport_addresses(&self.context(self.contents))
     }
 
     /// Brings `checks`, the health checks of this node, up to date with what is touched.

@@ -3,41 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use lb_common::address::{Address, Family, V4, V6};
+use lb_common::address::{Address, V4, V6};
 use lb_common::device::Device;
 use lb_common::maps;
 
 use super::eligible::NodeTopology;
 use super::omissions::{Context, Omissions};
-use super::settings::NodePortAddresses;
+use super::settings::{includes, localhost};
 use crate::model::{Cluster, DeviceRole, LocalNode, NodeDevice};
 
-/// This node's addresses of family `A` that serve node ports, each once.
-pub(super) fn nodeport_addresses<A: Address>(
-    cluster: &Cluster,
-    local_node: &LocalNode,
-    which: &NodePortAddresses,
-) -> Vec<A> {
-    let mut addresses = match which {
-        NodePortAddresses::Primary => Vec::from_iter(primary(cluster, local_node)),
-        NodePortAddresses::Within(ranges) => within(local_node, ranges),
-    };
-    addresses.retain(|address: &A| !address.to_ip().is_loopback());
+/// This node's addresses of family `A` that serve node ports, each once. Its loopback address is among them only where
+/// processes' sockets are balanced, which alone can get there.
+pub(super) fn nodeport_addresses<A: Address>(context: &Context<'_>) -> Vec<A> {
+    let Context { cluster, local_node, settings, .. } = *context;
+    let which = &settings.nodeport_addresses;
+    let ranges = which.ranges(A::FAMILY);
+    let own = local_node.devices.iter().flat_map(|device| &device.addresses).copied();
+    let within = own.filter(|ip| !ip.is_loopback() && includes(ranges.as_deref(), *ip));
+    let mut addresses: Vec<A> = within.filter_map(A::from_ip).collect();
+    if which.primary {
+        addresses.extend(primary::<A>(cluster, local_node));
+    }
+    if which.has_localhost(A::FAMILY) && settings.sockets.namespace != 0 {
+        addresses.extend(A::from_ip(localhost(A::FAMILY)));
+    }
     addresses.sort_unstable();
     addresses.dedup();
     addresses
 }
 
 /// This node's addresses of both families that serve node ports.
-#[must_use]
-pub fn all_nodeport_addresses(
-    cluster: &Cluster,
-    local_node: &LocalNode,
-    which: &NodePortAddresses,
-) -> BTreeSet<IpAddr> {
-    let v4 = nodeport_addresses::<V4>(cluster, local_node, which);
-    let v6 = nodeport_addresses::<V6>(cluster, local_node, which);
+pub(super) fn all_nodeport_addresses(context: &Context<'_>) -> BTreeSet<IpAddr> {
+    let (v4, v6) = (nodeport_addresses::<V4>(context), nodeport_addresses::<V6>(context));
     let v4 = v4.iter().map(Address::to_ip);
     v4.chain(v6.iter().map(Address::to_ip)).collect()
 }
@@ -108,15 +105,6 @@ fn first<A: Address>(device: &NodeDevice) -> Option<A> {
 /// Every address of this node, whatever device has it.
 pub(super) fn own_addresses(local_node: &LocalNode) -> BTreeSet<IpAddr> {
     local_node.devices.iter().flat_map(|device| &device.addresses).copied().collect()
-}
-
-fn within<A: Address>(local_node: &LocalNode, ranges: &[IpNet]) -> Vec<A> {
-    let family = |range: &&IpNet| Family::of(&range.addr()) == A::FAMILY;
-    let ranges: Vec<&IpNet> = ranges.iter().filter(family).collect();
-    let all = local_node.devices.iter().flat_map(|device| &device.addresses);
-    let inside =
-        all.filter(|ip| ranges.is_empty() || ranges.iter().any(|range| range.contains(*ip)));
-    inside.filter_map(|ip| A::from_ip(*ip)).collect()
 }
 
 /// The rows of `DEVICES`, as many as the map can hold.

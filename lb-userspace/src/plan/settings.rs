@@ -1,9 +1,10 @@
 //! The operator's settings that a plan depends on.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use lb_common::address::Family;
 use lb_common::maps::Capacities;
 use lb_common::snat::{Rows, TIERS};
 
@@ -50,14 +51,49 @@ impl Skip {
     }
 }
 
-/// The addresses of this node that serve node ports; never a loopback address.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub enum NodePortAddresses {
+/// The addresses of this node that serve node ports: all that any of these names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodePortAddresses {
     /// In each family the first address of the Node object; if it has none, the first address of the
     /// first network device that has one.
-    #[default]
-    Primary,
-    /// The devices' addresses within these ranges. A family without a range is not restricted, as
-    /// with kube-proxy's `--nodeport-addresses`.
-    Within(Vec<IpNet>),
+    pub primary: bool,
+    /// 127.0.0.1 and `::1`, for this node's own processes alone.
+    pub localhost: bool,
+    /// The devices' addresses within these ranges, and those of `localhost` that are. Where there are ranges and
+    /// nothing else, a family without one is not restricted, as with kube-proxy's `--nodeport-addresses`.
+    pub within: Vec<IpNet>,
+}
+
+impl Default for NodePortAddresses {
+    fn default() -> Self {
+        Self { primary: true, localhost: false, within: Vec::new() }
+    }
+}
+
+impl NodePortAddresses {
+    /// The ranges of this family; `None` where it is not restricted.
+    pub(super) fn ranges(&self, family: Family) -> Option<Vec<IpNet>> {
+        let of_family = |range: &&IpNet| Family::of(&range.addr()) == family;
+        let ranges: Vec<IpNet> = self.within.iter().filter(of_family).copied().collect();
+        let is_restricted = self.primary || self.localhost || !ranges.is_empty();
+        is_restricted.then_some(ranges)
+    }
+
+    /// Whether node ports are served at the loopback address of this family.
+    pub(super) fn has_localhost(&self, family: Family) -> bool {
+        self.localhost || includes(self.ranges(family).as_deref(), localhost(family))
+    }
+}
+
+/// Whether `address` is within `ranges`; everything is within none.
+pub(super) fn includes(ranges: Option<&[IpNet]>, address: IpAddr) -> bool {
+    ranges.is_none_or(|ranges| ranges.iter().any(|range| range.contains(&address)))
+}
+
+/// 127.0.0.1 or `::1`.
+pub(super) const fn localhost(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
 }

@@ -229,7 +229,7 @@ fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice 
 
 fn settings() -> Settings {
     Settings {
-        nodeport_addresses: NodePortAddresses::Primary,
+        nodeport_addresses: NodePortAddresses::default(),
         skip: Skip::default(),
         capacities: Capacities {
             services: 1000,

@@ -8,9 +8,7 @@ use lb_userspace::model::{
     Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort,
     ServiceType, TrafficPolicy, Warning,
 };
-use lb_userspace::plan::{
-    ClusterIndex, ContentsIndex, Planner, Settings, Touched, nodeport_addresses, plan,
-};
+use lb_userspace::plan::{ClusterIndex, ContentsIndex, Planner, Settings, Touched, plan};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -46,8 +44,17 @@ impl Follower {
     }
 
     fn note_node(&mut self) {
-        let which = settings().nodeport_addresses;
-        let addresses = nodeport_addresses(&self.cluster, &local_node(), &which);
+        let (settings, node) = (settings(), local_node());
+        let planner = Planner {
+            cluster: &self.cluster,
+            cluster_index: &self.cluster_index,
+            local_node: &node,
+            settings: &settings,
+            contents: &self.contents,
+            contents_index: &self.contents_index,
+            unreferenced: &References::default(),
+        };
+        let addresses = planner.nodeport_addresses();
         self.cluster_index.set_node_addresses(addresses);
     }
 

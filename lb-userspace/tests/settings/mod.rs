@@ -8,7 +8,7 @@ use lb_userspace::plan::{NodePortAddresses, Settings, Skip};
 /// Settings with large maps.
 pub fn settings() -> Settings {
     Settings {
-        nodeport_addresses: NodePortAddresses::Primary,
+        nodeport_addresses: NodePortAddresses::default(),
         skip: Skip::default(),
         capacities: Capacities {
             services: 1000,

@@ -237,7 +237,7 @@ pub fn start(shape: Shape) -> Result<Option<Fixture>> {
     start_with(shape, &[])
 }
 
-fn start_with(shape: Shape, arguments: &[&str]) -> Result<Option<Fixture>> {
+pub fn start_with(shape: Shape, arguments: &[&str]) -> Result<Option<Fixture>> {
     let Some(fixture) = Fixture::start_with(shape, arguments)? else {
         return Ok(None);
     };

@@ -1,6 +1,7 @@
 //! Which addresses and ports serve, from where, and what the others reply.
 
 mod cluster_ip;
+mod host_localhost;
 mod host_packets;
 pub mod host_processes;
 mod host_sockets;

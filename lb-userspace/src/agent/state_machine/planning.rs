@@ -8,7 +8,6 @@ use crate::maps::{BackendSet, Contents, FilterBits, Operation, PoolSlots, Refere
 use crate::model::{Change, Cluster, HealthChecks, LocalNode, Warning};
 use crate::plan::{
     ClusterIndex, ContentsIndex, PartialPlan, Planner, Settings, Touched, has_same_addresses,
-    nodeport_addresses,
 };
 
 /// The cluster, this node, and what the maps hold, with indexes of them.
@@ -128,8 +127,8 @@ impl Planning {
     }
 
     fn plan_everything(&mut self, unreferenced: &References) -> Planned {
-        let which = &self.settings.nodeport_addresses;
-        self.cluster_index.set_node_addresses(nodeport_addresses(&self.cluster, &self.node, which));
+        let node_addresses = self.planner(unreferenced).nodeport_addresses();
+        self.cluster_index.set_node_addresses(node_addresses);
         let plan = self.planner(unreferenced).plan();
         self.shortage = match (plan.is_left_out, plan.is_map_full) {
             (true, _) => Shortage::Rows,

@@ -24,7 +24,7 @@ fn agent() -> Agent {
         processors: 1,
     };
     let settings = Settings {
-        nodeport_addresses: NodePortAddresses::Primary,
+        nodeport_addresses: NodePortAddresses::default(),
         skip: Skip::default(),
         capacities,
         honours_external_ips: true,

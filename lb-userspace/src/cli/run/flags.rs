@@ -64,10 +64,10 @@ pub struct Args {
     /// mounted hierarchy]
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Addresses of this node that serve node ports: `primary` (in each family the Node object's
-    /// first, else the first network device's), or prefixes; a family without a prefix is not
-    /// restricted [default: primary]
-    #[arg(long, value_name = "primary|CIDR,..")]
+    /// Addresses of this node that serve node ports: `primary` (in each family the Node object's first, else the
+    /// first network device's), `localhost` (127.0.0.1 and ::1, for this node's own processes), `all`, and prefixes;
+    /// where there are prefixes alone, a family without one is not restricted [default: primary]
+    #[arg(long, value_name = "primary|localhost|all|CIDR,..")]
     pub nodeport_addresses: Option<NodePortAddresses>,
     /// What to leave to others: Services as NAMESPACE/NAME, addresses or ranges of frontends. What listens at a cluster
     /// IP that a device of this node has, such as NodeLocal DNSCache, is left alone without it

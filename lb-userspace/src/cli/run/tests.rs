@@ -26,7 +26,7 @@ fn every_setting_but_the_source_has_a_default() {
     assert_eq!(config.network_devices, None);
     assert_eq!(config.xdp, XdpMode::Auto);
     assert_eq!((config.socket_balancing, config.cgroup), (SocketBalancing::Host, None));
-    assert_eq!(config.nodeport_addresses, NodePortAddresses::Primary);
+    assert_eq!(config.nodeport_addresses, NodePortAddresses::default());
     assert_eq!(config.external_ips, ExternalIps::Honour);
     assert!(config.pin_directory.starts_with("/sys/fs/bpf/weir"));
 }
@@ -108,7 +108,7 @@ fn wrong_values_are_refused_with_what_to_write() {
     for (words, hint) in [
         ("--manifests a --xdp fast", "auto, native, generic, off"),
         ("--manifests a --network-devices eth0,", "as in eth0,ens*"),
-        ("--manifests a --nodeport-addresses all", "ADDRESS/LENGTH"),
+        ("--manifests a --nodeport-addresses any", "ADDRESS/LENGTH"),
         ("--manifests a --slot-table-size 5", "1024"),
         ("--manifests a --backend-table-size 1048576", "1048575"),
         ("--manifests a --healthz-bind-address everywhere", "0.0.0.0:10256"),

@@ -161,7 +161,7 @@ fn a_malformed_file_is_refused_with_the_line_and_what_to_do() {
         ("mode: [", "3:", "correct it"),
         ("bindAddressHardFail: perhaps", "3:", "correct it"),
         ("healthzBindAddress: nowhere", "3:", "ADDRESS:PORT"),
-        ("mode: ''\nnodePortAddresses:\n- 10.0.0.0/8\n- all", "6:", "ADDRESS/LENGTH"),
+        ("mode: ''\nnodePortAddresses:\n- 10.0.0.0/8\n- any", "6:", "ADDRESS/LENGTH"),
         ("iptables:\n  syncPeriod: soon", "4:", "30s"),
         ("conntrack: {maxPerCore: -1}", "3:", "correct it"),
     ] {

@@ -109,7 +109,13 @@ impl<'a, A: Address> RowsBuilder<'a, A> {
         let restriction = source_ranges::restriction(port.service, id);
         for (frontend, kind) in frontends {
             let policies = policies(port.service, *kind);
-            let wanted = policies.map(|policy| port_pools.pool(policy, pools));
+            let mut wanted = policies.map(|policy| port_pools.pool(policy, pools));
+            if frontend.address.to_ip().is_loopback() {
+                // For this node's own processes. No packet comes from others to such an address by right.
+                let nothing = Some(Pool::empty(EmptyPoolReason::NoLocalEndpoint));
+                wanted[SourceClass::Pod as usize] = nothing;
+                wanted[SourceClass::Network as usize] = nothing;
+            }
             let before = self.before.frontends.get(frontend).filter(|row| row.service == id);
             if let Some(pools) = or_as_before(wanted, before, pools) {
                 let restriction =
