@@ -10,6 +10,7 @@ mod maps;
 mod matrix;
 mod resizing;
 mod routes;
+mod sockets;
 mod stack;
 mod testbed;
 mod without_agent;

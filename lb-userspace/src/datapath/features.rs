@@ -55,7 +55,7 @@ impl Features {
         }
     }
 
-    /// Whether a rejected call fails with `ECONNREFUSED`, not always with `EPERM`.
+    /// Whether a rejected datagram fails with `ECONNREFUSED`, not with `EPERM`.
     #[must_use]
     pub const fn sets_errors(&self) -> bool {
         self.sets_errors != 0

@@ -166,7 +166,7 @@ impl Kernel {
         }
         Finding::ok(
             about,
-            "the kernel takes those of the node's own processes; a call that is rejected fails with \
+            "the kernel takes those of the node's own processes; a datagram that is rejected fails with \
              EPERM instead of ECONNREFUSED, for bpf_set_retval is missing (Linux 6.1 has it)",
         )
     }

@@ -103,7 +103,8 @@ where
     let frontend = frontend(cell);
     assert!(socket_lb::may_be_service(world, &frontend), "{cell:?}");
     let (mut socket, mut scratch) = (SocketRevNat::new(), socket_lb::Scratch::new());
-    let call = Call { kind, frontend: &frontend, class: cell.class, own_port: Port::new(0), entropy };
+    let call =
+        Call { kind, frontend: &frontend, class: cell.class, own_port: Port::new(0), entropy };
     let peer = socket_lb::select(&mut socket, world, call, || Some(&mut scratch))?;
     assert_eq!(peer.frontend, frontend, "{cell:?}");
     Ok(endpoint(peer.backend.address.to_ip(), peer.backend.port))

@@ -1,8 +1,13 @@
 //! The programs, loaded and run.
 
+use std::fs::File;
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use aya::maps::PerCpuArray;
-use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{
+    CgroupAttachMode, ProgramFd, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, Xdp,
+};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::Capacities;
 use lb_common::outcome::Outcome;
@@ -41,7 +46,15 @@ impl Programs {
     /// # Errors
     /// If there is no object, or the kernel refuses it.
     pub fn load(entries: impl Fn(&str) -> u32) -> Result<Self> {
-        let capacities = Capacities {
+        Self::load_sized(&Self::capacities(entries)?)
+    }
+
+    /// The capacities of maps of `entries`.
+    ///
+    /// # Errors
+    /// If the processors cannot be counted.
+    pub fn capacities(entries: impl Fn(&str) -> u32) -> Result<Capacities> {
+        Ok(Capacities {
             conntrack: entries("CONNTRACK"),
             half_open: entries("HALF_OPEN"),
             services: entries("SERVICES"),
@@ -50,8 +63,7 @@ impl Programs {
             backends: entries("BACKENDS"),
             affinity: entries("AFFINITY"),
             processors: processors::count()?,
-        };
-        Self::load_sized(&capacities)
+        })
     }
 
     /// Loads all programs, with maps of these capacities.
@@ -59,6 +71,14 @@ impl Programs {
     /// # Errors
     /// As [`Programs::load`].
     pub fn load_sized(capacities: &Capacities) -> Result<Self> {
+        Self::load_with(capacities, &[])
+    }
+
+    /// The same with these constants of the object set to other values than this kernel asks for.
+    ///
+    /// # Errors
+    /// As [`Programs::load`].
+    pub fn load_with(capacities: &Capacities, constants: &[(&str, u32)]) -> Result<Self> {
         let object = lb_userspace::datapath::loader::bytes()?;
         let features = lb_userspace::datapath::features::Features::of_this_kernel();
         let an_hour: u64 = 3_600_000_000_000;
@@ -67,6 +87,9 @@ impl Programs {
         buckets.set_constants(&mut loader);
         size_maps(&mut loader, capacities);
         features.set_constants(&mut loader, true);
+        for (name, value) in constants {
+            loader.override_global(name, value, true);
+        }
         let mut ebpf = loader
             .override_global("ROUTE_LIFETIME", &an_hour, true)
             .override_global("RATE_PERIOD", &NO_TURNS, true)
@@ -117,6 +140,16 @@ impl Programs {
     pub fn load_socket_program(&mut self, name: &'static str) -> Result<ProgramInfo> {
         let program = lb_userspace::datapath::loader::load_socket_program(&mut self.ebpf, name)?;
         Ok(program.info()?)
+    }
+
+    /// Attaches a program for socket load balancing to a control group, for as long as the programs are loaded.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn attach_socket_program(&mut self, name: &'static str, group: &Path) -> Result<()> {
+        let program = lb_userspace::datapath::loader::load_socket_program(&mut self.ebpf, name)?;
+        program.attach(File::open(group)?, CgroupAttachMode::Single)?;
+        Ok(())
     }
 
     /// The kernel's information about a program.

@@ -21,6 +21,36 @@ pub fn hierarchy() -> Option<PathBuf> {
     Some(found.into())
 }
 
+/// A control group that this process is in, outside of a lab, until this is dropped.
+#[derive(Debug)]
+pub struct Stay(PathBuf);
+
+impl Stay {
+    /// Makes a control group and moves this process into it; `None` if there is no hierarchy.
+    ///
+    /// # Errors
+    /// If it cannot be made or entered.
+    pub fn begin() -> Result<Option<Self>> {
+        let Some(group) = named(&format!("weir-kernel-{}", process::id())) else {
+            return Ok(None);
+        };
+        enter(&group)?;
+        Ok(Some(Self(group)))
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn group(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        leave(&self.0);
+    }
+}
+
 /// The control group called `name`.
 pub(super) fn named(name: &str) -> Option<PathBuf> {
     Some(hierarchy()?.join(name))

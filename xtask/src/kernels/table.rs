@@ -113,7 +113,7 @@ fn facts(report: &Report) -> [String; 4] {
         of("TC", &|found| if found.contains("tcx") { "links (tcx)" } else { "filters (clsact)" }),
         of("XDP", &|_| "yes"),
         of("socket programs", &|found| {
-            if found.contains("EPERM") { "yes; rejected calls fail with EPERM" } else { "yes" }
+            if found.contains("EPERM") { "yes; rejected datagrams fail with EPERM" } else { "yes" }
         }),
     ]
 }
@@ -153,8 +153,8 @@ mod tests {
         let row = table.lines().last().unwrap();
         assert_eq!(
             row,
-            "| 6.1.192 | x86_64 | Debian 12 | yes | filters (clsact) | **no** | yes; rejected calls \
-             fail with EPERM | packet cases, lab | 0 |"
+            "| 6.1.192 | x86_64 | Debian 12 | yes | filters (clsact) | **no** | yes; rejected \
+             datagrams fail with EPERM | packet cases, lab | 0 |"
         );
     }
 

@@ -1,6 +1,8 @@
 //! Socket load balancing: the programs of a cgroup, called at connect(2), sendmsg(2), recvmsg(2) and
 //! getpeername(2) of the processes in it.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{
@@ -8,9 +10,9 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use lb_common::address::{Protocol, V6};
+use lb_common::address::{Port, Protocol, V6};
 use lb_common::outcome::{Disposition, Outcome};
-use lb_common::service::SourceClass;
+use lb_common::service::{Frontend, SourceClass};
 use lb_common::socket::UdpConnected;
 use lb_ebpf::socket_lb::{self, Call, CallKind, may_be_service};
 use lb_ebpf::world::Tables;
@@ -113,16 +115,37 @@ fn select<F: SockAddr>(context: &SockAddrContext, kind: CallKind) -> i32 {
     count_call(outcome);
     match outcome.disposition() {
         Disposition::Translated | Disposition::Passed => ALLOW,
-        Disposition::IcmpReplied => {
-            // Where the kernel lets no error be set, the call fails with `EPERM`.
-            if features::sets_errors() {
-                // SAFETY: the helper takes a plain number. It returns the error that another
-                // program has set before.
-                unsafe { bpf_set_retval(-ECONNREFUSED) };
-            }
-            DENY
-        }
+        Disposition::IcmpReplied => refuse::<F>(context, kind),
         Disposition::Queued | Disposition::Dropped => DENY,
+    }
+}
+
+/// Has the call fail with `ECONNREFUSED`. Where the kernel lets no error be set, a TCP socket goes to a port of this
+/// node itself that refuses it: port 0, at which nothing can listen. A datagram fails with `EPERM` there.
+#[inline(always)]
+fn refuse<F: SockAddr>(context: &SockAddrContext, kind: CallKind) -> i32 {
+    if features::sets_errors() {
+        // SAFETY: the helper takes a plain number. It returns the error that another program has set before.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+        return DENY;
+    }
+    if !matches!(kind, CallKind::Connect) || !may_use_loopback(context) {
+        return DENY;
+    }
+    write::<F>(context, &Frontend::new(F::loopback(), Port::new(0), Protocol::TCP));
+    ALLOW
+}
+
+/// Whether this is a TCP socket that may send by the loopback device: one that is bound to no device.
+#[inline(always)]
+fn may_use_loopback(context: &SockAddrContext) -> bool {
+    // SAFETY: the context and its socket exist while the program runs; these are plain reads of whole fields.
+    unsafe {
+        let fields = context.sock_addr;
+        let socket = (*fields).__bindgen_anon_1.sk;
+        read_volatile(&raw const (*fields).protocol) == u32::from(Protocol::TCP.0)
+            && !socket.is_null()
+            && read_volatile(&raw const (*socket).bound_dev_if) == 0
     }
 }
 

@@ -77,6 +77,8 @@ pub fn write<F: SockAddr>(context: &SockAddrContext, end: &Frontend<F::Address>)
 pub trait SockAddr {
     /// Its family.
     type Address: FlowTable + InSettings;
+    /// This node's own loopback address.
+    fn loopback() -> Self::Address;
     /// Reads the address.
     fn address(fields: *mut bpf_sock_addr) -> Self::Address;
     /// Reads the address that a socket is connected to.
@@ -90,6 +92,11 @@ pub struct Native;
 
 impl SockAddr for Native {
     type Address = V4;
+
+    #[inline(always)]
+    fn loopback() -> V4 {
+        V4([127, 0, 0, 1])
+    }
 
     #[inline(always)]
     fn address(fields: *mut bpf_sock_addr) -> V4 {
@@ -112,6 +119,11 @@ impl SockAddr for Native {
 
 impl SockAddr for V6 {
     type Address = V6;
+
+    #[inline(always)]
+    fn loopback() -> V6 {
+        V6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+    }
 
     #[inline(always)]
     fn address(fields: *mut bpf_sock_addr) -> V6 {
@@ -149,6 +161,11 @@ impl Mapped {
 
 impl SockAddr for Mapped {
     type Address = V4;
+
+    #[inline(always)]
+    fn loopback() -> V4 {
+        Native::loopback()
+    }
 
     #[inline(always)]
     fn address(fields: *mut bpf_sock_addr) -> V4 {

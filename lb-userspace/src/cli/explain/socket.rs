@@ -79,7 +79,7 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         let outcome = selected.err().unwrap_or(Outcome::SocketConnected);
         let fails = match outcome.disposition() {
             Disposition::Translated | Disposition::Passed => None,
-            Disposition::IcmpReplied => Some("ECONNREFUSED (EPERM before Linux 6.1)"),
+            Disposition::IcmpReplied => Some("ECONNREFUSED (UDP: EPERM before Linux 6.1)"),
             Disposition::Queued | Disposition::Dropped => Some("EPERM"),
         };
         let leaves = match (selected, fails) {

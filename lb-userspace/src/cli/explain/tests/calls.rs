@@ -28,7 +28,7 @@ fn a_call_that_fails_has_its_error_and_the_rule() {
     for (to, [outcome, rule, error]) in [
         (
             "10.96.0.2:81/tcp",
-            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED (EPERM"],
+            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED (UDP: EPERM"],
         ),
         (
             "10.96.0.1:80/tcp",
@@ -41,7 +41,11 @@ fn a_call_that_fails_has_its_error_and_the_rule() {
         ),
         (
             "10.96.0.1:81/tcp",
-            ["rejected-no-such-port", "has the ports 80/tcp", "fails with ECONNREFUSED (EPERM"],
+            [
+                "rejected-no-such-port",
+                "has the ports 80/tcp",
+                "fails with ECONNREFUSED (UDP: EPERM",
+            ],
         ),
         (
             "10.96.0.9:80/tcp",
