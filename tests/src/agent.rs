@@ -102,7 +102,7 @@ impl Agent {
             .args(["--node-name", node.name])
             .arg("--bpffs")
             .arg(&node.bpffs)
-            .args(sockets(node))
+            .args(sockets(node, arguments))
             .args(arguments)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -221,11 +221,12 @@ impl Log {
     }
 }
 
-/// Whose sockets are balanced: those of this process alone.
-fn sockets(node: &Node) -> [&OsStr; 2] {
+/// Whose sockets are balanced, unless the arguments say it: those of this process alone.
+fn sockets<'a>(node: &'a Node, arguments: &[&str]) -> Vec<&'a OsStr> {
     match &node.cgroup {
-        Some(group) => ["--cgroup".as_ref(), group.as_os_str()],
-        None => ["--socket-balancing".as_ref(), "off".as_ref()],
+        _ if arguments.contains(&"--cgroup") => Vec::new(),
+        Some(group) => vec!["--cgroup".as_ref(), group.as_os_str()],
+        None => vec!["--socket-balancing".as_ref(), "off".as_ref()],
     }
 }
 

@@ -150,16 +150,17 @@ fn attach(
     id: u64,
     pin: &Path,
 ) -> Result<(), AttachError> {
-    if pin.exists() {
-        if syscall::cgroup_of_pinned_link(pin)? == id {
-            return Ok(syscall::update_pinned_link(pin, program.fd()?.as_fd())?);
-        }
-        // Of another control group, perhaps one that is gone.
-        detach(pin)?;
+    let is_pinned = pin.exists();
+    if is_pinned && syscall::cgroup_of_pinned_link(pin)? == id {
+        return Ok(syscall::update_pinned_link(pin, program.fd()?.as_fd())?);
     }
     // By a link the kernel lets others attach beside us, whatever the mode says.
     let link = program.attach(cgroup, CgroupAttachMode::Single)?;
     let link: FdLink = program.take_link(link)?.try_into()?;
+    if is_pinned {
+        // Of another control group, perhaps one that is gone. Processes below both were served by it until now.
+        detach(pin)?;
+    }
     // The pin holds the link from here on.
     drop(link.pin(pin)?);
     Ok(())

@@ -6,8 +6,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+
+/// Where this process was before it entered one of ours.
+static BEFORE: OnceLock<Option<PathBuf>> = OnceLock::new();
 
 /// Where the cgroup v2 hierarchy is mounted; `None` if it is not.
 #[must_use]
@@ -58,17 +62,17 @@ pub(super) fn named(name: &str) -> Option<PathBuf> {
 
 /// Makes the control group and moves this process into it.
 pub(super) fn enter(group: &Path) -> Result<()> {
+    BEFORE.get_or_init(own);
     fs::create_dir_all(group)
         .and_then(|()| join(group))
         .with_context(|| format!("cannot enter the control group {}", group.display()))
 }
 
-/// Moves this process back to where all others are and removes the control group. One in which a
+/// Moves this process back to where it was and removes the control group. One in which a
 /// child lives on is left to the next process that makes a lab.
 pub(super) fn leave(group: &Path) {
-    if let Some(root) = group.parent()
-        && join(root).is_ok()
-    {
+    let before = BEFORE.get().and_then(Option::as_deref).or(group.parent());
+    if before.is_some_and(|before| join(before).is_ok()) {
         remove(group);
     }
 }
@@ -79,6 +83,13 @@ pub(super) fn remove(group: &Path) {
         let _ = fs::remove_dir(below.path());
     }
     let _ = fs::remove_dir(group);
+}
+
+/// The control group that this process is in.
+fn own() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(hierarchy()?.join(path))
 }
 
 fn join(group: &Path) -> io::Result<()> {
