@@ -1,7 +1,6 @@
 //! What is written to the kernel's maps is read from them again; and flows that are over are
 //! garbage-collected there.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};

@@ -31,7 +31,7 @@ use super::log;
 use super::new_maps;
 use super::runtime_dir::RuntimeDir;
 use super::socket_lb::StaleUdpSockets;
-use super::state_machine::{Agent, Effect, Effort, Event};
+use super::state_machine::{Agent, Effect, Event};
 use super::status::Status;
 use crate::config::{Config, Origin};
 use crate::datapath::attach::Tc;
@@ -171,8 +171,7 @@ impl EventLoop {
         let is_tick = matches!(event, Event::Tick);
         let mut effects = self.agent.on(event);
         if is_tick {
-            let Effort { rows, of_everything } = self.agent.effort();
-            self.observer.metrics().changes.planned(started.elapsed(), rows, of_everything);
+            self.observer.metrics().changes.planned(started.elapsed(), self.agent.effort().into());
         }
         while !effects.is_empty() {
             let events: Vec<Event> =

@@ -60,6 +60,12 @@ pub struct Effort {
     pub of_everything: u64,
 }
 
+impl From<Effort> for [u64; 2] {
+    fn from(effort: Effort) -> Self {
+        [effort.rows, effort.of_everything]
+    }
+}
+
 #[derive(Debug)]
 struct Writing {
     operations: Arc<[Operation]>,

@@ -34,7 +34,7 @@ impl Default for Changes {
 
 impl Changes {
     /// A plan took this long. Since the start, plans have compared so many rows, and so many were of everything.
-    pub fn planned(&self, took: Duration, rows: u64, of_everything: u64) {
+    pub fn planned(&self, took: Duration, [rows, of_everything]: [u64; 2]) {
         self.plan.observe(took.as_secs_f64());
         self.rows.inc_by(rows.saturating_sub(self.rows.get()));
         self.of_everything.inc_by(of_everything.saturating_sub(self.of_everything.get()));

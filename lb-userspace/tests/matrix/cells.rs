@@ -253,7 +253,8 @@ pub fn rows(contents: &Contents) -> Rows {
         contents.slots.iter().map(|(base, slots)| *base as usize + slots.len() as usize).max();
     let mut slots = vec![lb_common::backend::BackendId(0); end.unwrap_or(0)];
     for (base, pool) in &contents.slots {
-        slots[*base as usize..][..pool.len() as usize].copy_from_slice(pool.ids().unwrap());
+        slots[*base as usize..][..pool.len() as usize]
+            .copy_from_slice(pool.ids().unwrap_or_default());
     }
     let settings = contents.settings;
     Rows {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lb_common::address::{Family, Protocol};
 use lb_userspace::maps::{Contents, Operation, References, diff};
 use lb_userspace::model::{
-    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, Name, Service, ServicePort,
+    Change, Cluster, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Service, ServicePort,
     ServiceType, TrafficPolicy, Warning,
 };
 use lb_userspace::plan::{ClusterIndex, ContentsIndex, Planner, Settings, Touched, plan};
@@ -43,17 +43,27 @@ impl Follower {
         follower
     }
 
-    fn note_node(&mut self) {
-        let (settings, node) = (settings(), local_node());
-        let planner = Planner {
+    fn planner<'a>(
+        &'a self,
+        local_node: &'a LocalNode,
+        settings: &'a Settings,
+        unreferenced: &'a References,
+    ) -> Planner<'a> {
+        Planner {
             cluster: &self.cluster,
             cluster_index: &self.cluster_index,
-            local_node: &node,
-            settings: &settings,
+            local_node,
+            settings,
             contents: &self.contents,
             contents_index: &self.contents_index,
-            unreferenced: &References::default(),
-        };
+            unreferenced,
+        }
+    }
+
+    fn note_node(&mut self) {
+        let (settings, node) = (settings(), local_node());
+        let nothing = References::default();
+        let planner = self.planner(&node, &settings, &nothing);
         let addresses = planner.nodeport_addresses();
         self.cluster_index.set_node_addresses(addresses);
     }
@@ -71,15 +81,7 @@ impl Follower {
         }
         let settings: Settings = settings();
         let (touched, node) = (std::mem::take(&mut self.touched), local_node());
-        let planner = Planner {
-            cluster: &self.cluster,
-            cluster_index: &self.cluster_index,
-            local_node: &node,
-            settings: &settings,
-            contents: &self.contents,
-            contents_index: &self.contents_index,
-            unreferenced,
-        };
+        let planner = self.planner(&node, &settings, unreferenced);
         let Some(part) = planner.plan_touched(&touched, false) else {
             let plan = planner.plan();
             self.warnings = plan.warnings.into_iter().collect();
@@ -95,15 +97,8 @@ impl Follower {
     fn cost(&mut self, changes: Vec<Change>) -> (usize, usize) {
         changes.into_iter().for_each(|change| self.change(change));
         let (settings, node) = (settings(), local_node());
-        let planner = Planner {
-            cluster: &self.cluster,
-            cluster_index: &self.cluster_index,
-            local_node: &node,
-            settings: &settings,
-            contents: &self.contents,
-            contents_index: &self.contents_index,
-            unreferenced: &References::default(),
-        };
+        let nothing = References::default();
+        let planner = self.planner(&node, &settings, &nothing);
         let part = planner.plan_touched(&self.touched, false).unwrap();
         self.touched = Touched::default();
         let operations = diff(&part.before, &part.after);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use weir_tests::agent::{self, Agent, weir};
+use weir_tests::agent::{Agent, binary, weir};
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::requires;
 use weir_tests::wait::until;
@@ -86,22 +86,22 @@ fn measure(lab: &Lab, size: Size, arguments: &Arguments, churn: Duration) -> Res
     run.extend(arguments.agent.iter().map(String::as_str));
     let start = || -> Result<(Agent, Duration, Scrape)> {
         let begun = Instant::now();
-        let weir = Agent::start_with_source(&agent::binary()?, &lab.node1, &run)?;
+        let weir = Agent::start_with_source(&binary()?, &lab.node1, &run)?;
         let ready = begun.elapsed();
         until("the watches are open", TIMEOUT, || server.check_watched())?;
         Ok((weir, ready, Scrape::of(&lab.node1)?))
     };
-    let (mut weir, ready, first) = start()?;
-    let memory = Process::of(weir.process())?.memory;
+    let (mut agent, ready, first) = start()?;
+    let memory = Process::of(agent.process())?.memory;
     let mut changes = Changes::new(size);
     let quiet = follow(lab, &server, || changes.next(), arguments.changes, 10)?;
     let busy = follow(lab, &server, || changes.next(), arguments.changes, 100)?;
     let churned = match u32::try_from(churn.as_secs() * 500)? {
         0 => None,
         slices => {
-            let (before, begun) = (Process::of(weir.process())?, Instant::now());
+            let (before, begun) = (Process::of(agent.process())?, Instant::now());
             let delays = follow(lab, &server, || changes.next_of_many(), slices, 500)?;
-            let after = Process::of(weir.process())?;
+            let after = Process::of(agent.process())?;
             let processor = after.processor - before.processor;
             Some(report::Churn {
                 delays: delays.delays,
@@ -110,12 +110,12 @@ fn measure(lab: &Lab, size: Size, arguments: &Arguments, churn: Duration) -> Res
             })
         }
     };
-    weir.check_running()?;
+    agent.check_running()?;
     check_maps(lab, &changes)?;
-    drop(weir);
-    let (weir, restarted, again) = start()?;
+    drop(agent);
+    let (weir_again, restarted, again) = start()?;
     ensure!(again.counter("weir_map_operations_total") == 0.0, "a restart wrote to the maps");
-    drop(weir);
+    drop(weir_again);
     weir(&lab.node1, &["detach"]).context("cannot detach")?;
     Ok(Figures {
         size: size.to_string(),
