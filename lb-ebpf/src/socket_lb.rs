@@ -149,18 +149,23 @@ fn is_reply_here<A: InSettings, W: World<A>>(
 ) -> bool {
     let Frontend { address, port, protocol, .. } = *call.frontend;
     *tuple = Tuple::new(world.node_address(), call.own_port, address, port, protocol);
-    world.lookup(Table::HalfOpen, tuple, entry) || world.lookup(Table::Established, tuple, entry)
+    world.lookup(Table::HalfOpen, tuple, entry)
+        || world.lookup(Table::Established, tuple, entry)
+        // Else the programs of the next release may know the flow.
+        || world.hands_over()
 }
 
 /// Whether a UDP socket of this node stays connected to `call.frontend`: its packets are translated where they leave the
 /// node, and follow every change of the backends. Packets to the node's own addresses do not leave it, nor do those
-/// that have no route.
+/// that have no route. To an address in a subnet of the node's, as load balancers' may be, they leave only if somebody
+/// there answers for it; so this is for cluster IPs.
 #[inline(always)]
 pub fn is_left_to_packets<A: InSettings, W: World<A>>(world: &W, call: &Call<'_, A>) -> bool {
     matches!(call.class, SourceClass::Host)
         && matches!(call.kind, CallKind::Connect)
         && call.frontend.protocol == Protocol::UDP
         && world.has_default_route()
+        && world.in_service_ranges(&call.frontend.address)
         && !is_own(world, &call.frontend.address)
 }
 

@@ -33,7 +33,7 @@ const L3_BUDGETS: [(datapath::Program, u32, u32); 2] = [
 ];
 
 /// The same for each of the programs for processes' sockets; `connect6` has both families in it.
-const SOCKET_BUDGET: (u32, u32) = (8_000, 10_000);
+const SOCKET_BUDGET: (u32, u32) = (8_000, 11_000);
 
 /// Bytes of stack that any one function may use. A walk is at most four calls deep, and the kernel
 /// allows 512 bytes for the whole chain.

@@ -53,6 +53,10 @@ pub(super) fn pass<A: Address, W: World<A>>(
         && *protocol == Protocol::UDP
         && world.filter_matches(filter::frontend(source, *source_port, *protocol))
     {
+        if world.hands_over() {
+            // Whose flow it is, the programs of the next release know.
+            return Outcome::PassedHandedOver;
+        }
         own::note(state, world)
     } else {
         Outcome::PassedNotAService

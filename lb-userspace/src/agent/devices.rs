@@ -152,12 +152,17 @@ impl Devices {
     /// Whether every device with a role has programs on both sides, and the control group has those for sockets, unless
     /// these are switched off.
     pub fn have_programs(&self) -> bool {
+        self.have_hooks() && self.socket_lb.error().is_none()
+    }
+
+    /// Whether every device with a role has programs on both sides.
+    pub fn have_hooks(&self) -> bool {
         let has_both = |device: &AttachedDevice| {
             [AttachPoint::Ingress, AttachPoint::Egress]
                 .iter()
                 .all(|point| device.device.role.is_none() || device.attach_points.contains(point))
         };
-        self.attached.iter().all(has_both) && self.socket_lb.error().is_none()
+        self.attached.iter().all(has_both)
     }
 
     /// What failed, and what to do.

@@ -179,17 +179,20 @@ impl EventLoop {
             effects = events.into_iter().flat_map(|event| self.agent.on(event)).collect();
         }
         if is_tick {
-            let took = started.elapsed();
-            self.observer.planned(took);
-            self.plan_timer.throttle(took);
+            self.observer.planned(started.elapsed());
         }
         if self.agent.plans() > plans {
             self.observer.applied(Moment::now());
             self.health_checks.set(self.agent.health_checks().clone());
-            self.destroy_stale_sockets();
+            if self.stale_udp.is_due() {
+                self.destroy_stale_sockets();
+            }
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
+        }
+        if is_tick {
+            self.plan_timer.throttle(started.elapsed());
         }
     }
 
@@ -200,12 +203,8 @@ impl EventLoop {
                 self.maps.log_retry(time);
             }
             Effect::Write(operations) => {
-                let started = Instant::now();
-                let (done, result) = self.maps.write(&operations);
-                self.observer.metrics().changes.written(started.elapsed(), done);
-                if let Err(error) = &result {
-                    self.observer.failed(error);
-                }
+                self.stale_udp.follow(&operations);
+                let (done, result) = self.maps.write(&operations, &self.observer);
                 return Some(Event::Written { done, result });
             }
             Effect::Ready => debug!("the first complete plan is in the kernel"),

@@ -61,9 +61,13 @@ impl HealthCheckPorts {
         Self { wanted, failures, failed: Vec::new(), task }
     }
 
-    /// These are the ports from now on; those that could not be listened on are tried again at once.
+    /// These are the ports from now on.
     pub(super) fn set(&self, checks: HealthChecks) {
-        self.wanted.send_replace(checks);
+        self.wanted.send_if_modified(|wanted| {
+            let is_new = *wanted != checks;
+            *wanted = checks;
+            is_new
+        });
     }
 
     /// Waits until other ports than before cannot be listened on; returns the new ones.

@@ -1,7 +1,7 @@
 //! One write to a map, as a value that can be ordered, printed, and applied to the kernel's maps, to
 //! memory or to [`Contents`](super::Contents).
 
-use lb_common::address::{Family, V4, V6};
+use lb_common::address::{Family, Protocol, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::device::Device;
 use lb_common::maps::{self, Map, PerFamily};
@@ -60,7 +60,32 @@ macro_rules! declare_operation {
 
 with_family_maps!(declare_operation);
 
+impl<A> FamilyOperation<A> {
+    /// Whether it writes a frontend or backend of UDP, or removes a backend, whose protocol it does not say.
+    fn is_of_udp(&self) -> bool {
+        match self {
+            Self::Frontend(frontend, _) => frontend.protocol == Protocol::UDP,
+            Self::Backend(_, row) => row.as_ref().is_none_or(|row| row.protocol == Protocol::UDP),
+            Self::IpPolicy(..) | Self::SourceRange(..) => false,
+        }
+    }
+}
+
 impl Operation {
+    /// Whether it may change what serves a UDP socket.
+    #[must_use]
+    pub fn is_of_udp(&self) -> bool {
+        match self {
+            Self::V4(operation) => operation.is_of_udp(),
+            Self::V6(operation) => operation.is_of_udp(),
+            // Whose sockets are balanced is in the settings.
+            Self::Settings(_) => true,
+            Self::Service(..) | Self::Slots { .. } | Self::Filter { .. } | Self::Device(..) => {
+                false
+            }
+        }
+    }
+
     /// The map it writes.
     #[must_use]
     pub const fn map(&self) -> &'static Map {

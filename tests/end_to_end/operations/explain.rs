@@ -25,13 +25,24 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
     for family in Family::ALL {
         let [dead, _] = of_family(lab, &nobody, family);
         gets(lab, dead, rejected())?;
-        explained(lab, dead, &["rejected-no-endpoint", "the call fails with ECONNREFUSED"])?;
+        let fails = ["rejected-no-endpoint", "the call fails with ECONNREFUSED"];
+        explained(lab, dead, "tcp", &fails)?;
+        // Packets to a cluster IP are translated where they leave.
+        explained(
+            lab,
+            dead,
+            "udp",
+            &["passed-left-to-tc", "egress, eth0", "rejected-no-endpoint"],
+        )?;
+        let [cluster_ip, _] = of_family(lab, &offer, family);
+        explained(lab, cluster_ip, "udp", &["passed-left-to-tc", "forwarded-from-host"])?;
         for frontend in of_family(lab, &offer, family) {
             let cgroup = lab.node1.cgroup.as_ref().context("a node with a control group")?;
             let hook = format!("connect, cgroup {}", cgroup.display());
             explained(
                 lab,
                 frontend,
+                "tcp",
                 &["source class host: an address of this node", &hook, "socket-connected"],
             )?;
         }
@@ -40,9 +51,9 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
 }
 
 /// Checks that the trace of a call of a process of node1 to `end` has all of `words`.
-fn explained(lab: &Lab, end: SocketAddr, words: &[&str]) -> Result<()> {
+fn explained(lab: &Lab, end: SocketAddr, protocol: &str, words: &[&str]) -> Result<()> {
     let own = lab.node1.addresses.of(Family::of(&end.ip())).to_string();
-    let trace = weir(&lab.node1, &["explain", &own, &format!("{end}/udp")])?;
+    let trace = weir(&lab.node1, &["explain", &own, &format!("{end}/{protocol}")])?;
     has(&trace, words)
 }
 

@@ -1,11 +1,12 @@
 //! Writes to the maps, and what the last write failed for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
 use crate::maps::kernel::KernelStore;
 use crate::maps::{Contents, MapError, MapStore, Operation};
+use crate::observe::Observer;
 
 /// The maps.
 pub struct MapWriter {
@@ -22,8 +23,22 @@ impl MapWriter {
     }
 
     /// Does these operations up to the first that fails; returns how many are done, and why the next one
-    /// failed.
-    pub fn write(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
+    /// failed. `observer` counts both.
+    pub fn write(
+        &mut self,
+        operations: &[Operation],
+        observer: &Observer,
+    ) -> (usize, Result<(), MapError>) {
+        let started = Instant::now();
+        let (done, result) = self.write_until_one_fails(operations);
+        observer.metrics().changes.written(started.elapsed(), done);
+        if let Err(error) = &result {
+            observer.failed(error);
+        }
+        (done, result)
+    }
+
+    fn write_until_one_fails(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
         for (done, operation) in operations.iter().enumerate() {
             if let Err(error) = self.store.apply(operation) {
                 self.error = Some(error.to_string());

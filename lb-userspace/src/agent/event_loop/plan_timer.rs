@@ -9,7 +9,11 @@ use tokio::time::{Instant, sleep_until};
 /// no more than a fourth of a CPU, ...
 const PAUSE: u32 = 3;
 
-/// ... but no longer than this.
+/// ... but at least this long: slots that a plan frees may be written by the next one, when no packet is about to read them
+/// any more, ...
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// ... and no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The timer.
@@ -32,7 +36,7 @@ impl PlanTimer {
 
     /// A plan took this long: the next one waits, also one that is due already.
     pub fn throttle(&mut self, took: Duration) {
-        self.not_before = Instant::now() + (took * PAUSE).min(LONGEST_PAUSE);
+        self.not_before = Instant::now() + (took * PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         self.due = self.due.map(|due| due.max(self.not_before));
     }
 

@@ -161,24 +161,29 @@ impl TakeOver {
             copy_rows(before, &self.to)?;
             self.to.take_links(before)?;
         }
-        devices.reconcile().await;
-        if let Some(error) = devices.errors().next() {
+        let are_known = devices.reconcile().await.is_some();
+        for error in devices.errors() {
+            warn!("{error}");
+        }
+        if !are_known || !devices.have_hooks() {
             warn!(
-                "the programs of the release before go on where they are, until weir starts again: {error}"
+                "the programs of the release before go on where they are, until weir starts again"
             );
             return Ok(());
         }
         wait_for_programs();
         self.copy_flows(InUse::New)?;
         for before in &self.before {
-            before.set_handover(Handover::Done)?;
             let left = match config.socket_balancing {
                 SocketBalancing::Off => socket_lb::remove(before).map(drop),
                 SocketBalancing::Host | SocketBalancing::All => socket_lb::leave_to_next(before),
             };
             if let Err(error) = left {
+                // They would go by maps that nobody writes: the next start tries again.
                 warn!("{error}");
+                continue;
             }
+            before.set_handover(Handover::Done)?;
             before.remove_maps()?;
         }
         info!(entries, took = ?started.elapsed(), "taken over from another layout");

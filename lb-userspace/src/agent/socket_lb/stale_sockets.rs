@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::stale_udp::{Staleness, staleness};
 use crate::datapath::sock_destroy::{Connected, UdpSockets};
-use crate::maps::Contents;
+use crate::maps::{Contents, Operation};
 use crate::pins::{PinError, Pins};
 
 /// How many sockets that were destroyed at a frontend are remembered; most of them are gone by then.
@@ -21,6 +21,8 @@ pub struct StaleUdpSockets {
     error: Option<String>,
     /// Cookies of those that were destroyed because they were at a frontend.
     destroyed_at_frontend: HashSet<u64>,
+    /// Whether UDP's frontends or backends have changed since.
+    is_due: bool,
 }
 
 impl StaleUdpSockets {
@@ -33,12 +35,24 @@ impl StaleUdpSockets {
             udp: UdpSockets::open(pins)?,
             error: None,
             destroyed_at_frontend: HashSet::new(),
+            is_due: true,
         })
+    }
+
+    /// These operations are written.
+    pub fn follow(&mut self, operations: &[Operation]) {
+        self.is_due |= operations.iter().any(Operation::is_of_udp);
+    }
+
+    /// Whether what is written may have made a socket stale.
+    pub const fn is_due(&self) -> bool {
+        self.is_due
     }
 
     /// Destroys the sockets that are stale by these contents of the maps; returns how many. An error is
     /// logged once.
     pub fn destroy(&mut self, contents: &Contents) -> u64 {
+        self.is_due = false;
         let mut destroyed = 0;
         let at_frontend = &mut self.destroyed_at_frontend;
         let is_stale = |socket: &Connected, entry: Option<&UdpConnected>| {

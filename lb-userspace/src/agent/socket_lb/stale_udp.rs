@@ -51,7 +51,9 @@ fn in_family<A: InSettings>(
     let frontend = Frontend::new(address, Port::new(peer.port()), Protocol::UDP);
     // Its packets follow the Service where they leave the node.
     let is_own = rows.ip_policies.get(&address).is_some_and(|policy| policy.flags == 0);
-    let leaves = !is_own && A::has_default_route(&contents.settings);
+    let leaves = !is_own
+        && A::has_default_route(&contents.settings)
+        && A::of_services(&contents.settings).holds(&address);
     (!leaves && rows.frontends.contains_key(&frontend)).then_some(Staleness::AtFrontend)
 }
 

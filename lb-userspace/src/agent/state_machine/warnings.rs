@@ -43,7 +43,9 @@ impl Warnings {
         for warning in &before {
             self.of_plan.remove(warning);
         }
-        let is_new = |warning: &&Warning| !before.contains(warning);
+        // The node's own may hold already, too.
+        let is_new =
+            |warning: &&Warning| !before.contains(warning) && !self.of_plan.contains(*warning);
         let effects = warnings.iter().filter(is_new).cloned().map(Effect::Warn).collect();
         self.of_plan.extend(warnings);
         effects

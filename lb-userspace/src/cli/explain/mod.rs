@@ -106,6 +106,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let world = live_world(contents.clone(), (&flows, &clients), &node);
     let Args { sender, destination, .. } = args;
     let question = Question { sender, destination, class, because, device };
+    // What a process sends is the node's own where it leaves.
+    let is_own = question.class == SourceClass::Host && contents.settings.namespace != 0;
+    world.is_own_packet.set(is_own);
     let trace = Trace::of(&world, &node, &contents, &question);
     world.backing.failure()?;
     node.failure()?;

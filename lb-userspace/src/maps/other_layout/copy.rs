@@ -106,6 +106,8 @@ impl<A: Stored> Tables<A> {
         let mut inserted = table.insert(tuple, entry, when_full);
         if inserted == Err(NotInserted::Exists) {
             match table.find(tuple, now()) {
+                // The new programs know better, as where an agent that was killed is continued much later.
+                Some(there) if there.last_seen.since(entry.last_seen) > 0 => {}
                 Some(there) if is_same_flow(&there, entry) => table.change(tuple, &there, entry),
                 // A flow that has ended since, and another one has its tuple.
                 Some(there) => {

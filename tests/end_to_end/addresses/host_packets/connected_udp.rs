@@ -59,8 +59,7 @@ fn follow(shape: Shape) -> Result<()> {
     serves(&fixture, &offer)?;
     let at = |addresses: Addresses, family| SocketAddr::new(addresses.of(family), Offer::PORT);
     let [v4, v6] = Family::ALL.map(|family| at(offer.cluster_ips(), family));
-    let vips = Family::ALL.map(|family| at(offer.vips(), family));
-    let ends = [v4, v6].into_iter().chain(mapped(v4)).chain(vips);
+    let ends = [v4, v6].into_iter().chain(mapped(v4));
     let talks: Vec<Talk> =
         ends.map(|end| Talk::new(connected(lab, end)?)).collect::<Result<_>>()?;
     thread::scope(|scope| {

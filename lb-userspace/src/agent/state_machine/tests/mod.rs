@@ -11,6 +11,8 @@ use crate::model::{
 };
 use crate::plan::{NodePortAddresses, Skip};
 
+mod planned;
+
 fn agent() -> Agent {
     let room = 1000;
     let capacities = Capacities {
@@ -264,29 +266,4 @@ fn an_agent_that_starts_keeps_the_bits_that_are_set_until_it_knows_better() {
     new.on(Event::GcFinished(References::default()));
     settle(&mut new);
     assert!(bits_of(&new).is_empty());
-}
-
-#[test]
-fn what_is_planned_follows_from_what_changed() {
-    let (mut agent, operations) = writing();
-    agent.on(all(&operations));
-    let of_everything = agent.effort().of_everything;
-    // A device of a pod, and ports that sockets get, are a row each.
-    let network = || device(1, DeviceRole::Network, vec![IpAddr::from([192, 0, 2, 1])]);
-    agent.on(Event::Devices(vec![network(), device(2, DeviceRole::Pod, Vec::new())]));
-    assert_eq!(settle(&mut agent), 1);
-    assert_eq!(agent.contents().devices.len(), 2);
-    agent.on(Event::SnatPorts([Rows::of_spans(1, 2); TIERS]));
-    assert_eq!(settle(&mut agent), 1);
-    agent.on(Event::RoutesBySource(true));
-    assert_eq!(settle(&mut agent), 1);
-    agent.on(Event::Devices(vec![network()]));
-    assert_eq!(settle(&mut agent), 1);
-    agent.on(Event::Cluster(Change::ServiceGone(Name::new("default", "web"))));
-    assert!(settle(&mut agent) > 0);
-    assert_eq!(agent.effort().of_everything, of_everything);
-    // An address of the node may be a frontend, too.
-    agent.on(Event::Devices(vec![device(1, DeviceRole::Network, Vec::new())]));
-    settle(&mut agent);
-    assert_eq!(agent.effort().of_everything, of_everything + 1);
 }
