@@ -3,10 +3,9 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lb_common::address::Protocol;
@@ -40,50 +39,6 @@ fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back(
             agent.end(Signal::SIGKILL)?;
             go_on(&fixture.lab)?;
             ensure!(sets_of_maps(node)? == 1, "maps of the release before are left");
-        }
-        Ok(())
-    })
-}
-
-#[test]
-fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> Result<()> {
-    const KILLS: u32 = 10;
-    let Some(other) = other_layout() else { return Ok(()) };
-    let own = agent::binary()?;
-    amid_new_flows(|fixture| {
-        let node = &fixture.lab.node1;
-        let started = Instant::now();
-        drop(Agent::start_binary(&other, node, &fixture.manifests, &[])?);
-        let takes = started.elapsed();
-        let mut most = 0;
-        for kill in 0..KILLS {
-            // By turns, but now and then the same one again, which goes on with what it had begun.
-            let binary = if kill % 3 == 0 { &other } else { &own };
-            let mut weir = node.namespace.command(binary)?;
-            weir.args(["run", "--node-name", node.name, "--socket-balancing", "off", "--bpffs"])
-                .arg(&node.bpffs)
-                .arg("--manifests")
-                .arg(fixture.manifests.folder());
-            let mut weir = weir.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
-            // Wherever it is by then, later each time.
-            thread::sleep(takes * (kill + 4) / (KILLS + 6));
-            weir.kill()?;
-            weir.wait()?;
-            let sets = sets_of_maps(node)?;
-            println!(
-                "killed at {:?} of {takes:?}: {sets} sets of maps",
-                takes * (kill + 4) / (KILLS + 6)
-            );
-            most = most.max(sets);
-            for (client, frontend) in clients(&fixture.lab) {
-                weir_tests::traffic::get(client, frontend.into())?;
-            }
-        }
-        ensure!(most > 1, "none was killed while two layouts had maps");
-        for binary in [&other, &own] {
-            let agent = Agent::start_binary(binary, node, &fixture.manifests, &[])?;
-            go_on(&fixture.lab)?;
-            ensure!(sets_of_maps(node)? == 1, "what was begun is left:\n{}", agent.log());
         }
         Ok(())
     })
