@@ -9,7 +9,7 @@ use super::loader::{Object, loaded};
 use super::programs::Program;
 use crate::pins::Pins;
 
-/// Has the programs of the release that works on `before` hand packets over to those of `object`, once they are told to.
+/// Has the programs of the release that works on `before` hand packets over to those of `object`, once `HANDOVER` says so.
 ///
 /// # Errors
 /// [`LoadError`]; those before do as they did.

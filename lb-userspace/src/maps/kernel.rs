@@ -1,6 +1,7 @@
 //! The pinned BPF maps: the store that the agent writes and `weir show` reads.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytemuck::{Pod, Zeroable, cast};
 use lb_common::address::{Address, V4, V6};
@@ -187,8 +188,10 @@ impl KernelStore {
     }
 
     fn write_slots(&self, base: u32, slots: &PoolSlots) -> Result<(), MapError> {
-        // What is to be written is not forgotten yet.
-        let ids = slots.ids().unwrap_or_default();
+        let Some(ids) = slots.ids() else {
+            let forgotten = io::Error::other("what these slots hold is forgotten: report this");
+            return Err(MapError::new(&maps::SLOTS, "write", forgotten));
+        };
         let indices: Vec<u32> = (base..).take(ids.len()).collect();
         self.slots.set_all(&indices, bytemuck::cast_slice(ids))
     }

@@ -254,7 +254,7 @@ pub fn rows(contents: &Contents) -> Rows {
     let mut slots = vec![lb_common::backend::BackendId(0); end.unwrap_or(0)];
     for (base, pool) in &contents.slots {
         slots[*base as usize..][..pool.len() as usize]
-            .copy_from_slice(pool.ids().unwrap_or_default());
+            .copy_from_slice(pool.ids().expect("planned anew"));
     }
     let settings = contents.settings;
     Rows {

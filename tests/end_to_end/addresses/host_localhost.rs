@@ -20,7 +20,7 @@ fn processes_of_the_node_reach_node_ports_at_localhost() -> Result<()> {
         for served in ServedBy::ALL {
             for at in ends(&fixture, served) {
                 is_served(&fixture, served, at)?;
-                shows_what_was_dialled(&fixture, at)?;
+                shows_the_frontend(&fixture, at)?;
             }
         }
         // Mixed with others, these are served, too.
@@ -65,8 +65,8 @@ fn is_served(fixture: &Fixture, served: ServedBy, frontend: SocketAddr) -> Resul
     Ok(())
 }
 
-/// Checks that getpeername(2) and recvmsg(2) return what the process dialled.
-fn shows_what_was_dialled(fixture: &Fixture, at: SocketAddr) -> Result<()> {
+/// Checks that getpeername(2) and recvmsg(2) return the frontend that the process connected to.
+fn shows_the_frontend(fixture: &Fixture, at: SocketAddr) -> Result<()> {
     for to in [Some(at), mapped(at)].into_iter().flatten() {
         let connect = || Ok(TcpStream::connect_timeout(&to, TIMEOUT)?);
         let stream = fixture.lab.node1.namespace.run(connect)?;

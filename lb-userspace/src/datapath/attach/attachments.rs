@@ -93,7 +93,7 @@ impl Attachments {
         }
     }
 
-    /// Has the programs of the release that works on `before` hand packets over to these, once they are told to.
+    /// Has the programs of the release that works on `before` hand packets over to these, once `HANDOVER` says so.
     ///
     /// # Errors
     /// [`LoadError`]
