@@ -35,6 +35,7 @@ use super::state_machine::{Agent, Effect, Event};
 use super::status::Status;
 use crate::config::{Config, Origin};
 use crate::datapath::attach::Tc;
+use crate::host::syscall::trim_heap;
 use crate::maps::MapError;
 use crate::maps::conntrack_gc::GcRun;
 use crate::maps::kernel::KernelStore;
@@ -75,6 +76,7 @@ impl EventLoop {
         let (pins, capacities) = new_maps::prepare(&config, &pins, tc).await?;
         let config = &Config { capacities, pin_directory: pins.directory().into(), ..config };
         let mut devices = Devices::load(config, &pins, None, tc).await?;
+        trim_heap();
         log::loaded(config, tc, devices.without_xdp());
         let maps = MapWriter::new(KernelStore::open(&pins)?);
         let stale_udp = StaleUdpSockets::open(&pins)?;
@@ -168,6 +170,7 @@ impl EventLoop {
     /// Hands an event to the agent, does what it returns, and hands on what comes of that.
     fn dispatch(&mut self, event: Event) {
         let (plans, started) = (self.agent.plans(), Instant::now());
+        let of_everything = self.agent.effort().of_everything;
         let is_tick = matches!(event, Event::Tick);
         let mut effects = self.agent.on(event);
         if is_tick {
@@ -190,6 +193,10 @@ impl EventLoop {
         }
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
+        }
+        if self.agent.effort().of_everything > of_everything {
+            // It takes as much memory as what is kept of it, and a list of all objects comes before most.
+            trim_heap();
         }
         if is_tick {
             self.plan_timer.throttle(started.elapsed());

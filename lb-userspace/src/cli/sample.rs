@@ -1,7 +1,6 @@
 //! A small node for the tests of `weir show` and `weir explain`: a Service with a local and a remote
 //! backend, one without any, and one of IPv6.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lb_common::address::{Family, Protocol};
@@ -120,7 +119,6 @@ fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> S
         external_policy: TrafficPolicy::Cluster,
         health_check_port: None,
         affinity: Affinity::None,
-        selector: BTreeMap::new(),
     }
 }
 

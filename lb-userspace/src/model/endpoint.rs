@@ -1,12 +1,11 @@
 //! An EndpointSlice, as far as a proxy reads it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::address::{Family, Protocol};
 
-use super::name::Name;
+use super::name::{Name, SharedText};
 
 /// A Kubernetes EndpointSlice of one address family.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,7 +31,7 @@ pub struct EndpointSlice {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct EndpointPort {
     /// The name that joins it to a Service's port, empty where it has none.
-    pub name: String,
+    pub name: SharedText,
     /// Protocol, which joins too.
     pub protocol: Protocol,
     /// The number packets are sent to, 1 to 65535.
@@ -51,9 +50,9 @@ pub struct Endpoint {
     /// It is terminating.
     pub terminating: bool,
     /// Name of the node it is on, if known.
-    pub node: Option<String>,
-    /// `hints.forZones`
-    pub zone_hints: BTreeSet<String>,
-    /// `hints.forNodes`
-    pub node_hints: BTreeSet<String>,
+    pub node: Option<SharedText>,
+    /// `hints.forZones`, in order.
+    pub zone_hints: Box<[SharedText]>,
+    /// `hints.forNodes`, in order.
+    pub node_hints: Box<[SharedText]>,
 }

@@ -16,7 +16,7 @@ pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
 pub use health_check::{HealthCheck, HealthChecks};
 pub use local_node::{DefaultRoutes, DeviceRole, LocalNode, NodeDevice, Sockets};
 pub use missing_node::missing_node;
-pub use name::Name;
+pub use name::{Name, SharedText};
 pub use node::Node;
 pub use service::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy};
 pub use warning::Warning;

@@ -1,12 +1,11 @@
 //! A Service, as far as a proxy reads it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use lb_common::address::Protocol;
 
-use super::name::Name;
+use super::name::{Name, SharedText};
 
 /// A Kubernetes Service. Addresses are parsed and normalised; entries that could not be parsed are
 /// left out by the source with a warning.
@@ -41,8 +40,6 @@ pub struct Service {
     pub health_check_port: Option<u16>,
     /// `spec.sessionAffinity`
     pub affinity: Affinity,
-    /// `spec.selector`; empty where endpoints are made by hand.
-    pub selector: BTreeMap<String, String>,
 }
 
 impl Service {
@@ -71,7 +68,7 @@ pub enum ServiceType {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServicePort {
     /// Name, empty where it has none.
-    pub name: String,
+    pub name: SharedText,
     /// Protocol: TCP, UDP or SCTP.
     pub protocol: Protocol,
     /// The port that clients connect to at the Service's addresses, 1 to 65535.

@@ -230,7 +230,7 @@ fn services(metrics: &mut Families<'_, '_>, services: &BTreeMap<Name, Traffic>) 
     let used = services.iter().filter(|(_, traffic)| **traffic != Traffic::default());
     let used: Vec<_> = used
         .map(|(name, traffic)| {
-            ([("namespace", name.namespace.as_str()), ("service", name.name.as_str())], traffic)
+            ([("namespace", &*name.namespace), ("service", &*name.name)], traffic)
         })
         .collect();
     let each = |count: fn(&Traffic) -> u64| {

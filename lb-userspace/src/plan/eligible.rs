@@ -3,7 +3,7 @@
 //! `CategorizeEndpoints`. The eBPF programs see only the pools that result.
 
 use super::frontends::FrontendKind;
-use crate::model::{Endpoint, Service, ServiceType, TrafficPolicy};
+use crate::model::{Endpoint, Service, ServiceType, SharedText, TrafficPolicy};
 
 /// This node's place in the cluster's topology.
 pub(super) struct NodeTopology<'a> {
@@ -88,11 +88,11 @@ fn hinted(endpoints: &[&Endpoint], ready: Vec<usize>, topology: &NodeTopology<'_
         let ours: Vec<usize> = if all { ours.collect() } else { Vec::new() };
         (!ours.is_empty()).then_some(ours)
     };
-    let by_node =
-        narrowed(&|e| !e.node_hints.is_empty(), &|e| e.node_hints.contains(topology.node));
+    let has = |hints: &[SharedText], name: &str| hints.iter().any(|hint| &**hint == name);
+    let by_node = narrowed(&|e| !e.node_hints.is_empty(), &|e| has(&e.node_hints, topology.node));
     let by_zone = || {
         let zone = topology.zone?;
-        narrowed(&|e| !e.zone_hints.is_empty(), &|e| e.zone_hints.contains(zone))
+        narrowed(&|e| !e.zone_hints.is_empty(), &|e| has(&e.zone_hints, zone))
     };
     by_node.or_else(by_zone).unwrap_or_else(|| ready.clone())
 }

@@ -8,7 +8,8 @@ use lb_common::address::Family;
 
 use super::settings::{NodePortAddresses, includes, localhost};
 use crate::model::{
-    EndpointSlice, HealthCheck, HealthChecks, LocalNode, Service, ServiceType, TrafficPolicy,
+    EndpointSlice, HealthCheck, HealthChecks, LocalNode, Service, ServiceType, SharedText,
+    TrafficPolicy,
 };
 
 /// The health checks that this node serves for `services`: at its addresses within the ranges of `which`, as
@@ -59,7 +60,7 @@ fn local_endpoints(
     let slices = slices.iter().filter(|slice| !slice.headless && slice.family == family);
     let endpoints =
         slices.filter(|slice| shares_a_port(service, slice)).flat_map(|slice| &slice.endpoints);
-    let is_local = |node: &Option<String>| node.as_ref() == Some(&local_node.name);
+    let is_local = |node: &Option<SharedText>| node.as_deref() == Some(&local_node.name);
     endpoints.filter(|e| e.ready && is_local(&e.node)).map(|endpoint| endpoint.address).collect()
 }
 

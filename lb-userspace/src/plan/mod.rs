@@ -109,7 +109,6 @@ pub struct Planner<'a> {
 ///     external_policy: TrafficPolicy::Cluster,
 ///     health_check_port: None,
 ///     affinity: Affinity::None,
-///     selector: Default::default(),
 /// };
 /// let endpoint = Endpoint {
 ///     address: "10.244.1.7".parse().unwrap(),

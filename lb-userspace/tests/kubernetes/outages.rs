@@ -75,7 +75,7 @@ async fn a_store_restored_from_an_older_backup_replaces_the_newer_state() {
         state.cut();
     });
     recorder.until_synced(&api).await;
-    assert!(recorder.cluster.services.keys().map(|name| name.name.as_str()).eq(["a", "b", "c"]));
+    assert!(recorder.cluster.services.keys().map(|name| &*name.name).eq(["a", "b", "c"]));
     // The watch goes on from there.
     api.change(|state| state.store.put(SERVICES, service("e", "10.96.0.5")));
     recorder.until_synced(&api).await;

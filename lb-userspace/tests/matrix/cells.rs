@@ -1,7 +1,6 @@
 //! The cells of the matrix: client, frontend and endpoints. All Services are in one cluster and on one
 //! node, that of the packet cases ([`topology`]), so that the kernel tests can send the same packets.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::address::{Family, Protocol};
@@ -177,7 +176,7 @@ pub fn contents(device: u32) -> Contents {
 fn service(number: u8, policy: TrafficPolicy) -> Service {
     let both = |of: fn(Family, u8) -> IpAddr| Family::ALL.map(|family| of(family, number)).to_vec();
     let port = |protocol: Protocol| ServicePort {
-        name: protocol.to_string(),
+        name: protocol.to_string().as_str().into(),
         protocol,
         port: PORT,
         node_port: Some(node_port(number)),
@@ -196,7 +195,6 @@ fn service(number: u8, policy: TrafficPolicy) -> Service {
         external_policy: policy,
         health_check_port: None,
         affinity: Affinity::None,
-        selector: BTreeMap::new(),
     }
 }
 
@@ -207,12 +205,12 @@ fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice 
         ready: !is_terminating,
         serving: true,
         terminating: is_terminating,
-        node: Some(if *pod == Pod::Local { "node-1" } else { "node-2" }.to_owned()),
-        zone_hints: BTreeSet::new(),
-        node_hints: BTreeSet::new(),
+        node: Some(if *pod == Pod::Local { "node-1" } else { "node-2" }.into()),
+        zone_hints: Box::default(),
+        node_hints: Box::default(),
     };
     let port = |protocol: Protocol| EndpointPort {
-        name: protocol.to_string(),
+        name: protocol.to_string().as_str().into(),
         protocol,
         port: topology::BACKEND_PORT,
     };

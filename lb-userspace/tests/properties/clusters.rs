@@ -1,6 +1,6 @@
 //! Arbitrary clusters: small, so that any two of them have much in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
     Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
-    NodeDevice, Service, ServicePort, ServiceType, TrafficPolicy,
+    NodeDevice, Service, ServicePort, ServiceType, SharedText, TrafficPolicy,
 };
 use lb_userspace::plan::Settings;
 use proptest::prelude::*;
@@ -140,7 +140,7 @@ fn service() -> impl Strategy<Value = Service> {
                 ports: ports
                     .into_iter()
                     .map(|(number, (protocol, node_port))| ServicePort {
-                        name: format!("port-{number}"),
+                        name: format!("port-{number}").as_str().into(),
                         protocol,
                         port: 80 + number,
                         node_port: node_port.map(|number| 30_000 + number),
@@ -153,7 +153,6 @@ fn service() -> impl Strategy<Value = Service> {
                 external_policy,
                 health_check_port: None,
                 affinity,
-                selector: BTreeMap::new(),
             }
         },
     )
@@ -171,7 +170,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
         ports: ports
             .into_iter()
             .map(|(number, (protocol, port))| EndpointPort {
-                name: format!("port-{number}"),
+                name: format!("port-{number}").as_str().into(),
                 protocol,
                 port: 8080 + port,
             })
@@ -202,18 +201,15 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             ready: ready && !terminating,
             serving,
             terminating,
-            node: node.map(|is_local| if is_local { NODE } else { "node-2" }.to_owned()),
+            node: node.map(|is_local| if is_local { NODE } else { "node-2" }.into()),
             zone_hints: names("zone-", &zones),
-            node_hints: nodes
-                .iter()
-                .map(|i| [NODE, "node-2"][usize::from(*i)].to_owned())
-                .collect(),
+            node_hints: nodes.iter().map(|i| [NODE, "node-2"][usize::from(*i)].into()).collect(),
         },
     )
 }
 
-fn names(prefix: &str, numbers: &BTreeSet<u8>) -> BTreeSet<String> {
-    numbers.iter().map(|number| format!("{prefix}{number}")).collect()
+fn names(prefix: &str, numbers: &BTreeSet<u8>) -> Box<[SharedText]> {
+    numbers.iter().map(|number| format!("{prefix}{number}").as_str().into()).collect()
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {

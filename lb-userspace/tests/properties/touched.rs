@@ -257,8 +257,8 @@ fn ready(address: u32) -> Endpoint {
         serving: true,
         terminating: false,
         node: None,
-        zone_hints: BTreeSet::new(),
-        node_hints: BTreeSet::new(),
+        zone_hints: Box::default(),
+        node_hints: Box::default(),
     }
 }
 

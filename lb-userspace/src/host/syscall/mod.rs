@@ -5,6 +5,7 @@
 
 mod bpf;
 mod cookies;
+mod heap;
 mod iptables;
 mod links;
 mod map_entries;
@@ -15,6 +16,7 @@ mod rcu;
 mod socket_option;
 
 pub use cookies::{namespace_cookie, socket_cookie};
+pub use heap::trim_heap;
 pub use iptables::{IptablesTable, iptables_table};
 pub use links::{cgroup_of_pinned_link, detach_pinned_link, update_pinned_link};
 pub use map_entries::{delete_batch, lookup, lookup_batch, replace, update_batch};

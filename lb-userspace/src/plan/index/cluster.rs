@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use lb_common::address::Family;
 
 use super::claimed::{Claimed, addresses, claimed, cluster_ips, node_ports};
+use super::sorted_set::SortedSet;
 use super::touched::Touched;
 use crate::model::{Change, Cluster, EndpointSlice, Name, Service};
 use crate::plan::service_ports::{has_cluster_ip, is_served, served_ports};
@@ -17,9 +18,9 @@ pub struct ClusterIndex {
     /// Addresses of this node with node ports, when everything was planned last.
     node_addresses: BTreeSet<IpAddr>,
     /// The slices of each Service.
-    slices: HashMap<Name, BTreeSet<Name>>,
+    slices: HashMap<Name, SortedSet<Name>>,
     /// The Services that claim a frontend.
-    claimants: HashMap<Claimed, BTreeSet<Name>>,
+    claimants: HashMap<Claimed, SortedSet<Name>>,
     /// What each address of Services is used for.
     uses: HashMap<IpAddr, AddressUse>,
     /// Cluster IPs, each with the number of Services that have it.

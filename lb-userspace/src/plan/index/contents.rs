@@ -8,6 +8,7 @@ use lb_common::service::{ServiceId, ServiceLabel};
 
 use super::family::FamilyIndex;
 use super::gaps::Gaps;
+use super::sorted_set::SortedSet;
 use crate::maps::contents::InContents;
 use crate::maps::{
     BackendSet, Contents, FamilyContents, FamilyOperation, FilterBits, FilterCounts, Operation,
@@ -19,7 +20,7 @@ use crate::model::Name;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ContentsIndex {
     /// The ids of each Service's ports, by their labels.
-    ids: HashMap<Name, BTreeSet<ServiceId>>,
+    ids: HashMap<Name, SortedSet<ServiceId>>,
     /// Ids of Service ports without a label or row.
     unused_ids: Gaps,
     v4: FamilyIndex<V4>,

@@ -8,6 +8,7 @@ use lb_common::service::{Frontend, FrontendRow, Pool, ServiceId};
 use lb_common::source_range::SourceRange;
 
 use super::gaps::Gaps;
+use super::sorted_set::SortedSet;
 use crate::maps::{FamilyContents, FamilyOperation};
 
 /// An index of one family's rows.
@@ -25,9 +26,9 @@ pub struct FamilyIndex<A> {
 /// The keys of a Service port's rows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Rows<A> {
-    frontends: BTreeSet<Frontend<A>>,
-    backends: BTreeSet<BackendId>,
-    ranges: BTreeSet<SourceRange<A>>,
+    frontends: SortedSet<Frontend<A>>,
+    backends: SortedSet<BackendId>,
+    ranges: SortedSet<SourceRange<A>>,
 }
 
 impl<A: Address> FamilyIndex<A> {
@@ -75,11 +76,11 @@ impl<A: Address> FamilyIndex<A> {
     ) -> FamilyContents<A> {
         let mut of = FamilyContents::default();
         for rows in services.iter().filter_map(|service| self.rows.get(service)) {
-            let frontends = rows.frontends.iter();
+            let frontends = rows.frontends.into_iter();
             of.frontends.extend(frontends.filter_map(|key| Some((*key, *all.frontends.get(key)?))));
-            let backends = rows.backends.iter();
+            let backends = rows.backends.into_iter();
             of.backends.extend(backends.filter_map(|id| Some((*id, *all.backends.get(id)?))));
-            let ranges = rows.ranges.iter();
+            let ranges = rows.ranges.into_iter();
             of.source_ranges
                 .extend(ranges.filter_map(|range| Some((*range, *all.source_ranges.get(range)?))));
         }
@@ -148,10 +149,10 @@ impl<A: Address> FamilyIndex<A> {
     }
 
     fn rows_mut(&mut self, service: ServiceId) -> &mut Rows<A> {
-        self.rows.entry(service).or_insert_with(Rows::none)
+        self.rows.entry(service).or_default()
     }
 
-    fn remove(&mut self, service: ServiceId, remove: impl FnOnce(&mut Rows<A>) -> bool) {
+    fn remove(&mut self, service: ServiceId, remove: impl FnOnce(&mut Rows<A>)) {
         if let Some(rows) = self.rows.get_mut(&service) {
             remove(rows);
             if rows.frontends.is_empty() && rows.backends.is_empty() && rows.ranges.is_empty() {
@@ -161,8 +162,9 @@ impl<A: Address> FamilyIndex<A> {
     }
 }
 
-impl<A> Rows<A> {
-    const fn none() -> Self {
-        Self { frontends: BTreeSet::new(), backends: BTreeSet::new(), ranges: BTreeSet::new() }
+impl<A> Default for Rows<A> {
+    fn default() -> Self {
+        let (frontends, backends) = (SortedSet::default(), SortedSet::default());
+        Self { frontends, backends, ranges: SortedSet::default() }
     }
 }

@@ -5,6 +5,7 @@ mod cluster;
 mod contents;
 mod family;
 mod gaps;
+mod sorted_set;
 mod touched;
 
 pub use self::cluster::ClusterIndex;

@@ -7,7 +7,7 @@ use crate::model::Name;
 /// The object's name, in the namespace `default` where it names none.
 pub(crate) fn name(metadata: &ObjectMeta) -> Name {
     let namespace = metadata.namespace.as_deref().filter(|text| !text.is_empty());
-    Name::new(namespace.unwrap_or("default"), metadata.name.clone().unwrap_or_default())
+    Name::new(namespace.unwrap_or("default"), metadata.name.as_deref().unwrap_or_default())
 }
 
 /// Whether an object has a label.

@@ -9,7 +9,7 @@ use lb_common::address::Family;
 use super::metadata::{has_label, label_value, name};
 use super::warnings::Warnings;
 use super::{address, port};
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Warning};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, SharedText, Warning};
 
 /// The label that names a slice's Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -33,12 +33,7 @@ pub(crate) fn slice(object: &discovery::EndpointSlice) -> (Option<EndpointSlice>
         family,
         headless: has_label(&object.metadata, HEADLESS_LABEL),
         ports: ports(object, &mut warnings),
-        endpoints: object
-            .endpoints
-            .iter()
-            .flatten()
-            .filter_map(|written| endpoint(written, family, &mut warnings))
-            .collect(),
+        endpoints: endpoints(object, family, &mut warnings),
         triggered: triggered(object, &mut warnings),
     });
     (slice, warnings.into_list())
@@ -104,13 +99,26 @@ fn ports(object: &discovery::EndpointSlice, warnings: &mut Warnings) -> Vec<Endp
         let port = port::number("ports.port", number, warnings);
         if let (Some(protocol), Some(port)) = (protocol, port) {
             ports.push(EndpointPort {
-                name: written.name.clone().unwrap_or_default(),
+                name: written.name.as_deref().unwrap_or_default().into(),
                 protocol,
                 port,
             });
         }
     }
     ports
+}
+
+fn endpoints(
+    object: &discovery::EndpointSlice,
+    family: Family,
+    warnings: &mut Warnings,
+) -> Vec<Endpoint> {
+    let written = object.endpoints.iter().flatten();
+    let mut endpoints: Vec<_> =
+        written.filter_map(|written| endpoint(written, family, warnings)).collect();
+    // There may be a million of them.
+    endpoints.shrink_to_fit();
+    endpoints
 }
 
 fn endpoint(
@@ -132,16 +140,20 @@ fn endpoint(
     }
     let conditions = written.conditions.clone().unwrap_or_default();
     let hints = written.hints.clone().unwrap_or_default();
-    let names = |hints: Vec<String>| hints.into_iter().collect::<BTreeSet<_>>();
     Some(Endpoint {
         address,
         ready: conditions.ready.unwrap_or(true),
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
-        node: written.node_name.clone(),
-        zone_hints: names(hints.for_zones.into_iter().flatten().map(|hint| hint.name).collect()),
-        node_hints: names(hints.for_nodes.into_iter().flatten().map(|hint| hint.name).collect()),
+        node: written.node_name.as_deref().map(Into::into),
+        zone_hints: in_order(hints.for_zones.into_iter().flatten().map(|hint| hint.name)),
+        node_hints: in_order(hints.for_nodes.into_iter().flatten().map(|hint| hint.name)),
     })
+}
+
+fn in_order(names: impl Iterator<Item = String>) -> Box<[SharedText]> {
+    let names: BTreeSet<String> = names.collect();
+    names.iter().map(|name| SharedText::from(name.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -170,7 +182,7 @@ endpoints: [{addresses: [10.244.1.1, 10.244.1.2]}]
         assert_eq!(slice.service, Name::new("default", "web"));
         assert_eq!(
             slice.ports,
-            [EndpointPort { name: String::new(), protocol: Protocol::TCP, port: 80 }]
+            [EndpointPort { name: "".into(), protocol: Protocol::TCP, port: 80 }]
         );
         let [endpoint] = slice.endpoints.as_slice() else {
             panic!("one endpoint, of the first address alone");
@@ -201,8 +213,8 @@ endpoints:
         let endpoint = &slice.endpoints[0];
         assert!(!endpoint.ready && endpoint.serving && endpoint.terminating);
         assert_eq!(endpoint.node.as_deref(), Some("node-1"));
-        assert_eq!(endpoint.zone_hints, ["a", "b"].map(String::from).into());
-        assert_eq!(endpoint.node_hints, ["node-1"].map(String::from).into());
+        assert_eq!(endpoint.zone_hints, ["a", "b"].map(SharedText::from).into());
+        assert_eq!(endpoint.node_hints, ["node-1"].map(SharedText::from).into());
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn event(report: &Report, uid: &str, node: &str, now: Timestamp) -> Event {
     (uid, text).hash(&mut hasher);
     Event {
         metadata: ObjectMeta {
-            namespace: Some(service.namespace.clone()),
+            namespace: Some(service.namespace.to_string()),
             name: Some(format!("{}.weir-{:016x}", service.name, hasher.finish())),
             ..ObjectMeta::default()
         },
@@ -233,8 +233,8 @@ fn event(report: &Report, uid: &str, node: &str, now: Timestamp) -> Event {
         regarding: Some(ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Service".into()),
-            namespace: Some(service.namespace.clone()),
-            name: Some(service.name.clone()),
+            namespace: Some(service.namespace.to_string()),
+            name: Some(service.name.to_string()),
             uid: Some(uid.into()),
             ..ObjectReference::default()
         }),

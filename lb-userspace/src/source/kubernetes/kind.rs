@@ -136,7 +136,7 @@ impl Watched for Node {
     }
 
     fn gone(name: Name) -> Change {
-        Change::NodeGone(name.name)
+        Change::NodeGone(name.name.to_string())
     }
 }
 
@@ -149,10 +149,10 @@ impl Watched for ServiceCIDR {
 
     fn convert(&self) -> (Change, Vec<Warning>) {
         let (ranges, warnings) = convert::service_cidr(self);
-        (Change::ServiceCidr(self.name().name, ranges), warnings)
+        (Change::ServiceCidr(self.name().name.to_string(), ranges), warnings)
     }
 
     fn gone(name: Name) -> Change {
-        Change::ServiceCidrGone(name.name)
+        Change::ServiceCidrGone(name.name.to_string())
     }
 }

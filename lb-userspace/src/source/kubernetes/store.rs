@@ -86,7 +86,7 @@ impl Store {
 }
 
 fn unreadable<K: Watched>(name: &Name, reason: &str) -> Warning {
-    let about = if name.namespace.is_empty() { name.name.clone() } else { name.to_string() };
+    let about = if name.namespace.is_empty() { name.name.to_string() } else { name.to_string() };
     Warning {
         about: format!("{} {about}", K::KIND.word()),
         text: format!(
@@ -112,7 +112,7 @@ mod tests {
 
     fn gone(update: &WatchUpdate) -> Vec<&str> {
         let names = update.changes.iter().filter_map(|change| {
-            if let Change::ServiceGone(name) = change { Some(name.name.as_str()) } else { None }
+            if let Change::ServiceGone(name) = change { Some(&*name.name) } else { None }
         });
         names.collect()
     }

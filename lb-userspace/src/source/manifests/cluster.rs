@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::document::Contents;
 use super::object::{Kind, Object};
 use super::pods;
-use crate::model::{Cluster, Name, Service, Warning};
+use crate::model::{Cluster, Name, Service, SharedText, Warning};
 use crate::source::convert;
 use crate::source::warning::{FilePosition, SourceWarning};
 
@@ -39,7 +39,7 @@ struct Reading<'a> {
     /// Where each object stands.
     seen: BTreeMap<(Kind, Name), FilePosition>,
     /// Pods by namespace.
-    pods: BTreeMap<String, Vec<&'a core::Pod>>,
+    pods: BTreeMap<SharedText, Vec<&'a core::Pod>>,
     /// Services that select pods, in Kubernetes' form.
     selecting: Vec<(FilePosition, &'a core::Service)>,
 }
@@ -63,7 +63,7 @@ impl<'a> Reading<'a> {
             Object::Service(object) => {
                 let (service, warnings) = convert::service(object);
                 self.warn(&position, warnings);
-                if !service.selector.is_empty() {
+                if pods::selector(object).is_some() {
                     self.selecting.push((position, object));
                 }
                 self.cluster.services.insert(name, service);
@@ -76,12 +76,12 @@ impl<'a> Reading<'a> {
             Object::Node(object) => {
                 let (node, warnings) = convert::node(object);
                 self.warn(&position, warnings);
-                self.cluster.nodes.insert(name.name, node);
+                self.cluster.nodes.insert(name.name.to_string(), node);
             }
             Object::ServiceCidr(object) => {
                 let (ranges, warnings) = convert::service_cidr(object);
                 self.warn(&position, warnings);
-                self.cluster.service_cidrs.insert(name.name, ranges);
+                self.cluster.service_cidrs.insert(name.name.to_string(), ranges);
             }
             Object::Pod(pod) => self.pods.entry(name.namespace).or_default().push(pod),
         }

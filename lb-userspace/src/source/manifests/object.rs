@@ -99,11 +99,11 @@ impl Object {
 
     /// Its name. Nodes and ServiceCIDRs have no namespace, which is left empty.
     pub(super) fn name(&self) -> Name {
-        let mut name = convert::name(self.metadata());
-        if let Self::Node(_) | Self::ServiceCidr(_) = self {
-            name.namespace.clear();
+        let name = convert::name(self.metadata());
+        match self {
+            Self::Node(_) | Self::ServiceCidr(_) => Name::new("", name.name),
+            Self::Service(_) | Self::Slice(_) | Self::Pod(_) => name,
         }
-        name
     }
 
     fn metadata(&self) -> &ObjectMeta {

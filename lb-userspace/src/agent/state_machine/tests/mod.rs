@@ -44,7 +44,7 @@ fn service(name: &str) -> Change {
         headless: false,
         other_proxy: false,
         ports: vec![ServicePort {
-            name: String::new(),
+            name: "".into(),
             protocol: lb_common::address::Protocol::TCP,
             port: 80,
             node_port: None,
@@ -56,7 +56,6 @@ fn service(name: &str) -> Change {
         external_policy: TrafficPolicy::Cluster,
         health_check_port: None,
         affinity: crate::model::Affinity::None,
-        selector: Default::default(),
     })
 }
 

@@ -10,7 +10,9 @@ use super::metadata::{has_label, name};
 use super::service_cidr::range;
 use super::warnings::Warnings;
 use super::{address, port};
-use crate::model::{Affinity, Service, ServicePort, ServiceType, TrafficPolicy, Warning};
+use crate::model::{
+    Affinity, Service, ServicePort, ServiceType, SharedText, TrafficPolicy, Warning,
+};
 
 /// The label by which another proxy claims a Service, whatever its value.
 const OTHER_PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -48,7 +50,6 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Warning>) {
         ),
         health_check_port: health_check_port(&spec, &mut warnings),
         affinity: affinity(&spec, &mut warnings),
-        selector: spec.selector.unwrap_or_default(),
         name: own,
     };
     // A Service that no proxy serves has nothing that could not be honoured.
@@ -105,7 +106,7 @@ fn ports(spec: &core::ServiceSpec, warnings: &mut Warnings) -> Vec<ServicePort> 
         let (Some(protocol), Some(number)) = (protocol, number) else {
             continue;
         };
-        let name = written.name.clone().unwrap_or_default();
+        let name = SharedText::from(written.name.as_deref().unwrap_or_default());
         if ports.iter().any(|other| other.name == name) {
             warnings.add(format!(
                 "a second port named {name:?} is left out: give each port a name of its own"

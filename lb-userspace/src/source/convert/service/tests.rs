@@ -24,13 +24,12 @@ fn what_is_absent_is_filled_in_as_the_api_server_does() {
     assert_eq!(service.name.to_string(), "default/web");
     assert_eq!(service.kind, ServiceType::ClusterIp);
     assert_eq!(service.cluster_ips, addresses(&["10.96.0.1"]));
-    let port =
-        ServicePort { name: String::new(), protocol: Protocol::TCP, port: 80, node_port: None };
+    let port = ServicePort { name: "".into(), protocol: Protocol::TCP, port: 80, node_port: None };
     assert_eq!(service.ports, [port]);
     assert_eq!(service.internal_policy, TrafficPolicy::Cluster);
     assert_eq!(service.external_policy, TrafficPolicy::Cluster);
     assert_eq!(service.affinity, Affinity::None);
-    assert!(!service.headless && !service.other_proxy && service.selector.is_empty());
+    assert!(!service.headless && !service.other_proxy);
 }
 
 #[test]
@@ -47,7 +46,6 @@ spec:
   loadBalancerSourceRanges: [192.0.2.0/24]
   sessionAffinity: ClientIP
   sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}
-  selector: {app: web}
   ports:
   - {name: http, port: 80, targetPort: web, nodePort: 30080}
   - {name: dns, port: 53, protocol: UDP}
@@ -64,7 +62,6 @@ status: {loadBalancer: {ingress: [{ip: 203.0.113.1, ipMode: VIP}, {ip: 203.0.113
     assert_eq!(service.external_policy, TrafficPolicy::Local);
     assert_eq!(service.source_ranges, Some(vec!["192.0.2.0/24".parse().unwrap()]));
     assert_eq!(service.affinity, Affinity::ClientIp { timeout_seconds: 60 });
-    assert_eq!(service.selector["app"], "web");
     assert_eq!(service.ports[0].node_port, Some(30080));
     assert_eq!(service.ports[1].protocol, Protocol::UDP);
 }
@@ -150,7 +147,7 @@ fn ports_the_api_server_would_refuse_are_left_out() {
   - {name: g, port: 80, protocol: UDP, nodePort: -3}
 ",
     );
-    let names: Vec<&str> = service.ports.iter().map(|port| port.name.as_str()).collect();
+    let names: Vec<&str> = service.ports.iter().map(|port| &*port.name).collect();
     assert_eq!(names, ["a", "d", "g"]);
     assert_eq!(service.ports[2].node_port, None);
     assert_eq!(warnings.len(), 6);

@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lb_common::address::{Family, Protocol};
 
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, Service, ServiceType, Warning};
+use crate::model::{
+    Endpoint, EndpointPort, EndpointSlice, Name, Service, ServiceType, SharedText, Warning,
+};
 use crate::source::convert::{self, Warnings};
 
 /// The slices of `service`, of which `object` is Kubernetes' form, made from those of `pods` that
@@ -27,9 +29,9 @@ pub(super) fn slices<'a>(
 ) -> (Vec<EndpointSlice>, Vec<Warning>) {
     let mut warnings = Warnings::about("Service", &service.name);
     let is_balanced = !service.headless && service.kind != ServiceType::ExternalName;
-    if service.selector.is_empty() || !is_balanced {
+    let Some(selector) = selector(object).filter(|_| is_balanced) else {
         return (Vec::new(), Vec::new());
-    }
+    };
     let targets = targets(service, object, &mut warnings);
     let families = families(service, object);
     let publish_not_ready =
@@ -37,7 +39,7 @@ pub(super) fn slices<'a>(
 
     let mut grouped: BTreeMap<(Family, Vec<EndpointPort>), Vec<Endpoint>> = BTreeMap::new();
     let mut unresolved = Unresolved::default();
-    for pod in pods.into_iter().filter(|pod| is_selected(pod, service) && !has_ended(pod)) {
+    for pod in pods.into_iter().filter(|pod| is_selected(pod, selector) && !has_ended(pod)) {
         let ports = ports(pod, &targets, &mut unresolved);
         if ports.is_empty() {
             continue;
@@ -69,7 +71,7 @@ fn slice_name(service: &Name, family: Family, ports: &[EndpointPort]) -> Name {
 
 /// Where a Service's port leads to in a pod.
 struct Target {
-    name: String,
+    name: SharedText,
     protocol: Protocol,
     port: TargetPort,
 }
@@ -85,7 +87,7 @@ fn targets(service: &Service, object: &core::Service, warnings: &mut Warnings) -
     for port in &service.ports {
         let as_written = written.iter().find(|written| {
             i32::from(port.port) == written.port
-                && written.name.as_deref().unwrap_or_default() == port.name
+                && written.name.as_deref().unwrap_or_default() == &*port.name
         });
         let target = match as_written.and_then(|written| written.target_port.as_ref()) {
             None | Some(IntOrString::Int(0)) => Some(TargetPort::Number(port.port)),
@@ -125,12 +127,14 @@ fn families(service: &Service, object: &core::Service) -> BTreeSet<Family> {
     families
 }
 
-fn is_selected(pod: &core::Pod, service: &Service) -> bool {
+/// `spec.selector`; `None` where endpoints are made by hand.
+pub(super) fn selector(object: &core::Service) -> Option<&BTreeMap<String, String>> {
+    object.spec.as_ref()?.selector.as_ref().filter(|labels| !labels.is_empty())
+}
+
+fn is_selected(pod: &core::Pod, selector: &BTreeMap<String, String>) -> bool {
     let labels = pod.metadata.labels.as_ref();
-    service
-        .selector
-        .iter()
-        .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+    selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
 }
 
 fn phase(pod: &core::Pod) -> Option<&str> {
@@ -177,7 +181,7 @@ fn ports(pod: &core::Pod, targets: &[Target], unresolved: &mut Unresolved) -> Ve
             TargetPort::Name(name) => {
                 let port = container_port(pod, name, target.protocol);
                 if port.is_none() {
-                    let key = (target.name.clone(), name.clone());
+                    let key = (target.name.to_string(), name.clone());
                     let name = pod.metadata.name.clone().unwrap_or_default();
                     unresolved.0.entry(key).or_default().push(name);
                 }
@@ -224,6 +228,7 @@ fn endpoints(
     let serving = is_ready(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let addresses = addresses(pod, warnings);
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     families
         .iter()
         .filter_map(|family| {
@@ -235,9 +240,9 @@ fn endpoints(
                     ready: publish_not_ready || (serving && !terminating),
                     serving,
                     terminating,
-                    node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-                    zone_hints: BTreeSet::new(),
-                    node_hints: BTreeSet::new(),
+                    node: node.map(Into::into),
+                    zone_hints: Box::default(),
+                    node_hints: Box::default(),
                 },
             ))
         })

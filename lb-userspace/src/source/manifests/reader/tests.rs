@@ -47,7 +47,7 @@ impl Listener {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.cluster.services.keys().map(|name| name.name.as_str()).collect()
+        self.cluster.services.keys().map(|name| &*name.name).collect()
     }
 
     fn has(&self, names: &[&str]) -> bool {
