@@ -2,6 +2,7 @@
 //! the HTTP servers are tasks of their own and come in by channels; map writes take microseconds and are
 //! done on the spot; conntrack garbage collection runs on a thread of its own.
 
+mod dispatch;
 mod intervals;
 mod map_writer;
 mod plan_timer;
@@ -14,7 +15,6 @@ use std::fs::File;
 use nix::fcntl::Flock;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::intervals::{GC_INTERVAL, REREAD_INTERVAL, every};
@@ -31,7 +31,7 @@ use super::log;
 use super::new_maps;
 use super::runtime_dir::RuntimeDir;
 use super::socket_lb::StaleUdpSockets;
-use super::state_machine::{Agent, Effect, Event};
+use super::state_machine::{Agent, Event};
 use super::status::Status;
 use crate::config::{Config, Origin};
 use crate::datapath::attach::Tc;
@@ -167,59 +167,6 @@ impl EventLoop {
         }
     }
 
-    /// Hands an event to the agent, does what it returns, and hands on what comes of that.
-    fn dispatch(&mut self, event: Event) {
-        let (plans, started) = (self.agent.plans(), Instant::now());
-        let of_everything = self.agent.effort().of_everything;
-        let is_tick = matches!(event, Event::Tick);
-        let mut effects = self.agent.on(event);
-        if is_tick {
-            self.observer.metrics().changes.planned(started.elapsed(), self.agent.effort().into());
-        }
-        while !effects.is_empty() {
-            let events: Vec<Event> =
-                effects.into_iter().filter_map(|effect| self.apply(effect)).collect();
-            effects = events.into_iter().flat_map(|event| self.agent.on(event)).collect();
-        }
-        if is_tick {
-            self.observer.planned(started.elapsed());
-        }
-        if self.agent.plans() > plans {
-            self.observer.applied(Moment::now());
-            self.health_checks.set(self.agent.health_checks().clone());
-            if self.stale_udp.is_due() {
-                self.destroy_stale_sockets();
-            }
-        }
-        if self.agent.is_behind() {
-            self.observer.behind(Moment::now());
-        }
-        if self.agent.effort().of_everything > of_everything {
-            // It takes as much memory as what is kept of it, and a list of all objects comes before most.
-            trim_heap();
-        }
-        if is_tick {
-            self.plan_timer.throttle(started.elapsed());
-        }
-    }
-
-    fn apply(&mut self, effect: Effect) -> Option<Event> {
-        match effect {
-            Effect::WakeIn(time) => {
-                self.plan_timer.wake_in(time);
-                self.maps.log_retry(time);
-            }
-            Effect::Write(operations) => {
-                self.stale_udp.follow(&operations);
-                let (done, result) = self.maps.write(&operations, &self.observer);
-                return Some(Event::Written { done, result });
-            }
-            Effect::Ready => debug!("the first complete plan is in the kernel"),
-            Effect::Warn(warning) => self.warn(Reason::NotHonoured, &warning),
-        }
-        None
-    }
-
     fn warn(&self, reason: Reason, warning: &Warning) {
         warn!("{warning}");
         self.reporter.iter().for_each(|reporter| reporter.report_as(reason, warning));
@@ -277,7 +224,8 @@ impl EventLoop {
                 if contents != *self.agent.contents() {
                     warn!("the maps do not hold what was written: another process wrote to them");
                 }
-                self.dispatch(Event::Reread(contents));
+                self.dispatch(Event::Reread(Box::new(contents)));
+                trim_heap();
             }
             Err(error) => warn!("{error}"),
         }

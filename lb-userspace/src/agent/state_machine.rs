@@ -129,7 +129,7 @@ impl Agent {
                 Vec::new()
             }
             Event::GcFinished(referenced) => self.gc_finished(&referenced),
-            Event::Reread(contents) => self.reread(contents),
+            Event::Reread(contents) => self.reread(*contents),
         }
     }
 

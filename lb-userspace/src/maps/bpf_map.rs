@@ -16,7 +16,7 @@ use crate::pins::Pins;
 
 /// Entries per batch: enough to make the cost of a call small, few enough that a table of millions is
 /// never in memory at once.
-const CHUNK: usize = 4096;
+pub const CHUNK: usize = 4096;
 
 /// A map with keys `K` and values `V`.
 #[derive(Debug)]
@@ -142,8 +142,13 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     /// The kernel's error; the entries before the failed one are written.
     pub fn set_all(&self, keys: &[K], values: &[V]) -> Result<(), MapError> {
-        let (_, result) = syscall::update_batch(self.fd(), keys, values);
-        result.map_err(|error| self.failed("write", error))
+        self.set_first(keys, values).1
+    }
+
+    /// Writes entries as [`Self::set_all`]; returns how many, which are the first ones, and the error that stopped it.
+    pub fn set_first(&self, keys: &[K], values: &[V]) -> (usize, Result<(), MapError>) {
+        let (done, result) = syscall::update_batch(self.fd(), keys, values);
+        (done, result.map_err(|error| self.failed("write", error)))
     }
 
     /// Removes an entry, if it is there.

@@ -1,29 +1,27 @@
 //! The pinned BPF maps: the store that the agent writes and `weir show` reads.
 
+mod family;
+
 use std::collections::BTreeMap;
 use std::io;
 
-use bytemuck::{Pod, Zeroable, cast};
-use lb_common::address::{Address, V4, V6};
-use lb_common::backend::{Backend, BackendId, Traffic};
+use bytemuck::{Zeroable, cast};
+use lb_common::address::{V4, V6};
+use lb_common::backend::{BackendId, Traffic};
 use lb_common::device::Device;
 use lb_common::maps;
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow, IpPolicy, ServiceId, ServiceLabel};
+use lb_common::service::{ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
-use lb_common::source_range::SourceRange;
 
-use super::bpf_map::{PerCpuTable, Table};
-use super::catalogue::with_family_maps;
+use self::family::{FamilyTables, TRAFFIC_WORDS, one, write, write_all};
+use super::bpf_map::{CHUNK, PerCpuTable, Table};
 use super::conntrack_gc::Fill;
-use super::contents::{Contents, FamilyContents, PoolSlots};
+use super::contents::{Contents, PoolSlots};
 use super::error::MapError;
-use super::operation::{FamilyOperation, Operation};
+use super::operation::Operation;
 use super::store::MapStore;
 use crate::pins::Pins;
-
-/// `u64`s in a row of `TRAFFIC_*`.
-const TRAFFIC_WORDS: usize = size_of::<Traffic>() / size_of::<u64>();
 
 /// The kernel's maps.
 pub struct KernelStore {
@@ -36,67 +34,6 @@ pub struct KernelStore {
     settings: Table<u32, Settings>,
     outcomes: PerCpuTable<1>,
 }
-
-/// A row that says whether it is in use: an array has a value under every index.
-trait Row: Pod {
-    fn is_in_use(&self) -> bool {
-        true
-    }
-}
-
-impl Row for FrontendRow {}
-impl Row for IpPolicy {}
-impl Row for u32 {}
-impl<A: Address> Row for Backend<A>
-where
-    Self: Pod,
-{
-    fn is_in_use(&self) -> bool {
-        self.generation != 0
-    }
-}
-
-macro_rules! declare_tables {
-    ($($(#[$doc:meta])* $operation:ident, $field:ident: $key:ty => $value:ty, $map:ident;)+) => {
-        /// The maps of one family.
-        struct FamilyTables<A> {
-            $($field: Table<$key, $value>,)+
-            traffic: PerCpuTable<TRAFFIC_WORDS>,
-        }
-
-        impl<A: Address> FamilyTables<A>
-        where
-            $($key: Pod + Ord, $value: Row,)+
-        {
-            fn open(pins: &Pins) -> Result<Self, MapError> {
-                Ok(Self {
-                    $($field: Table::open(pins, maps::$map.of(A::FAMILY))?,)+
-                    traffic: PerCpuTable::open(pins, maps::TRAFFIC.of(A::FAMILY))?,
-                })
-            }
-
-            fn read(&self) -> Result<FamilyContents<A>, MapError> {
-                Ok(FamilyContents { $($field: read(&self.$field)?,)+ })
-            }
-
-            fn apply(&mut self, operation: &FamilyOperation<A>) -> Result<(), MapError> {
-                if let FamilyOperation::Backend(id, row) = operation {
-                    self.clear_traffic(*id, *row)?;
-                }
-                match operation {
-                    $(FamilyOperation::$operation(key, value) => write(&self.$field, *key, *value),)+
-                }
-            }
-
-            /// The capacity of each map.
-            fn capacities(&self) -> impl Iterator<Item = (&'static str, u32)> + use<A> {
-                [$(self.$field.capacity(),)+].into_iter()
-            }
-        }
-    };
-}
-
-with_family_maps!(declare_tables);
 
 impl KernelStore {
     /// Opens the pinned maps.
@@ -187,13 +124,29 @@ impl KernelStore {
         Ok(())
     }
 
-    fn write_slots(&self, base: u32, slots: &PoolSlots) -> Result<(), MapError> {
-        let Some(ids) = slots.ids() else {
-            let forgotten = io::Error::other("what these slots hold is forgotten: report this");
-            return Err(MapError::new(&maps::SLOTS, "write", forgotten));
-        };
-        let indices: Vec<u32> = (base..).take(ids.len()).collect();
-        self.slots.set_all(&indices, bytemuck::cast_slice(ids))
+    /// Writes pools from the first on, until they are enough for a call; returns how many.
+    fn write_slots<'o>(
+        &self,
+        pools: impl Iterator<Item = (u32, &'o PoolSlots)>,
+    ) -> (usize, Result<(), MapError>) {
+        let (mut indices, mut values, mut count) = (Vec::new(), Vec::new(), 0);
+        for (base, slots) in pools {
+            let Some(ids) = slots.ids() else {
+                let forgotten = io::Error::other("what these slots hold is forgotten: report this");
+                return (0, Err(MapError::new(&maps::SLOTS, "write", forgotten)));
+            };
+            indices.extend((base..).take(ids.len()));
+            values.extend(ids.iter().map(|id| id.0));
+            count += 1;
+            if indices.len() >= CHUNK {
+                break;
+            }
+        }
+        match self.slots.set_all(&indices, &values) {
+            Ok(()) => (count, Ok(())),
+            // A part is written, which nothing refers to.
+            Err(error) => (0, Err(error)),
+        }
     }
 }
 
@@ -219,39 +172,43 @@ impl MapStore for KernelStore {
             Operation::Service(id, label) => write(&self.services, id.0, *label),
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
-            Operation::Slots { base, slots: Some(slots) } => self.write_slots(*base, slots),
+            Operation::Slots { base, slots: Some(slots) } => {
+                self.write_slots([(*base, slots)].into_iter()).1
+            }
             Operation::Slots { slots: None, .. } => Ok(()),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
             Operation::Settings(settings) => self.settings.set(0, *settings),
         }
     }
-}
 
-impl<A: Address> FamilyTables<A>
-where
-    Backend<A>: Pod,
-{
-    /// Sets the counters of a backend that is new under this id to zero.
-    fn clear_traffic(&mut self, id: BackendId, row: Option<Backend<A>>) -> Result<(), MapError> {
-        let generation = row.map_or(0, |row| row.generation);
-        let before = self.backends.get(&id)?;
-        if before.is_none_or(|before| before.generation != generation) {
-            self.traffic.clear(id.0)?;
+    fn apply_first(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
+        let Some(first) = operations.first() else { return (0, Ok(())) };
+        macro_rules! run {
+            ($pattern:pat => $row:expr) => {
+                operations
+                    .iter()
+                    .map_while(|one| if let $pattern = one { Some($row) } else { None })
+            };
         }
-        Ok(())
-    }
-}
-
-fn read<K: Pod + Ord, V: Row>(table: &Table<K, V>) -> Result<BTreeMap<K, V>, MapError> {
-    Ok(table.entries()?.into_iter().filter(|(_, row)| row.is_in_use()).collect())
-}
-
-fn write<K: Pod, V: Pod>(table: &Table<K, V>, key: K, value: Option<V>) -> Result<(), MapError> {
-    match value {
-        Some(value) => table.set(key, value),
-        None if table.is_array() => table.set(key, V::zeroed()),
-        None => table.remove(key),
+        match first {
+            Operation::V4(one) => self.v4.apply_first(one, run!(Operation::V4(one) => one)),
+            Operation::V6(one) => self.v6.apply_first(one, run!(Operation::V6(one) => one)),
+            Operation::Service(_, Some(_)) => {
+                let rows = run!(Operation::Service(id, Some(label)) => (id.0, *label));
+                write_all(&self.services, rows.take(CHUNK))
+            }
+            Operation::Slots { slots: Some(_), .. } => self
+                .write_slots(run!(Operation::Slots { base, slots: Some(slots) } => (*base, slots))),
+            Operation::Filter { .. } => {
+                let rows = run!(Operation::Filter { word, bits } => (*word, *bits));
+                write_all(&self.filter, rows.take(CHUNK))
+            }
+            Operation::Service(_, None)
+            | Operation::Slots { slots: None, .. }
+            | Operation::Device(..)
+            | Operation::Settings(_) => one(self.apply(first)),
+        }
     }
 }
 

@@ -17,4 +17,17 @@ pub trait MapStore {
     /// # Errors
     /// Nothing was written, or (only for slots, which nothing refers to yet) a part.
     fn apply(&mut self, operation: &Operation) -> Result<(), MapError>;
+
+    /// Applies the first of these operations, or so many from the first on as can be written by one call; returns how
+    /// many are done, which is none only with an error or without operations.
+    ///
+    /// # Errors
+    /// Why the one after those that are done failed, as [`Self::apply`].
+    fn apply_first(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
+        match operations.first().map(|first| self.apply(first)) {
+            None => (0, Ok(())),
+            Some(Ok(())) => (1, Ok(())),
+            Some(Err(error)) => (0, Err(error)),
+        }
+    }
 }

@@ -39,11 +39,14 @@ impl MapWriter {
     }
 
     fn write_until_one_fails(&mut self, operations: &[Operation]) -> (usize, Result<(), MapError>) {
-        for (done, operation) in operations.iter().enumerate() {
-            if let Err(error) = self.store.apply(operation) {
+        let mut left = operations;
+        while !left.is_empty() {
+            let (done, result) = self.store.apply_first(left);
+            left = left.get(done..).unwrap_or_default();
+            if let Err(error) = result {
                 self.error = Some(error.to_string());
                 self.is_unlogged = true;
-                return (done, Err(error));
+                return (operations.len() - left.len(), Err(error));
             }
         }
         self.error = None;

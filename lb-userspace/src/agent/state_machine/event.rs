@@ -36,7 +36,7 @@ pub enum Event {
     /// ones first, since entries move from there to the established ones); they refer to this.
     GcFinished(References),
     /// The maps were read again, and hold this.
-    Reread(Contents),
+    Reread(Box<Contents>),
 }
 
 /// Something to do.

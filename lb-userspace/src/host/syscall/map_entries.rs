@@ -187,7 +187,17 @@ pub fn update_batch<K: Pod, V: Pod>(
         Err(error) if takes_no_batches(&error) => {
             singly(keys.len().min(values.len()), |i| update(map, &keys[i], &values[i], 0))
         }
-        result => (attribute.count as usize, result.map(drop)),
+        result => done(attribute.count as usize, keys.len().min(values.len()), result),
+    }
+}
+
+/// With how many of `all` entries it was done. The kernel writes no count if it fails before the first (`-ENOMEM`), and
+/// never fails after the last: see `generic_map_update_batch` in
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c>.
+fn done(count: usize, all: usize, result: io::Result<i32>) -> (usize, io::Result<()>) {
+    match result {
+        Ok(_) => (count, Ok(())),
+        Err(error) => (if count < all { count } else { 0 }, Err(error)),
     }
 }
 
@@ -214,7 +224,7 @@ pub fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Resu
     let result = unsafe { bpf(Command::DeleteBatch, &mut attribute) };
     match result {
         Err(error) if takes_no_batches(&error) => singly(keys.len(), |i| delete(map, &keys[i])),
-        result => (attribute.count as usize, result.map(drop)),
+        result => done(attribute.count as usize, keys.len(), result),
     }
 }
 
@@ -224,4 +234,18 @@ fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
         EntryAttribute { map_fd: number(map), key: address(key), ..Default::default() };
     // SAFETY: as in `update`, and there is no value.
     unsafe { bpf(Command::Delete, &mut attribute) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_fails_without_a_count_has_done_nothing() {
+        let failed = || Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        assert_eq!(done(10, 10, failed()).0, 0, "no count was written");
+        assert_eq!(done(0, 10, failed()).0, 0);
+        assert_eq!(done(9, 10, failed()).0, 9);
+        assert_eq!(done(10, 10, Ok(0)).0, 10);
+    }
 }

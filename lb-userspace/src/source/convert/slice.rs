@@ -105,6 +105,7 @@ fn ports(object: &discovery::EndpointSlice, warnings: &mut Warnings) -> Vec<Endp
             });
         }
     }
+    ports.shrink_to_fit();
     ports
 }
 

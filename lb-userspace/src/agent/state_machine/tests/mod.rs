@@ -176,8 +176,8 @@ fn what_others_wrote_to_the_maps_is_put_right() {
     let right = agent.contents().clone();
     let mut wrong = right.clone();
     wrong.v4.frontends.clear();
-    assert_eq!(agent.on(Event::Reread(right.clone())), []);
-    assert_eq!(agent.on(Event::Reread(wrong)), [Effect::WakeIn(Duration::ZERO)]);
+    assert_eq!(agent.on(Event::Reread(Box::new(right.clone()))), []);
+    assert_eq!(agent.on(Event::Reread(Box::new(wrong))), [Effect::WakeIn(Duration::ZERO)]);
     let effects = agent.on(Event::Tick);
     let [Effect::Write(operations)] = effects.as_slice() else { panic!("{effects:?}") };
     agent.on(all(operations));

@@ -29,7 +29,7 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Warning>) {
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let is_dns_alone = headless || kind == ServiceType::ExternalName;
     let cluster_ips = if is_dns_alone { Vec::new() } else { cluster_ips(&spec, &mut warnings) };
-    let service = Service {
+    let mut service = Service {
         kind,
         cluster_ips,
         headless,
@@ -52,6 +52,9 @@ pub(crate) fn service(object: &core::Service) -> (Service, Vec<Warning>) {
         affinity: affinity(&spec, &mut warnings),
         name: own,
     };
+    // There may be many, of one port and one address each.
+    service.ports.shrink_to_fit();
+    service.cluster_ips.shrink_to_fit();
     // A Service that no proxy serves has nothing that could not be honoured.
     let warnings = if is_dns_alone { Vec::new() } else { warnings.into_list() };
     (service, warnings)
