@@ -5,7 +5,7 @@ use lb_common::address::{Address, Port, Protocol, Tuple};
 use lb_common::backend::Backend;
 use lb_common::conntrack::ConntrackEntry;
 use lb_common::filter;
-use lb_common::outcome::Outcome;
+use lb_common::outcome::{Disposition, Outcome};
 use lb_common::service::{Frontend, SourceClass};
 use lb_common::settings::InSettings;
 use lb_common::socket::{Peer, SocketRevNat};
@@ -79,6 +79,39 @@ pub fn may_be_service<A: Address, W: World<A>>(world: &W, end: &Frontend<A>) -> 
 /// The outcome of a call that names no frontend, or one without a backend for it.
 #[inline(always)]
 pub fn select<'s, 'r, A, W>(
+    socket: &'s mut SocketRevNat<A>,
+    world: &W,
+    call: Call<'_, A>,
+    scratch: impl FnOnce() -> Option<&'r mut Scratch<A>>,
+) -> Result<&'s mut Peer<A>, Outcome>
+where
+    A: InSettings,
+    W: World<A>,
+{
+    find_backend(socket, world, call, scratch).map_err(|outcome| or_left(world, &call, outcome))
+}
+
+/// The outcome of a call whose packets would be dropped: a process must not see an error of what is silent elsewhere, so
+/// the packets themselves are left to the hook that drops them. Those of this node to one of its own addresses pass
+/// none: the call fails.
+#[inline(always)]
+pub fn or_left<A: Address, W: World<A>>(
+    world: &W,
+    call: &Call<'_, A>,
+    outcome: Outcome,
+) -> Outcome {
+    let is_dropped = matches!(outcome.disposition(), Disposition::Dropped);
+    let is_host = matches!(call.class, SourceClass::Host);
+    if is_dropped && !(is_host && is_own(world, &call.frontend.address)) {
+        Outcome::PassedLeftToTc
+    } else {
+        outcome
+    }
+}
+
+/// As [`select`], with the outcome that packets would have.
+#[inline(always)]
+fn find_backend<'s, 'r, A, W>(
     socket: &'s mut SocketRevNat<A>,
     world: &W,
     call: Call<'_, A>,

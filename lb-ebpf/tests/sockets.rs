@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::address::{Address, Port, Protocol, V4, V6};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::outcome::Outcome;
-use lb_common::service::{Frontend, FrontendRow, Pool, SourceClass};
+use lb_common::service::{Frontend, FrontendRow, IpPolicy, Pool, SourceClass};
 use lb_common::settings::InSettings;
 use lb_common::socket::{PEERS, SocketRevNat};
 use lb_common::source_range::SourceRange;
@@ -111,20 +111,38 @@ in_both_families! {
         assert_eq!(traffic[&BackendId(Pod::Remote as u32)].connections, 1);
     }
 
-    fn what_no_backend_serves_ends_as_its_packets_would(fixture: Fixture<A>) {
+    fn what_is_rejected_fails_and_what_is_dropped_is_left_to_its_packets(fixture: Fixture<A>) {
         let undefined = SocketAddr::new(fixture.topology.frontend(Target::Local).ip(), 81);
         for (at, outcome) in [
             (fixture.topology.frontend(Target::NoEndpoints), Outcome::RejectedNoEndpoint),
-            (fixture.topology.frontend(Target::NoLocalEndpoints), Outcome::DroppedNoLocalEndpoint),
-            (fixture.topology.frontend(Target::Broken), Outcome::DroppedNoBackend),
+            (fixture.topology.frontend(Target::NoLocalEndpoints), Outcome::PassedLeftToTc),
+            (fixture.topology.frontend(Target::Broken), Outcome::PassedLeftToTc),
             (undefined, Outcome::RejectedNoSuchPort),
-            (fixture.topology.unallocated(80), Outcome::DroppedUnallocatedAddress),
-            (fixture.topology.frontend(Target::Restricted), Outcome::DroppedSourceRange),
+            (fixture.topology.unallocated(80), Outcome::PassedLeftToTc),
+            (fixture.topology.frontend(Target::Restricted), Outcome::PassedLeftToTc),
         ] {
             assert!(may_be_service(&fixture.world, &fixture.end(at)));
             assert_eq!(fixture.connect(at), Err(outcome), "{at}");
         }
         assert!(!may_be_service(&fixture.world, &fixture.end(fixture.topology.client(80))));
+    }
+
+    fn what_is_dropped_at_an_address_of_the_node_itself_fails(fixture: Fixture<A>) {
+        for (target, outcome) in [
+            (Target::NoLocalEndpoints, Outcome::DroppedNoLocalEndpoint),
+            (Target::Restricted, Outcome::DroppedSourceRange),
+        ] {
+            let frontend = fixture.frontend(target);
+            fixture.rows().ip_policies.insert(frontend.address, IpPolicy { flags: 0 });
+            for kind in [CallKind::Connect, CallKind::Sendmsg] {
+                let call = fixture.call(kind, &frontend);
+                assert_eq!(fixture.select(&mut SocketRevNat::new(), call), Err(outcome));
+            }
+        }
+        // The packets of a pod come in by its device, whatever they are sent to.
+        let frontend = fixture.frontend(Target::NoLocalEndpoints);
+        let call = Call { class: SourceClass::Pod, ..fixture.call(CallKind::Connect, &frontend) };
+        assert_eq!(fixture.select(&mut SocketRevNat::new(), call), Err(Outcome::PassedLeftToTc));
     }
 
     fn source_ranges_are_compared_with_the_nodes_own_address(fixture: Fixture<A>) {

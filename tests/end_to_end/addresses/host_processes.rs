@@ -1,19 +1,17 @@
 //! Processes of the node itself reach Services as pods do: their sockets get a backend at connect(2) or
 //! sendmsg(2), and getpeername(2) and recvmsg(2) return the frontend.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use lb_common::outcome::Outcome;
-use lb_userspace::datapath::features::Features;
 use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Attachment, Lab, PodRouting, Shape};
-use weir_tests::manifests::{Offer, Rules};
+use weir_tests::manifests::Offer;
 use weir_tests::requires;
-use weir_tests::traffic::{AttemptResult, Flow, Origin, TIMEOUT, attempt};
+use weir_tests::traffic::{Flow, Origin, TIMEOUT};
 use weir_tests::wait::until;
 
 /// How long a change of the manifests may take.
@@ -96,105 +94,6 @@ fn a_socket_that_is_not_connected_speaks_to_several_services() -> Result<()> {
         let socket = udp_socket(&fixture.lab, ends[0])?;
         for end in ends.into_iter().chain(ends) {
             ensure!(asked(&socket, end)? == end, "a reply not from {end}");
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn what_nobody_serves_is_refused_at_once_and_what_is_dropped_is_forbidden() -> Result<()> {
-    let Some(fixture) = start(Shape::default())? else {
-        return Ok(());
-    };
-    let lab = &fixture.lab;
-    let nobody = Offer { name: "nobody", number: 31, pods: Vec::new() };
-    fixture.manifests.offer(&nobody)?;
-    let remote = Offer { name: "remote", number: 32, pods: lab.node2.pods.iter().collect() };
-    let spec = vec!["internalTrafficPolicy: Local", "externalTrafficPolicy: Local"];
-    fixture.manifests.offer_under(&remote, &Rules { spec, ..Rules::default() })?;
-    let undefined = |frontend: SocketAddr| SocketAddr::new(frontend.ip(), Offer::PORT + 1);
-    for family in Family::ALL {
-        let [cluster_ip, node_port] = of_family(lab, &remote, family);
-        // To this node's own processes the policy for traffic from outside is Cluster.
-        gets(lab, node_port, AttemptResult::Replied)?;
-        gets(lab, cluster_ip, AttemptResult::Forbidden)?;
-        is_silent(lab, cluster_ip)?;
-        let [cluster_ip, node_port] = of_family(lab, &nobody, family);
-        gets(lab, cluster_ip, rejected())?;
-        gets(lab, node_port, rejected())?;
-        // A datagram socket may be connected there, to learn which source address it would have.
-        let missing = undefined(cluster_ip);
-        let result = attempt(&lab.node1.namespace, missing, Protocol::TCP, AT_ONCE)?;
-        ensure!(result == rejected(), "{missing}/tcp: {result:?}");
-        connected(lab, missing)?;
-        let error = udp_socket(lab, missing)?.send_to(b"?", missing).err();
-        let kind = error.as_ref().map(std::io::Error::kind);
-        let wanted = if rejected() == AttemptResult::Refused {
-            ErrorKind::ConnectionRefused
-        } else {
-            ErrorKind::PermissionDenied
-        };
-        ensure!(kind == Some(wanted), "{missing}/udp: {error:?}");
-    }
-    Ok(())
-}
-
-/// How a rejected call fails: with `EPERM` on kernels where a program cannot set another error.
-pub fn rejected() -> AttemptResult {
-    if Features::of_this_kernel().sets_errors() {
-        AttemptResult::Refused
-    } else {
-        AttemptResult::Forbidden
-    }
-}
-
-/// Checks that datagrams to `at` get no answer, nor an error.
-fn is_silent(lab: &Lab, at: SocketAddr) -> Result<()> {
-    let result = attempt(&lab.node1.namespace, at, Protocol::UDP, AT_ONCE)?;
-    ensure!(result == AttemptResult::NoReply, "{at}/udp: {result:?}");
-    Ok(())
-}
-
-/// Checks the result of connections to `at` once Weir serves it; by UDP, too, unless packets are dropped there.
-pub fn gets(lab: &Lab, at: SocketAddr, expected: AttemptResult) -> Result<()> {
-    let by_udp = (expected != AttemptResult::Forbidden).then_some(Protocol::UDP);
-    for protocol in [Protocol::TCP].into_iter().chain(by_udp) {
-        until("the Service is known", CHANGE, || {
-            let begun = Instant::now();
-            let result = attempt(&lab.node1.namespace, at, protocol, AT_ONCE)?;
-            let took = begun.elapsed();
-            ensure!(
-                result == expected && took < AT_ONCE,
-                "{at}/{protocol}: {result:?} after {took:?}"
-            );
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-#[test]
-fn source_ranges_hold_for_the_node_too() -> Result<()> {
-    let Some(fixture) = start(Shape::default())? else {
-        return Ok(());
-    };
-    let lab = &fixture.lab;
-    let offer = Offer { name: "closed", number: 33, pods: lab.node1.pods.iter().collect() };
-    let own = &lab.node1.addresses;
-    let within = format!("loadBalancerSourceRanges: [{}/32, '{}/128']", own.v4, own.v6);
-    let outside = "loadBalancerSourceRanges: [203.0.113.0/24, '2001:db8:ffff::/48']".to_owned();
-    for (ranges, expected) in
-        [(outside, AttemptResult::Forbidden), (within, AttemptResult::Replied)]
-    {
-        let rules = Rules { is_balanced: true, spec: vec![&ranges], ..Rules::default() };
-        fixture.manifests.offer_under(&offer, &rules)?;
-        for family in Family::ALL {
-            let vip = SocketAddr::new(offer.vips().of(family), Offer::PORT);
-            gets(lab, vip, expected)?;
-            if expected == AttemptResult::Forbidden {
-                let result = attempt(&lab.node1.namespace, vip, Protocol::UDP, AT_ONCE)?;
-                ensure!(result == expected, "{vip}/udp: {result:?}");
-            }
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod cluster_ip;
 mod host_localhost;
 mod host_packets;
+pub mod host_policies;
 pub mod host_processes;
 mod host_sockets;
 mod left_alone;

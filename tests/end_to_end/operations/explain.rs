@@ -8,11 +8,12 @@ use lb_common::address::{Family, Protocol};
 use weir_tests::agent::{Agent, weir};
 use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape, addresses};
-use weir_tests::manifests::{Manifests, Offer};
+use weir_tests::manifests::{Manifests, Offer, Rules};
 use weir_tests::requires;
 use weir_tests::traffic::{self, AttemptResult, attempt};
 
-use crate::addresses::host_processes::{gets, of_family, rejected, start};
+use crate::addresses::host_policies::{gets, rejected};
+use crate::addresses::host_processes::{of_family, start};
 
 #[test]
 fn a_call_is_explained_before_it_is_made() -> Result<()> {
@@ -22,7 +23,16 @@ fn a_call_is_explained_before_it_is_made() -> Result<()> {
     let (lab, offer) = (&fixture.lab, ServedBy::AllPods.offer(&fixture.lab));
     let nobody = Offer { name: "nobody", number: 38, pods: Vec::new() };
     fixture.manifests.offer(&nobody)?;
+    let closed = Offer { name: "closed", number: 39, pods: lab.node2.pods.iter().collect() };
+    let spec = vec!["internalTrafficPolicy: Local"];
+    fixture.manifests.offer_under(&closed, &Rules { spec, ..Rules::default() })?;
     for family in Family::ALL {
+        let [dropped, node_port] = of_family(lab, &closed, family);
+        gets(lab, node_port, AttemptResult::Replied)?;
+        for protocol in ["tcp", "udp"] {
+            let silent = ["passed-left-to-tc", "egress, eth0", "dropped-no-local-endpoint"];
+            explained(lab, dropped, protocol, &silent)?;
+        }
         let [dead, _] = of_family(lab, &nobody, family);
         gets(lab, dead, rejected())?;
         let fails = ["rejected-no-endpoint", "the call fails with ECONNREFUSED"];

@@ -172,10 +172,10 @@ fn replace<F: SockAddr>(
     // to its storage exists.
     let socket = unsafe { F::Address::SOCK_REV_NAT.get_or_insert_ptr_mut(context, None).as_mut() };
     let Some(socket) = socket else {
-        // Without memory for it no Service can be reached, but everything else.
+        // Without memory for it what is sent to a Service is left to its packets.
         let is_frontend = kernel.frontend(&frontend.0).is_some();
         return Err(if is_frontend {
-            Outcome::DroppedConntrackFull
+            socket_lb::or_left(&kernel, &call, Outcome::DroppedConntrackFull)
         } else {
             Outcome::PassedNotAService
         });

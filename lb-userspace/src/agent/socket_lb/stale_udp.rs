@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 
 use lb_common::address::{Port, Protocol};
-use lb_common::service::Frontend;
-use lb_common::settings::InSettings;
+use lb_common::service::{EmptyPoolReason, Frontend, FrontendRow, SourceClass};
 use lb_common::socket::UdpConnected;
+use lb_common::source_range::SourceRange;
+use lb_ebpf::world::Tables;
 
+use crate::maps::contents::InContents;
 use crate::maps::{Contents, FamilyContents};
 
 /// Why a socket is stale.
@@ -30,7 +32,7 @@ pub fn staleness(
         .or_else(|| in_family(peer, entry, contents, &contents.v6))
 }
 
-fn in_family<A: InSettings>(
+fn in_family<A: InContents>(
     peer: SocketAddr,
     entry: Option<&UdpConnected>,
     contents: &Contents,
@@ -54,14 +56,24 @@ fn in_family<A: InSettings>(
     let leaves = !is_own
         && A::has_default_route(&contents.settings)
         && A::of_services(&contents.settings).holds(&address);
-    (!leaves && rows.frontends.contains_key(&frontend)).then_some(Staleness::AtFrontend)
+    let row = rows.frontends.get(&frontend)?;
+    let is_left = leaves || !is_own && is_dropped::<A>(contents, row);
+    (!is_left).then_some(Staleness::AtFrontend)
+}
+
+/// Whether what processes of this node send to a frontend is dropped: where they connect to it, connect(2) leaves them
+/// alone, so that they see no error.
+fn is_dropped<A: InContents>(contents: &Contents, row: &FrontendRow) -> bool {
+    let own = SourceRange::of(row.service, A::own(&contents.settings));
+    row.pool(SourceClass::Host).empty_reason() == Some(EmptyPoolReason::NoLocalEndpoint)
+        || row.is_restricted() && !contents.source_allowed(&own)
 }
 
 #[cfg(test)]
 mod tests {
     use lb_common::address::V4;
     use lb_common::backend::{Backend, BackendId};
-    use lb_common::service::{EmptyPoolReason, FrontendRow, Pool, ServiceId};
+    use lb_common::service::{IpPolicy, Pool, ServiceId};
     use lb_common::socket::SocketRevNat;
 
     use super::*;
@@ -119,6 +131,30 @@ mod tests {
         };
         contents.v4.frontends.insert(frontend(DNS), row);
         assert_eq!(staleness(DNS.into(), None, &contents), Some(Staleness::AtFrontend));
+    }
+
+    #[test]
+    fn a_socket_at_a_frontend_where_it_is_dropped_sees_no_error() {
+        let row = |pool, flags| FrontendRow {
+            service: ServiceId(1),
+            pools: [pool; 3],
+            affinity: 0,
+            flags,
+        };
+        let serving = Pool { base: 0, length: 1 };
+        let not_here = Pool::empty(EmptyPoolReason::NoLocalEndpoint);
+        for (row, expected) in [
+            (row(not_here, 0), None),
+            (row(serving, FrontendRow::RESTRICTED), None),
+            (row(serving, 0), Some(Staleness::AtFrontend)),
+        ] {
+            let mut contents = Contents::default();
+            contents.v4.frontends.insert(frontend(DNS), row);
+            assert_eq!(staleness(DNS.into(), None, &contents), expected, "{row:?}");
+            // At an address of the node itself its packets pass no program.
+            contents.v4.ip_policies.insert(V4(DNS.0), IpPolicy { flags: 0 });
+            assert_eq!(staleness(DNS.into(), None, &contents), Some(Staleness::AtFrontend));
+        }
     }
 
     #[test]

@@ -109,9 +109,12 @@ impl<W: World<V4> + World<V6>, N: NodeView> Walker<'_, W, N> {
         let result = walk(frame, &world, hook, &mut Scratch::new());
         let outcome = result.outcome;
         let entry = steps.entry().filter(|_| outcome.disposition() != Disposition::Passed);
+        // What others send is decided about where it comes in.
+        let is_own =
+            self.class == SourceClass::Host && outcome.disposition() != Disposition::Passed;
         let decided_by = match (entry, ends) {
             (Some(entry), _) => Some(format!("its conntrack entry ({entry})")),
-            (None, Some((from, to))) if hook.point == HookPoint::Ingress => {
+            (None, Some((from, to))) if hook.point == HookPoint::Ingress || is_own => {
                 let packet = Packet { from, to, protocol: self.protocol, class: self.class };
                 rule(self.contents, &packet, outcome)
             }

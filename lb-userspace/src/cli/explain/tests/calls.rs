@@ -7,6 +7,7 @@ use crate::model::{Affinity, Cluster, Name, TrafficPolicy};
 fn call(cluster: &Cluster, (from, to): (&str, &str), class: SourceClass) -> String {
     let contents = sample::planned_for_sockets(cluster);
     let world = World::new(contents.clone());
+    world.is_own_packet.set(class == SourceClass::Host);
     Trace::of(&world, &SampleNode, &contents, &question(from, to, class)).to_string()
 }
 
@@ -16,47 +17,52 @@ fn a_process_of_this_node_is_traced_from_its_call_to_its_egress() {
     insta::assert_snapshot!(call(&sample::cluster(), ends, SourceClass::Host));
 }
 
-#[test]
-fn a_call_that_fails_has_its_error_and_the_rule() {
+/// A Service that no process of this node may reach: its one endpoint is elsewhere, and its ranges are others'.
+fn closed() -> Cluster {
     let mut cluster = sample::cluster();
     let web = cluster.services.get_mut(&Name::new("default", "web")).unwrap();
     web.internal_policy = TrafficPolicy::Local;
-    web.load_balancer_ips = vec!["198.51.100.1".parse().unwrap()];
+    web.load_balancer_ips = ["198.51.100.1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).into();
     web.source_ranges = Some(vec!["203.0.113.0/24".parse().unwrap()]);
     let slice = cluster.slices.get_mut(&Name::new("default", "web")).unwrap();
     slice.endpoints.retain(|endpoint| endpoint.node.as_deref() != Some("here"));
-    for (to, [outcome, rule, error]) in [
-        (
-            "10.96.0.2:81/tcp",
-            ["rejected-no-endpoint", "no endpoint is ready", "fails with ECONNREFUSED (UDP: EPERM"],
-        ),
-        (
-            "10.96.0.1:80/tcp",
-            ["dropped-no-local-endpoint", "internalTrafficPolicy Local", "fails with EPERM"],
-        ),
+    cluster
+}
+
+#[test]
+fn a_call_that_fails_has_its_error_and_the_rule() {
+    const REFUSED: &str = "fails with ECONNREFUSED (UDP: EPERM";
+    for (to, words) in [
+        ("10.96.0.2:81/tcp", ["rejected-no-endpoint", "no endpoint is ready", REFUSED]),
+        ("10.96.0.1:81/tcp", ["rejected-no-such-port", "has the ports 80/tcp", REFUSED]),
         (
             // The node's own address stands for a process, whatever it sends from.
-            "198.51.100.1:80/tcp",
+            "192.0.2.1:80/tcp",
             ["dropped-source-range", "none of which contains 192.0.2.1", "fails with EPERM"],
         ),
-        (
-            "10.96.0.1:81/tcp",
-            [
-                "rejected-no-such-port",
-                "has the ports 80/tcp",
-                "fails with ECONNREFUSED (UDP: EPERM",
-            ],
-        ),
-        (
-            "10.96.0.9:80/tcp",
-            ["dropped-unallocated-address", "service CIDR 10.96.0.0/16", "fails with EPERM"],
-        ),
     ] {
-        let trace = call(&cluster, ("127.0.0.1", to), SourceClass::Host);
-        for text in [outcome, rule, error] {
+        let trace = call(&closed(), ("127.0.0.1", to), SourceClass::Host);
+        for text in words {
             assert!(trace.contains(text), "{trace}");
         }
         assert!(!trace.contains("egress"), "{trace}");
+    }
+}
+
+#[test]
+fn a_call_whose_packets_are_dropped_succeeds() {
+    for (to, words) in [
+        ("10.96.0.1:80/tcp", ["dropped-no-local-endpoint", "internalTrafficPolicy Local"]),
+        ("198.51.100.1:80/tcp", ["dropped-source-range", "none of which contains 192.0.2.1"]),
+        ("10.96.0.9:80/tcp", ["dropped-unallocated-address", "service CIDR 10.96.0.0/16"]),
+    ] {
+        let trace = call(&closed(), ("192.0.2.1", to), SourceClass::Host);
+        let (socket, packet) = trace.split_once("egress, eth0").unwrap();
+        assert!(socket.contains("=> passed-left-to-tc"), "{trace}");
+        for text in words {
+            assert!(trace.contains(text), "{trace}");
+        }
+        assert!(packet.contains(&format!("=> {}", words[0])), "{trace}");
     }
 }
 
