@@ -1,6 +1,7 @@
-//! Roles of devices over time. A device that loses its role while it is there keeps it for a while: a DHCP client that
-//! renews a lease, or an administrator who replaces an address, takes the address away for a moment, and programs that
-//! were detached from a live device would leave its connections untranslated.
+//! Roles of devices over time, and the default routes that leave by them. A device that loses its role while it is there
+//! keeps it for a while: a DHCP client that renews a lease, or an administrator who replaces an address, takes the address
+//! away for a moment, and programs that were detached from a live device would leave its connections untranslated. So it
+//! is with a default route: without one, UDP sockets of the node at cluster IPs would be destroyed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::host::devices::Device;
-use crate::model::DeviceRole;
+use crate::model::{DefaultRoutes, DeviceRole};
 
-/// How long a device keeps the role that it would lose.
+/// How long a device keeps the role, or the default route, that it would lose.
 pub const SETTLING: Duration = Duration::from_secs(30);
 
 /// The roles that devices have.
@@ -27,39 +28,38 @@ struct Kept {
     reason: &'static str,
     /// Since when it would have another, or none.
     differs_since: Option<Instant>,
+    /// Whether default routes of IPv4 and of IPv6 leave by it.
+    routes: [KeptRoute; 2],
+}
+
+/// Whether a default route leaves by a device.
+#[derive(Clone, Copy, Default, Debug)]
+enum KeptRoute {
+    /// One does.
+    Leaves,
+    /// One did until this moment.
+    GoneSince(Instant),
+    /// None does.
+    #[default]
+    None,
 }
 
 impl Roles {
-    /// Gives devices the role that they had where they would lose it, unless they would for [`SETTLING`] already. Returns
-    /// when the first of them is to be looked at again.
+    /// Gives devices the role and the default routes that they had where they would lose them, unless they would for
+    /// [`SETTLING`] already. Returns when the first of them is to be looked at again.
     pub fn settle(&mut self, devices: &mut [Device], now: Instant) -> Option<Instant> {
         let mut before = std::mem::take(&mut self.known);
         let mut again = None;
         for device in devices {
             let index = device.link.index;
-            let known = before.remove(&index);
-            if let Some(mut kept) = known.filter(|known| Some(known.role) != device.role) {
-                if kept.differs_since.is_none() {
-                    info!("{} would lose its role: it keeps it for {SETTLING:?}", device.link.name);
-                }
-                let since = *kept.differs_since.get_or_insert(now);
-                let until = since + SETTLING;
-                if now < until {
-                    (device.role, device.reason) = (Some(kept.role), kept.reason);
-                    self.known.insert(index, kept);
-                    again = Some(again.map_or(until, |again: Instant| again.min(until)));
-                    continue;
-                }
+            let Some(mut kept) = Kept::of(device, before.remove(&index), now) else { continue };
+            (device.role, device.reason) = (Some(kept.role), kept.reason);
+            let DefaultRoutes { v4, v6 } = &mut device.link.default_routes;
+            for (kept, leaves) in kept.routes.iter_mut().zip([v4, v6]) {
+                *leaves = kept.settle(*leaves, now);
             }
-            if known
-                .is_some_and(|kept| kept.differs_since.is_some() && Some(kept.role) == device.role)
-            {
-                info!("{} has its role again", device.link.name);
-            }
-            if let Some(role) = device.role {
-                let reason = device.reason;
-                self.known.insert(index, Kept { role, reason, differs_since: None });
-            }
+            again = again.into_iter().chain(kept.settles()).min();
+            self.known.insert(index, kept);
         }
         again
     }
@@ -67,6 +67,47 @@ impl Roles {
     /// The interface indices of devices that have a role.
     pub fn indices(&self) -> impl Iterator<Item = u32> {
         self.known.keys().copied()
+    }
+}
+
+impl Kept {
+    /// What is kept of a device that was `known` before, with its role; `None` if it has none.
+    fn of(device: &Device, known: Option<Self>, now: Instant) -> Option<Self> {
+        let name = &device.link.name;
+        if let Some(mut kept) = known.filter(|known| Some(known.role) != device.role) {
+            if kept.differs_since.is_none() {
+                info!("{name} would lose its role: it keeps it for {SETTLING:?}");
+            }
+            if now < *kept.differs_since.get_or_insert(now) + SETTLING {
+                return Some(kept);
+            }
+        } else if known.is_some_and(|known| known.differs_since.is_some()) {
+            info!("{name} has its role again");
+        }
+        let routes = known.map(|known| known.routes).unwrap_or_default();
+        Some(Self { role: device.role?, reason: device.reason, differs_since: None, routes })
+    }
+
+    /// When the first thing that it would have lost is lost.
+    fn settles(&self) -> Option<Instant> {
+        let gone = self.routes.iter().filter_map(|route| match route {
+            KeptRoute::GoneSince(since) => Some(*since),
+            KeptRoute::Leaves | KeptRoute::None => None,
+        });
+        self.differs_since.into_iter().chain(gone).min().map(|since| since + SETTLING)
+    }
+}
+
+impl KeptRoute {
+    /// Whether a default route counts as leaving by the device, where one does or does not.
+    fn settle(&mut self, leaves: bool, now: Instant) -> bool {
+        *self = match *self {
+            _ if leaves => Self::Leaves,
+            Self::Leaves => Self::GoneSince(now),
+            Self::GoneSince(since) if now < since + SETTLING => *self,
+            Self::GoneSince(_) | Self::None => Self::None,
+        };
+        !matches!(self, Self::None)
     }
 }
 
@@ -119,5 +160,44 @@ mod tests {
             network,
             "another role waits, too"
         );
+    }
+
+    #[test]
+    fn a_default_route_that_flaps_is_kept_in_its_family() {
+        let (mut roles, start) = (Roles::default(), Instant::now());
+        let mut settled = |seconds, v4, v6| {
+            let mut devices = [device(2, Some(DeviceRole::Network))];
+            devices[0].link.default_routes = DefaultRoutes { v4, v6 };
+            let again = roles.settle(&mut devices, start + Duration::from_secs(seconds));
+            let DefaultRoutes { v4, v6 } = devices[0].link.default_routes;
+            ((v4, v6), again.map(|again| (again - start).as_secs()))
+        };
+        assert_eq!(settled(0, true, false), ((true, false), None));
+        assert_eq!(settled(1, false, false), ((true, false), Some(31)));
+        assert_eq!(settled(2, false, true), ((true, true), Some(31)));
+        assert_eq!(settled(30, true, false), ((true, true), Some(60)), "counted anew");
+        assert_eq!(settled(40, false, false), ((true, true), Some(60)));
+        assert_eq!(settled(60, false, false), ((true, false), Some(70)));
+        assert_eq!(settled(70, false, false), ((false, false), None));
+        assert_eq!(settled(71, true, true), ((true, true), None), "it counts at once");
+    }
+
+    #[test]
+    fn default_routes_of_a_device_without_a_role_or_that_is_gone_are_not_kept() {
+        let (mut roles, start) = (Roles::default(), Instant::now());
+        let routed = |role| {
+            let mut device = device(2, role);
+            device.link.default_routes = DefaultRoutes { v4: true, v6: true };
+            device
+        };
+        let network = Some(DeviceRole::Network);
+        roles.settle(&mut [routed(None)], start);
+        let mut devices = [device(2, network)];
+        assert_eq!(roles.settle(&mut devices, start), None);
+        assert!(!devices[0].link.default_routes.is_any());
+        roles.settle(&mut [routed(network)], start);
+        roles.settle(&mut [], start);
+        assert_eq!(roles.settle(&mut devices, start), None);
+        assert!(!devices[0].link.default_routes.is_any());
     }
 }

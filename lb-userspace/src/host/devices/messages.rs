@@ -16,7 +16,9 @@ use rtnetlink::packet_route::address::{
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
+};
 
 use super::link::{Link, LinkLayer};
 
@@ -33,8 +35,22 @@ pub fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
     }
 }
 
+/// Whether packets that nothing else is known of take this route. Tables of policy routing, such as a VPN's, do not
+/// count: which packets go by them is their rules' affair.
 pub fn is_default(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+    route.header.destination_prefix_length == 0
+        && route.header.kind == RouteType::Unicast
+        && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+}
+
+/// The routing table; numbers above 255 have an attribute.
+fn table(route: &RouteMessage) -> u32 {
+    let mut attributes = route.attributes.iter();
+    let number = attributes.find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    number.unwrap_or(route.header.table.into())
 }
 
 pub fn leaves_by(route: &RouteMessage) -> Vec<u32> {
@@ -137,4 +153,32 @@ pub fn global_address(message: &AddressMessage) -> Option<(bool, IpNet)> {
     }
     let is_primary = !flags.intersects(TEMPORARY | AddressFlags::Deprecated);
     Some((is_primary, IpNet::new(own, message.header.prefix_len).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use rtnetlink::RouteMessageBuilder;
+
+    use super::*;
+
+    #[test]
+    fn default_routes_of_the_main_table_alone_count() {
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new;
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new;
+        for (route, expected) in [
+            (v4().build(), true),
+            (v6().build(), true),
+            // That of a VPN, in a table of its own: `ip route add default dev wg0 table 51820`.
+            (v4().table_id(51_820).build(), false),
+            (v6().table_id(101).build(), false),
+            (v4().destination_prefix([10, 96, 0, 0].into(), 12).build(), false),
+            (v4().kind(RouteType::Unreachable).build(), false),
+        ] {
+            assert_eq!(is_default(&route), expected, "{route:?}");
+            let message = RouteNetlinkMessage::NewRoute(route);
+            assert_eq!(matters(&NetlinkMessage::from(message)), expected);
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,8 @@ use lb_common::address::Family;
 use nix::sys::signal::Signal;
 use weir_tests::agent::Agent;
 use weir_tests::fixture::Fixture;
-use weir_tests::lab::{Pod, Shape};
+use weir_tests::lab::addresses::NODE_GATEWAY;
+use weir_tests::lab::{Addresses, Pod, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::traffic::{ECHO_PORT, UdpServer};
 use weir_tests::wait::until;
@@ -90,6 +92,32 @@ fn a_socket_follows_a_change_that_the_agent_was_dead_for() -> Result<()> {
         until("the other pod answers", CHANGE, || is_answered(socket, &offer.pods[0].name))?;
     }
     agent.end(Signal::SIGTERM)?;
+    Ok(())
+}
+
+#[test]
+fn a_socket_outlives_a_moment_without_a_default_route() -> Result<()> {
+    let Some(fixture) = start(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &fixture.lab;
+    let mut offer = Offer { name: "flap", number: 49, pods: vec![&lab.node1.pods[0]] };
+    fixture.add(&offer)?;
+    let sockets = sockets(&fixture, &offer)?;
+    for socket in &sockets {
+        until("the pod answers", CHANGE, || is_answered(socket, &offer.pods[0].name))?;
+    }
+    lab.node1.namespace.ip("route delete default\nroute delete ::/0\n")?;
+    // The agent sees it, and plans anew.
+    offer.pods = vec![&lab.node2.pods[0]];
+    fixture.manifests.offer(&offer)?;
+    thread::sleep(Duration::from_secs(2));
+    let Addresses { v4, v6 } = NODE_GATEWAY;
+    lab.node1.namespace.ip(&format!("route add default via {v4}\nroute add default via {v6}\n"))?;
+    for socket in &sockets {
+        until("the other pod answers", CHANGE, || is_answered(socket, &offer.pods[0].name))?;
+    }
+    ensure!(fixture.count("weir_udp_sockets_destroyed_total")? == 0, "sockets are destroyed");
     Ok(())
 }
 
