@@ -138,7 +138,10 @@ impl<'a, A: Address> RowsBuilder<'a, A> {
         let (mut endpoints, mut members) = (Vec::new(), Vec::new());
         for (at, endpoint) in self.input.endpoints.of_port::<A>(port) {
             let serves = endpoint.ready || endpoint.serving;
-            let is_local = self.input.topology.has_endpoint(endpoint);
+            // An endpoint that was written by hand may name no node. What is sent to the node's own address goes into its
+            // stack all the same; the traffic policy Local goes by names.
+            let is_local = self.input.topology.has_endpoint(endpoint)
+                || self.input.own.contains(&endpoint.address);
             let protocol = port.port.protocol;
             if serves && let Some(id) = self.backends.serve(id, at, protocol, is_local) {
                 endpoints.push(endpoint);

@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lb_common::address::Family;
+use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
 use weir_tests::agent::Agent;
 use weir_tests::fixture::Fixture;
 use weir_tests::lab::addresses::NODE_GATEWAY;
-use weir_tests::lab::{Addresses, Pod, Shape};
+use weir_tests::lab::{Addresses, Lab, Pod, Shape};
 use weir_tests::manifests::Offer;
-use weir_tests::traffic::{ECHO_PORT, UdpServer};
+use weir_tests::traffic::{ECHO_PORT, Flow, Origin, UdpServer};
 use weir_tests::wait::until;
 
 use crate::addresses::host_processes::{CHANGE, connected, mapped, start};
@@ -181,23 +181,42 @@ fn a_process_of_this_node_is_reached_as_a_backend() -> Result<()> {
     let Some(fixture) = start(Shape::default())? else {
         return Ok(());
     };
-    let node = &fixture.lab.node1;
-    let _server = UdpServer::start(&node.namespace, "node1", ECHO_PORT)?;
-    let process = Pod {
-        name: "node1".to_owned(),
-        node: node.name,
-        addresses: node.addresses,
-        namespace: node.namespace.clone(),
-        device: String::new(),
-    };
-    let mut offer = Offer { name: "at-home", number: 46, pods: vec![&process] };
+    let lab = &fixture.lab;
+    // Replies come from the address that was asked, not from the one that the route to the client has.
+    let node = &lab.node1;
+    let at = |family| (node.addresses.of(family), ECHO_PORT).into();
+    let server = |family| UdpServer::start_at(&node.namespace, node.name, at(family));
+    let _servers = [server(Family::V4)?, server(Family::V6)?];
+    // Their slice may not say which node they are on.
+    let (named, nameless) = (process(lab, lab.node1.name), process(lab, ""));
+    let mut offer = Offer { name: "at-home", number: 46, pods: vec![&named] };
     fixture.manifests.offer(&offer)?;
     for socket in sockets(&fixture, &offer)? {
-        for pod in [&process, &fixture.lab.node2.pods[0], &process] {
+        for pod in [&named, &lab.node2.pods[0], &nameless] {
             offer.pods = vec![pod];
             fixture.manifests.offer(&offer)?;
             until("it answers", CHANGE, || is_answered(&socket, &pod.name))?;
         }
     }
+    for family in Family::ALL {
+        let frontend = (lab.node1.addresses.of(family), offer.node_port()).into();
+        for origin in [Origin::Outside, Origin::Pod(&lab.node1.pods[0])] {
+            let flow = Flow { origin, frontend, protocol: Protocol::UDP };
+            let response = flow.ask(lab, 100)?;
+            ensure!(response.pod == nameless.name, "{flow}: {} answers", response.pod);
+            ensure!(response.client == response.own, "{flow} comes from {}", response.client);
+        }
+    }
     Ok(())
+}
+
+/// A process of node1 that is a backend; `node` is the name of its node in its slice.
+fn process(lab: &Lab, node: &'static str) -> Pod {
+    Pod {
+        name: "node1".to_owned(),
+        node,
+        addresses: lab.node1.addresses,
+        namespace: lab.node1.namespace.clone(),
+        device: String::new(),
+    }
 }
