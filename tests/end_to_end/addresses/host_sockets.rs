@@ -1,11 +1,17 @@
 //! Sockets of the node's own processes while backends, or the agent, change.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use weir_tests::agent::{Agent, binary, weir};
 use weir_tests::fixture::ServedBy;
 use weir_tests::lab::{Lab, Shape};
@@ -200,4 +206,47 @@ fn new_connections_of_processes_follow_a_rolling_change() -> Result<()> {
         ensure!(asked(&socket, end)? == end, "a reply not from {end}");
     }
     Ok(())
+}
+
+/// By TCP its packets go by that device to the backend, as with kube-proxy, and by UDP wherever the backend is.
+#[test]
+fn a_socket_that_is_bound_to_a_device_reaches_services() -> Result<()> {
+    let Some(fixture) = start(Shape::default())? else {
+        return Ok(());
+    };
+    let lab = &fixture.lab;
+    let device = OsString::from("eth0");
+    for family in Family::ALL {
+        let at = |served: ServedBy| {
+            SocketAddr::new(served.offer(lab).cluster_ips().of(family), Offer::PORT)
+        };
+        let remote = at(ServedBy::RemotePods);
+        let stream = tcp_by(lab, &device, remote).with_context(|| remote.to_string())?;
+        ensure!(stream.peer_addr()? == remote, "{remote}: {}", stream.peer_addr()?);
+        for end in [remote, at(ServedBy::LocalPods)] {
+            let socket = udp_socket(lab, end)?;
+            setsockopt(&socket, sockopt::BindToDevice, &device)?;
+            socket.connect(end)?;
+            ensure!(asked_connected(&socket)? == end, "a reply not from {end}");
+        }
+    }
+    Ok(())
+}
+
+/// A connection of node1 to `to` by `device` alone.
+fn tcp_by(lab: &Lab, device: &OsString, to: SocketAddr) -> Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let new = || Ok(socket(family, SockType::Stream, SockFlag::empty(), None)?);
+    let socket = lab.node1.namespace.run(new)?;
+    setsockopt(&socket, sockopt::BindToDevice, device)?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(TIMEOUT.as_secs() as i64))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+/// Sends a datagram on a connected socket; the source of the reply.
+fn asked_connected(socket: &UdpSocket) -> Result<SocketAddr> {
+    socket.send(b"?")?;
+    let (_, from) = socket.recv_from(&mut [0; 256])?;
+    Ok(from)
 }
