@@ -52,3 +52,26 @@ fn known_flows_go_on_and_others_are_left_to_the_next_release() {
         assert_eq!(pod(Kind::Open, (late, frontend)).0, Outcome::Forwarded);
     }
 }
+
+/// Its tuple may be another flow's by now, of which the next release alone knows.
+#[test]
+fn packets_of_a_flow_that_is_over_are_left_to_the_next_release() {
+    for family in Family::ALL {
+        let (world, topology) = (topology::world(7), Topology { family });
+        let frontend = topology.frontend(Target::Local);
+        let (backend, client) =
+            (topology.pod(Pod::Local, BACKEND_PORT), topology.client_pod(40_000));
+        let pod = |kind| send(&world, Program::FromPod, kind, Protocol::TCP, (client, frontend)).0;
+        let device =
+            |kind| send(&world, Program::ToDevice, kind, Protocol::TCP, (backend, client)).0;
+        for (kind, reply) in
+            [(Kind::Open, Kind::Accept), (Kind::Data, Kind::Data), (Kind::Close, Kind::Close)]
+        {
+            assert_eq!((pod(kind), device(reply)), (Outcome::Forwarded, Outcome::Replied));
+        }
+        assert_eq!(device(Kind::Data), Outcome::Replied);
+        world.hands_over.set(true);
+        let left = Outcome::PassedHandedOver;
+        assert_eq!((pod(Kind::Data), device(Kind::Accept)), (left, left));
+    }
+}

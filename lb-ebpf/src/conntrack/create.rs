@@ -139,25 +139,32 @@ fn allocate_snat_port<A: Address, W: World<A>>(
             let Some(port) = port else { continue };
             state.entry.rewritten.source_port = port;
         }
-        if try_reply_tuple(world, state, takes_port)? {
+        // Another port is as good as that of a flow that is over, of which packets may still be under way.
+        let may_reuse = !takes_port || attempt + 1 == ATTEMPTS;
+        if try_reply_tuple(world, state, takes_port, may_reuse)? {
             return Ok(());
         }
     }
     Err(Outcome::DroppedNoSnatPort)
 }
 
-/// Inserts the reply entry unless its tuple is another flow's; returns whether the flow has it now.
+/// Inserts the reply entry unless its tuple is another flow's, or of one that is over and it must not be reused; returns
+/// whether the flow has it now.
 #[inline(always)]
 fn try_reply_tuple<A: Address, W: World<A>>(
     world: &W,
     state: &mut PacketState<A>,
     takes_port: bool,
+    may_reuse: bool,
 ) -> Result<bool, Outcome> {
     state.reply_tuple.set_reversed(&state.entry.rewritten);
     if world.lookup(Table::Established, &state.reply_tuple, &mut state.reply_entry) {
         if !state.reply_entry.state.is_over() {
             // Another CPU may just have established this very flow.
             return Ok(state.reply_entry.rewritten.is_reverse_of(&state.headers.tuple));
+        }
+        if !may_reuse {
+            return Ok(false);
         }
         remove_reply_flow(state, world, Table::Established);
         state.reply_tuple.set_reversed(&state.entry.rewritten);

@@ -71,6 +71,7 @@ fn follow_established<A: Address, W: World<A>>(
     world: &W,
     hook: Hook,
 ) -> Result<bool, Outcome> {
+    leave_to_next(state, world)?;
     check_hook(state, hook)?;
     if is_stale(state, world) {
         remove_flow(state, world, Table::Established);
@@ -81,6 +82,22 @@ fn follow_established<A: Address, W: World<A>>(
     }
     state.found_in = FoundIn::Established;
     Ok(true)
+}
+
+/// A flow that is over may have given its tuple to another one, which the programs of the next release alone know: they
+/// say what becomes of the packet. Of this flow they have a copy.
+///
+/// # Errors
+/// [`Outcome::PassedHandedOver`]
+#[inline(always)]
+fn leave_to_next<A: Address, W: World<A>>(
+    state: &PacketState<A>,
+    world: &W,
+) -> Result<(), Outcome> {
+    if state.entry.state.is_over() && world.hands_over() {
+        return Err(Outcome::PassedHandedOver);
+    }
+    Ok(())
 }
 
 /// Looks up the packet's established flow. Returns whether there is one; a stale one is removed.
@@ -165,6 +182,7 @@ fn half_open<A: Address, W: World<A>>(
     if own::is_noted(state) {
         return Err(Outcome::PassedOwnFlow);
     }
+    leave_to_next(state, world)?;
     check_hook(state, hook)?;
     state.found_in = FoundIn::HalfOpen;
     Ok(if is_stale(state, world) {

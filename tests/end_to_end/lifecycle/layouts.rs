@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lb_common::address::Protocol;
+use lb_common::{layout, maps};
+use lb_userspace::pins::{Handover, Pins};
 use nix::sys::signal::Signal;
 use weir_tests::agent::{self, Agent};
 use weir_tests::fixture::Fixture;
@@ -19,8 +22,9 @@ use weir_tests::traffic::{AttemptResult, Client, TIMEOUT, attempt};
 use super::resizing::{LARGE, SMALL, amid_traffic};
 use super::restarts::{Frontend, clients, go_on, joined};
 
-/// The log line of an agent that has taken over.
+/// The log line of an agent that has taken over, and that of one that begins to, with the folders of both.
 const TAKEN_OVER: &str = "taken over from another layout";
+const TAKES_OVER: &str = "takes over from it";
 
 #[test]
 fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back() -> Result<()> {
@@ -42,6 +46,88 @@ fn nothing_is_lost_when_a_release_with_another_layout_takes_over_and_hands_back(
         }
         Ok(())
     })
+}
+
+#[test]
+fn agents_of_two_layouts_that_are_killed_while_they_take_over_lose_nothing() -> Result<()> {
+    let Some(other) = other_layout() else { return Ok(()) };
+    let own = agent::binary()?;
+    amid_new_flows(|fixture| {
+        let node = &fixture.lab.node1;
+        // The next one begins anew, takes over in turn from what is not in use everywhere, or goes on with what was begun.
+        let kills = [
+            (&other, Moment::Made),
+            (&other, Moment::Begun),
+            (&own, Moment::Begun),
+            (&own, Moment::Attaching),
+            (&other, Moment::Attaching),
+        ];
+        for (binary, moment) in kills {
+            let sets = killed_at(moment, binary, fixture)?;
+            ensure!(sets > 1, "it was killed too late: one set of maps is left");
+            go_on(&fixture.lab)?;
+        }
+        for binary in [&other, &own] {
+            let command = before_traffic(node, binary)?;
+            let agent = Agent::start_command(command, node, &fixture.manifests, &[])?;
+            go_on(&fixture.lab)?;
+            ensure!(sets_of_maps(node)? == 1, "what was begun is left:\n{}", agent.log());
+            agent.end(Signal::SIGKILL)?;
+        }
+        Ok(())
+    })
+}
+
+/// How far an agent is that takes over.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// Its maps are there, and nothing uses them.
+    Made,
+    /// Its programs begin flows, and no hook has them.
+    Begun,
+    /// The hooks get its programs.
+    Attaching,
+}
+
+/// Starts an agent and kills it at this moment; returns how many sets of maps it leaves.
+fn killed_at(moment: Moment, binary: &Path, fixture: &Fixture) -> Result<usize> {
+    const AT_MOST: Duration = Duration::from_secs(120);
+    let node = &fixture.lab.node1;
+    let at = Pins::at(&node.bpffs.join(format!("weir/v{}", layout::VERSION)));
+    let mut to = at.generations()?.pop().context("nothing is pinned")?;
+    let (mut from, goes_on) = (None, to.all_links()?.is_empty());
+    let started = Instant::now();
+    let agent = Agent::begin_command(before_traffic(node, binary)?, node, &fixture.manifests, &[])?;
+    loop {
+        if let Some(line) = agent.lines(TAKES_OVER).pop() {
+            let paths: Vec<&str> = line.split(' ').filter(|word| word.starts_with('/')).collect();
+            let [old, new] = paths.as_slice() else { bail!("{line}") };
+            (from, to) = (Some(Pins::at(Path::new(old))), Pins::at(Path::new(new)));
+        }
+        let has_come = match (moment, &from) {
+            (Moment::Made, Some(_)) => to.map(&maps::LAYOUT).exists(),
+            (Moment::Begun, Some(from)) => from.handover()? == Handover::Begun,
+            (Moment::Attaching, from) if goes_on || from.is_some() => !to.all_links()?.is_empty(),
+            (_, _) => false,
+        };
+        if has_come {
+            break;
+        }
+        ensure!(started.elapsed() < AT_MOST, "{moment:?} does not come:\n{}", agent.log());
+        thread::sleep(Duration::from_millis(1));
+    }
+    let took = started.elapsed();
+    agent.end(Signal::SIGKILL)?;
+    let sets = sets_of_maps(node)?;
+    println!("{moment:?} after {took:?}: {sets} sets of maps");
+    Ok(sets)
+}
+
+/// A command that becomes the agent, which traffic leaves the processors to: else it would take most of a minute to load.
+fn before_traffic(node: &Node, binary: &Path) -> Result<Command> {
+    let mut command = node.namespace.command("nice")?;
+    command.arg("--adjustment=-10").arg(binary);
+    Ok(command)
 }
 
 /// Does `what` amid traffic, while every client begins flows and ends them.

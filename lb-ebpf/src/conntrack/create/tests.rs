@@ -142,3 +142,18 @@ fn a_port_that_a_socket_has_is_passed_over() {
     let second = begin(&world, &mut scratch.v4, &V4_ENDS, 40_000).expect("ports are free");
     assert_ne!(first, second);
 }
+
+/// Programs of another release may know the flow that is over still, and would take replies for its own.
+#[test]
+fn a_port_of_a_flow_that_is_over_is_taken_last() {
+    let (world, mut scratch) = (world(), Scratch::new());
+    let first = begin(&world, &mut scratch.v4, &V4_ENDS, 40_000).expect("ports are free");
+    let (reply, mut over) = (scratch.v4.reply_tuple, scratch.v4.reply_entry);
+    over.state = State::FIN_CLIENT.with(State::FIN_BACKEND);
+    Conntrack::<V4>::remove(&world, Table::HalfOpen, &reply);
+    let inserted = Conntrack::<V4>::insert(&world, Table::Established, &reply, &over);
+    assert!(inserted.is_ok());
+    lose_hints(&world);
+    let second = begin(&world, &mut scratch.v4, &V4_ENDS, 40_000).expect("ports are free");
+    assert_ne!(first, second);
+}
