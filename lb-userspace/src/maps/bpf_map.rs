@@ -137,6 +137,19 @@ impl<K: Pod, V: Pod> Table<K, V> {
         self.set_all(&[key], &[value])
     }
 
+    /// Writes an entry, unless there is one with the same key.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn insert(&self, key: K, value: V) -> Result<(), MapError> {
+        match syscall::insert(self.fd(), &key, &value) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(self.failed("write", error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Writes entries, or replaces those with the same keys.
     ///
     /// # Errors

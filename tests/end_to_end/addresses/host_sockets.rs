@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lb_common::address::{Family, Protocol};
@@ -13,7 +16,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use weir_tests::agent::{Agent, binary, weir};
-use weir_tests::fixture::ServedBy;
+use weir_tests::fixture::{Fixture, ServedBy};
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::manifests::Offer;
 use weir_tests::requires::other_layout;
@@ -138,6 +141,49 @@ fn processes_see_the_same_peers_when_a_release_with_another_layout_takes_over() 
     let left = node.bpffs.join("weir");
     ensure!(!left.exists(), "{} is left", left.display());
     Ok(())
+}
+
+/// The programs before note them while the next ones are being attached.
+#[test]
+fn udp_sockets_that_are_connected_amid_a_takeover_are_destroyed_when_their_backend_is_removed()
+-> Result<()> {
+    let Some(other) = other_layout() else { return Ok(()) };
+    let Some(mut fixture) = start(Shape::default())? else {
+        return Ok(());
+    };
+    let pods = [&fixture.lab.node1.pods[0], &fixture.lab.node2.pods[0]];
+    let mut offer = Offer { name: "moving", number: 37, pods: vec![pods[0]] };
+    let [_, node_port] = of_family(&fixture.lab, &offer, Family::V4);
+    fixture.add(&offer)?;
+    fixture.agent.take().context("the agent has been taken out")?.end(Signal::SIGKILL)?;
+    let Fixture { lab, manifests, .. } = &fixture;
+    let over = AtomicBool::new(false);
+    let (agent, sockets) = thread::scope(|scope| {
+        let connecting = scope.spawn(|| connect_until(lab, node_port, &over));
+        let agent = Agent::start_binary(&other, &lab.node1, manifests, &[]);
+        over.store(true, Ordering::Relaxed);
+        let sockets = connecting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, anyhow::Error>((agent?, sockets?))
+    })?;
+    ensure!(agent.lines("taken over from another layout").len() == 1, "{}", agent.log());
+    offer.pods = vec![pods[1]];
+    manifests.offer(&offer)?;
+    let mut left = sockets.len();
+    until("the sockets are destroyed", CHANGE, || {
+        left -= sockets.iter().filter(|socket| was_destroyed(socket).is_ok()).count();
+        ensure!(left == 0, "{left} of {} are not:\n{}", sockets.len(), agent.log());
+        Ok(())
+    })
+}
+
+/// Connects sockets of node1 to `end`, one after the other.
+fn connect_until(lab: &Lab, end: SocketAddr, over: &AtomicBool) -> Result<Vec<UdpSocket>> {
+    let mut sockets = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        sockets.push(connected(lab, end)?);
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(sockets)
 }
 
 /// What processes of node1 have to do with a Service, by both families.

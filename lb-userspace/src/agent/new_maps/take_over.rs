@@ -24,7 +24,9 @@ use crate::datapath::attach::Tc;
 use crate::datapath::socket_lb;
 use crate::host::syscall;
 use crate::maps::MapError;
-use crate::maps::other_layout::{Copied, InUse, copy_flows, copy_rows};
+use crate::maps::other_layout::{
+    Copied, InUse, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
+};
 use crate::maps::resize::{copy_clients, copy_contents};
 use crate::pins::{Handover, PinError, Pins};
 
@@ -53,6 +55,8 @@ pub async fn other_layouts(config: &Config, at: &Pins, tc: Tc) -> Result<Pins, R
     }
     if !sets.is_empty() {
         let takeover = TakeOver { before: sets, to: newest };
+        // The programs on hooks begin flows in its maps already, and loading takes a while.
+        takeover.catch_up()?;
         let devices = takeover.load(config, tc).await?;
         takeover.end(config, devices).await?;
         return Ok(takeover.to);
@@ -109,6 +113,8 @@ impl TakeOver {
             filled => filled?,
         };
         devices.succeed(before)?;
+        // As late as can be: until an agent comes back, new flows must not take the ports of those that are missed.
+        self.catch_up()?;
         before.set_handover(Handover::Begun)?;
         Ok(devices)
     }
@@ -124,7 +130,7 @@ impl TakeOver {
         let devices = self.load(&Config { capacities, ..config.clone() }, tc).await?;
         copy_contents(before, &self.to)?;
         copy_clients(before, &self.to)?;
-        copy_rows(before, &self.to)?;
+        copy_port_hints(before, &self.to)?;
         if self.copy_flows(InUse::Old)?.without_place > 0 {
             return Err(no_room().into());
         }
@@ -151,14 +157,8 @@ impl TakeOver {
     /// Steps 3 to 5.
     async fn end(&self, config: &Config, mut devices: Devices) -> Result<(), RunError> {
         let started = Instant::now();
-        wait_for_programs();
-        let Copied { entries, without_place } = self.copy_flows(InUse::Old)?;
-        if without_place > 0 {
-            warn!("{without_place} entries of flows found no place in the new tables");
-        }
+        let entries = self.catch_up()?;
         for before in &self.before {
-            copy_clients(before, &self.to)?;
-            copy_rows(before, &self.to)?;
             self.to.take_links(before)?;
         }
         let are_known = devices.reconcile().await.is_some();
@@ -173,21 +173,53 @@ impl TakeOver {
         }
         wait_for_programs();
         self.copy_flows(InUse::New)?;
-        for before in &self.before {
-            let left = match config.socket_balancing {
-                SocketBalancing::Off => socket_lb::remove(before).map(drop),
-                SocketBalancing::Host | SocketBalancing::All => socket_lb::leave_to_next(before),
-            };
-            if let Err(error) = left {
-                // They would go by maps that nobody writes: the next start tries again.
-                warn!("{error}");
-                continue;
-            }
+        let left = self.leave_sockets(config.socket_balancing);
+        wait_for_programs();
+        // What the newest one says is the latest.
+        for before in left.iter().rev() {
+            copy_clients(before, &self.to)?;
+            copy_fragments(before, &self.to)?;
+            copy_udp_sockets(before, &self.to)?;
+        }
+        for before in left {
             before.set_handover(Handover::Done)?;
             before.remove_maps()?;
         }
         info!(entries, took = ?started.elapsed(), "taken over from another layout");
         Ok(())
+    }
+
+    /// Copies what the programs before have noted since it was copied first; returns how many entries of flows.
+    fn catch_up(&self) -> Result<u64, MapError> {
+        wait_for_programs();
+        let Copied { entries, without_place } = self.copy_flows(InUse::Old)?;
+        if without_place > 0 {
+            warn!("{without_place} entries of flows found no place in the new tables");
+        }
+        for before in &self.before {
+            copy_clients(before, &self.to)?;
+            copy_port_hints(before, &self.to)?;
+            copy_fragments(before, &self.to)?;
+        }
+        Ok(entries)
+    }
+
+    /// Detaches the programs before from the control group, so that they note no more sockets; returns the maps that are
+    /// no longer in use.
+    fn leave_sockets(&self, balancing: SocketBalancing) -> Vec<&Pins> {
+        let mut left = Vec::new();
+        for before in &self.before {
+            let detached = match balancing {
+                SocketBalancing::Off => socket_lb::remove(before).map(drop),
+                SocketBalancing::Host | SocketBalancing::All => socket_lb::leave_to_next(before),
+            };
+            match detached {
+                Ok(()) => left.push(before),
+                // They would go by maps that nobody writes: the next start tries again.
+                Err(error) => warn!("{error}"),
+            }
+        }
+        left
     }
 
     fn copy_flows(&self, in_use: InUse) -> Result<Copied, MapError> {

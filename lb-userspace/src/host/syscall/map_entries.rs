@@ -63,6 +63,15 @@ pub fn replace<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::R
     update(map, key, value, EXIST)
 }
 
+/// Writes `value` under `key`, where there is none.
+///
+/// # Errors
+/// Those of `BPF_MAP_UPDATE_ELEM`: `EEXIST` if there is one.
+pub fn insert<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    const NO_EXIST: u64 = 1;
+    update(map, key, value, NO_EXIST)
+}
+
 fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attribute = EntryAttribute {
         map_fd: number(map),

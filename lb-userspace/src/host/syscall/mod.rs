@@ -19,7 +19,7 @@ pub use cookies::{namespace_cookie, socket_cookie};
 pub use heap::trim_heap;
 pub use iptables::{IptablesTable, iptables_table};
 pub use links::{cgroup_of_pinned_link, detach_pinned_link, update_pinned_link};
-pub use map_entries::{delete_batch, lookup, lookup_batch, replace, update_batch};
+pub use map_entries::{delete_batch, insert, lookup, lookup_batch, replace, update_batch};
 pub use mapped::Mapped;
 pub use programs::{has_tcx, run_at_tc};
 pub use raw_entries::{Sizes, for_each_raw};

@@ -6,6 +6,8 @@ use lb_common::conntrack::table::{NotInserted, Stored, WhenFull};
 use lb_common::conntrack::{ConntrackEntry, State};
 use lb_common::fragment::{FirstFragment, Fragmented};
 use lb_common::maps::{self, Map};
+use lb_common::snat::PortHints;
+use lb_common::socket::UdpConnected;
 
 use super::for_each_flow;
 use crate::maps::bpf_map::Table;
@@ -109,6 +111,8 @@ impl<A: Stored> Tables<A> {
                 // The new programs know better, as where an agent that was killed is continued much later.
                 Some(there) if there.last_seen.since(entry.last_seen) > 0 => {}
                 Some(there) if is_same_flow(&there, entry) => table.change(tuple, &there, entry),
+                // The new programs have given its tuple to another flow.
+                Some(_) if entry.state.is_over() => {}
                 // A flow that has ended since, and another one has its tuple.
                 Some(there) => {
                     table.remove(tuple, now(), &there);
@@ -153,18 +157,44 @@ fn is_same_flow<A: Address>(one: &ConntrackEntry<A>, other: &ConntrackEntry<A>) 
         && one.generation == other.generation
 }
 
-/// Copies what else programs have written and go by: connected UDP sockets, hints of ports, packets in fragments.
+/// Copies the hints which source ports are in use, beside those that `to` has by then.
 ///
 /// # Errors
 /// A map could not be read or written.
-pub fn copy_rows(from: &Pins, to: &Pins) -> Result<(), MapError> {
-    copy::<u64, lb_common::socket::UdpConnected>(from, to, &maps::UDP_CONNECTED)?;
-    copy::<u32, lb_common::snat::PortHints>(from, to, &maps::PORT_HINTS)?;
-    copy::<Fragmented<V4>, FirstFragment>(from, to, &maps::FRAGMENTS.v4)?;
-    copy::<Fragmented<V6>, FirstFragment>(from, to, &maps::FRAGMENTS.v6)
+pub fn copy_port_hints(from: &Pins, to: &Pins) -> Result<(), MapError> {
+    let to = Table::<u32, PortHints>::open(to, &maps::PORT_HINTS)?;
+    Table::<u32, PortHints>::open(from, &maps::PORT_HINTS)?.for_each(|row, hints| {
+        let none = PortHints::default();
+        if hints == none {
+            return Ok(());
+        }
+        // This build may have fewer rows. A hint that is lost costs an attempt.
+        let Some(there) = to.get(&row)? else { return Ok(()) };
+        let mut all = there;
+        all.iter_mut().zip(hints).for_each(|(all, hints)| *all |= hints);
+        if all == there { Ok(()) } else { to.set(row, all) }
+    })
 }
 
-fn copy<K: Pod, V: Pod>(from: &Pins, to: &Pins, map: &'static Map) -> Result<(), MapError> {
+/// Copies packets in fragments of which `to` does not know better.
+///
+/// # Errors
+/// A map could not be read or written.
+pub fn copy_fragments(from: &Pins, to: &Pins) -> Result<(), MapError> {
+    copy_missing::<Fragmented<V4>, FirstFragment>(from, to, &maps::FRAGMENTS.v4)?;
+    copy_missing::<Fragmented<V6>, FirstFragment>(from, to, &maps::FRAGMENTS.v6)
+}
+
+/// Copies the connected UDP sockets of which `to` does not know better. Nothing needs them before the programs of `from`
+/// are detached from the control group, and until then they note them there alone: it is called after that.
+///
+/// # Errors
+/// A map could not be read or written.
+pub fn copy_udp_sockets(from: &Pins, to: &Pins) -> Result<(), MapError> {
+    copy_missing::<u64, UdpConnected>(from, to, &maps::UDP_CONNECTED)
+}
+
+fn copy_missing<K: Pod, V: Pod>(from: &Pins, to: &Pins, map: &'static Map) -> Result<(), MapError> {
     let to = Table::<K, V>::open(to, map)?;
-    Table::<K, V>::open(from, map)?.for_each(|key, value| to.set(key, value))
+    Table::<K, V>::open(from, map)?.for_each(|key, value| to.insert(key, value))
 }

@@ -8,7 +8,9 @@ mod rows;
 use std::io;
 
 pub use self::conversion::{Conversion, bits};
-pub use self::copy::{Copied, InUse, copy_flows, copy_rows};
+pub use self::copy::{
+    Copied, InUse, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
+};
 pub use self::flows::for_each_flow;
 pub(super) use self::rows::rows;
 
