@@ -196,13 +196,7 @@ impl Pins {
     /// `<bpffs>/weir/v*`
     pub(super) fn versions(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut versions = entries(self.home())?;
-        versions.retain(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .and_then(|name| name.strip_prefix('v'))
-                .and_then(|number| number.split('-').next())
-                .is_some_and(|number| number.parse::<u32>().is_ok())
-        });
+        versions.retain(|path| generation(path).is_some());
         Ok(versions)
     }
 
@@ -224,6 +218,14 @@ impl Pins {
     pub(super) fn links(&self) -> PathBuf {
         self.directory.join("links")
     }
+}
+
+/// The generation in the name of a directory of pins; `None` if that is no such directory.
+pub(super) fn generation(directory: &Path) -> Option<u32> {
+    let name = directory.file_name()?.to_str()?.strip_prefix('v')?;
+    let (version, generation) = name.split_once('-').unwrap_or((name, "0"));
+    version.parse::<u32>().ok()?;
+    generation.parse().ok()
 }
 
 /// Whether a removed pin was a link's.

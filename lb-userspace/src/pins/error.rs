@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lb_common::layout;
 
+use super::layout::LayoutError;
 use super::shape::Shape;
 
 /// Why pins cannot be used.
@@ -51,6 +52,12 @@ pub enum PinError {
          over; run `weir detach`, which ends translated connections, and then `weir run` again"
     )]
     UnknownLayout(PathBuf),
+    /// What the maps look like cannot be read.
+    #[error(
+        "{0}: {1}, so what is pinned there cannot be taken over; run `weir detach`, which ends translated connections, \
+         and then `weir run` again"
+    )]
+    Layout(PathBuf, LayoutError),
     /// No agent has pinned anything there.
     #[error(
         "nothing of weir's is pinned at {0}: start `weir run` first, or name the BPF file system \

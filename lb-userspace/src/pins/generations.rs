@@ -12,7 +12,7 @@ use aya::maps::MapData;
 use lb_common::layout::VERSION;
 use lb_common::maps;
 
-use super::directory::{MAPS, Pins, RESIZED, TRIAL, entries, remove_directory};
+use super::directory::{MAPS, Pins, RESIZED, TRIAL, entries, generation, remove_directory};
 use super::error::PinError;
 use super::layout::Layout;
 use crate::host::syscall;
@@ -66,7 +66,7 @@ impl Pins {
     /// Where the next set of maps is pinned, once these are in use.
     #[must_use]
     pub fn next(&self) -> Self {
-        let number = generation(&self.directory) + 1;
+        let number = generation(&self.directory).unwrap_or(0) + 1;
         Self::at(&self.home().join(format!("v{VERSION}-{number}")))
     }
 
@@ -83,11 +83,14 @@ impl Pins {
     }
 
     fn with_its_layout(self) -> Result<Self, PinError> {
-        let text = self.layout_text()?;
-        if text.as_deref() == Some(&Layout::own_text()) {
-            return Ok(self);
-        }
-        Ok(Self { other: Some(Arc::new(Layout::parse(&text.unwrap_or_default()))), ..self })
+        let layout = match self.layout_text()? {
+            Some(text) if text == Layout::own_text() => return Ok(self),
+            Some(text) => Layout::parse(&text)
+                .map_err(|error| PinError::Layout(self.directory.clone(), error))?,
+            // Made only half, or by a build that does not say it: nothing is known of its maps.
+            None => Layout::default(),
+        };
+        Ok(Self { other: Some(Arc::new(layout)), ..self })
     }
 
     /// How far it has been handed over.
@@ -151,12 +154,6 @@ impl Pins {
         }
         Ok(())
     }
-}
-
-/// The generation in the name of a directory of pins.
-fn generation(directory: &Path) -> u32 {
-    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.split_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 fn on_pin<T>(path: &Path, what: impl FnOnce(&MapData) -> io::Result<T>) -> Result<T, PinError> {

@@ -12,7 +12,17 @@ use lb_common::maps::{self, Capacity};
 /// What the maps of a release look like.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Layout {
+    /// Its version; 0 if that is not known.
+    pub version: u32,
     maps: BTreeMap<String, Rows>,
+}
+
+/// A line of a layout that does not say what it should.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("line {number} of its layout cannot be read: `{line}`")]
+pub struct LayoutError {
+    number: usize,
+    line: String,
 }
 
 /// What the rows of one map look like.
@@ -69,32 +79,43 @@ impl Layout {
         text
     }
 
-    /// What `text` says; lines that it has beside those that [`Layout::own_text`] writes are skipped.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
+    /// What `text` says. Lines of another kind than those that [`Layout::own_text`] writes, and words behind theirs, are
+    /// skipped: a later release may have more.
+    ///
+    /// # Errors
+    /// [`LayoutError`], for the first line that cannot be read.
+    pub fn parse(text: &str) -> Result<Self, LayoutError> {
         let mut layout = Self::default();
-        let mut rows = None;
-        for line in text.lines() {
+        let mut last = None;
+        for (index, line) in text.lines().enumerate() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            match words.as_slice() {
-                ["map", name, places, ..] => {
-                    let places = places.parse().unwrap_or(1);
-                    layout.maps.insert((*name).into(), Rows { places, ..Rows::default() });
-                    rows = layout.maps.get_mut(*name);
-                }
-                [part @ ("key" | "value"), name, bit, bits, stride, ..] => {
-                    let (Some(rows), Ok(bit), Ok(bits), Ok(stride)) =
-                        (rows.as_mut(), bit.parse(), bits.parse(), stride.parse())
-                    else {
-                        continue;
-                    };
-                    let fields = if *part == "key" { &mut rows.key } else { &mut rows.value };
-                    fields.insert((*name).into(), Span { bit, bits, stride });
-                }
-                _ => {}
-            }
+            layout
+                .read(&words, &mut last)
+                .ok_or_else(|| LayoutError { number: index + 1, line: line.into() })?;
         }
-        layout
+        Ok(layout)
+    }
+
+    /// Takes in the words of a line, which are about the map called `last` unless they name another; `None` if they cannot
+    /// be read.
+    fn read(&mut self, words: &[&str], last: &mut Option<String>) -> Option<()> {
+        match *words {
+            ["version", version, ..] => self.version = version.parse().ok()?,
+            ["map", name, places, ..] => {
+                let rows = Rows { places: places.parse().ok()?, ..Rows::default() };
+                self.maps.insert(name.into(), rows);
+                *last = Some(name.into());
+            }
+            [part @ ("key" | "value"), name, bit, bits, stride, ..] => {
+                let rows = self.maps.get_mut(last.as_ref()?)?;
+                let fields = if part == "key" { &mut rows.key } else { &mut rows.value };
+                let [bit, bits, stride] = [bit, bits, stride].map(|word| word.parse().ok());
+                fields.insert(name.into(), Span { bit: bit?, bits: bits?, stride: stride? });
+            }
+            ["version" | "map" | "key" | "value", ..] => return None,
+            [..] => {}
+        }
+        Some(())
     }
 
     /// What the rows of the map called `name` look like; `None` if this layout has no such map.
@@ -125,7 +146,8 @@ mod tests {
     fn the_text_of_a_layout_fits_and_says_where_each_field_is() {
         let text = Layout::own_text();
         assert!(text.len() <= size_of::<LayoutText>(), "{} bytes", text.len());
-        let layout = Layout::parse(&text);
+        let layout = Layout::parse(&text).unwrap();
+        assert_eq!(layout.version, VERSION);
         for map in maps::pinned() {
             let rows = layout.rows(map.name).unwrap();
             let (places, value) = value_fields(map);
@@ -135,6 +157,22 @@ mod tests {
             };
             assert_eq!(rows.key, spans(map.key));
             assert_eq!(rows.value, spans(&value.concat()), "{}", map.name);
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_named_and_one_of_another_kind_is_skipped() {
+        let text = Layout::own_text();
+        let more = text.replace("version", "note of a later release\nversion");
+        assert_eq!(Layout::parse(&more), Layout::parse(&text));
+        for (broken, number) in [
+            ("key a 0 8 0", 1),
+            ("version 4\nmap FRONTENDS_V4", 2),
+            ("map A 1\nvalue b 0 eight 0", 2),
+            ("map A one", 1),
+        ] {
+            let error = Layout::parse(broken).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {number} ")), "{error}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The map that says which layout the others have.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
@@ -41,8 +41,10 @@ impl Pins {
         let text: LayoutText = syscall::lookup(map.fd().as_fd(), &0_u32)
             .map_err(|error| PinError::file(&path, error))?;
         let bytes: &[u8] = bytemuck::cast_slice(&text);
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-        let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
+        let written = bytes.iter().copied().take_while(|byte| *byte != 0).collect();
+        let text = String::from_utf8(written).map_err(|error| {
+            PinError::file(&path, io::Error::new(ErrorKind::InvalidData, error))
+        })?;
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 }

@@ -14,5 +14,5 @@ pub use attach_point::AttachPoint;
 pub use directory::{Pins, is_bpffs, is_link};
 pub use error::PinError;
 pub use generations::Handover;
-pub use layout::{Layout, Rows, Span, value_fields};
+pub use layout::{Layout, LayoutError, Rows, Span, value_fields};
 pub use shape::Shape;

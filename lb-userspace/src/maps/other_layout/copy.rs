@@ -1,5 +1,7 @@
 //! Copies what programs have written to maps of this build's layout, while programs of both releases run.
 
+use std::io;
+
 use bytemuck::Pod;
 use lb_common::address::{Address, Tuple, V4, V6};
 use lb_common::conntrack::table::{NotInserted, Stored, WhenFull};
@@ -45,7 +47,8 @@ pub fn copy_flows(from: &Pins, to: &Pins, in_use: InUse) -> Result<Copied, MapEr
     copying.family::<V6>(from, to)?;
     let filter = Table::<u32, u64>::open(to, &maps::FILTER)?;
     for (word, bits) in copying.bits.to_words() {
-        let there = filter.get(&word)?.unwrap_or_default();
+        let missing = || MapError::new(&maps::FILTER, "read", io::ErrorKind::NotFound.into());
+        let there = filter.get(&word)?.ok_or_else(missing)?;
         if there | bits != there {
             filter.set(word, there | bits)?;
         }
@@ -74,12 +77,14 @@ impl Copying {
             half_open: FlowTable::open(to, half_open)?,
         };
         // A flow that is established meanwhile is found in the table that comes later.
-        for_each_flow::<A>(from, half_open, |tuple, entry| {
+        let mut too_wide = for_each_flow::<A>(from, half_open, |tuple, entry| {
             self.entry(&tables, &tuple, &entry, WhenFull::Evict);
         })?;
-        for_each_flow::<A>(from, established, |tuple, entry| {
+        too_wide += for_each_flow::<A>(from, established, |tuple, entry| {
             self.entry(&tables, &tuple, &entry, WhenFull::Refuse);
-        })
+        })?;
+        self.copied.without_place += too_wide;
+        Ok(())
     }
 
     fn entry<A: Stored>(

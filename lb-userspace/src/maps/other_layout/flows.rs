@@ -20,7 +20,8 @@ use crate::pins::{Layout, Pins, value_fields};
 /// How often a bucket is read until two readings are the same.
 const READINGS: usize = 64;
 
-/// Calls `visit` with every entry of the table `map` of `pins`, whatever their layout.
+/// Calls `visit` with every entry of the table `map` of `pins`, whatever their layout; returns how many this build has no
+/// room for, as a field is narrower than there.
 ///
 /// # Errors
 /// The kernel's, or the layout does not say enough.
@@ -28,15 +29,17 @@ pub fn for_each_flow<A: Stored>(
     pins: &Pins,
     map: &'static Map,
     visit: impl FnMut(Tuple<A>, ConntrackEntry<A>),
-) -> Result<(), MapError> {
+) -> Result<u64, MapError> {
+    let failed = |error| MapError::new(map, "read", error);
     let own;
     let layout = if let Some(layout) = pins.other_layout() {
         layout
     } else {
-        own = Layout::parse(&Layout::own_text());
+        let parsed = Layout::parse(&Layout::own_text());
+        own = parsed.map_err(|error| failed(io::Error::other(error)))?;
         &own
     };
-    read(pins, map, layout, visit).map_err(|error| MapError::new(map, "read", error))
+    read(pins, map, layout, visit).map_err(failed)
 }
 
 fn read<A: Stored>(
@@ -44,7 +47,7 @@ fn read<A: Stored>(
     map: &'static Map,
     layout: &Layout,
     mut visit: impl FnMut(Tuple<A>, ConntrackEntry<A>),
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let rows = layout.rows(map.name).ok_or_else(|| unknown("what the map looks like"))?;
     let size = size_of::<A::Bucket>();
     let (_, fields) = value_fields(map);
@@ -57,6 +60,7 @@ fn read<A: Stored>(
     let info = data.info().map_err(io::Error::other)?;
     let length = (info.value_size() as usize).div_ceil(size_of::<u64>());
     let mapped = Mapped::new(data.fd().as_fd(), length * info.max_entries() as usize)?;
+    let mut too_wide = 0;
     for bucket in mapped.words().chunks_exact(length) {
         let bucket = reading(bucket);
         let bucket = bytemuck::cast_slice(&bucket);
@@ -65,7 +69,10 @@ fn read<A: Stored>(
             if phase != Some(Phase::Live as u64) {
                 continue;
             }
-            let Some(converted) = conversion.of(bucket, place) else { continue };
+            let Some(converted) = conversion.of(bucket, place) else {
+                too_wide += 1;
+                continue;
+            };
             let words_of_it = converted.chunks_exact(size_of::<u64>());
             let own: Vec<AtomicU64> = words_of_it
                 .map(|word| AtomicU64::new(bytemuck::pod_read_unaligned(word)))
@@ -80,7 +87,7 @@ fn read<A: Stored>(
             );
         }
     }
-    Ok(())
+    Ok(too_wide)
 }
 
 /// What a bucket holds. One that a program is changing is read again: entries are written word by word.

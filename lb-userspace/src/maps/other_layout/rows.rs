@@ -24,12 +24,18 @@ pub fn rows<K: Pod, V: Pod>(data: &MapData, map: &Map, layout: &Layout) -> io::R
     let (value, _) = Conversion::new(&theirs.value, map.value, size_of::<V>());
     let info = data.info().map_err(io::Error::other)?;
     let sizes = Sizes { key: info.key_size() as usize, value: info.value_size() as usize };
-    let mut rows = Vec::new();
+    let (mut rows, mut too_wide) = (Vec::new(), 0);
     for_each_raw(data.fd().as_fd(), sizes, |theirs_key, theirs_value| {
-        let converted = key.of(theirs_key, 0).zip(value.of(theirs_value, 0));
-        rows.extend(converted.map(|(key, value)| {
-            (bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&value))
-        }));
+        match key.of(theirs_key, 0).zip(value.of(theirs_value, 0)) {
+            Some((key, value)) => rows
+                .push((bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&value))),
+            None => too_wide += 1,
+        }
     })?;
+    if too_wide > 0 {
+        return Err(io::Error::other(format!(
+            "{too_wide} of its rows hold a number that this release has no room for: go on with the release before"
+        )));
+    }
     Ok(rows)
 }
