@@ -16,7 +16,8 @@ use crate::host::devices::Netlink;
 use crate::host::devices::{Device, Link, Selection, classify};
 use crate::host::{meminfo, processors};
 use crate::preflight::{
-    Cilium, Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Memory, Node, Traces,
+    Cilium, Finding, Firewall, Hardening, Kernel, KernelConntrack, Level, Memory, Node, Pinned,
+    Traces,
 };
 
 /// Checks whether Weir can run on this kernel and this node, and what to change. Changes nothing itself.
@@ -61,6 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = kernel.judge(node.is_capable());
     findings.extend(Hardening::local().judge(takes_programs));
     findings.extend(node.judge());
+    findings.push(Pinned::local(&args.pins.bpffs).judge());
     findings.push(of_memory());
     findings.extend(Firewall::local().judge(&node.families));
     findings.push(KernelConntrack::local().judge());

@@ -21,4 +21,4 @@ pub use hardening::Hardening;
 pub use kernel::Kernel;
 pub use kube_proxy::Traces;
 pub use map_memory::Memory;
-pub use node::Node;
+pub use node::{Node, Pinned, PinnedLayout, PinnedMaps};

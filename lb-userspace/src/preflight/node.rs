@@ -2,11 +2,13 @@
 //! be tested.
 
 pub(super) mod facts;
+mod pinned;
 
 use std::path::PathBuf;
 
 use lb_common::address::Family;
 
+pub use self::pinned::{Pinned, PinnedLayout, PinnedMaps};
 use super::finding::Finding;
 use crate::host::cgroup::Hierarchy;
 
