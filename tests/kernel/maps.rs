@@ -100,8 +100,17 @@ fn contents() -> Contents {
     contents
 }
 
-fn write(store: &mut KernelStore, operations: &[Operation]) -> Result<(), MapError> {
-    operations.iter().try_for_each(|operation| store.apply(operation))
+/// Applies operations as the agent does: returns how many are done, and why the next one failed.
+fn write(store: &mut KernelStore, operations: &[Operation]) -> (usize, Result<(), MapError>) {
+    let mut all_done = 0;
+    while all_done < operations.len() {
+        let (done, result) = store.apply_first(&operations[all_done..]);
+        all_done += done;
+        if result.is_err() {
+            return (all_done, result);
+        }
+    }
+    (all_done, Ok(()))
 }
 
 #[test]
@@ -110,12 +119,12 @@ fn contents_are_read_as_they_were_written_and_removed_without_a_trace() -> Resul
         let mut store = KernelStore::open(pins)?;
         let empty = store.read()?;
         ensure!(empty == Contents::default(), "new maps are not empty: {empty:?}");
-        write(&mut store, &diff(&empty, &contents()))?;
+        write(&mut store, &diff(&empty, &contents())).1?;
         // As the next agent does it.
         let read = KernelStore::open(pins)?.read()?;
         ensure!(read == contents(), "{read:?}");
         ensure!(diff(&read, &contents()).is_empty());
-        write(&mut store, &diff(&read, &Contents::default()))?;
+        write(&mut store, &diff(&read, &Contents::default())).1?;
         ensure!(store.read()? == Contents::default());
         Ok(())
     })
@@ -132,7 +141,7 @@ fn more_ranges_than_are_read_at_a_time_are_read_as_they_were_written() -> Result
             contents.v6.source_ranges.insert(SourceRange::new(ServiceId(1), v6, 64), LISTED);
         }
         let mut store = KernelStore::open(pins)?;
-        write(&mut store, &diff(&Contents::default(), &contents))?;
+        write(&mut store, &diff(&Contents::default(), &contents)).1?;
         ensure!(store.read()? == contents, "what was read differs");
         Ok(())
     })
@@ -148,12 +157,16 @@ fn a_full_map_is_reported_with_the_flag_that_sets_its_size() -> Result<()> {
             affinity: 0,
             flags: 0,
         };
-        let fill = (0..=SMALL.frontends).try_for_each(|i| {
-            let frontend = Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
-            store.apply(&Operation::V4(FamilyOperation::Frontend(frontend, Some(row))))
-        });
-        let message = fill.err().map(|error| error.to_string()).unwrap_or_default();
+        let frontend = |i: u32| Frontend::new(V4(i.to_be_bytes()), Port::new(80), Protocol::TCP);
+        let operation = |i| Operation::V4(FamilyOperation::Frontend(frontend(i), Some(row)));
+        let too_many: Vec<Operation> = (0..SMALL.frontends + 5).map(operation).collect();
+        let (done, result) = write(&mut store, &too_many);
+        let message = result.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(message.contains("--frontend-table-size"), "{message}");
+        // What counts as done is what is there, and no more.
+        ensure!(done == SMALL.frontends as usize, "{done} are done");
+        let written = store.read()?.v4.frontends;
+        ensure!(written == (0..SMALL.frontends).map(|i| (frontend(i), row)).collect());
         Ok(())
     })
 }

@@ -14,7 +14,7 @@ use lb_common::outcome::Outcome;
 use lb_common::service::{ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 
-use self::family::{FamilyTables, TRAFFIC_WORDS, one, write, write_all};
+use self::family::{FamilyTables, TRAFFIC_WORDS, single, write, write_all};
 use super::bpf_map::{CHUNK, PerCpuTable, Table};
 use super::conntrack_gc::Fill;
 use super::contents::{Contents, PoolSlots};
@@ -207,7 +207,7 @@ impl MapStore for KernelStore {
             Operation::Service(_, None)
             | Operation::Slots { slots: None, .. }
             | Operation::Device(..)
-            | Operation::Settings(_) => one(self.apply(first)),
+            | Operation::Settings(_) => single(self.apply(first)),
         }
     }
 }

@@ -66,7 +66,9 @@ impl<A> FamilyOperation<A> {
         match self {
             Self::Frontend(frontend, _) => frontend.protocol == Protocol::UDP,
             Self::Backend(_, row) => row.as_ref().is_none_or(|row| row.protocol == Protocol::UDP),
-            Self::IpPolicy(..) | Self::SourceRange(..) => false,
+            // It decides whether a socket at a frontend is left alone.
+            Self::SourceRange(..) => true,
+            Self::IpPolicy(..) => false,
         }
     }
 }

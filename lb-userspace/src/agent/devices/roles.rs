@@ -54,7 +54,7 @@ impl Roles {
             let index = device.link.index;
             let Some(mut kept) = Kept::of(device, before.remove(&index), now) else { continue };
             (device.role, device.reason) = (Some(kept.role), kept.reason);
-            let DefaultRoutes { v4, v6 } = &mut device.link.default_routes;
+            let DefaultRoutes { v4, v6 } = &mut device.link.main_default_routes;
             for (kept, leaves) in kept.routes.iter_mut().zip([v4, v6]) {
                 *leaves = kept.settle(*leaves, now);
             }
@@ -167,9 +167,9 @@ mod tests {
         let (mut roles, start) = (Roles::default(), Instant::now());
         let mut settled = |seconds, v4, v6| {
             let mut devices = [device(2, Some(DeviceRole::Network))];
-            devices[0].link.default_routes = DefaultRoutes { v4, v6 };
+            devices[0].link.main_default_routes = DefaultRoutes { v4, v6 };
             let again = roles.settle(&mut devices, start + Duration::from_secs(seconds));
-            let DefaultRoutes { v4, v6 } = devices[0].link.default_routes;
+            let DefaultRoutes { v4, v6 } = devices[0].link.main_default_routes;
             ((v4, v6), again.map(|again| (again - start).as_secs()))
         };
         assert_eq!(settled(0, true, false), ((true, false), None));
@@ -187,17 +187,17 @@ mod tests {
         let (mut roles, start) = (Roles::default(), Instant::now());
         let routed = |role| {
             let mut device = device(2, role);
-            device.link.default_routes = DefaultRoutes { v4: true, v6: true };
+            device.link.main_default_routes = DefaultRoutes { v4: true, v6: true };
             device
         };
         let network = Some(DeviceRole::Network);
         roles.settle(&mut [routed(None)], start);
         let mut devices = [device(2, network)];
         assert_eq!(roles.settle(&mut devices, start), None);
-        assert!(!devices[0].link.default_routes.is_any());
+        assert!(!devices[0].link.main_default_routes.is_any());
         roles.settle(&mut [routed(network)], start);
         roles.settle(&mut [], start);
         assert_eq!(roles.settle(&mut devices, start), None);
-        assert!(!devices[0].link.default_routes.is_any());
+        assert!(!devices[0].link.main_default_routes.is_any());
     }
 }

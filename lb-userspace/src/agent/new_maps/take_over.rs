@@ -25,7 +25,7 @@ use crate::datapath::socket_lb;
 use crate::host::syscall;
 use crate::maps::MapError;
 use crate::maps::other_layout::{
-    Copied, InUse, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
+    Copied, InUse, check_udp_sockets, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
 };
 use crate::maps::resize::{copy_clients, copy_contents};
 use crate::pins::{Handover, PinError, Pins};
@@ -131,6 +131,8 @@ impl TakeOver {
         copy_contents(before, &self.to)?;
         copy_clients(before, &self.to)?;
         copy_port_hints(before, &self.to)?;
+        // They are copied after the handover, when an error would come too late.
+        check_udp_sockets(before)?;
         if self.copy_flows(InUse::Old)?.without_place > 0 {
             return Err(no_room().into());
         }
@@ -177,9 +179,11 @@ impl TakeOver {
         wait_for_programs();
         // What the newest one says is the latest.
         for before in left.iter().rev() {
-            copy_clients(before, &self.to)?;
-            copy_fragments(before, &self.to)?;
-            copy_udp_sockets(before, &self.to)?;
+            for copy in [copy_clients, copy_fragments, copy_udp_sockets] {
+                // The next start would get no further.
+                copy(before, &self.to)
+                    .unwrap_or_else(|error| warn!("not all is taken over: {error}"));
+            }
         }
         for before in left {
             before.set_handover(Handover::Done)?;
@@ -196,7 +200,7 @@ impl TakeOver {
         if without_place > 0 {
             warn!("{without_place} entries of flows found no place in the new tables");
         }
-        for before in &self.before {
+        for before in self.before.iter().rev() {
             copy_clients(before, &self.to)?;
             copy_port_hints(before, &self.to)?;
             copy_fragments(before, &self.to)?;

@@ -37,7 +37,7 @@ impl Device {
             name: self.link.name.clone(),
             role: self.role,
             addresses: addresses.map(IpNet::addr).collect(),
-            default_routes: self.link.default_routes,
+            default_routes: self.link.main_default_routes,
             xdp_sends,
             has_link_header: self.link.link_layer == LinkLayer::Ethernet,
             link: self.destination,

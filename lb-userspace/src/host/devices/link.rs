@@ -23,8 +23,11 @@ pub struct Link {
     pub port_of: Option<u32>,
     /// Index of the device in this network namespace that it is upon, as a VLAN's is.
     pub upon: Option<u32>,
-    /// The families of which a default route leaves by it.
+    /// The families of which a default route leaves by it, whatever routing table that is in.
     pub default_routes: DefaultRoutes,
+    /// The same of the table `main` alone. Tables of policy routing, such as a VPN's, do not count: which packets go by
+    /// them is their rules' affair.
+    pub main_default_routes: DefaultRoutes,
     /// Its link address; all zero if it has none of six bytes.
     pub address: [u8; 6],
     /// Its addresses of global scope with their prefix lengths, the primary one of a family first.

@@ -35,12 +35,12 @@ pub fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
     }
 }
 
-/// Whether packets that nothing else is known of take this route. Tables of policy routing, such as a VPN's, do not
-/// count: which packets go by them is their rules' affair.
 pub fn is_default(route: &RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0
-        && route.header.kind == RouteType::Unicast
-        && table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
+    route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
+}
+
+pub fn is_in_main_table(route: &RouteMessage) -> bool {
+    table(route) == u32::from(RouteHeader::RT_TABLE_MAIN)
 }
 
 /// The routing table; numbers above 255 have an attribute.
@@ -164,21 +164,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_routes_of_the_main_table_alone_count() {
+    fn default_routes_are_those_of_all_tables_and_their_table_is_read() {
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new;
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new;
-        for (route, expected) in [
-            (v4().build(), true),
-            (v6().build(), true),
+        for (route, default, main) in [
+            (v4().build(), true, true),
+            (v6().build(), true, true),
             // That of a VPN, in a table of its own: `ip route add default dev wg0 table 51820`.
-            (v4().table_id(51_820).build(), false),
-            (v6().table_id(101).build(), false),
-            (v4().destination_prefix([10, 96, 0, 0].into(), 12).build(), false),
-            (v4().kind(RouteType::Unreachable).build(), false),
+            (v4().table_id(51_820).build(), true, false),
+            (v6().table_id(101).build(), true, false),
+            (v4().destination_prefix([10, 96, 0, 0].into(), 12).build(), false, true),
+            (v4().kind(RouteType::Unreachable).build(), false, true),
         ] {
-            assert_eq!(is_default(&route), expected, "{route:?}");
+            let found = (is_default(&route), is_in_main_table(&route));
+            assert_eq!(found, (default, main), "{route:?}");
             let message = RouteNetlinkMessage::NewRoute(route);
-            assert_eq!(matters(&NetlinkMessage::from(message)), expected);
+            assert_eq!(matters(&NetlinkMessage::from(message)), default);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The node's devices, addresses and default routes by rtnetlink, and notifications of their change.
 //! What they mean is decided in [`super::classify`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -20,7 +20,9 @@ use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::Link;
-use super::messages::{global_address, is_default, leaves_by, link, matters, source_of};
+use super::messages::{
+    global_address, is_default, is_in_main_table, leaves_by, link, matters, source_of,
+};
 use crate::model::DefaultRoutes;
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
@@ -142,8 +144,10 @@ impl Netlink {
         let (v4, v6) = (self.default_routes(v4).await?, self.default_routes(v6).await?);
         for link in &mut links {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
-            let (v4, v6) = (v4.contains(&link.index), v6.contains(&link.index));
-            link.default_routes = DefaultRoutes { v4, v6 };
+            let (in_v4, in_v6) = (v4.get(&link.index), v6.get(&link.index));
+            link.default_routes = DefaultRoutes { v4: in_v4.is_some(), v6: in_v6.is_some() };
+            let is_main = |is_main: Option<&bool>| is_main.is_some_and(|is_main| *is_main);
+            link.main_default_routes = DefaultRoutes { v4: is_main(in_v4), v6: is_main(in_v6) };
         }
         Ok(links)
     }
@@ -225,13 +229,19 @@ impl Netlink {
             .collect())
     }
 
-    /// The devices by which default routes leave, of those that `request` asks for.
-    async fn default_routes(&self, request: RouteMessage) -> Result<BTreeSet<u32>, NetlinkError> {
-        let mut devices = BTreeSet::new();
+    /// The devices by which default routes leave, of those that `request` asks for; each with whether one of the table
+    /// `main` does.
+    async fn default_routes(
+        &self,
+        request: RouteMessage,
+    ) -> Result<BTreeMap<u32, bool>, NetlinkError> {
+        let mut devices = BTreeMap::new();
         let mut routes = self.handle.route().get(request).execute();
         while let Some(route) = routes.try_next().await.map_err(request_failed("routes"))? {
             if is_default(&route) {
-                devices.extend(leaves_by(&route));
+                for device in leaves_by(&route) {
+                    *devices.entry(device).or_default() |= is_in_main_table(&route);
+                }
             }
         }
         Ok(devices)

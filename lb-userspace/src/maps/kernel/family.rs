@@ -89,7 +89,7 @@ macro_rules! declare_tables {
                         }
                         write_all(&self.$field, run.filter_map(row))
                     })+
-                    $(FamilyOperation::$operation(_, None) => one(self.apply(first)),)+
+                    $(FamilyOperation::$operation(_, None) => single(self.apply(first)),)+
                 }
             }
 
@@ -112,7 +112,7 @@ pub(super) fn write_all<K: Pod, V: Pod>(
     table.set_first(&keys, &values)
 }
 
-pub(super) fn one(result: Result<(), MapError>) -> (usize, Result<(), MapError>) {
+pub(super) fn single(result: Result<(), MapError>) -> (usize, Result<(), MapError>) {
     (usize::from(result.is_ok()), result)
 }
 

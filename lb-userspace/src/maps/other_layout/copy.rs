@@ -199,6 +199,14 @@ pub fn copy_udp_sockets(from: &Pins, to: &Pins) -> Result<(), MapError> {
     copy_missing::<u64, UdpConnected>(from, to, &maps::UDP_CONNECTED)
 }
 
+/// Checks that the connected UDP sockets of `from` can be read.
+///
+/// # Errors
+/// They cannot.
+pub fn check_udp_sockets(from: &Pins) -> Result<(), MapError> {
+    Table::<u64, UdpConnected>::open(from, &maps::UDP_CONNECTED).map(drop)
+}
+
 fn copy_missing<K: Pod, V: Pod>(from: &Pins, to: &Pins, map: &'static Map) -> Result<(), MapError> {
     let to = Table::<K, V>::open(to, map)?;
     Table::<K, V>::open(from, map)?.for_each(|key, value| to.insert(key, value))

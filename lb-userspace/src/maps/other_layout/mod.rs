@@ -9,7 +9,7 @@ use std::io;
 
 pub use self::conversion::{Conversion, bits};
 pub use self::copy::{
-    Copied, InUse, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
+    Copied, InUse, check_udp_sockets, copy_flows, copy_fragments, copy_port_hints, copy_udp_sockets,
 };
 pub use self::flows::for_each_flow;
 pub(super) use self::rows::rows;

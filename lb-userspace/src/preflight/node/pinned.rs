@@ -33,6 +33,8 @@ pub struct PinnedMaps {
     pub layout: PinnedLayout,
     /// How far they have been handed over to the next set.
     pub handover: Handover,
+    /// Whether programs that are attached use them.
+    pub in_use: bool,
 }
 
 /// The sets of maps that are pinned, the oldest first; or why they cannot be read.
@@ -58,9 +60,11 @@ impl Pinned {
                 format!("{}: {error}", directory.display()),
                 CANNOT_BE_TAKEN_OVER,
             ),
-            Err(error) => {
-                Finding::warn(ABOUT, format!("cannot be read: {error}"), "run weir check as root")
-            }
+            Err(error) => Finding::warn(
+                ABOUT,
+                format!("cannot be read: {error}"),
+                "run weir check again, as root: an agent may have been at work on them",
+            ),
         }
     }
 }
@@ -73,7 +77,8 @@ impl PinnedMaps {
             Some(layout) => PinnedLayout::Other(layout.version),
         };
         let directory = set.directory().into();
-        Ok(Self { directory, layout, handover: set.handover()? })
+        let in_use = !set.all_links()?.is_empty();
+        Ok(Self { directory, layout, handover: set.handover()?, in_use })
     }
 }
 
@@ -97,6 +102,12 @@ fn judge_sets(sets: &[PinnedMaps]) -> Finding {
         );
     }
     match newest.layout {
+        PinnedLayout::Unknown if sets.len() == 1 && !newest.in_use => Finding::ok(
+            ABOUT,
+            format!(
+                "{directory} is made at this moment, or was only half: `weir run` makes it anew"
+            ),
+        ),
         PinnedLayout::Unknown => Finding::fail(
             ABOUT,
             format!("{directory} does not say what its maps look like"),
@@ -128,7 +139,7 @@ mod tests {
     use crate::preflight::finding::Level;
 
     fn set(layout: PinnedLayout, handover: Handover) -> PinnedMaps {
-        PinnedMaps { directory: "/sys/fs/bpf/weir/v3".into(), layout, handover }
+        PinnedMaps { directory: "/sys/fs/bpf/weir/v3".into(), layout, handover, in_use: true }
     }
 
     #[track_caller]
@@ -143,6 +154,8 @@ mod tests {
     fn a_node_that_is_new_or_has_this_release_has_nothing_to_change() {
         check(&[], Level::Ok, "none", "");
         check(&[set(PinnedLayout::Own, Handover::None)], Level::Ok, "of this release's", "");
+        let made = PinnedMaps { in_use: false, ..set(PinnedLayout::Unknown, Handover::None) };
+        check(&[made], Level::Ok, "makes it anew", "");
     }
 
     #[test]
