@@ -188,6 +188,12 @@ fn a_backend_that_is_new_under_an_id_counts_from_zero_and_a_known_one_goes_on() 
         row.flags = 0;
         store.apply(&Operation::V4(FamilyOperation::Backend(id, Some(row))))?;
         ensure!(store.traffic_v4(id)?.packets == 5 * cpus as u64);
+        // The same among all, up to the last of the map's.
+        let all = store.traffic_of_v4(BackendId(8))?;
+        ensure!(all.len() == 8 && all[7] == store.traffic_v4(id)?, "{all:?}");
+        ensure!(all[..7].iter().all(|other| *other == Traffic::default()), "{all:?}");
+        ensure!(store.traffic_of_v4(BackendId(u32::MAX))?.len() == SMALL.backends as usize);
+        ensure!(store.traffic_of_v4(BackendId(0))?.is_empty());
         row.generation = 2;
         store.apply(&Operation::V4(FamilyOperation::Backend(id, Some(row))))?;
         ensure!(store.traffic_v4(id)? == Traffic::default());

@@ -5,11 +5,13 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::config::Config;
+use crate::host::syscall::trim_heap;
+use crate::maps::MapError;
 use crate::maps::kernel::KernelStore;
 use crate::model::{HealthChecks, Warning};
 use crate::observe::{
-    BindError, HealthCheckServers, HealthEndpoints, MetricsEndpoints, Moment, Observer, Server,
-    Tables,
+    BindError, HealthCheckServers, HealthEndpoints, MetricsEndpoints, Moment, Observer, Reader,
+    Reading, Server, Tables,
 };
 
 /// Starts the servers of health and metrics that `config` asks for; metrics come from `observer` and from
@@ -31,13 +33,25 @@ pub(super) async fn start(
     }
     if let Some(address) = servers.metrics.0 {
         let mut registry = observer.metrics().registry();
-        let tables = Tables::new(maps, observer.metrics().read_failures.clone());
+        let tables = Tables::new(ReadSeldom(maps), observer.metrics().read_failures.clone());
         registry.register_collector(Box::new(tables));
         let endpoints = MetricsEndpoints::new(registry, &config.to_json());
         let server = Server::new("--metrics-bind-address", address, endpoints);
         server.start(servers.must_bind).await?;
     }
     Ok(())
+}
+
+/// The maps, read at long intervals: what a reading took besides its result is given back to the system.
+#[derive(Debug)]
+struct ReadSeldom(KernelStore);
+
+impl Reader for ReadSeldom {
+    fn read(&self) -> Result<Reading, MapError> {
+        let reading = Reader::read(&self.0);
+        trim_heap();
+        reading
+    }
 }
 
 /// The health-check ports of Services.

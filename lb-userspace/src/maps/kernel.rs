@@ -77,6 +77,22 @@ impl KernelStore {
         self.v6.traffic.sum(backend.0).map(traffic)
     }
 
+    /// The traffic of the IPv4 backends with an id below `end`.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn traffic_of_v4(&self, end: BackendId) -> Result<Vec<Traffic>, MapError> {
+        Ok(self.v4.traffic.sums(end.0)?.into_iter().map(traffic).collect())
+    }
+
+    /// The traffic of the IPv6 backends with an id below `end`.
+    ///
+    /// # Errors
+    /// The map could not be read.
+    pub fn traffic_of_v6(&self, end: BackendId) -> Result<Vec<Traffic>, MapError> {
+        Ok(self.v6.traffic.sums(end.0)?.into_iter().map(traffic).collect())
+    }
+
     /// Copies what is counted for each backend in `contents` to the maps of `to`.
     ///
     /// # Errors
@@ -87,10 +103,10 @@ impl KernelStore {
         v6.keys().try_for_each(|id| self.v6.traffic.copy(id.0, &mut to.v6.traffic))
     }
 
-    /// How full the maps are with `contents`.
+    /// How full the maps are with `contents`, of which the slots are not needed.
     #[must_use]
     pub fn fill(&self, contents: &Contents) -> Vec<Fill> {
-        let slots = contents.slots.values().map(|slots| slots.len() as usize).sum();
+        let slots = slot_ranges(contents).values().map(|length| *length as usize).sum();
         let fill = |((map, capacity), entries): ((&'static str, u32), usize)| Fill {
             map,
             entries: entries as u64,
@@ -106,17 +122,26 @@ impl KernelStore {
         others.into_iter().chain(of_families).map(fill).collect()
     }
 
+    /// All contents but the slots and the filter, which are many.
+    ///
+    /// # Errors
+    /// A map could not be read.
+    pub fn read_rows(&self) -> Result<Contents, MapError> {
+        let mut contents = Contents {
+            v4: self.v4.read()?,
+            v6: self.v6.read()?,
+            settings: self.settings.get(&0)?.unwrap_or(Zeroable::zeroed()),
+            ..Contents::default()
+        };
+        let services = self.services.entries()?.into_iter();
+        contents.services = services.map(|(id, label)| (ServiceId(id), label)).collect();
+        contents.devices = self.devices.entries()?.into_iter().collect();
+        Ok(contents)
+    }
+
     /// The slots of every pool that a frontend refers to.
     fn read_slots(&self, contents: &mut Contents) -> Result<(), MapError> {
-        let (v4, v6) = (&contents.v4.frontends, &contents.v6.frontends);
-        let mut ranges: BTreeMap<u32, u32> = BTreeMap::new();
-        for pool in v4.values().chain(v6.values()).flat_map(|row| row.pools) {
-            if pool.length > 0 {
-                let length = ranges.entry(pool.base).or_default();
-                *length = pool.length.max(*length);
-            }
-        }
-        for (base, length) in ranges {
+        for (base, length) in slot_ranges(contents) {
             let slots = self.slots.range(base, length)?;
             let ids: Vec<BackendId> = slots.into_iter().map(BackendId).collect();
             contents.slots.insert(base, PoolSlots::of(ids));
@@ -150,19 +175,24 @@ impl KernelStore {
     }
 }
 
+/// Where pools begin that a frontend refers to, each with its length.
+fn slot_ranges(contents: &Contents) -> BTreeMap<u32, u32> {
+    let (v4, v6) = (&contents.v4.frontends, &contents.v6.frontends);
+    let mut ranges: BTreeMap<u32, u32> = BTreeMap::new();
+    for pool in v4.values().chain(v6.values()).flat_map(|row| row.pools) {
+        if pool.length > 0 {
+            let length = ranges.entry(pool.base).or_default();
+            *length = pool.length.max(*length);
+        }
+    }
+    ranges
+}
+
 impl MapStore for KernelStore {
     fn read(&self) -> Result<Contents, MapError> {
-        let mut contents = Contents {
-            v4: self.v4.read()?,
-            v6: self.v6.read()?,
-            settings: self.settings.get(&0)?.unwrap_or(Zeroable::zeroed()),
-            ..Contents::default()
-        };
-        let services = self.services.entries()?.into_iter();
-        contents.services = services.map(|(id, label)| (ServiceId(id), label)).collect();
+        let mut contents = self.read_rows()?;
         let filter = self.filter.entries()?.into_iter();
         contents.filter = filter.filter(|(_, bits)| *bits != 0).collect();
-        contents.devices = self.devices.entries()?.into_iter().collect();
         self.read_slots(&mut contents)?;
         Ok(contents)
     }

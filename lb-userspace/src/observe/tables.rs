@@ -1,23 +1,22 @@
 //! What the kernel counts and holds, read from the maps at each scrape.
 
+mod kernel;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use lb_common::address::{Family, V4, V6};
-use lb_common::backend::{Backend, BackendId, Traffic};
+use lb_common::address::Family;
+use lb_common::backend::{BackendId, Traffic};
 use lb_common::outcome::Outcome;
-use lb_common::service::{EmptyPoolReason, FrontendRow, ServiceId, SourceClass};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
+use crate::maps::MapError;
 use crate::maps::conntrack_gc::Fill;
-use crate::maps::contents::InContents;
-use crate::maps::kernel::KernelStore;
-use crate::maps::{Contents, MapError, MapStore};
 use crate::model::Name;
 
 /// What the maps hold and have counted.
@@ -64,65 +63,6 @@ pub trait Reader: fmt::Debug + Send + Sync + 'static {
     fn read(&self) -> Result<Reading, MapError>;
 }
 
-impl fmt::Debug for KernelStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KernelStore")
-    }
-}
-
-impl Reader for KernelStore {
-    fn read(&self) -> Result<Reading, MapError> {
-        let contents = MapStore::read(self)?;
-        let packets = Outcome::ALL.iter().map(|o| Ok((*o, self.outcomes(*o)?)));
-        let mut backends = traffic::<V4>(&contents, |id| self.traffic_v4(id))?;
-        backends.extend(traffic::<V6>(&contents, |id| self.traffic_v6(id))?);
-        Ok(Reading {
-            packets: packets.collect::<Result<_, MapError>>()?,
-            fill: self.fill(&contents),
-            no_local: no_local(&contents),
-            backends,
-        })
-    }
-}
-
-fn traffic<A: InContents>(
-    contents: &Contents,
-    read: impl Fn(BackendId) -> Result<Traffic, MapError>,
-) -> Result<Vec<BackendTraffic>, MapError> {
-    let named = A::rows(contents).backends.iter().filter_map(|(id, row): (_, &Backend<A>)| {
-        let (namespace, name, _) = contents.services.get(&row.service)?.names();
-        Some((*id, row.generation, Name::new(namespace, name)))
-    });
-    named
-        .map(|(id, generation, service)| {
-            Ok(BackendTraffic { id: (A::FAMILY, id), generation, service, traffic: read(id)? })
-        })
-        .collect()
-}
-
-fn no_local(contents: &Contents) -> NoLocal {
-    let mut wanting: BTreeMap<ServiceId, NoLocal> = BTreeMap::new();
-    let rows = contents.v4.frontends.values().chain(contents.v6.frontends.values());
-    for row in rows {
-        let wants = |class| row_wants_local(row, class);
-        let entry = wanting.entry(row.service).or_default();
-        // Pods are inside the cluster: nothing but the internal policy can keep them from endpoints.
-        if wants(SourceClass::Pod) {
-            entry.internal = 1;
-        } else if wants(SourceClass::Network) {
-            entry.external = 1;
-        }
-    }
-    wanting.values().fold(NoLocal::default(), |sum, one| NoLocal {
-        internal: sum.internal + one.internal,
-        external: sum.external + one.external,
-    })
-}
-
-fn row_wants_local(row: &FrontendRow, class: SourceClass) -> bool {
-    row.pool(class).empty_reason() == Some(EmptyPoolReason::NoLocalEndpoint)
-}
-
 /// Reads at every scrape. A backend's counts go away with it, so what each has added since the last
 /// scrape is added up by Service: a sum over those that are left would fall, and a counter may not.
 #[derive(Debug)]
@@ -149,7 +89,7 @@ impl<R: Reader> Tables<R> {
 impl Sums {
     /// Takes in the counts of all backends there are. A Service without backends is forgotten.
     fn add(&mut self, backends: &[BackendTraffic]) {
-        let mut last = HashMap::with_capacity(backends.len());
+        let mut last = HashMap::new();
         let mut services = BTreeMap::new();
         for backend in backends {
             let before = self.last.get(&backend.id).filter(|last| last.0 == backend.generation);
@@ -157,8 +97,12 @@ impl Sums {
             let known = || self.services.get(&backend.service).copied().unwrap_or_default();
             let sum: &mut Traffic = services.entry(backend.service.clone()).or_insert_with(known);
             *sum = plus(sum, &minus(&backend.traffic, &before));
-            last.insert(backend.id, (backend.generation, backend.traffic));
+            // Most backends of a large cluster get nothing from this node.
+            if backend.traffic != Traffic::default() {
+                last.insert(backend.id, (backend.generation, backend.traffic));
+            }
         }
+        services.retain(|_, sum| *sum != Traffic::default());
         (self.last, self.services) = (last, services);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::scrape::Quantiles;
+use super::scrape::{Memory, Quantiles};
 
 /// What was measured at one size.
 #[derive(Serialize)]
@@ -19,8 +19,8 @@ pub struct Figures {
     pub planned: Duration,
     /// And to write.
     pub written: Duration,
-    /// Bytes of memory the agent had then.
-    pub memory: u64,
+    /// The memory that the agent had then.
+    pub memory: Memory,
     /// Ten changes a second.
     pub quiet: Followed,
     /// A hundred changes a second.
@@ -55,8 +55,8 @@ pub struct Churn {
     pub delays: Quantiles,
     /// The agent's share of one processor.
     pub processor: f64,
-    /// Bytes of memory it had at the end.
-    pub memory: u64,
+    /// The memory that it had at the end.
+    pub memory: Memory,
 }
 
 /// The figures for people.
@@ -74,12 +74,13 @@ pub fn table(figures: &[Figures]) -> Table {
     };
     let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
     let mebibytes = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let memory = |of: Memory| format!("{}; {}", mebibytes(of.resident), mebibytes(of.own));
     let delays = |q: &Quantiles| format!("{} / {} ms", q.half, q.ninety_nine);
     row("from the agent's start until everything is in the kernel", &|f| seconds(f.ready));
     row("of that, planning; writing", &|f| {
         format!("{}; {}", seconds(f.planned), seconds(f.written))
     });
-    row("memory of the agent then", &|f| mebibytes(f.memory));
+    row("memory of the agent then; of that, its own", &|f| memory(f.memory));
     row("10 changes a second: half / 99 % below", &|f| delays(&f.quiet.delays));
     row("100 changes a second: half / 99 % below", &|f| delays(&f.busy.delays));
     row("rows compared; map operations, per change", &|f| {
@@ -89,10 +90,9 @@ pub fn table(figures: &[Figures]) -> Table {
     row("500 slices a second: half / 99 % below", &|f| {
         f.churned.as_ref().map(|churn| delays(&churn.delays)).unwrap_or_default()
     });
-    row("the agent's share of a processor then; memory", &|f| {
-        let share = |churn: &Churn| {
-            format!("{:.0} %; {}", churn.processor * 100.0, mebibytes(churn.memory))
-        };
+    row("the agent's share of a processor then; memory, its own", &|f| {
+        let share =
+            |churn: &Churn| format!("{:.0} %; {}", churn.processor * 100.0, memory(churn.memory));
         f.churned.as_ref().map(share).unwrap_or_default()
     });
     row("from a restart until ready; of that, planning", &|f| {

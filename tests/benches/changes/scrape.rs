@@ -67,17 +67,32 @@ impl Scrape {
 pub struct Process {
     /// Time it has had on a processor.
     pub processor: Duration,
-    /// Bytes of memory it has.
-    pub memory: u64,
+    /// The memory it has.
+    pub memory: Memory,
+}
+
+/// The memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// All that is resident: the kernel's maps that are mapped into it, and its program, too.
+    pub resident: u64,
+    /// What is its own alone: heap and stacks.
+    pub own: u64,
 }
 
 impl Process {
     /// The process with this number.
     pub fn of(number: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{number}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-        let kibibytes: u64 = kibibytes.context("/proc does not have VmRSS")?;
+        let bytes = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            let kibibytes =
+                line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+            let kibibytes: u64 =
+                kibibytes.with_context(|| format!("/proc does not have {field}"))?;
+            anyhow::Ok(kibibytes * 1024)
+        };
+        let memory = Memory { resident: bytes("VmRSS:")?, own: bytes("RssAnon:")? };
         // Fields 14 and 15 of proc_pid_stat(5), counted from behind the name, which may hold anything.
         let stat = fs::read_to_string(format!("/proc/{number}/stat"))?;
         let (_, fields) = stat.rsplit_once(')').context("/proc has no name for the agent")?;
@@ -85,6 +100,6 @@ impl Process {
         let ticks: u64 = ticks.sum::<Result<_, _>>()?;
         let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the clock has no ticks")?;
         let processor = Duration::from_millis(ticks * 1000 / per_second.unsigned_abs());
-        Ok(Self { processor, memory: kibibytes * 1024 })
+        Ok(Self { processor, memory })
     }
 }

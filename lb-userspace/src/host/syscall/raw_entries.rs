@@ -1,6 +1,7 @@
 //! Entries of maps whose keys and values no type of this build describes.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 
 use super::bpf::{Command, bpf, count, number};
@@ -14,11 +15,11 @@ const CHUNK: usize = 4096;
 pub struct Sizes {
     /// Of a key.
     pub key: usize,
-    /// Of a value; what the kernel keeps per processor is not read by this.
+    /// Of a value; of a map per processor, the bytes of all of them, each rounded up to eight.
     pub value: usize,
 }
 
-/// Calls `visit` with every entry of a map that has these `sizes`. If the map is written meanwhile, an entry that exists
+/// Calls `visit` with every entry of a map that has these `sizes`, until it breaks. If the map is written meanwhile, an entry that exists
 /// all the time is visited; others may be.
 ///
 /// # Errors
@@ -26,7 +27,7 @@ pub struct Sizes {
 pub fn for_each_raw(
     map: BorrowedFd<'_>,
     sizes: Sizes,
-    mut visit: impl FnMut(&[u8], &[u8]),
+    mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut room = CHUNK;
     let mut position: Option<Vec<u8>> = None;
@@ -60,8 +61,8 @@ pub fn for_each_raw(
             Err(error) => return Err(error),
         };
         let entries = keys.chunks_exact(sizes.key).zip(values.chunks_exact(sizes.value));
-        entries.take(attribute.count as usize).for_each(|(key, value)| visit(key, value));
-        if is_end {
+        let mut entries = entries.take(attribute.count as usize);
+        if entries.try_for_each(|(key, value)| visit(key, value)).is_break() || is_end {
             return Ok(());
         }
         position = Some(next);
@@ -72,7 +73,7 @@ pub fn for_each_raw(
 fn for_each_singly(
     map: BorrowedFd<'_>,
     sizes: Sizes,
-    mut visit: impl FnMut(&[u8], &[u8]),
+    mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut key: Option<Vec<u8>> = None;
     let (mut next, mut value) = (vec![0; sizes.key], vec![0; sizes.value]);
@@ -99,8 +100,10 @@ fn for_each_singly(
             ..Default::default()
         };
         // SAFETY: key and value live until the call returns and have the sizes of the map's.
-        if found(unsafe { bpf(Command::Lookup, &mut attribute) })? {
-            visit(&next, &value);
+        if found(unsafe { bpf(Command::Lookup, &mut attribute) })?
+            && visit(&next, &value).is_break()
+        {
+            return Ok(());
         }
         key = Some(next.clone());
     }

@@ -1,10 +1,14 @@
 //! An array with a value for each CPU.
 
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use lb_common::maps::Map;
 
 use super::cause;
+use crate::host::syscall::{Sizes, for_each_raw};
 use crate::maps::error::MapError;
 use crate::pins::Pins;
 
@@ -12,6 +16,8 @@ use crate::pins::Pins;
 pub struct PerCpuTable<const WORDS: usize> {
     /// `None` of another layout, whose counters are not read: they begin again.
     array: Option<PerCpuArray<MapData, [u64; WORDS]>>,
+    /// The same, for reads of many entries at once.
+    data: Option<MapData>,
     map: &'static Map,
     cpus: usize,
 }
@@ -22,14 +28,13 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
     /// # Errors
     /// The pin is missing, or of a map with other values.
     pub fn open(pins: &Pins, map: &'static Map) -> Result<Self, MapError> {
-        let open = || {
-            let data = MapData::from_pin(pins.map(map))?;
-            aya::maps::Map::PerCpuArray(data).try_into()
-        };
-        let is_other = pins.other_layout().is_some();
-        let array = (!is_other).then(open).transpose();
+        let open = || MapData::from_pin(pins.map(map));
+        let is_own = pins.other_layout().is_none();
+        let failed = |error| MapError::new(map, "open", cause(error));
+        let array = is_own.then(|| aya::maps::Map::PerCpuArray(open()?).try_into()).transpose();
         Ok(Self {
-            array: array.map_err(|error| MapError::new(map, "open", cause(error)))?,
+            array: array.map_err(failed)?,
+            data: is_own.then(open).transpose().map_err(failed)?,
             map,
             cpus: nr_cpus().map_err(|(_, error)| MapError::new(map, "open", error))?,
         })
@@ -47,6 +52,34 @@ impl<const WORDS: usize> PerCpuTable<WORDS> {
                 *sum = sum.wrapping_add(*number);
             }
         }
+        Ok(sums)
+    }
+
+    /// The sums over all CPUs at each index below `end`, or below the map's size.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn sums(&self, end: u32) -> Result<Vec<[u64; WORDS]>, MapError> {
+        let Some(data) = &self.data else { return Ok(vec![[0; WORDS]; end as usize]) };
+        let sizes = Sizes { key: size_of::<u32>(), value: WORDS * size_of::<u64>() * self.cpus };
+        let mut sums = Vec::new();
+        if end == 0 {
+            return Ok(sums);
+        }
+        let read = for_each_raw(data.fd().as_fd(), sizes, |_, of_all_cpus| {
+            let mut sum = [0u64; WORDS];
+            for (place, number) in of_all_cpus.chunks_exact(size_of::<u64>()).enumerate() {
+                let number: u64 = bytemuck::pod_read_unaligned(number);
+                sum[place % WORDS] = sum[place % WORDS].wrapping_add(number);
+            }
+            sums.push(sum);
+            if sums.len() < end as usize {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        read.map_err(|error| MapError::new(self.map, "read", error))?;
         Ok(sums)
     }
 

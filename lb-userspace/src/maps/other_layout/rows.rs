@@ -1,6 +1,7 @@
 //! Rows that the agent writes.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
@@ -31,6 +32,7 @@ pub fn rows<K: Pod, V: Pod>(data: &MapData, map: &Map, layout: &Layout) -> io::R
                 .push((bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&value))),
             None => too_wide += 1,
         }
+        ControlFlow::Continue(())
     })?;
     if too_wide > 0 {
         return Err(io::Error::other(format!(
