@@ -29,7 +29,7 @@ use server::Server;
 #[derive(Parser)]
 struct Arguments {
     /// Services and endpoints of each, as `10000x10`; several are separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "1000x10,10000x10,30000x4,50000x10")]
+    #[arg(long, value_delimiter = ',', default_value = "1000x10,10000x10,30000x4")]
     sizes: Vec<Size>,
     /// Changes of one endpoint, one every 100 ms and then 100 a second.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
