@@ -1,9 +1,9 @@
 //! The pinned BPF maps: the store that the agent writes and `weir show` reads.
 
 mod family;
+mod slots;
 
 use std::collections::BTreeMap;
-use std::io;
 
 use bytemuck::{Zeroable, cast};
 use lb_common::address::{V4, V6};
@@ -15,6 +15,7 @@ use lb_common::service::{ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 
 use self::family::{FamilyTables, TRAFFIC_WORDS, single, write, write_all};
+use self::slots::SlotTable;
 use super::bpf_map::{CHUNK, PerCpuTable, Table};
 use super::conntrack_gc::Fill;
 use super::contents::{Contents, PoolSlots};
@@ -28,7 +29,7 @@ pub struct KernelStore {
     services: Table<u32, ServiceLabel>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
-    slots: Table<u32, u32>,
+    slots: SlotTable,
     filter: Table<u32, u64>,
     devices: Table<u32, Device>,
     settings: Table<u32, Settings>,
@@ -45,7 +46,7 @@ impl KernelStore {
             services: Table::open(pins, &maps::SERVICES)?,
             v4: FamilyTables::open(pins)?,
             v6: FamilyTables::open(pins)?,
-            slots: Table::open(pins, &maps::SLOTS)?,
+            slots: SlotTable::open(pins)?,
             filter: Table::open(pins, &maps::FILTER)?,
             devices: Table::open(pins, &maps::DEVICES)?,
             settings: Table::open(pins, &maps::SETTINGS)?,
@@ -142,36 +143,10 @@ impl KernelStore {
     /// The slots of every pool that a frontend refers to.
     fn read_slots(&self, contents: &mut Contents) -> Result<(), MapError> {
         for (base, length) in slot_ranges(contents) {
-            let slots = self.slots.range(base, length)?;
-            let ids: Vec<BackendId> = slots.into_iter().map(BackendId).collect();
+            let ids = self.slots.read(base, length)?;
             contents.slots.insert(base, PoolSlots::of(ids));
         }
         Ok(())
-    }
-
-    /// Writes pools from the first on, until they are enough for a call; returns how many.
-    fn write_slots<'o>(
-        &self,
-        pools: impl Iterator<Item = (u32, &'o PoolSlots)>,
-    ) -> (usize, Result<(), MapError>) {
-        let (mut indices, mut values, mut count) = (Vec::new(), Vec::new(), 0);
-        for (base, slots) in pools {
-            let Some(ids) = slots.ids() else {
-                let forgotten = io::Error::other("what these slots hold is forgotten: report this");
-                return (0, Err(MapError::new(&maps::SLOTS, "write", forgotten)));
-            };
-            indices.extend((base..).take(ids.len()));
-            values.extend(ids.iter().map(|id| id.0));
-            count += 1;
-            if indices.len() >= CHUNK {
-                break;
-            }
-        }
-        match self.slots.set_all(&indices, &values) {
-            Ok(()) => (count, Ok(())),
-            // A part is written, which nothing refers to.
-            Err(error) => (0, Err(error)),
-        }
     }
 }
 
@@ -203,7 +178,7 @@ impl MapStore for KernelStore {
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
             Operation::Slots { base, slots: Some(slots) } => {
-                self.write_slots([(*base, slots)].into_iter()).1
+                self.slots.write(*base, slots)
             }
             Operation::Slots { slots: None, .. } => Ok(()),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
@@ -228,14 +203,12 @@ impl MapStore for KernelStore {
                 let rows = run!(Operation::Service(id, Some(label)) => (id.0, *label));
                 write_all(&self.services, rows.take(CHUNK))
             }
-            Operation::Slots { slots: Some(_), .. } => self
-                .write_slots(run!(Operation::Slots { base, slots: Some(slots) } => (*base, slots))),
             Operation::Filter { .. } => {
                 let rows = run!(Operation::Filter { word, bits } => (*word, *bits));
                 write_all(&self.filter, rows.take(CHUNK))
             }
             Operation::Service(_, None)
-            | Operation::Slots { slots: None, .. }
+            | Operation::Slots { .. }
             | Operation::Device(..)
             | Operation::Settings(_) => single(self.apply(first)),
         }
