@@ -88,8 +88,7 @@ fn serve(cluster: &mut Cluster, service: Service, addresses: &[&str]) {
         serving: true,
         terminating: false,
         node: Some(if address.contains(".2.") { "there" } else { "here" }.into()),
-        zone_hints: Default::default(),
-        node_hints: Default::default(),
+        hints: None,
     };
     let slice = EndpointSlice {
         name: service.name.clone(),

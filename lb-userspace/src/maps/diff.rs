@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::address::{V4, V6};
 use lb_common::backend::Backend;
-use lb_common::service::IpPolicy;
+use lb_common::service::{IpPolicy, ServiceId, ServiceLabel};
 use lb_common::source_range::{LISTED, SourceRange};
 
 use super::contents::{Contents, InContents};
@@ -38,7 +38,7 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
         operations.push(Operation::Settings(after.settings));
     }
     written(&before.devices, &after.devices, Operation::Device, &mut operations);
-    written(&before.services, &after.services, Operation::Service, &mut operations);
+    written(&before.services, &after.services, service, &mut operations);
     filter_widened(before, after, &mut operations);
     backends_added::<V4>(before, after, &mut operations);
     backends_added::<V6>(before, after, &mut operations);
@@ -61,9 +61,13 @@ pub fn diff(before: &Contents, after: &Contents) -> Vec<Operation> {
     backends_removed::<V4>(before, after, &mut operations);
     backends_removed::<V6>(before, after, &mut operations);
     filter_narrowed(before, after, &mut operations);
-    removed(&before.services, &after.services, Operation::Service, &mut operations);
+    removed(&before.services, &after.services, service, &mut operations);
     removed(&before.devices, &after.devices, Operation::Device, &mut operations);
     operations
+}
+
+fn service(id: ServiceId, label: Option<ServiceLabel>) -> Operation {
+    Operation::Service(id, label.map(Box::new))
 }
 
 fn written<K: Ord + Copy, V: PartialEq + Copy>(

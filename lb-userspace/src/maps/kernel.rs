@@ -174,12 +174,10 @@ impl MapStore for KernelStore {
 
     fn apply(&mut self, operation: &Operation) -> Result<(), MapError> {
         match operation {
-            Operation::Service(id, label) => write(&self.services, id.0, *label),
+            Operation::Service(id, label) => write(&self.services, id.0, label.as_deref().copied()),
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
-            Operation::Slots { base, slots: Some(slots) } => {
-                self.slots.write(*base, slots)
-            }
+            Operation::Slots { base, slots: Some(slots) } => self.slots.write(*base, slots),
             Operation::Slots { slots: None, .. } => Ok(()),
             Operation::Filter { word, bits } => self.filter.set(*word, *bits),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
@@ -200,7 +198,7 @@ impl MapStore for KernelStore {
             Operation::V4(one) => self.v4.apply_first(one, run!(Operation::V4(one) => one)),
             Operation::V6(one) => self.v6.apply_first(one, run!(Operation::V6(one) => one)),
             Operation::Service(_, Some(_)) => {
-                let rows = run!(Operation::Service(id, Some(label)) => (id.0, *label));
+                let rows = run!(Operation::Service(id, Some(label)) => (id.0, **label));
                 write_all(&self.services, rows.take(CHUNK))
             }
             Operation::Filter { .. } => {

@@ -16,7 +16,7 @@ use super::contents::PoolSlots;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
     /// A row of `SERVICES`.
-    Service(ServiceId, Option<ServiceLabel>),
+    Service(ServiceId, Option<Box<ServiceLabel>>),
     /// A write to a map of IPv4.
     V4(FamilyOperation<V4>),
     /// A write to a map of IPv6.

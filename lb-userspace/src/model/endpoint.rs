@@ -51,8 +51,38 @@ pub struct Endpoint {
     pub terminating: bool,
     /// Name of the node it is on, if known.
     pub node: Option<SharedText>,
+    /// Its hints; `None` where it has none, as most.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// Where an endpoint is to be used.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Hints {
     /// `hints.forZones`, in order.
-    pub zone_hints: Box<[SharedText]>,
+    pub zones: Vec<SharedText>,
     /// `hints.forNodes`, in order.
-    pub node_hints: Box<[SharedText]>,
+    pub nodes: Vec<SharedText>,
+}
+
+impl Hints {
+    /// These hints, unless there are none.
+    #[must_use]
+    pub fn of(zones: Vec<SharedText>, nodes: Vec<SharedText>) -> Option<Box<Self>> {
+        let is_any = !zones.is_empty() || !nodes.is_empty();
+        is_any.then(|| Box::new(Self { zones, nodes }))
+    }
+}
+
+impl Endpoint {
+    /// `hints.forZones`, in order.
+    #[must_use]
+    pub fn zone_hints(&self) -> &[SharedText] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+    }
+
+    /// `hints.forNodes`, in order.
+    #[must_use]
+    pub fn node_hints(&self) -> &[SharedText] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
 }

@@ -12,7 +12,7 @@ mod service;
 mod warning;
 
 pub use cluster::{Change, Cluster};
-pub use endpoint::{Endpoint, EndpointPort, EndpointSlice};
+pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, Hints};
 pub use health_check::{HealthCheck, HealthChecks};
 pub use local_node::{DefaultRoutes, DeviceRole, LocalNode, NodeDevice, Sockets};
 pub use missing_node::missing_node;

@@ -89,10 +89,11 @@ fn hinted(endpoints: &[&Endpoint], ready: Vec<usize>, topology: &NodeTopology<'_
         (!ours.is_empty()).then_some(ours)
     };
     let has = |hints: &[SharedText], name: &str| hints.iter().any(|hint| &**hint == name);
-    let by_node = narrowed(&|e| !e.node_hints.is_empty(), &|e| has(&e.node_hints, topology.node));
+    let by_node =
+        narrowed(&|e| !e.node_hints().is_empty(), &|e| has(e.node_hints(), topology.node));
     let by_zone = || {
         let zone = topology.zone?;
-        narrowed(&|e| !e.zone_hints.is_empty(), &|e| has(&e.zone_hints, zone))
+        narrowed(&|e| !e.zone_hints().is_empty(), &|e| has(e.zone_hints(), zone))
     };
     by_node.or_else(by_zone).unwrap_or_else(|| ready.clone())
 }

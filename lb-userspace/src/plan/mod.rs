@@ -116,8 +116,7 @@ pub struct Planner<'a> {
 ///     serving: true,
 ///     terminating: false,
 ///     node: Some("node-1".into()),
-///     zone_hints: Default::default(),
-///     node_hints: Default::default(),
+///     hints: None,
 /// };
 /// let slice = EndpointSlice {
 ///     name: name.clone(),

@@ -206,8 +206,7 @@ fn slice(service: &Name, family: Family, endpoints: Endpoints) -> EndpointSlice 
         serving: true,
         terminating: is_terminating,
         node: Some(if *pod == Pod::Local { "node-1" } else { "node-2" }.into()),
-        zone_hints: Box::default(),
-        node_hints: Box::default(),
+        hints: None,
     };
     let port = |protocol: Protocol| EndpointPort {
         name: protocol.to_string().as_str().into(),

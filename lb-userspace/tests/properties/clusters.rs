@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use lb_common::address::{Family, Protocol};
 use lb_common::maps::Capacities;
 use lb_userspace::model::{
-    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, LocalNode, Name, Node,
-    NodeDevice, Service, ServicePort, ServiceType, SharedText, TrafficPolicy,
+    Affinity, Cluster, DeviceRole, Endpoint, EndpointPort, EndpointSlice, Hints, LocalNode, Name,
+    Node, NodeDevice, Service, ServicePort, ServiceType, SharedText, TrafficPolicy,
 };
 use lb_userspace::plan::Settings;
 use proptest::prelude::*;
@@ -202,13 +202,15 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             serving,
             terminating,
             node: node.map(|is_local| if is_local { NODE } else { "node-2" }.into()),
-            zone_hints: names("zone-", &zones),
-            node_hints: nodes.iter().map(|i| [NODE, "node-2"][usize::from(*i)].into()).collect(),
+            hints: Hints::of(
+                names("zone-", &zones),
+                nodes.iter().map(|i| [NODE, "node-2"][usize::from(*i)].into()).collect(),
+            ),
         },
     )
 }
 
-fn names(prefix: &str, numbers: &BTreeSet<u8>) -> Box<[SharedText]> {
+fn names(prefix: &str, numbers: &BTreeSet<u8>) -> Vec<SharedText> {
     numbers.iter().map(|number| format!("{prefix}{number}").as_str().into()).collect()
 }
 

@@ -257,8 +257,7 @@ fn ready(address: u32) -> Endpoint {
         serving: true,
         terminating: false,
         node: None,
-        zone_hints: Box::default(),
-        node_hints: Box::default(),
+        hints: None,
     }
 }
 

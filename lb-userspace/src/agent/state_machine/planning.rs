@@ -174,6 +174,8 @@ impl Planning {
             }
         }
         if !is_partial {
+            self.contents.compact();
+            self.cluster.compact();
             self.index_contents();
         }
     }

@@ -9,7 +9,7 @@ use lb_common::address::Family;
 use super::metadata::{has_label, label_value, name};
 use super::warnings::Warnings;
 use super::{address, port};
-use crate::model::{Endpoint, EndpointPort, EndpointSlice, Name, SharedText, Warning};
+use crate::model::{Endpoint, EndpointPort, EndpointSlice, Hints, Name, SharedText, Warning};
 
 /// The label that names a slice's Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -147,12 +147,14 @@ fn endpoint(
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: written.node_name.as_deref().map(Into::into),
-        zone_hints: in_order(hints.for_zones.into_iter().flatten().map(|hint| hint.name)),
-        node_hints: in_order(hints.for_nodes.into_iter().flatten().map(|hint| hint.name)),
+        hints: Hints::of(
+            in_order(hints.for_zones.into_iter().flatten().map(|hint| hint.name)),
+            in_order(hints.for_nodes.into_iter().flatten().map(|hint| hint.name)),
+        ),
     })
 }
 
-fn in_order(names: impl Iterator<Item = String>) -> Box<[SharedText]> {
+fn in_order(names: impl Iterator<Item = String>) -> Vec<SharedText> {
     let names: BTreeSet<String> = names.collect();
     names.iter().map(|name| SharedText::from(name.as_str())).collect()
 }
@@ -214,8 +216,8 @@ endpoints:
         let endpoint = &slice.endpoints[0];
         assert!(!endpoint.ready && endpoint.serving && endpoint.terminating);
         assert_eq!(endpoint.node.as_deref(), Some("node-1"));
-        assert_eq!(endpoint.zone_hints, ["a", "b"].map(SharedText::from).into());
-        assert_eq!(endpoint.node_hints, ["node-1"].map(SharedText::from).into());
+        assert_eq!(endpoint.zone_hints(), ["a", "b"].map(SharedText::from));
+        assert_eq!(endpoint.node_hints(), ["node-1"].map(SharedText::from));
     }
 
     #[test]

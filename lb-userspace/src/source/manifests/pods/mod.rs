@@ -241,8 +241,7 @@ fn endpoints(
                     serving,
                     terminating,
                     node: node.map(Into::into),
-                    zone_hints: Box::default(),
-                    node_hints: Box::default(),
+                    hints: None,
                 },
             ))
         })
