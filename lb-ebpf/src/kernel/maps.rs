@@ -134,7 +134,7 @@ static SERVICES: HashMap<u32, ServiceLabel> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static SLOTS: Array<u32> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, 0);
+pub static FILTER: Array<u64> = Array::with_max_entries(filter::WORDS, BPF_F_MMAPABLE);
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]

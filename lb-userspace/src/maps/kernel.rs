@@ -1,9 +1,10 @@
 //! The pinned BPF maps: the store that the agent writes and `weir show` reads.
 
 mod family;
-mod slots;
+mod mapped;
 
 use std::collections::BTreeMap;
+use std::{io, iter};
 
 use bytemuck::{Zeroable, cast};
 use lb_common::address::{V4, V6};
@@ -15,7 +16,7 @@ use lb_common::service::{ServiceId, ServiceLabel};
 use lb_common::settings::Settings;
 
 use self::family::{FamilyTables, TRAFFIC_WORDS, single, write, write_all};
-use self::slots::SlotTable;
+use self::mapped::MappedTable;
 use super::bpf_map::{CHUNK, PerCpuTable, Table};
 use super::conntrack_gc::Fill;
 use super::contents::{Contents, PoolSlots};
@@ -29,8 +30,8 @@ pub struct KernelStore {
     services: Table<u32, ServiceLabel>,
     v4: FamilyTables<V4>,
     v6: FamilyTables<V6>,
-    slots: SlotTable,
-    filter: Table<u32, u64>,
+    slots: MappedTable<u32>,
+    filter: MappedTable<u64>,
     devices: Table<u32, Device>,
     settings: Table<u32, Settings>,
     outcomes: PerCpuTable<1>,
@@ -46,8 +47,8 @@ impl KernelStore {
             services: Table::open(pins, &maps::SERVICES)?,
             v4: FamilyTables::open(pins)?,
             v6: FamilyTables::open(pins)?,
-            slots: SlotTable::open(pins)?,
-            filter: Table::open(pins, &maps::FILTER)?,
+            slots: MappedTable::open(pins, &maps::SLOTS)?,
+            filter: MappedTable::open(pins, &maps::FILTER)?,
             devices: Table::open(pins, &maps::DEVICES)?,
             settings: Table::open(pins, &maps::SETTINGS)?,
             outcomes: PerCpuTable::open(pins, &maps::OUTCOMES)?,
@@ -143,10 +144,20 @@ impl KernelStore {
     /// The slots of every pool that a frontend refers to.
     fn read_slots(&self, contents: &mut Contents) -> Result<(), MapError> {
         for (base, length) in slot_ranges(contents) {
-            let ids = self.slots.read(base, length)?;
+            let slots = self.slots.range(base, length)?;
+            let ids: Vec<BackendId> = slots.into_iter().map(BackendId).collect();
             contents.slots.insert(base, PoolSlots::of(ids));
         }
         Ok(())
+    }
+
+    /// Writes a pool. No frontend refers to it yet.
+    fn write_slots(&self, base: u32, slots: &PoolSlots) -> Result<(), MapError> {
+        let Some(ids) = slots.ids() else {
+            let forgotten = io::Error::other("what these slots hold is forgotten: report this");
+            return Err(MapError::new(&maps::SLOTS, "write", forgotten));
+        };
+        self.slots.write(base, ids.iter().map(|id| id.0))
     }
 }
 
@@ -166,7 +177,8 @@ fn slot_ranges(contents: &Contents) -> BTreeMap<u32, u32> {
 impl MapStore for KernelStore {
     fn read(&self) -> Result<Contents, MapError> {
         let mut contents = self.read_rows()?;
-        let filter = self.filter.entries()?.into_iter();
+        let (_, words) = self.filter.capacity();
+        let filter = (0..).zip(self.filter.range(0, words)?);
         contents.filter = filter.filter(|(_, bits)| *bits != 0).collect();
         self.read_slots(&mut contents)?;
         Ok(contents)
@@ -177,9 +189,9 @@ impl MapStore for KernelStore {
             Operation::Service(id, label) => write(&self.services, id.0, label.as_deref().copied()),
             Operation::V4(operation) => self.v4.apply(operation),
             Operation::V6(operation) => self.v6.apply(operation),
-            Operation::Slots { base, slots: Some(slots) } => self.slots.write(*base, slots),
+            Operation::Slots { base, slots: Some(slots) } => self.write_slots(*base, slots),
             Operation::Slots { slots: None, .. } => Ok(()),
-            Operation::Filter { word, bits } => self.filter.set(*word, *bits),
+            Operation::Filter { word, bits } => self.filter.write(*word, iter::once(*bits)),
             Operation::Device(index, device) => write(&self.devices, *index, *device),
             Operation::Settings(settings) => self.settings.set(0, *settings),
         }
@@ -201,12 +213,9 @@ impl MapStore for KernelStore {
                 let rows = run!(Operation::Service(id, Some(label)) => (id.0, **label));
                 write_all(&self.services, rows.take(CHUNK))
             }
-            Operation::Filter { .. } => {
-                let rows = run!(Operation::Filter { word, bits } => (*word, *bits));
-                write_all(&self.filter, rows.take(CHUNK))
-            }
             Operation::Service(_, None)
             | Operation::Slots { .. }
+            | Operation::Filter { .. }
             | Operation::Device(..)
             | Operation::Settings(_) => single(self.apply(first)),
         }
