@@ -7,7 +7,6 @@
 
 mod objects;
 mod report;
-mod scrape;
 mod server;
 
 use std::thread;
@@ -16,13 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use weir_tests::agent::{Agent, binary, weir};
+use weir_tests::figures::{Process, Scrape};
 use weir_tests::lab::{Lab, Shape};
 use weir_tests::requires;
 use weir_tests::wait::until;
 
 use objects::{Changes, Size};
 use report::Figures;
-use scrape::{Process, Scrape};
 use server::Server;
 
 /// Measure what changes of large clusters cost the agent.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-
-use super::scrape::{Memory, Quantiles};
+use weir_tests::figures::{Memory, Quantiles};
 
 /// What was measured at one size.
 #[derive(Serialize)]

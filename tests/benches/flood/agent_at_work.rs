@@ -1,15 +1,14 @@
 //! What the agent counts, keeps, and takes of a processor.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
 use weir_tests::agent::weir;
+use weir_tests::figures::Process;
 use weir_tests::lab::Node;
 use weir_tests::traffic::probe;
 
@@ -45,18 +44,7 @@ pub fn maps(node: &Node) -> Result<Value> {
 /// What `process`, the agent, takes of a processor while it goes once through all tables of flows: it has
 /// little else to do in that time.
 pub fn sweep(process: u32) -> Result<Duration> {
-    let before = processor(process)?;
+    let before = Process::of(process)?.processor;
     thread::sleep(SWEEP_INTERVAL);
-    Ok(processor(process)? - before)
-}
-
-/// Time of a process on a processor, its system calls included: fields 14 and 15 of proc_pid_stat(5),
-/// counted from behind the name, which may hold anything.
-fn processor(process: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').context("/proc has no name for the agent")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-    let ticks: u64 = ticks.sum::<Result<_, _>>()?;
-    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the clock has no ticks")?;
-    Ok(Duration::from_millis(ticks * 1000 / per_second.unsigned_abs()))
+    Ok(Process::of(process)?.processor - before)
 }

@@ -1,5 +1,8 @@
-//! What benchmarks have in common: medians of rounds, and the file that a benchmark leaves for programs
-//! and for the picture of docs/benchmarks.md.
+//! What benchmarks have in common: what the system and the agent count, medians of rounds, and the file that a
+//! benchmark leaves for programs and for the picture of docs/benchmarks.md.
+
+mod process;
+mod scrape;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::machine;
+
+pub use process::{Memory, Process};
+pub use scrape::{Quantiles, Scrape};
 
 /// The variable with the folder that a benchmark was called from.
 const FROM: &str = "WEIR_CALLED_FROM";
