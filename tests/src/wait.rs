@@ -13,18 +13,41 @@ pub const SLOWNESS: u32 = if option_env!("WEIR_EMULATED").is_some() { 6 } else {
 ///
 /// # Errors
 /// If it does not within `timeout`, times [`SLOWNESS`]: its last error, with `what` as its context.
-pub fn until<T>(what: &str, timeout: Duration, mut check: impl FnMut() -> Result<T>) -> Result<T> {
-    /// Between tries, so as not to take the time of those that are waited for.
-    const PAUSE: Duration = Duration::from_millis(20);
+pub fn until<T>(what: &str, timeout: Duration, check: impl FnMut() -> Result<T>) -> Result<T> {
+    try_again(what, timeout, |_| PAUSE, check)
+}
+
+/// The same for what is timed: the pause between tries is a hundredth of the time that has gone by, or a
+/// millisecond.
+///
+/// # Errors
+/// As [`until`].
+pub fn until_timed<T>(
+    what: &str,
+    timeout: Duration,
+    check: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    try_again(what, timeout, |waited| (waited / 100).clamp(PAUSE / 20, PAUSE), check)
+}
+
+/// Between tries, so as not to take the time of those that are waited for.
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn try_again<T>(
+    what: &str,
+    timeout: Duration,
+    pause: impl Fn(Duration) -> Duration,
+    mut check: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let timeout = timeout * SLOWNESS;
-    let deadline = Instant::now() + timeout;
+    let begun = Instant::now();
     loop {
         match check() {
             Ok(value) => return Ok(value),
-            Err(error) if Instant::now() > deadline => {
+            Err(error) if begun.elapsed() > timeout => {
                 return Err(error).with_context(|| format!("not within {timeout:?}: {what}"));
             }
-            Err(_) => thread::sleep(PAUSE),
+            Err(_) => thread::sleep(pause(begun.elapsed())),
         }
     }
 }

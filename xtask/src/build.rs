@@ -238,7 +238,7 @@ pub enum Benchmark {
     Flood,
     /// What connections to a Service cost beside those to its pod directly.
     Connections,
-    /// What a large cluster costs the agent.
+    /// What a large cluster costs the agent, and kube-proxy beside it.
     Agent,
     /// What changes of large clusters cost the agent.
     Changes,
@@ -266,6 +266,7 @@ pub fn measure(benchmark: Benchmark, arguments: &[String]) -> Result<()> {
                 .env(BENCH_OBJECT, objects.join("weir-bench"));
         }
         Benchmark::Agent => {
+            tools::for_kube_proxy()?;
             let weir = agent(Profile::Release)?;
             command
                 .arg("agent")

@@ -1,7 +1,7 @@
 //! The cluster: Services without selectors, and a slice for each. All are served by the same ten pods
 //! of the lab, so every one can be asked; to the agent each Service has ten backends of its own.
 
-use std::thread;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,14 +13,17 @@ use lb_common::address::Family;
 use serde_json::{Value, json};
 use weir_tests::control_plane::api::{Api, Object, namespaced};
 use weir_tests::lab::{Lab, Pod};
-use weir_tests::traffic::{HTTP_PORT, get};
-use weir_tests::wait::until;
+use weir_tests::traffic::{Client, HTTP_PORT, Response};
+use weir_tests::wait::until_timed;
 
 /// Endpoints of each Service: the lab's pods.
 pub const ENDPOINTS: usize = 10;
 
 /// How long a change may take. Generous: it is reached only by failures.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Within this time a connection is accepted where there is a proxy.
+const SOON: Duration = Duration::from_millis(50);
 
 /// Requests to the API server at a time.
 const AT_A_TIME: usize = 32;
@@ -33,7 +36,7 @@ pub struct Cluster<'a> {
     lab: &'a Lab,
     api: &'a Api,
     /// The Services' addresses, in the order of their names.
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
 }
 
 impl<'a> Cluster<'a> {
@@ -50,42 +53,62 @@ impl<'a> Cluster<'a> {
         Ok(Self { lab, api, addresses: addresses.context("a Service has no address")? })
     }
 
-    /// Checks that Services from all over the list are served, the last one among them.
-    pub fn check_all(&self) -> Result<()> {
+    /// Waits until the Service that was made last is served, then checks that those all over the list are.
+    pub fn until_served(
+        &self,
+        mut check_running: impl FnMut() -> Result<()> + Send,
+    ) -> Result<Instant> {
+        let pod = &self.lab.node1.pods[0].namespace;
+        let served = pod.run(|| {
+            until_timed("the last Service is served", TIMEOUT, || {
+                check_running()?;
+                // Without a proxy nobody replies, and what is sent again belongs to the same flow.
+                TcpStream::connect_timeout(&self.last(), SOON)?;
+                ask(self.last())?;
+                Ok(Instant::now())
+            })
+        })?;
         let step = (self.addresses.len() / 100).max(1);
-        self.addresses.iter().rev().step_by(step).try_for_each(|address| {
-            let pod = &self.lab.node1.pods[0].namespace;
-            get(pod, (*address, PORT).into()).map(drop)
-        })
+        let some = self.addresses.iter().rev().step_by(step);
+        pod.run(|| {
+            some.map(|address| (*address, PORT).into()).try_for_each(|to| ask(to).map(drop))
+        })?;
+        Ok(served)
     }
 
-    /// Gives one Service another single endpoint, again and again, each time after `quiet`; returns how
-    /// long it took from the request to the API server until a new connection ended at the right pod.
-    pub fn follow_changes(&self, changes: u32, quiet: Duration) -> Result<Vec<Duration>> {
-        let pods = [&self.lab.node1.pods[1], &self.lab.node2.pods[0]];
-        // The first leaves one endpoint of many, one of which may be the right one by chance.
-        let turns = pods.into_iter().cycle().take(changes as usize + 1);
-        let follow = |pod| {
-            thread::sleep(quiet);
-            self.follow_change(pod)
-        };
-        let mut times = turns.map(follow).collect::<Result<Vec<_>>>()?;
-        times.remove(0);
-        Ok(times)
+    /// The frontend of the Service that was made last.
+    pub fn last(&self) -> SocketAddr {
+        (self.addresses[self.addresses.len() - 1], PORT).into()
     }
 
-    fn follow_change(&self, pod: &Pod) -> Result<Duration> {
-        let last = self.addresses.len() - 1;
-        let frontend = (self.addresses[last], PORT).into();
-        let begun = Instant::now();
+    /// The name of that Service, and of its slice.
+    pub fn last_name(&self) -> String {
+        name(self.addresses.len() as u32 - 1)
+    }
+
+    /// Gives the last Service `pod` as its one endpoint; returns the version that the slice has then.
+    pub fn change(&self, pod: &Pod) -> Result<String> {
         let fields = json!({"endpoints": [endpoint(pod)]});
-        self.api.merge::<EndpointSlice>(&name(last as u32), &fields)?;
-        until(&format!("{} alone serves {frontend}", pod.name), TIMEOUT, || {
-            let response = get(&self.lab.node1.pods[0].namespace, frontend)?;
-            ensure!(response.pod == pod.name, "{} serves it", response.pod);
-            Ok(begun.elapsed())
+        let slice = self.api.merge::<EndpointSlice>(&self.last_name(), &fields)?;
+        slice.metadata.resource_version.context("a slice without a version")
+    }
+
+    /// Waits until new connections to the last Service end at `pod`; returns since when.
+    pub fn until_served_by(&self, pod: &Pod) -> Result<Instant> {
+        let frontend = self.last();
+        self.lab.node1.pods[0].namespace.run(|| {
+            until_timed(&format!("{} alone serves {frontend}", pod.name), TIMEOUT, || {
+                let response = ask(frontend)?;
+                ensure!(response.pod == pod.name, "{} serves it", response.pod);
+                Ok(Instant::now())
+            })
         })
     }
+}
+
+/// Opens a connection from the calling thread's namespace, and asks which pod it ends at.
+fn ask(frontend: SocketAddr) -> Result<Response> {
+    Client::connect_here(frontend)?.exchange(0)
 }
 
 /// Makes objects, many at a time; returns them in the order of `objects`.

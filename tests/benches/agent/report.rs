@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use weir_tests::figures::Memory;
 use weir_tests::machine;
 
-/// What was measured.
+use super::changes::{Change, Followed};
+
+/// What was measured of one cluster.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
@@ -16,60 +19,126 @@ pub struct Figures {
     pub endpoints: usize,
     /// To make all objects, which is the control plane's work.
     pub made: Duration,
-    /// From the agent's start until everything was in the kernel.
+    /// One proxy after the other.
+    pub subjects: Vec<Subject>,
+}
+
+/// What was measured of a proxy.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    /// Its name.
+    pub proxy: String,
+    /// From its start until the Service that was made last was served.
     pub ready: Duration,
-    /// Of a processor's time, the agent's share of that.
+    /// Of a processor's time, its share of that, and of the programs that it runs.
     pub processor: Duration,
-    /// Bytes on the wire that the agent received until then.
+    /// Bytes on the wire that the node received until then.
     pub received: u64,
-    /// Bytes of memory the agent had then.
-    pub memory: u64,
-    /// Bytes of memory it had after the changes.
-    pub memory_after_changes: u64,
-    /// The most it ever had.
-    pub most_memory: u64,
+    /// The memory it had then.
+    pub memory: Memory,
+    /// The memory it had after the changes.
+    pub memory_after_changes: Memory,
+    /// Changes after a quiet time.
+    pub quiet: Followed,
+    /// Changes that follow each other at once.
+    pub in_a_row: Followed,
+    /// What is measured of Weir alone.
+    pub of_weir: Option<OfWeir>,
+}
+
+/// What is measured of Weir alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfWeir {
     /// Bytes that all maps take.
     pub maps: u64,
-    /// Each time from the request that changes a slice, after a quiet time, until packets reached the
-    /// right pod.
-    pub changes: Vec<Duration>,
-    /// The same where each change follows the one before at once.
-    pub changes_in_a_row: Vec<Duration>,
     /// From the start of an agent that found everything in the kernel until it was ready.
     pub restarted: Duration,
 }
 
+/// One of a proxy's two series of changes.
+type SeriesOf = fn(&Subject) -> &Followed;
+
 /// The figures for people.
-pub fn table(figures: &Figures) -> String {
+pub fn table(figures: &[Figures]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
-    let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let spread = |times: &[Duration]| {
-        let mut times = times.to_vec();
-        times.sort_unstable();
-        let at = |index: usize| times.get(index).copied().unwrap_or_default().as_secs_f64();
-        let (median, most) = (at(times.len() / 2), at(times.len().saturating_sub(1)));
-        format!("{median:.2} s ({:.2} – {most:.2})", at(0))
+    let subjects: Vec<(&Figures, &Subject)> = figures
+        .iter()
+        .flat_map(|one| one.subjects.iter().map(move |subject| (one, subject)))
+        .collect();
+    let names = subjects
+        .iter()
+        .map(|(one, subject)| format!("{}, {} × {}", subject.proxy, one.services, one.endpoints));
+    table.set_header(["Services × endpoints".to_owned()].into_iter().chain(names));
+    let mut row = |what: &str, of: &dyn Fn(&Subject) -> String| {
+        let cells = subjects.iter().map(|(_, subject)| of(subject));
+        table.add_row([what.to_owned()].into_iter().chain(cells));
     };
-    for (what, figure) in [
-        ("making the objects, which is the control plane's work", seconds(figures.made)),
-        ("the agent's start until everything is in the kernel", seconds(figures.ready)),
-        ("of that, the agent on a processor", seconds(figures.processor)),
-        ("received from the API server until then", mebibytes(figures.received)),
-        ("memory of the agent then", mebibytes(figures.memory)),
-        ("the same after the changes", mebibytes(figures.memory_after_changes)),
-        ("the most it ever had", mebibytes(figures.most_memory)),
-        ("memory of the maps", mebibytes(figures.maps)),
-        ("a slice's change until packets are right, after a quiet time", spread(&figures.changes)),
-        ("the same, one change after the other", spread(&figures.changes_in_a_row)),
-        ("a restart until ready, with everything in the kernel", seconds(figures.restarted)),
-    ] {
-        table.add_row([what, &figure]);
+    row("from its start until the last Service is served", &|of| seconds(of.ready));
+    row("of that, on a processor", &|of| seconds(of.processor));
+    row("received from the API server until then", &|of| mebibytes(of.received));
+    row("memory then, resident; its own", &|of| memory(of.memory));
+    row("the same after the changes", &|of| memory(of.memory_after_changes));
+    row("the most that was ever resident", &|of| mebibytes(of.memory_after_changes.most));
+    row("memory of the maps", &|of| {
+        of.of_weir.as_ref().map(|weir| mebibytes(weir.maps)).unwrap_or_default()
+    });
+    let series: [(&str, SeriesOf); 2] =
+        [("after a quiet time", |of| &of.quiet), ("one after the other", |of| &of.in_a_row)];
+    for (how, followed) in series {
+        let spread = |of: &Subject, time: fn(&Change) -> Duration| {
+            spread(followed(of).changes.iter().map(time).collect())
+        };
+        row(&format!("changes {how}"), &|of| followed(of).changes.len().to_string());
+        row("until packets are right: half, 99 % within", &|of| spread(of, |change| change.total));
+        row("of that, the API server", &|of| spread(of, |change| change.server));
+        row("and the rest", &|of| spread(of, Change::rest));
+        row("by the agent's metric, upper bounds", &|of| {
+            let delays = followed(of).delays.as_ref();
+            delays.map(|of| format!("{}; {} ms", of.half, of.ninety_nine)).unwrap_or_default()
+        });
+        row("on a processor, per change", &|of| milliseconds(followed(of).processor) + " ms");
     }
+    row("a restart until ready, with everything in the kernel", &|of| {
+        of.of_weir.as_ref().map(|weir| seconds(weir.restarted)).unwrap_or_default()
+    });
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let (services, endpoints) = (figures.services, figures.endpoints);
-    format!("{}; {services} Services of {endpoints} endpoints\n{table}\n", machine::name())
+    let made = figures.iter().map(|one| format!("{} in {}", one.services, seconds(one.made)));
+    let made = made.collect::<Vec<_>>().join(", ");
+    format!(
+        "{}; the control plane made the objects of Services: {made}\n{table}\n",
+        machine::name()
+    )
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+fn milliseconds(time: Duration) -> String {
+    let milliseconds = time.as_secs_f64() * 1e3;
+    let digits = usize::from(milliseconds < 100.0);
+    format!("{milliseconds:.digits$}")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn memory(memory: Memory) -> String {
+    format!("{}; {}", mebibytes(memory.resident), mebibytes(memory.own))
+}
+
+/// The times that half of all, and 99 of 100, are within.
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let within = |percent: usize| {
+        let number = (times.len() * percent).div_ceil(100);
+        times.get(number.saturating_sub(1)).copied().unwrap_or_default()
+    };
+    format!("{}; {} ms", milliseconds(within(50)), milliseconds(within(99)))
 }

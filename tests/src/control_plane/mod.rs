@@ -80,6 +80,14 @@ impl ControlPlane {
         User::Proxy.kubeconfig(&self.folder)
     }
 
+    /// Another client of the API server, for a thread of its own.
+    ///
+    /// # Errors
+    /// If the kubeconfig cannot be read.
+    pub fn another_client(&self) -> Result<Api> {
+        Api::new(&self.namespace, &User::Administrator.kubeconfig(&self.folder))
+    }
+
     /// Kills the API server.
     pub fn kill_api_server(&mut self) {
         self.api_server = None;

@@ -1,5 +1,7 @@
 //! The Service proxy of node1: Weir, or kube-proxy beside it as the reference.
 
+use std::fmt;
+
 use anyhow::{Context, Result, ensure};
 
 use super::ControlPlane;
@@ -29,6 +31,15 @@ pub enum Running {
 /// A running kube-proxy.
 #[derive(Debug)]
 pub struct KubeProxy(Process);
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Weir => "Weir",
+            Self::KubeProxy => "kube-proxy (nftables)",
+        })
+    }
+}
 
 impl Proxy {
     /// Starts it on `node`.
