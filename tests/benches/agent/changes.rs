@@ -9,9 +9,13 @@ use weir_tests::control_plane::ControlPlane;
 use weir_tests::control_plane::proxy::Running;
 use weir_tests::figures::{Process, Quantiles, Scrape};
 use weir_tests::lab::{Lab, Pod};
+use weir_tests::wait::until;
 
 use super::cluster::Cluster;
 use super::watch::Watch;
+
+/// How long the agent may take to respond. Generous: it is reached only by failures.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How changes follow each other.
 #[derive(Clone, Copy)]
@@ -66,7 +70,9 @@ pub fn follow(
     // It leaves one endpoint of many, one of which may be the right one by chance.
     next(0)?;
     let scrape = || match running {
-        Running::Weir(_) => Scrape::of(&lab.node1).map(Some),
+        Running::Weir(_) => {
+            until("the agent's metrics", TIMEOUT, || Scrape::of(&lab.node1)).map(Some)
+        }
         Running::KubeProxy(_) => Ok(None),
     };
     let (before, process) = (scrape()?, Process::of(running.id())?);

@@ -66,11 +66,16 @@ enum Output {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let measure = |services: &u32| measure(*services, &arguments);
-    let figures = arguments.services.iter().map(measure).collect::<Result<Vec<_>>>()?;
-    match arguments.output {
-        Output::Table => print!("{}", report::table(&figures)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&figures)?),
+    let mut figures = Vec::new();
+    for services in &arguments.services {
+        figures.push(measure(*services, &arguments)?);
+        // What is measured is kept, whatever becomes of the larger clusters.
+        if matches!(arguments.output, Output::Table) {
+            print!("{}", report::table(&figures[figures.len() - 1..]));
+        }
+    }
+    if matches!(arguments.output, Output::Json) {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
     }
     Ok(())
 }
