@@ -99,8 +99,8 @@ fn serve(cluster: &mut Cluster, service: Service, addresses: &[&str]) {
         endpoints: addresses.iter().map(endpoint).collect(),
         triggered: None,
     };
-    cluster.slices.insert(slice.name.clone(), slice);
-    cluster.services.insert(service.name.clone(), service);
+    cluster.slices.insert(slice.name.clone(), Box::new(slice));
+    cluster.services.insert(service.name.clone(), Box::new(service));
 }
 
 fn service(name: &str, cluster_ip: &str, port: u16, node_port: Option<u16>) -> Service {

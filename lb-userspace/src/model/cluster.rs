@@ -36,10 +36,10 @@ pub enum Change {
 /// Everything known of the cluster.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Cluster {
-    /// Services by name.
-    pub services: BTreeMap<Name, Service>,
+    /// Services by name; boxed, as nearly half of a tree that grows entry by entry is unused.
+    pub services: BTreeMap<Name, Box<Service>>,
     /// EndpointSlices by their own name (not their Service's).
-    pub slices: BTreeMap<Name, EndpointSlice>,
+    pub slices: BTreeMap<Name, Box<EndpointSlice>>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Node>,
     /// The ranges that cluster IPs are given out of, by the name of their ServiceCIDR; none where the
@@ -54,9 +54,9 @@ impl Cluster {
     #[must_use]
     pub fn knows(&self, change: &Change) -> bool {
         match change {
-            Change::Service(service) => self.services.get(&service.name) == Some(service),
+            Change::Service(service) => self.service(&service.name) == Some(service),
             Change::ServiceGone(name) => !self.services.contains_key(name),
-            Change::Slice(slice) => self.slices.get(&slice.name) == Some(slice),
+            Change::Slice(slice) => self.slice(&slice.name) == Some(slice),
             Change::SliceGone(name) => !self.slices.contains_key(name),
             Change::Node(node) => self.nodes.get(&node.name) == Some(node),
             Change::NodeGone(name) => !self.nodes.contains_key(name),
@@ -66,18 +66,26 @@ impl Cluster {
         }
     }
 
-    /// Gives back what trees that have grown entry by entry leave unused, which is nearly half of them.
-    pub fn compact(&mut self) {
-        self.services = std::mem::take(&mut self.services).into_iter().collect();
-        self.slices = std::mem::take(&mut self.slices).into_iter().collect();
+    /// The Service of this name.
+    #[must_use]
+    pub fn service(&self, name: &Name) -> Option<&Service> {
+        self.services.get(name).map(Box::as_ref)
+    }
+
+    /// The EndpointSlice of this name.
+    #[must_use]
+    pub fn slice(&self, name: &Name) -> Option<&EndpointSlice> {
+        self.slices.get(name).map(Box::as_ref)
     }
 
     /// Takes a change in; returns whether it changed anything.
     pub fn apply(&mut self, change: Change) -> bool {
         match change {
-            Change::Service(service) => replace(&mut self.services, service.name.clone(), service),
+            Change::Service(service) => {
+                replace(&mut self.services, service.name.clone(), Box::new(service))
+            }
             Change::ServiceGone(name) => self.services.remove(&name).is_some(),
-            Change::Slice(slice) => replace(&mut self.slices, slice.name.clone(), slice),
+            Change::Slice(slice) => replace(&mut self.slices, slice.name.clone(), Box::new(slice)),
             Change::SliceGone(name) => self.slices.remove(&name).is_some(),
             Change::Node(node) => replace(&mut self.nodes, node.name.clone(), node),
             Change::NodeGone(name) => self.nodes.remove(&name).is_some(),

@@ -35,8 +35,8 @@ impl<'a> Scope<'a> {
     /// All of `cluster`.
     pub(super) fn everything(cluster: &'a Cluster) -> Self {
         Self {
-            services: cluster.services.values().map(|service| (service, true)).collect(),
-            slices: cluster.slices.values().collect(),
+            services: cluster.services.values().map(|service| (&**service, true)).collect(),
+            slices: cluster.slices.values().map(Box::as_ref).collect(),
             addresses: None,
             devices: true,
         }
@@ -44,7 +44,7 @@ impl<'a> Scope<'a> {
 
     /// What is in `touched`.
     pub(super) fn of(cluster: &'a Cluster, index: &ClusterIndex, touched: &'a Touched) -> Self {
-        let service = |name: &Name| cluster.services.get(name);
+        let service = |name: &Name| cluster.service(name);
         let planned: Vec<&Service> = touched.services.iter().filter_map(service).collect();
         let mut services: BTreeMap<&Name, (&Service, bool)> = BTreeMap::new();
         let rivals = planned.iter().flat_map(|service| index.rivals(service));

@@ -156,10 +156,11 @@ endpoints: [{addresses: ['fd00:244:2::1'], nodeName: node-2}]
             }
         }
         let slices = |service: &Service| {
-            let slices = cluster.slices.values();
+            let slices = cluster.slices.values().map(Box::as_ref);
             slices.filter(|slice| slice.service == service.name).collect()
         };
-        let (services, which) = (cluster.services.values(), which.parse().unwrap());
+        let (services, which) =
+            (cluster.services.values().map(Box::as_ref), which.parse().unwrap());
         let lines = health_checks(services, slices, &local_node(), &which);
         let line = |(check, count): (HealthCheck, usize)| {
             format!("{} {} {count}", check.service.name, check.address)

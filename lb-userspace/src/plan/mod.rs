@@ -128,8 +128,8 @@ pub struct Planner<'a> {
 ///     triggered: None,
 /// };
 /// let mut cluster = Cluster { synced: true, ..Cluster::default() };
-/// cluster.services.insert(name.clone(), service);
-/// cluster.slices.insert(name, slice);
+/// cluster.services.insert(name.clone(), Box::new(service));
+/// cluster.slices.insert(name, Box::new(slice));
 ///
 /// let node = LocalNode { name: "node-1".into(), ..LocalNode::default() };
 /// let settings = Settings {
@@ -230,12 +230,12 @@ impl Planner<'_> {
             |service: &Service| self.cluster_index.slices(&service.name, self.cluster).collect();
         let which = &self.settings.nodeport_addresses;
         if touched.is_everything() {
-            let services = self.cluster.services.values();
+            let services = self.cluster.services.values().map(Box::as_ref);
             *checks = health_checks::health_checks(services, slices, self.local_node, which);
             return;
         }
         checks.retain(|check, _| !touched.services.contains(&check.service));
-        let services = touched.services.iter().filter_map(|name| self.cluster.services.get(name));
+        let services = touched.services.iter().filter_map(|name| self.cluster.service(name));
         checks.extend(health_checks::health_checks(services, slices, self.local_node, which));
     }
 

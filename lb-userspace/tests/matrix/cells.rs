@@ -153,9 +153,9 @@ pub fn contents(device: u32) -> Contents {
         let service = service(number, policy);
         for family in Family::ALL {
             let slice = slice(&service.name, family, endpoints);
-            cluster.slices.insert(slice.name.clone(), slice);
+            cluster.slices.insert(slice.name.clone(), Box::new(slice));
         }
-        cluster.services.insert(service.name.clone(), service);
+        cluster.services.insert(service.name.clone(), Box::new(service));
     }
     let own = Family::ALL.map(|family| Topology { family }.node(0).ip());
     let net0 = NodeDevice {

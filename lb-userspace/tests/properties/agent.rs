@@ -51,8 +51,8 @@ pub fn changes(from: &Cluster, to: &Cluster) -> Vec<Change> {
     changes.extend(gone.cloned().map(Change::ServiceCidrGone));
     let cidrs = to.service_cidrs.clone().into_iter();
     changes.extend(cidrs.map(|(name, ranges)| Change::ServiceCidr(name, ranges)));
-    changes.extend(to.services.values().cloned().map(Change::Service));
-    changes.extend(to.slices.values().cloned().map(Change::Slice));
+    changes.extend(to.services.values().map(|one| Change::Service((**one).clone())));
+    changes.extend(to.slices.values().map(|one| Change::Slice((**one).clone())));
     changes.extend(to.nodes.values().cloned().map(Change::Node));
     changes
 }

@@ -73,9 +73,9 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
             for (number, mut slice) in slices.into_iter().enumerate() {
                 slice.name = Name::new("default", format!("service-{index}-{number}"));
                 slice.service = name.clone();
-                cluster.slices.insert(slice.name.clone(), slice);
+                cluster.slices.insert(slice.name.clone(), Box::new(slice));
             }
-            cluster.services.insert(name, service);
+            cluster.services.insert(name, Box::new(service));
         }
         cluster
     })

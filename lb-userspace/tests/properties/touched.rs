@@ -236,7 +236,7 @@ fn services(count: u32) -> Cluster {
             load_balancer_ips: Vec::new(),
             source_ranges: None,
             internal_policy: TrafficPolicy::Cluster,
-            ..service.clone()
+            ..(*service).clone()
         };
         let port = EndpointPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 };
         let slice = EndpointSlice {
@@ -245,10 +245,10 @@ fn services(count: u32) -> Cluster {
             family: Family::V4,
             ports: vec![port],
             endpoints: (0..2).map(|end| ready(0x0a80_0000 + 2 * number + end)).collect(),
-            ..slice.clone()
+            ..(*slice).clone()
         };
-        cluster.services.insert(name.clone(), service);
-        cluster.slices.insert(name, slice);
+        cluster.services.insert(name.clone(), Box::new(service));
+        cluster.slices.insert(name, Box::new(slice));
     }
     cluster
 }
@@ -269,10 +269,10 @@ fn ready(address: u32) -> Endpoint {
 fn costs(services: u32) -> [(usize, usize); 3] {
     let mut follower = Follower::of(self::services(services));
     let name = Name::new("default", "many-0");
-    let mut slice = follower.cluster.slices[&name].clone();
+    let mut slice = (*follower.cluster.slices[&name]).clone();
     slice.endpoints[1] = ready(0x0aff_0001);
     let other = follower.cost(vec![Change::Slice(slice.clone())]);
-    let mut service = follower.cluster.services[&name].clone();
+    let mut service = (*follower.cluster.services[&name]).clone();
     service.name = Name::new("default", "new");
     // Among theirs, as out of the cluster's range.
     service.cluster_ips = vec!["10.96.0.2".parse().unwrap()];

@@ -175,7 +175,6 @@ impl Planning {
         }
         if !is_partial {
             self.contents.compact();
-            self.cluster.compact();
             self.index_contents();
         }
     }

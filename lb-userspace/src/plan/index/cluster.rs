@@ -71,16 +71,16 @@ impl ClusterIndex {
         }
         match &change {
             Change::Service(service) => {
-                self.replace_service(cluster.services.get(&service.name), Some(service), touched);
+                self.replace_service(cluster.service(&service.name), Some(service), touched);
             }
             Change::ServiceGone(name) => {
-                self.replace_service(cluster.services.get(name), None, touched);
+                self.replace_service(cluster.service(name), None, touched);
             }
             Change::Slice(slice) => {
-                self.replace_slice(cluster.slices.get(&slice.name), Some(slice), touched);
+                self.replace_slice(cluster.slice(&slice.name), Some(slice), touched);
             }
             Change::SliceGone(name) => {
-                self.replace_slice(cluster.slices.get(name), None, touched);
+                self.replace_slice(cluster.slice(name), None, touched);
             }
             Change::Node(_)
             | Change::NodeGone(_)
@@ -104,7 +104,7 @@ impl ClusterIndex {
         cluster: &'a Cluster,
     ) -> impl Iterator<Item = &'a EndpointSlice> + use<'a, '_> {
         let names = self.slices.get(service).into_iter().flatten();
-        names.filter_map(|name| cluster.slices.get(name))
+        names.filter_map(|name| cluster.slice(name))
     }
 
     /// The names of Services that claim a frontend that `service` claims, itself included.

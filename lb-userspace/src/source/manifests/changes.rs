@@ -7,8 +7,8 @@ use crate::model::{Change, Cluster};
 /// What changed from one cluster to the next.
 pub(super) fn changes(before: &Cluster, after: &Cluster) -> Vec<Change> {
     let mut changes = Vec::new();
-    changes.extend(new(&before.services, &after.services).map(|(_, new)| Change::Service(new)));
-    changes.extend(new(&before.slices, &after.slices).map(|(_, new)| Change::Slice(new)));
+    changes.extend(new(&before.services, &after.services).map(|(_, new)| Change::Service(*new)));
+    changes.extend(new(&before.slices, &after.slices).map(|(_, new)| Change::Slice(*new)));
     changes.extend(new(&before.nodes, &after.nodes).map(|(_, new)| Change::Node(new)));
     let ranges = new(&before.service_cidrs, &after.service_cidrs);
     changes.extend(ranges.map(|(name, new)| Change::ServiceCidr(name, new)));

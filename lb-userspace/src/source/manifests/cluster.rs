@@ -66,12 +66,12 @@ impl<'a> Reading<'a> {
                 if pods::selector(object).is_some() {
                     self.selecting.push((position, object));
                 }
-                self.cluster.services.insert(name, service);
+                self.cluster.services.insert(name, Box::new(service));
             }
             Object::Slice(object) => {
                 let (slice, warnings) = convert::slice(object);
                 self.warn(&position, warnings);
-                self.cluster.slices.extend(slice.map(|slice| (name, slice)));
+                self.cluster.slices.extend(slice.map(|slice| (name, Box::new(slice))));
             }
             Object::Node(object) => {
                 let (node, warnings) = convert::node(object);
@@ -121,7 +121,9 @@ impl<'a> Reading<'a> {
                 continue;
             };
             let (slices, warnings) = pods::slices(service, object, self.pods_beside(service));
-            self.cluster.slices.extend(slices.into_iter().map(|slice| (slice.name.clone(), slice)));
+            self.cluster
+                .slices
+                .extend(slices.into_iter().map(|slice| (slice.name.clone(), Box::new(slice))));
             self.warn(&position, warnings);
         }
     }
