@@ -10,6 +10,7 @@ mod maps;
 mod matrix;
 mod resizing;
 mod routes;
+mod routing;
 mod sockets;
 mod stack;
 mod testbed;

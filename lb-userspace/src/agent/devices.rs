@@ -47,10 +47,10 @@ impl Devices {
         old: Option<&Old<'_>>,
         tc: Tc,
     ) -> Result<Self, RunError> {
-        let netlink = Netlink::open()?;
+        let mut netlink = Netlink::open()?;
         let selection =
             Selection { network: config.network_devices.clone(), pods: config.pod_devices.clone() };
-        check_names(&netlink, &selection).await?;
+        check_names(&mut netlink, &selection).await?;
         let datapath_log = config.datapath_log;
         let (pins, capacities) = (pins.clone(), &config.capacities);
         let mut attachments =
@@ -143,8 +143,9 @@ impl Devices {
     }
 
     /// Forgets what is known to be attached: the next [`Devices::reconcile`] attaches everything again,
-    /// which mends what others changed.
+    /// which mends what others changed, and lists all routes again.
     pub fn invalidate(&mut self) {
+        self.netlink.forget_routing();
         self.attachments.forget();
         self.socket_lb.invalidate();
     }
@@ -177,7 +178,7 @@ impl Devices {
 }
 
 /// A device that a flag names in full has to be there; a pattern may fit one that comes later.
-async fn check_names(netlink: &Netlink, selection: &Selection) -> Result<(), RunError> {
+async fn check_names(netlink: &mut Netlink, selection: &Selection) -> Result<(), RunError> {
     for (flag, name) in selection.unmatched(&netlink.links().await?) {
         if !name.contains(['*', '?', '[']) {
             return Err(RunError::MissingDevice { flag, name });

@@ -75,7 +75,7 @@ impl ThisNode {
     pub fn ask(status: Option<Status>, pinned: Vec<(u32, AttachPoint)>) -> anyhow::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context("cannot start the runtime that reads routes: report this")?;
-        let netlink = runtime.block_on(async { Netlink::open() })?;
+        let mut netlink = runtime.block_on(async { Netlink::open() })?;
         let links = runtime.block_on(netlink.links())?;
         let group = ControlGroup::of(status.as_ref());
         let programs = Programs::of(links.clone(), status.as_ref(), pinned);

@@ -8,8 +8,6 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
@@ -24,16 +22,6 @@ use super::link::{Link, LinkLayer};
 
 /// `IFA_F_TEMPORARY`, which for IPv6 has the bit of IPv4's secondary addresses.
 const TEMPORARY: AddressFlags = AddressFlags::Secondary;
-
-/// On a router, routes come and go all the time; of them only default routes matter.
-pub fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-    match &message.payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => is_default(route),
-        _ => true,
-    }
-}
 
 pub fn is_default(route: &RouteMessage) -> bool {
     route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast
@@ -178,8 +166,6 @@ mod tests {
         ] {
             let found = (is_default(&route), is_in_main_table(&route));
             assert_eq!(found, (default, main), "{route:?}");
-            let message = RouteNetlinkMessage::NewRoute(route);
-            assert_eq!(matters(&NetlinkMessage::from(message)), default);
         }
     }
 }

@@ -2,14 +2,15 @@
 //! What they mean is decided in [`super::classify`].
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
@@ -19,39 +20,14 @@ use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder};
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::error::{ANSWER, NetlinkError, request_failed};
 use super::link::Link;
-use super::messages::{
-    global_address, is_default, is_in_main_table, leaves_by, link, matters, source_of,
-};
+use super::messages::{global_address, leaves_by, link, source_of};
+use super::routing::{Routing, Ways};
 use crate::model::DefaultRoutes;
 
 /// How long notifications are gathered before they are handed on: a pod's device comes with a dozen.
 const SETTLE: Duration = Duration::from_millis(20);
-
-/// How long the kernel may take to list everything.
-const ANSWER: Duration = Duration::from_secs(10);
-
-/// Why a request to the kernel failed.
-#[derive(Debug, thiserror::Error)]
-pub enum NetlinkError {
-    /// The socket could not be opened.
-    #[error("no netlink socket could be opened: {0}; `weir check` says what is missing")]
-    Open(io::Error),
-    /// A request failed.
-    #[error("the kernel did not list its {what}: {error}; it is tried again")]
-    Request {
-        /// What was requested.
-        what: &'static str,
-        /// The cause.
-        error: rtnetlink::Error,
-    },
-    /// The kernel does not answer.
-    #[error("the kernel did not list its devices within {} s; it is asked again", ANSWER.as_secs())]
-    Late,
-    /// The socket is closed.
-    #[error("the netlink socket has closed: restart weir")]
-    Closed,
-}
 
 /// A netlink socket that lists devices, addresses and routes, and is notified of their changes.
 #[derive(Debug)]
@@ -60,6 +36,8 @@ pub struct Netlink {
     notifications: UnboundedReceiver<Notification>,
     /// When the notifications that have come are handed on.
     settles: Option<Instant>,
+    routing: Routing,
+    routes_read: u64,
 }
 
 /// Where the routing table sends a packet.
@@ -97,7 +75,13 @@ impl Netlink {
         ])
         .map_err(NetlinkError::Open)?;
         tokio::spawn(connection);
-        Ok(Self { handle, notifications, settles: None })
+        Ok(Self {
+            handle,
+            notifications,
+            settles: None,
+            routing: Routing::default(),
+            routes_read: 0,
+        })
     }
 
     /// Waits until something has changed that may matter, and for what comes along with it. The
@@ -111,23 +95,42 @@ impl Netlink {
                 break time;
             }
             let (message, _) = self.notifications.next().await.ok_or(NetlinkError::Closed)?;
-            self.settles = matters(&message).then(|| Instant::now() + SETTLE);
+            self.settles = self.routing.notice(&message).then(|| Instant::now() + SETTLE);
         };
         sleep_until(settled).await;
         self.settles = None;
-        while self.notifications.try_recv().is_ok() {}
+        self.notice_what_has_come();
         Ok(())
+    }
+
+    fn notice_what_has_come(&mut self) {
+        while let Ok((message, _)) = self.notifications.try_recv() {
+            self.routing.notice(&message);
+        }
+    }
+
+    /// Has routes and rules be read again, whatever was notified: what a next hop object takes with it is not.
+    pub fn forget_routing(&mut self) {
+        self.routing = Routing::default();
+    }
+
+    /// How many routes were read so far.
+    #[must_use]
+    pub const fn routes_read(&self) -> u64 {
+        self.routes_read
     }
 
     /// Every device of this network namespace, ordered by interface index.
     ///
     /// # Errors
-    /// [`NetlinkError::Request`]
-    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+    /// [`NetlinkError`]
+    pub async fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        // What has come until now is seen by this reading, and routes must not be older than it.
+        self.notice_what_has_come();
         timeout(ANSWER, self.list()).await.map_err(|_elapsed| NetlinkError::Late)?
     }
 
-    async fn list(&self) -> Result<Vec<Link>, NetlinkError> {
+    async fn list(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let messages: Vec<LinkMessage> = self
             .handle
             .link()
@@ -139,15 +142,12 @@ impl Netlink {
         let mut links: Vec<Link> = messages.iter().map(link).collect();
         links.sort_by_key(|link| link.index);
         let mut addresses = self.addresses().await?;
-        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let (v4, v6) = (self.default_routes(v4).await?, self.default_routes(v6).await?);
+        let [v4, v6] = self.default_routes().await?;
         for link in &mut links {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
-            let (in_v4, in_v6) = (v4.get(&link.index), v6.get(&link.index));
-            link.default_routes = DefaultRoutes { v4: in_v4.is_some(), v6: in_v6.is_some() };
-            let is_main = |is_main: Option<&bool>| is_main.is_some_and(|is_main| *is_main);
-            link.main_default_routes = DefaultRoutes { v4: is_main(in_v4), v6: is_main(in_v6) };
+            let (in_v4, in_v6) = (v4.leave_by(link.index), v6.leave_by(link.index));
+            link.default_routes = DefaultRoutes { v4: in_v4.0, v6: in_v6.0 };
+            link.main_default_routes = DefaultRoutes { v4: in_v4.1, v6: in_v6.1 };
         }
         Ok(links)
     }
@@ -185,8 +185,14 @@ impl Netlink {
     ///
     /// # Errors
     /// [`NetlinkError`]
-    pub async fn has_rules_for_sources(&self) -> Result<bool, NetlinkError> {
-        timeout(ANSWER, self.find_rule_for_source()).await.map_err(|_elapsed| NetlinkError::Late)?
+    pub async fn has_rules_for_sources(&mut self) -> Result<bool, NetlinkError> {
+        if let Some(known) = self.routing.has_rules_for_sources {
+            return Ok(known);
+        }
+        let found = timeout(ANSWER, self.find_rule_for_source()).await;
+        let found = found.map_err(|_elapsed| NetlinkError::Late)??;
+        self.routing.has_rules_for_sources = Some(found);
+        Ok(found)
     }
 
     async fn find_rule_for_source(&self) -> Result<bool, NetlinkError> {
@@ -229,23 +235,46 @@ impl Netlink {
             .collect())
     }
 
-    /// The devices by which default routes leave, of those that `request` asks for; each with whether one of the table
-    /// `main` does.
-    async fn default_routes(
-        &self,
-        request: RouteMessage,
-    ) -> Result<BTreeMap<u32, bool>, NetlinkError> {
-        let mut devices = BTreeMap::new();
-        let mut routes = self.handle.route().get(request).execute();
-        while let Some(route) = routes.try_next().await.map_err(request_failed("routes"))? {
-            if is_default(&route) {
-                for device in leaves_by(&route) {
-                    *devices.entry(device).or_default() |= is_in_main_table(&route);
-                }
-            }
+    /// The devices by which default routes of IPv4 and of IPv6 leave.
+    async fn default_routes(&mut self) -> Result<[Ways; 2], NetlinkError> {
+        if let Some(known) = &self.routing.default_routes {
+            return Ok(known.clone());
         }
-        Ok(devices)
+        let v4 = self.ways(RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+        let v6 = self.ways(RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
+        Ok(self.routing.default_routes.insert([v4, v6]).clone())
     }
+
+    /// Reads all routes that `request` is about: the kernel selects by table and device, not by prefix.
+    async fn ways(&mut self, request: RouteMessage) -> Result<Ways, NetlinkError> {
+        let failed = request_failed("routes");
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(request));
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut replies = self.handle.request(request).map_err(&failed)?;
+        let mut ways = Ways::default();
+        while let Some(reply) = replies.next().await {
+            self.routes_read += 1;
+            add(&mut ways, reply)?;
+        }
+        Ok(ways)
+    }
+}
+
+/// Takes in a message of the kernel's list of routes.
+fn add(ways: &mut Ways, message: NetlinkMessage<RouteNetlinkMessage>) -> Result<(), NetlinkError> {
+    if message.header.flags & NLM_F_DUMP_INTR != 0 {
+        return Err(NetlinkError::Interrupted { what: "routes" });
+    }
+    if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = &message.payload {
+        ways.add(route);
+        return Ok(());
+    }
+    let error = if let NetlinkPayload::Error(refusal) = message.payload {
+        rtnetlink::Error::NetlinkError(refusal)
+    } else {
+        rtnetlink::Error::UnexpectedMessage(message)
+    };
+    Err(request_failed("routes")(error))
 }
 
 /// The kernel lists the addresses of IPv6 newest first; one that is added must not become the device's first.
@@ -258,8 +287,4 @@ fn oldest_first(messages: &[AddressMessage]) -> impl Iterator<Item = &AddressMes
 /// Whether this errno means that no route, or one that forbids, leads to an address.
 fn is_unreachable(code: i32) -> bool {
     [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&-code)
-}
-
-fn request_failed(what: &'static str) -> impl Fn(rtnetlink::Error) -> NetlinkError {
-    move |error| NetlinkError::Request { what, error }
 }
