@@ -4,18 +4,21 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::MapInfo;
+use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::links::PinnedLink;
 use aya::util::KernelVersion;
-use lb_common::maps::{Capacities, FRONTENDS};
+use lb_common::maps::{Capacities, FRONTENDS, LAYOUT, LayoutText};
 use lb_userspace::config::{DatapathLog, XdpMode};
-use lb_userspace::datapath::attach::{AttachedDevice, Attachments, Tc, remove_filters};
+use lb_userspace::datapath::attach::{
+    AttachedDevice, Attachments, Tc, has_filters, remove_filters,
+};
 use lb_userspace::datapath::features::Features;
 use lb_userspace::datapath::load_error::LoadError;
 use lb_userspace::host::devices::Netlink;
 use lb_userspace::host::devices::{Device, Selection, classify};
 use lb_userspace::pins::AttachPoint;
 use lb_userspace::pins::PinError;
+use lb_userspace::preflight::{Level, Pinned};
 use weir_tests::lab::{Lab, Node};
 use weir_tests::{attached, requires};
 
@@ -210,6 +213,7 @@ fn a_device_that_does_not_take_xdp_is_left_to_tc_and_harms_no_other() -> Result<
 #[test]
 fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
     on_node(|_, node| {
+        ensure!(!has_filters()?, "no filter is there yet");
         for _ in 0..2 {
             let (_, attached) = attach(node, XdpMode::Off, Tc::Clsact)?;
             for device in ["eth0", "pod1"] {
@@ -222,7 +226,33 @@ fn without_links_filters_are_attached_replaced_and_removed() -> Result<()> {
         }
         ensure!(remove_filters("eth0")?, "there was nothing to remove");
         ensure!(!remove_filters("eth0")?, "something was left");
+        ensure!(has_filters()?, "pod1 has filters");
         ensure!(!filters(node, "eth0", "ingress")?.contains("direct-action"));
+        for device in devices()? {
+            remove_filters(&device.link.name)?;
+        }
+        ensure!(!has_filters()?, "all were removed");
+        Ok(())
+    })
+}
+
+/// Before Linux 6.6 programs are attached and no link is pinned.
+#[test]
+fn maps_that_filters_go_by_are_in_use_whatever_they_say_of_themselves() -> Result<()> {
+    on_node(|_, node| {
+        let (attachments, _) = attach(node, XdpMode::Off, Tc::Clsact)?;
+        drop(attachments);
+        let pins = pins(node);
+        ensure!(pins.all_links()?.is_empty(), "filters are no links");
+        let layout = MapData::from_pin(pins.map(&LAYOUT))?;
+        let mut layout = Array::<_, LayoutText>::try_from(Map::Array(layout))?;
+        layout.set(0, [0; 2048], 0)?;
+        let level = || Pinned::local(&node.bpffs).judge().level;
+        ensure!(level() == Level::Fail, "{:?}", Pinned::local(&node.bpffs));
+        for device in devices()? {
+            remove_filters(&device.link.name)?;
+        }
+        ensure!(level() == Level::Ok, "{:?}", Pinned::local(&node.bpffs));
         Ok(())
     })
 }

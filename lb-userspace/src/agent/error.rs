@@ -35,6 +35,12 @@ pub enum RunError {
     /// A map could not be opened or read.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Flows of a release with another layout cannot be taken over.
+    #[error(
+        "{0} entries of flows of the release before hold values that this release has no room for, and were not taken \
+         over: go back to that release until these connections have ended (`weir show conntrack`), or end them: weir detach"
+    )]
+    TooWide(u64),
     /// The pins could not be used.
     #[error(transparent)]
     Pins(#[from] PinError),

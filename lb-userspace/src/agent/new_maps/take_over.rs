@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::{Devices, RunError};
 use crate::config::{Config, DatapathLog, SocketBalancing};
-use crate::datapath::attach::Tc;
+use crate::datapath::attach::{Tc, has_filters};
 use crate::datapath::socket_lb;
 use crate::host::syscall;
 use crate::maps::MapError;
@@ -69,7 +69,7 @@ pub async fn other_layouts(config: &Config, at: &Pins, tc: Tc) -> Result<Pins, R
 fn drop_unused(sets: &mut Vec<Pins>) -> Result<(), PinError> {
     if let [only] = sets.as_slice()
         && only.layout_text()?.is_none()
-        && only.all_links()?.is_empty()
+        && !is_attached(only)?
     {
         only.remove_maps()?;
         sets.clear();
@@ -86,6 +86,16 @@ fn drop_unused(sets: &mut Vec<Pins>) -> Result<(), PinError> {
     }
     *sets = needed;
     Ok(())
+}
+
+/// Whether devices have programs that use the maps of `only`, beside which there are no others.
+fn is_attached(only: &Pins) -> Result<bool, PinError> {
+    // Filters, which kernels before 6.6 have in place of links, are not pinned.
+    let has_filters = has_filters().unwrap_or_else(|error| {
+        warn!("the kernel does not list its filters: {error}; maps that may be in use are kept");
+        true
+    });
+    Ok(has_filters || !only.all_links()?.is_empty())
 }
 
 /// From one set of maps to the next.
@@ -105,7 +115,8 @@ impl TakeOver {
         let wanted = config.sizes.or_keep(there, config.capacities);
         let filled = self.fill(before, config, wanted, tc).await;
         let mut devices = match filled {
-            Err(error) if wanted != there => {
+            // Other sizes do not mend what is too wide.
+            Err(error) if wanted != there && !matches!(error, RunError::TooWide(_)) => {
                 warn!("maps keep the sizes they have: {error}");
                 self.to.remove_maps()?;
                 self.fill(before, config, there, tc).await?
@@ -133,10 +144,11 @@ impl TakeOver {
         copy_port_hints(before, &self.to)?;
         // They are copied after the handover, when an error would come too late.
         check_udp_sockets(before)?;
-        if self.copy_flows(InUse::Old)?.without_place > 0 {
-            return Err(no_room().into());
+        match self.copy_flows(InUse::Old)? {
+            Copied { too_wide: 0, without_place: 0, .. } => Ok(devices),
+            Copied { too_wide: 0, .. } => Err(no_room().into()),
+            Copied { too_wide, .. } => Err(RunError::TooWide(too_wide)),
         }
-        Ok(devices)
     }
 
     /// The maps that are in use until now.
@@ -196,9 +208,12 @@ impl TakeOver {
     /// Copies what the programs before have noted since it was copied first; returns how many entries of flows.
     fn catch_up(&self) -> Result<u64, MapError> {
         wait_for_programs();
-        let Copied { entries, without_place } = self.copy_flows(InUse::Old)?;
+        let Copied { entries, without_place, too_wide } = self.copy_flows(InUse::Old)?;
         if without_place > 0 {
             warn!("{without_place} entries of flows found no place in the new tables");
+        }
+        if too_wide > 0 {
+            warn!("{}", RunError::TooWide(too_wide));
         }
         for before in self.before.iter().rev() {
             copy_clients(before, &self.to)?;
@@ -229,9 +244,7 @@ impl TakeOver {
     fn copy_flows(&self, in_use: InUse) -> Result<Copied, MapError> {
         let mut sum = Copied::default();
         for before in &self.before {
-            let copied = copy_flows(before, &self.to, in_use)?;
-            sum.entries += copied.entries;
-            sum.without_place += copied.without_place;
+            sum += copy_flows(before, &self.to, in_use)?;
         }
         Ok(sum)
     }

@@ -75,34 +75,65 @@ pub fn remove(name: &str) -> Result<bool, TcError> {
     Ok(removed)
 }
 
+/// Whether a device of this network namespace has a filter of ours: as no link, it is not pinned.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn has_filters() -> io::Result<bool> {
+    // `TCA_KIND` (include/uapi/linux/rtnetlink.h).
+    const KIND: u16 = 1;
+    let mut found = false;
+    for device in nix::net::if_::if_nameindex()?.iter() {
+        list(device.index(), |filter| {
+            // `struct tcmsg`, whose third word is the handle, and attributes.
+            let Some((message, attributes)) = filter.split_first_chunk::<20>() else { return };
+            let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *message;
+            let is_bpf = netlink::values(attributes, KIND).any(|kind| kind == b"bpf\0");
+            found |= is_bpf && u32::from_ne_bytes([a, b, c, d]) == u32::from(HANDLE);
+        })?;
+    }
+    Ok(found)
+}
+
+/// Lists the filters on both sides of a device; one that is gone has none.
+fn list(device: u32, mut read: impl FnMut(&[u8])) -> io::Result<()> {
+    // `RTM_GETTFILTER`; the parents of clsact's filters on either side (include/uapi/linux/pkt_sched.h).
+    const LIST_FILTERS: u16 = 46;
+    const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
+    for side in SIDES {
+        let request = message(device, 0, side);
+        let dump = libc::NLM_F_DUMP;
+        netlink::request(NETLINK_ROUTE, LIST_FILTERS, dump, request.as_flattened(), &mut read)?;
+    }
+    Ok(())
+}
+
+/// `struct tcmsg`: family and padding, device, handle, parent, info.
+fn message(device: u32, handle: u32, parent: u32) -> [[u8; 4]; 5] {
+    [0, device, handle, parent, 0].map(u32::to_ne_bytes)
+}
+
 /// Removes the clsact qdisc of the device called `name` if no filter is left in it. That it was made by
 /// another program that has not filled it yet cannot be seen, nor can a filter that is added in the same
 /// moment.
 fn remove_empty_qdisc(name: &str) -> io::Result<()> {
-    // `RTM_GETTFILTER` and `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); the parents of clsact's
-    // filters on either side, and its own (include/uapi/linux/pkt_sched.h).
-    const LIST_FILTERS: u16 = 46;
+    // `RTM_DELQDISC` (include/uapi/linux/rtnetlink.h); clsact's own parent and handle
+    // (include/uapi/linux/pkt_sched.h).
     const DELETE_QDISC: u16 = 37;
-    const SIDES: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
     const CLSACT: u32 = 0xffff_fff1;
     const HANDLE: u32 = 0xffff_0000;
     let Ok(device) = nix::net::if_::if_nametoindex(name) else {
         // Gone, and the qdisc with it.
         return Ok(());
     };
-    // `struct tcmsg`: family and padding, device, handle, parent, info.
-    let request = |handle: u32, parent: u32| [0, device, handle, parent, 0].map(u32::to_ne_bytes);
-    let send = |kind, flags, request: [[u8; 4]; 5], read: &mut dyn FnMut(&[u8])| {
-        netlink::request(NETLINK_ROUTE, kind, flags, request.as_flattened(), read)
-    };
     let mut filters = 0;
-    for side in SIDES {
-        send(LIST_FILTERS, libc::NLM_F_DUMP, request(0, side), &mut |_| filters += 1)?;
-    }
+    list(device, |_| filters += 1)?;
     if filters > 0 {
         return Ok(());
     }
-    match send(DELETE_QDISC, libc::NLM_F_ACK, request(HANDLE, CLSACT), &mut |_| ()) {
+    let request = message(device, HANDLE, CLSACT);
+    let ack = libc::NLM_F_ACK;
+    match netlink::request(NETLINK_ROUTE, DELETE_QDISC, ack, request.as_flattened(), |_| ()) {
         Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
             Err(error)
         }

@@ -8,6 +8,6 @@ mod trial;
 pub mod xdp;
 
 pub use attachments::{AttachedDevice, Attachments};
-pub use clsact::remove as remove_filters;
+pub use clsact::{has_filters, remove as remove_filters};
 pub use tc::Tc;
 pub use trial::try_attach;

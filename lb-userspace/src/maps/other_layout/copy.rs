@@ -1,6 +1,7 @@
 //! Copies what programs have written to maps of this build's layout, while programs of both releases run.
 
 use std::io;
+use std::ops::AddAssign;
 
 use bytemuck::Pod;
 use lb_common::address::{Address, Tuple, V4, V6};
@@ -35,6 +36,16 @@ pub struct Copied {
     pub entries: u64,
     /// Entries that found no place.
     pub without_place: u64,
+    /// Entries that this build has no room for, as a field is narrower than there.
+    pub too_wide: u64,
+}
+
+impl AddAssign for Copied {
+    fn add_assign(&mut self, more: Self) {
+        self.entries += more.entries;
+        self.without_place += more.without_place;
+        self.too_wide += more.too_wide;
+    }
 }
 
 /// Copies every flow of `from`, whatever its layout, to `to`; and the filter's bits that flows need.
@@ -77,13 +88,12 @@ impl Copying {
             half_open: FlowTable::open(to, half_open)?,
         };
         // A flow that is established meanwhile is found in the table that comes later.
-        let mut too_wide = for_each_flow::<A>(from, half_open, |tuple, entry| {
+        self.copied.too_wide += for_each_flow::<A>(from, half_open, |tuple, entry| {
             self.entry(&tables, &tuple, &entry, WhenFull::Evict);
         })?;
-        too_wide += for_each_flow::<A>(from, established, |tuple, entry| {
+        self.copied.too_wide += for_each_flow::<A>(from, established, |tuple, entry| {
             self.entry(&tables, &tuple, &entry, WhenFull::Refuse);
         })?;
-        self.copied.without_place += too_wide;
         Ok(())
     }
 

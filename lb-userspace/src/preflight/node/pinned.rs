@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lb_common::layout::VERSION;
 
+use crate::datapath::attach::has_filters;
 use crate::pins::{Handover, PinError, Pins};
 use crate::preflight::finding::Finding;
 
@@ -33,7 +34,8 @@ pub struct PinnedMaps {
     pub layout: PinnedLayout,
     /// How far they have been handed over to the next set.
     pub handover: Handover,
-    /// Whether programs that are attached use them.
+    /// Whether programs that are attached may use them. Whose maps a filter's program uses is not known, if there are
+    /// several sets.
     pub in_use: bool,
 }
 
@@ -77,7 +79,8 @@ impl PinnedMaps {
             Some(layout) => PinnedLayout::Other(layout.version),
         };
         let directory = set.directory().into();
-        let in_use = !set.all_links()?.is_empty();
+        // What cannot be read may be in use.
+        let in_use = has_filters().unwrap_or(true) || !set.all_links()?.is_empty();
         Ok(Self { directory, layout, handover: set.handover()?, in_use })
     }
 }
