@@ -5,6 +5,7 @@ mod agreement;
 mod attach;
 mod budgets;
 mod full_table;
+mod handover;
 mod loops;
 mod maps;
 mod matrix;

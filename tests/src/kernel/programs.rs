@@ -12,7 +12,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::maps::Capacities;
 use lb_common::outcome::Outcome;
 use lb_ebpf::cases::Program;
-use lb_userspace::datapath::loader::{Buckets, size_maps};
+use lb_userspace::datapath::loader::{Buckets, Object, size_maps};
 use lb_userspace::host::processors;
 
 /// How often a program may do what a rate limit counts: no limit, unless a test sets one.
@@ -103,6 +103,17 @@ impl Programs {
         let xdp: &mut Xdp = named(&mut ebpf, Program::NetworkXdp)?.try_into()?;
         xdp.load().context("network_xdp is refused")?;
         let mut programs = Self { ebpf, buckets, counted: Vec::new() };
+        programs.counted = programs.outcomes()?;
+        Ok(programs)
+    }
+
+    /// Those that an agent has loaded onto maps of these capacities.
+    ///
+    /// # Errors
+    /// If their counters cannot be read.
+    pub fn of(object: Object, capacities: &Capacities) -> Result<Self> {
+        let buckets = Buckets::of(capacities);
+        let mut programs = Self { ebpf: object.ebpf, buckets, counted: Vec::new() };
         programs.counted = programs.outcomes()?;
         Ok(programs)
     }
@@ -219,6 +230,15 @@ impl Programs {
         out.truncate(result.data_size_out as usize);
         let outcome = self.newly_counted()?;
         Ok(TestRunResult { verdict: result.return_value as i32, outcome, frame: out })
+    }
+
+    /// Leaves out of the next result what was counted until now, as by programs that others handed packets over to.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn forget_counts(&mut self) -> Result<()> {
+        self.counted = self.outcomes()?;
+        Ok(())
     }
 
     fn newly_counted(&mut self) -> Result<Outcome> {
