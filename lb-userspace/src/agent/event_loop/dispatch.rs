@@ -37,12 +37,13 @@ impl EventLoop {
         if self.agent.is_behind() {
             self.observer.behind(Moment::now());
         }
-        if self.agent.effort().of_everything > of_everything {
+        let is_whole = self.agent.effort().of_everything > of_everything;
+        if is_whole {
             // It takes as much memory as what is kept of it, and a list of all objects comes before most.
             trim_heap();
         }
         if is_tick {
-            self.plan_timer.throttle(started.elapsed());
+            self.plan_timer.throttle(started.elapsed(), is_whole);
         }
     }
 

@@ -22,11 +22,15 @@ pub struct PlanTimer {
     due: Option<Instant>,
     /// No plan is due before this.
     not_before: Instant,
+    /// When the pause after the last plan of everything is over. One plan within it need not wait: most are
+    /// of some Services, and short.
+    whole_not_before: Instant,
 }
 
 impl PlanTimer {
     pub fn new() -> Self {
-        Self { due: None, not_before: Instant::now() }
+        let now = Instant::now();
+        Self { due: None, not_before: now, whole_not_before: now }
     }
 
     /// The next plan is due after this time, or when the pause after the last is over.
@@ -34,9 +38,24 @@ impl PlanTimer {
         self.due = Some((Instant::now() + time).max(self.not_before));
     }
 
-    /// A plan took this long: the next one waits, also one that is due already.
-    pub fn throttle(&mut self, took: Duration) {
-        self.not_before = Instant::now() + (took * PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    /// A plan took this long, of everything or not: the next one waits, also one that is due already.
+    pub fn throttle(&mut self, took: Duration, is_whole: bool) {
+        self.throttle_at(Instant::now(), took, is_whole);
+    }
+
+    fn throttle_at(&mut self, now: Instant, took: Duration, is_whole: bool) {
+        let pause =
+            |times: u32| (took * times).clamp(SHORTEST_PAUSE, times / PAUSE * LONGEST_PAUSE);
+        self.not_before = now
+            + match (is_whole, now < self.whole_not_before) {
+                (true, false) => SHORTEST_PAUSE,
+                // The second of everything pays for both.
+                (true, true) => pause(2 * PAUSE),
+                (false, _) => pause(PAUSE),
+            };
+        if is_whole {
+            self.whole_not_before = self.not_before.max(now + pause(PAUSE));
+        }
         self.due = self.due.map(|due| due.max(self.not_before));
     }
 
@@ -47,5 +66,51 @@ impl PlanTimer {
             None => pending().await,
         }
         self.due = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_millis(300);
+
+    fn paused(timer: &PlanTimer, now: Instant) -> Duration {
+        timer.not_before - now
+    }
+
+    #[test]
+    fn a_change_right_after_a_plan_of_everything_waits_no_longer_than_any() {
+        let (mut timer, now) = (PlanTimer::new(), Instant::now());
+        timer.throttle_at(now, LONG, true);
+        assert_eq!(paused(&timer, now), SHORTEST_PAUSE);
+        timer.throttle_at(now, SHORT, false);
+        assert_eq!(paused(&timer, now), PAUSE * SHORT);
+        timer.throttle_at(now, Duration::from_micros(1), false);
+        assert_eq!(paused(&timer, now), SHORTEST_PAUSE);
+    }
+
+    #[test]
+    fn plans_of_everything_take_a_fourth_of_a_processor() {
+        let (mut timer, mut now) = (PlanTimer::new(), Instant::now());
+        let (started, mut worked) = (now, Duration::ZERO);
+        for _ in 0..100 {
+            now = now.max(timer.not_before) + LONG;
+            worked += LONG;
+            timer.throttle_at(now, LONG, true);
+        }
+        let share = worked.as_secs_f64() / (timer.not_before - started).as_secs_f64();
+        assert!((0.2..0.26).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_pause_has_an_end() {
+        let (mut timer, now) = (PlanTimer::new(), Instant::now());
+        timer.throttle_at(now, Duration::from_secs(60), false);
+        assert_eq!(paused(&timer, now), LONGEST_PAUSE);
+        timer.throttle_at(now, Duration::from_secs(60), true);
+        timer.throttle_at(now, Duration::from_secs(60), true);
+        assert_eq!(paused(&timer, now), 2 * LONGEST_PAUSE);
     }
 }

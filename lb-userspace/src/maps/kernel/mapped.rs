@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
 use bytemuck::Pod;
@@ -50,7 +51,8 @@ pub(super) struct MappedTable<V> {
 }
 
 enum Memory<V> {
-    Own(Mapped),
+    /// It is mapped when it is first read or written: who reads other tables alone does without.
+    Own { data: MapData, words: OnceLock<Mapped> },
     /// Of another layout, which is read alone.
     Other(Table<u32, V>),
 }
@@ -71,9 +73,20 @@ impl<V: Value> MappedTable<V> {
             return Err(failed(io::Error::other(text)));
         }
         let capacity = info.max_entries();
-        let words = Mapped::new(data.fd().as_fd(), capacity as usize);
-        let words = words.map_err(|error| MapError::new(map, "map", error))?;
-        Ok(Self { map, capacity, memory: Memory::Own(words) })
+        Ok(Self { map, capacity, memory: Memory::Own { data, words: OnceLock::new() } })
+    }
+
+    fn mapped<'a>(
+        &self,
+        data: &MapData,
+        words: &'a OnceLock<Mapped>,
+    ) -> Result<&'a [AtomicU64], MapError> {
+        if let Some(words) = words.get() {
+            return Ok(words.words());
+        }
+        let mapped = Mapped::new(data.fd().as_fd(), self.capacity as usize);
+        let mapped = mapped.map_err(|error| MapError::new(self.map, "map", error))?;
+        Ok(words.get_or_init(|| mapped).words())
     }
 
     /// Name and capacity of the map.
@@ -84,8 +97,9 @@ impl<V: Value> MappedTable<V> {
     /// At most `length` values from index `first` on.
     pub(super) fn range(&self, first: u32, length: u32) -> Result<Vec<V>, MapError> {
         match &self.memory {
-            Memory::Own(words) => {
-                let words = words.words().iter().skip(first as usize).take(length as usize);
+            Memory::Own { data, words } => {
+                let words = self.mapped(data, words)?.iter();
+                let words = words.skip(first as usize).take(length as usize);
                 Ok(words.map(|word| V::of_word(word.load(Ordering::Relaxed))).collect())
             }
             Memory::Other(table) => table.range(first, length),
@@ -102,10 +116,10 @@ impl<V: Value> MappedTable<V> {
         values: impl ExactSizeIterator<Item = V>,
     ) -> Result<(), MapError> {
         let failed = |cause| Err(MapError::new(self.map, "write", io::Error::other(cause)));
-        let Memory::Own(words) = &self.memory else {
+        let Memory::Own { data, words } = &self.memory else {
             return failed("it is of another layout: report this");
         };
-        let words = words.words().get(first as usize..);
+        let words = self.mapped(data, words)?.get(first as usize..);
         let Some(words) = words.and_then(|words| words.get(..values.len())) else {
             return failed("it is shorter than what is to be written: report this");
         };
