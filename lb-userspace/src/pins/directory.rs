@@ -13,6 +13,7 @@ use lb_common::maps::{self, Capacities};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use tracing::warn;
 
 use super::error::PinError;
 use super::layout::Layout;
@@ -179,8 +180,7 @@ impl Pins {
                 let folder = version.join(folder);
                 for pin in entries(&folder)? {
                     if is_link(&pin) {
-                        // Its pin removed, a link would live on until a kernel thread gets to it.
-                        let _ = syscall::detach_pinned_link(&pin);
+                        detach(&pin);
                     }
                     fs::remove_file(&pin).map_err(|error| PinError::file(&pin, error))?;
                     removed.push(pin);
@@ -226,6 +226,15 @@ pub(super) fn generation(directory: &Path) -> Option<u32> {
     let (version, generation) = name.split_once('-').unwrap_or((name, "0"));
     version.parse::<u32>().ok()?;
     generation.parse().ok()
+}
+
+/// Detaches a link whose pin is about to be removed. Without that, too, it goes, when a kernel thread gets to it.
+fn detach(pin: &Path) {
+    let Err(error) = syscall::detach_pinned_link(pin) else { return };
+    // Else its device is gone, and with it what was attached.
+    if error.raw_os_error() != Some(libc::ENOLINK) {
+        warn!("{} could not be detached at once, and goes with its pin: {error}", pin.display());
+    }
 }
 
 /// Whether a removed pin was a link's.

@@ -136,8 +136,9 @@ fn processes_see_the_same_peers_when_a_release_with_another_layout_takes_over() 
     }
     let shown = weir(node, &["show", "status"])?;
     ensure!(shown.contains("IPv4"), "{shown}");
-    weir(node, &["detach"])?;
-    ensure!(!is_served(&fixture.lab, talks[0].ends[0])?, "programs are still on the control group");
+    let removed = weir(node, &["detach"])?;
+    let is_served = is_served(&fixture.lab, talks[0].ends[0])?;
+    ensure!(!is_served, "programs are still attached: {removed}");
     let left = node.bpffs.join("weir");
     ensure!(!left.exists(), "{} is left", left.display());
     Ok(())
