@@ -31,6 +31,8 @@ pub enum Kind {
     LpmTrie,
     /// `BPF_MAP_TYPE_ARRAY`
     Array,
+    /// The same made with `BPF_F_MMAPABLE`: the agent maps it into its memory.
+    MappedArray,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`
     PerCpuArray,
     /// `BPF_MAP_TYPE_SK_STORAGE`: an entry per socket, which lives as long as the socket; it has no
@@ -49,6 +51,7 @@ impl Capacities {
             Kind::Hash
             | Kind::LpmTrie
             | Kind::Array
+            | Kind::MappedArray
             | Kind::PerCpuArray
             | Kind::SocketStorage
             | Kind::ProgramArray => self.entries_of(map.capacity),
@@ -147,9 +150,9 @@ per_family! {
     /// Backend id → [`Backend`].
     BACKENDS<A>: u32, Backend<A>, Array, Capacity::Backends;
     /// Bucket of the [`table`](crate::conntrack::table) of established flows → its places.
-    CONNTRACK<A>: u32, <A as Stored>::Bucket, Array, Capacity::ConntrackBuckets;
+    CONNTRACK<A>: u32, <A as Stored>::Bucket, MappedArray, Capacity::ConntrackBuckets;
     /// Bucket of the table of flows not yet established → its places.
-    HALF_OPEN<A>: u32, <A as Stored>::Bucket, Array, Capacity::HalfOpenBuckets;
+    HALF_OPEN<A>: u32, <A as Stored>::Bucket, MappedArray, Capacity::HalfOpenBuckets;
     /// Address → [`IpPolicy`].
     IP_POLICY<A>: A, IpPolicy, Hash, Capacity::Frontends;
     /// [`SourceRange`] → 1. Its entries take memory only while they exist.
@@ -167,9 +170,10 @@ per_family! {
 /// Service id → [`ServiceLabel`]; read and written by user space alone.
 pub const SERVICES: Map = map::<u32, ServiceLabel>("SERVICES", Kind::Hash, Capacity::Services);
 /// Slot → backend id; one flat array, of which each pool is a range.
-pub const SLOTS: Map = map::<u32, u32>("SLOTS", Kind::Array, Capacity::Slots);
+pub const SLOTS: Map = map::<u32, u32>("SLOTS", Kind::MappedArray, Capacity::Slots);
 /// Word → 64 bits of the [`filter`].
-pub const FILTER: Map = map::<u32, u64>("FILTER", Kind::Array, Capacity::Fixed(filter::WORDS));
+pub const FILTER: Map =
+    map::<u32, u64>("FILTER", Kind::MappedArray, Capacity::Fixed(filter::WORDS));
 /// Interface index → [`Device`].
 pub const DEVICES: Map = map::<u32, Device>("DEVICES", Kind::Hash, Capacity::Fixed(4096));
 /// 0 → [`Settings`].

@@ -46,7 +46,7 @@ impl Capacities {
                 hash(entries, 0) - entries * ELEMENT
             }
             Kind::Hash | Kind::LruHash => hash(entries, key + value),
-            Kind::Array => entries * value,
+            Kind::Array | Kind::MappedArray => entries * value,
             // A pointer each.
             Kind::PerCpuArray => entries * 8,
             Kind::ProgramArray => entries * 8,
@@ -58,6 +58,7 @@ impl Capacities {
             | Kind::LruHash
             | Kind::LpmTrie
             | Kind::Array
+            | Kind::MappedArray
             | Kind::SocketStorage
             | Kind::ProgramArray => 0,
         };

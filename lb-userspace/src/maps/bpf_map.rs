@@ -100,7 +100,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// Whether it is an array, which has a value under every index.
     #[must_use]
     pub const fn is_array(&self) -> bool {
-        matches!(self.map.kind, Kind::Array)
+        matches!(self.map.kind, Kind::Array | Kind::MappedArray)
     }
 
     /// Every entry at once, for maps of which the agent has a copy anyway.
@@ -204,7 +204,7 @@ impl<V: Pod> Table<u32, V> {
     /// # Errors
     /// The kernel's error.
     pub fn range(&self, first: u32, count: u32) -> Result<Vec<V>, MapError> {
-        debug_assert_eq!(self.map.kind, Kind::Array);
+        debug_assert!(self.is_array());
         if let Some(rows) = &self.read {
             let rows = rows.iter().skip(first as usize).take(count as usize);
             return Ok(rows.map(|(_, value)| *value).collect());

@@ -30,7 +30,7 @@ impl Shape {
 
     pub(super) fn of(info: &MapInfo) -> Self {
         Self {
-            kind: info.map_type().ok().and_then(kind),
+            kind: info.map_type().ok().and_then(|of| kind(of, info.map_flags())),
             key_size: info.key_size(),
             value_size: info.value_size(),
             entries: info.max_entries(),
@@ -58,6 +58,7 @@ impl fmt::Display for Shape {
             Some(Kind::LruHash) => "a least-recently-used hash",
             Some(Kind::LpmTrie) => "a longest-prefix-match trie",
             Some(Kind::Array) => "an array",
+            Some(Kind::MappedArray) => "an array that can be mapped",
             Some(Kind::PerCpuArray) => "a per-CPU array",
             Some(Kind::SocketStorage) => "kept with sockets",
             Some(Kind::ProgramArray) => "an array of programs",
@@ -71,7 +72,13 @@ impl fmt::Display for Shape {
     }
 }
 
-fn kind(map_type: MapType) -> Option<Kind> {
+/// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h).
+const MAPPABLE: u32 = 1 << 10;
+
+fn kind(map_type: MapType, flags: u32) -> Option<Kind> {
+    if map_type == MapType::Array && flags & MAPPABLE != 0 {
+        return Some(Kind::MappedArray);
+    }
     [
         (MapType::Hash, Kind::Hash),
         (MapType::LruHash, Kind::LruHash),
@@ -88,6 +95,21 @@ fn kind(map_type: MapType) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pins::layout::Layout;
+
+    #[test]
+    fn an_array_that_cannot_be_mapped_is_of_another_build_by_its_shape_and_its_layout() {
+        assert_eq!(kind(MapType::Array, 0), Some(Kind::Array));
+        assert_eq!(kind(MapType::Array, MAPPABLE), Some(Kind::MappedArray));
+        // Without this in the text, an upgrade would open the maps of the release before and fail to map them.
+        let text = Layout::own_text();
+        for map in maps::pinned().filter(|map| map.kind == Kind::MappedArray) {
+            let line = format!("map {} ", map.name);
+            let line = text.lines().find(|one| one.starts_with(&line)).unwrap();
+            assert!(line.contains(" MappedArray "), "{line}");
+        }
+        assert_eq!(maps::pinned().filter(|map| map.kind == Kind::MappedArray).count(), 6);
+    }
 
     #[test]
     fn a_map_of_another_size_and_one_of_another_layout_get_different_advice() {

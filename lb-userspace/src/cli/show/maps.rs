@@ -77,7 +77,7 @@ impl Maps {
                     Kind::Hash => "hash",
                     Kind::LruHash => "lru-hash",
                     Kind::LpmTrie => "lpm-trie",
-                    Kind::Array => "array",
+                    Kind::Array | Kind::MappedArray => "array",
                     Kind::PerCpuArray => "per-cpu-array",
                     Kind::SocketStorage => "sk-storage",
                     Kind::ProgramArray => "prog-array",
