@@ -3,19 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use weir_tests::control_plane::ControlPlane;
 use weir_tests::control_plane::proxy::Running;
 use weir_tests::figures::{Process, Quantiles, Scrape};
 use weir_tests::lab::{Lab, Pod};
-use weir_tests::wait::until;
 
 use super::cluster::Cluster;
 use super::watch::Watch;
-
-/// How long the agent may take to respond. Generous: it is reached only by failures.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How changes follow each other.
 #[derive(Clone, Copy)]
@@ -70,9 +66,7 @@ pub fn follow(
     // It leaves one endpoint of many, one of which may be the right one by chance.
     next(0)?;
     let scrape = || match running {
-        Running::Weir(_) => {
-            until("the agent's metrics", TIMEOUT, || Scrape::of(&lab.node1)).map(Some)
-        }
+        Running::Weir(_) => Scrape::of(&lab.node1).context("cannot read its metrics").map(Some),
         Running::KubeProxy(_) => Ok(None),
     };
     let (before, process) = (scrape()?, Process::of(running.id())?);
@@ -92,6 +86,7 @@ pub fn follow(
 }
 
 fn change(cluster: &Cluster, watch: &Watch, pod: &Pod, quiet: Duration) -> Result<Change> {
+    // The quiet time is what is measured, and no condition to wait for.
     thread::sleep(quiet);
     let begun = Instant::now();
     let version = cluster.change(pod)?;

@@ -83,7 +83,7 @@ pub fn table(figures: &[Figures]) -> String {
     row("the same after the changes", &|of| memory(of.memory_after_changes));
     row("the most that was ever resident", &|of| mebibytes(of.memory_after_changes.most));
     row("memory of the maps", &|of| {
-        of.of_weir.as_ref().map(|weir| mebibytes(weir.maps)).unwrap_or_default()
+        of.of_weir.as_ref().map_or_else(not_measured, |weir| mebibytes(weir.maps))
     });
     let series: [(&str, SeriesOf); 2] =
         [("after a quiet time", |of| &of.quiet), ("one after the other", |of| &of.in_a_row)];
@@ -97,12 +97,12 @@ pub fn table(figures: &[Figures]) -> String {
         row("and the rest", &|of| spread(of, Change::rest));
         row("by the agent's metric, upper bounds", &|of| {
             let delays = followed(of).delays.as_ref();
-            delays.map(|of| format!("{}; {} ms", of.half, of.ninety_nine)).unwrap_or_default()
+            delays.map_or_else(not_measured, |of| format!("{}; {} ms", of.half, of.ninety_nine))
         });
         row("on a processor, per change", &|of| milliseconds(followed(of).processor) + " ms");
     }
     row("a restart until ready, with everything in the kernel", &|of| {
-        of.of_weir.as_ref().map(|weir| seconds(weir.restarted)).unwrap_or_default()
+        of.of_weir.as_ref().map_or_else(not_measured, |weir| seconds(weir.restarted))
     });
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -113,6 +113,11 @@ pub fn table(figures: &[Figures]) -> String {
         "{}; the control plane made the objects of Services: {made}\n{table}\n",
         machine::name()
     )
+}
+
+/// Of kube-proxy, which has no such thing.
+fn not_measured() -> String {
+    "–".to_owned()
 }
 
 fn seconds(time: Duration) -> String {
@@ -136,9 +141,10 @@ fn memory(memory: Memory) -> String {
 /// The times that half of all, and 99 of 100, are within.
 fn spread(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
-    let within = |percent: usize| {
-        let number = (times.len() * percent).div_ceil(100);
-        times.get(number.saturating_sub(1)).copied().unwrap_or_default()
-    };
-    format!("{}; {} ms", milliseconds(within(50)), milliseconds(within(99)))
+    let within =
+        |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
+    match (within(50), within(99)) {
+        (Some(half), Some(most)) => format!("{}; {} ms", milliseconds(*half), milliseconds(*most)),
+        _ => not_measured(),
+    }
 }

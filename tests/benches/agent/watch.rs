@@ -19,8 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watch of one slice, on a thread of its own.
 pub struct Watch {
-    seen: Receiver<(String, Instant)>,
-    stop: Option<(oneshot::Sender<()>, JoinHandle<Result<()>>)>,
+    /// Each version with when it came; the error that ended the watch.
+    seen: Receiver<Result<(String, Instant)>>,
+    stop: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Watch {
@@ -32,7 +33,8 @@ impl Watch {
             WatchParams::default().fields(&format!("metadata.name={slice}")).timeout(LONGEST);
         let (sender, seen) = mpsc::channel();
         // A request that changes nothing leaves the version as it is, and nothing is sent.
-        let _ = sender.send((version.clone(), Instant::now()));
+        let _ = sender.send(Ok((version.clone(), Instant::now())));
+        let of_error = sender.clone();
         let (stop, mut stopped) = oneshot::channel();
         let watch = async move |client| {
             let slices = namespaced::<EndpointSlice>(client);
@@ -43,21 +45,31 @@ impl Watch {
                     _ = &mut stopped => None,
                 };
                 let Some(event) = event else { return Ok(()) };
-                if let WatchEvent::Modified(EndpointSlice { metadata, .. }) = event {
-                    let version = metadata.resource_version.unwrap_or_default();
-                    // Whoever is gone has no use for it.
-                    let _ = sender.send((version, Instant::now()));
-                }
+                let slice = match event {
+                    WatchEvent::Modified(slice) => slice,
+                    WatchEvent::Added(_) | WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {
+                        continue;
+                    }
+                    WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+                };
+                let version = slice.metadata.resource_version.context("a slice without a version");
+                // Whoever is gone has no use for it.
+                let _ = sender.send(version.map(|version| (version, Instant::now())));
             }
         };
-        let thread = thread::spawn(move || api.call(watch));
+        let thread = thread::spawn(move || {
+            if let Err(error) = api.call(watch) {
+                let _ = of_error.send(Err(error));
+            }
+        });
         Ok(Self { seen, stop: Some((stop, thread)) })
     }
 
     /// When the slice has come in this version.
     pub fn seen(&self, version: &str) -> Result<Instant> {
         loop {
-            let (seen, at) = self.seen.recv_timeout(TIMEOUT).with_context(|| {
+            let seen = self.seen.recv_timeout(TIMEOUT).map_err(anyhow::Error::from).flatten();
+            let (seen, at) = seen.with_context(|| {
                 format!("a watch of the API server did not get version {version}")
             })?;
             if seen == version {
@@ -71,7 +83,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.stop.take() {
             let _ = stop.send(());
-            // Had it failed, a version would have been missing.
+            // Its error was sent; a panic has been printed.
             let _ = thread.join();
         }
     }

@@ -53,7 +53,7 @@ impl Scrape {
         Duration::from_secs_f64(self.counter(&format!("{histogram}_sum")))
     }
 
-    /// Quantiles of what a histogram has got since `before`.
+    /// Quantiles of what a histogram has got since `before`; infinite if that is nothing.
     #[must_use]
     pub fn quantiles(&self, histogram: &str, before: &Self) -> Quantiles {
         let prefix = format!("{histogram}_bucket{{le=\"");
@@ -65,7 +65,7 @@ impl Scrape {
         buckets.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
         let count = buckets.last().map_or(0.0, |(_, count)| *count);
         let bound = |share: f64| {
-            let bucket = buckets.iter().find(|(_, below)| *below >= share * count);
+            let bucket = buckets.iter().find(|(_, below)| *below > 0.0 && *below >= share * count);
             bucket.map_or(f64::INFINITY, |(bound, _)| bound * 1e3)
         };
         Quantiles { half: bound(0.5), ninety_nine: bound(0.99), count }
