@@ -106,10 +106,10 @@ impl<V: Value> MappedTable<V> {
         }
     }
 
-    /// Writes values from index `first` on, each at once.
+    /// Writes values from index `first` on, each at once; no program sees one before what was written earlier.
     ///
-    /// What the agent writes next, by a system call, is seen by no program before these are: the kernel publishes
-    /// entries of a hash by a release store (`hlist_nulls_add_head_rcu`), which comes after all earlier ones.
+    /// Nor does it see what the agent writes next, by a system call, before these: the kernel publishes entries of a hash
+    /// by a release store (`hlist_nulls_add_head_rcu`), which comes after all earlier ones.
     pub(super) fn write(
         &self,
         first: u32,
@@ -124,7 +124,7 @@ impl<V: Value> MappedTable<V> {
             return failed("it is shorter than what is to be written: report this");
         };
         for (word, value) in words.iter().zip(values) {
-            word.store(value.to_word(), Ordering::Relaxed);
+            word.store(value.to_word(), Ordering::Release);
         }
         Ok(())
     }
