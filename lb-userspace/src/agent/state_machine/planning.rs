@@ -23,6 +23,8 @@ pub struct Planning {
     /// What has changed since the last plan.
     touched: Touched,
     shortage: Shortage,
+    /// Whether the last plan of everything was to be followed by another one, for the slots that it freed.
+    is_for_freed_slots: bool,
     /// The health-check ports of this node, as planned last.
     health_checks: HealthChecks,
 }
@@ -64,6 +66,7 @@ impl Planning {
             contents,
             touched: Touched::everything(),
             shortage: Shortage::None,
+            is_for_freed_slots: false,
             health_checks: HealthChecks::new(),
         }
     }
@@ -135,11 +138,15 @@ impl Planning {
             (false, true) => Shortage::Slots,
             (false, false) => Shortage::None,
         };
+        // Once: while changes go on, each plan frees slots, and there would be no end.
+        let operations = diff(&self.contents, &plan.contents);
+        self.is_for_freed_slots =
+            self.shortage == Shortage::Slots && !self.is_for_freed_slots && !operations.is_empty();
         Planned {
-            operations: diff(&self.contents, &plan.contents),
+            operations,
             warnings: plan.warnings,
             about: None,
-            plan_again: plan.is_map_full,
+            plan_again: plan.is_left_out || self.is_for_freed_slots,
             rows: self.contents.rows() + plan.contents.rows(),
         }
     }
